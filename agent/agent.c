@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ha-agent: start, loop, the core's actions and what operators read of them. May crash, hang or be replaced at any moment: VMs and keeper go on. */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+
+#include "agent/agentd.h"
+#include "agent/base/clock.h"
+#include "agent/base/uuid.h"
+
+#define TICK_MS 1000
+
+const char *agentd_node_name(const struct agentd *d, uint32_t id)
+{
+	const struct conf_node *n = conf_node_by_id(&d->conf, id);
+
+	return n ? n->name : "?";
+}
+
+void agentd_say(struct agentd *d, enum log_level level, const char *fmt, ...)
+{
+	struct log_entry *e = &d->log[++d->next_log_id % AGENTD_LOG];
+	struct timespec ts;
+	va_list ap;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts); /* for people */
+	e->id = d->next_log_id;
+	e->time_ms = ts.tv_sec * MS_PER_S + ts.tv_nsec / NS_PER_MS;
+	e->level = level;
+	va_start(ap, fmt);
+	(void)vsnprintf(e->text, sizeof(e->text), fmt, ap);
+	va_end(ap);
+	log_line(level, "%s", e->text);
+}
+
+void agentd_hook(struct agentd *d, enum hook_event event, uint32_t node, const struct vm *v, const char *reason)
+{
+	char uuid[UUID_STR_LEN] = "";
+	struct hook_facts facts = { .event = event, .node = node ? agentd_node_name(d, node) : NULL, .reason = reason };
+
+	if (v) {
+		uuid_format(v->def.uuid, uuid);
+		facts.vm = v->def.name;
+		facts.vm_uuid = uuid;
+	}
+	hooks_run(d->hooks, &facts);
+}
+
+static void on_timer(void *data);
+
+static void arm_timer(struct agentd *d)
+{
+	int64_t wait = MAX(agent_deadline(&d->core) - clock_now_ns(), 0);
+
+	if (d->timer)
+		(void)qb_loop_timer_del(d->loop, d->timer);
+	d->timer = 0;
+	CHECK(qb_loop_timer_add(d->loop, QB_LOOP_HIGH, (uint64_t)wait, d, on_timer, &d->timer) == 0);
+}
+
+/* Actions of the core. */
+
+static void op_write(void *edge, unsigned volume, unsigned buffer, const struct claims *c)
+{
+	store_write_claims(((struct agentd *)edge)->store, volume, buffer, c);
+}
+
+static void op_read(void *edge, unsigned volume) { store_read_claims(((struct agentd *)edge)->store, volume); }
+static void op_facts(void *edge) { keeper_link_facts(((struct agentd *)edge)->keeper); }
+
+static void op_assign(void *edge, uint32_t node, const struct vm *v)
+{
+	struct agentd *d = edge;
+	struct agent_event ev = { .kind = AGENT_EV_ASSIGN, .node = node };
+
+	if (node != d->conf.self_id) {
+		peers_assign(d->peers, node, v->def.uuid);
+		return;
+	}
+	memcpy(ev.uuid, v->def.uuid, 16);
+	agentd_event(d, &ev);
+}
+
+static void op_drain(void *edge, const struct vm *v, bool full) { drainer_start(((struct agentd *)edge)->drainer, v, full); }
+static void op_start(void *edge, const struct vm *v) { runner_start(((struct agentd *)edge)->runner, v); }
+static void op_adopt(void *edge, const struct vm *v) { runner_adopt(((struct agentd *)edge)->runner, v); }
+static void op_powerdown(void *edge, const struct vm *v) { runner_powerdown(((struct agentd *)edge)->runner, v); }
+static void op_quit(void *edge, const struct vm *v) { runner_quit(((struct agentd *)edge)->runner, v); }
+static void op_kill(void *edge, const uint8_t uuid[16]) { runner_kill(((struct agentd *)edge)->runner, uuid); }
+
+static void on_internal_answer(void *user, json_object *answer)
+{
+	/* Asked again by the core until it has come about. */
+}
+
+static void internal_request(struct agentd *d, const char *command, const struct vm *v)
+{
+	json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "command", json_object_new_string(command));
+	json_object_object_add(o, "name", json_object_new_string(v->def.name));
+	server_request(d->server, o, false, on_internal_answer, NULL);
+	json_object_put(o);
+}
+
+static void op_guest_off(void *edge, const struct vm *v) { internal_request(edge, "vm-guest-off", v); }
+static void op_forget(void *edge, const struct vm *v) { internal_request(edge, "vm-forget", v); }
+
+static void op_lead(void *edge, bool on, uint64_t generation) { store_lead(((struct agentd *)edge)->store, on); }
+static void op_lead_checked(void *edge, bool on) { store_lead_checked(((struct agentd *)edge)->store, on); }
+
+/* One living agent speaks of other nodes: the leader, or who will be. */
+static bool speaks(const struct agentd *d)
+{
+	uint32_t leader = agent_leader(&d->core);
+
+	if (leader)
+		return leader == d->conf.self_id;
+	for (uint32_t id = 1; id < d->conf.self_id; id++)
+		if (agent_table_node(&d->core, id)->fresh && !lead_claim_void(&d->core, id))
+			return false;
+	return true;
+}
+
+struct note_text {
+	enum log_level level;
+	const char *text; /* %s: VM, then node where there is one */
+	int hook;         /* enum hook_event, -1 none */
+};
+
+static const struct note_text vm_note[] = {
+	[NOTE_VM_CLAIMED] = { LOG_LEVEL_INFO, "VM %s: claimed", -1 },
+	[NOTE_VM_BUSY] = { LOG_LEVEL_NOTICE, "VM %s: not claimed, node %s holds it", -1 },
+	[NOTE_VM_CONFLICT] = { LOG_LEVEL_NOTICE, "VM %s: claim withdrawn, node %s claimed it at the same time", -1 },
+	[NOTE_VM_STARTED] = { LOG_LEVEL_NOTICE, "VM %s: started on node %s", HOOK_VM_STARTED },
+	[NOTE_VM_RECOVERED] = { LOG_LEVEL_NOTICE, "VM %s: recovered on node %s", HOOK_VM_RECOVERED },
+	[NOTE_VM_FAILED] = { LOG_LEVEL_ERR, "VM %s: failed here too often: given up on this node, to be tried elsewhere", HOOK_VM_FAILED },
+	[NOTE_VM_RESTART] = { LOG_LEVEL_WARNING, "VM %s: QEMU has died; restarting it here", HOOK_VM_FAILED },
+	[NOTE_VM_GIVEN_UP] = { LOG_LEVEL_INFO, "VM %s: claim given up", -1 },
+	[NOTE_VM_STOPPING] = { LOG_LEVEL_NOTICE, "VM %s: shutting down", -1 },
+	[NOTE_VM_STOPPED] = { LOG_LEVEL_NOTICE, "VM %s: stopped", HOOK_VM_STOPPED },
+	[NOTE_VM_REFUSED] = { LOG_LEVEL_WARNING, "VM %s: the keeper's gate is closed", -1 },
+	[NOTE_VM_ADOPTED] = { LOG_LEVEL_NOTICE, "VM %s: found running, managed again", -1 },
+	[NOTE_VM_ALIEN] = { LOG_LEVEL_ERR, "VM %s: runs here without a claim of this node: killed", -1 },
+	[NOTE_VM_LOST] = { LOG_LEVEL_ERR, "VM %s: lost with this node's lease", -1 },
+	[NOTE_VM_ASSIGNED] = { LOG_LEVEL_INFO, "VM %s: node %s is to start it", -1 },
+	[NOTE_VM_NO_PLACE] = { LOG_LEVEL_ERR, "VM %s: no node can take it at the moment; trying on", -1 },
+};
+
+static void op_vm_note(struct agentd *d, const struct note_text *t, const struct vm *v, uint32_t node)
+{
+	char text[AGENTD_LOG_TEXT];
+	const char *name = v ? v->def.name : "(unknown)";
+
+	/* The formats are the table's own. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	(void)snprintf(text, sizeof(text), t->text, name, node ? agentd_node_name(d, node) : "");
+#pragma GCC diagnostic pop
+	agentd_say(d, t->level, "%s", text);
+	if (t->hook >= 0 && v)
+		agentd_hook(d, (enum hook_event)t->hook, d->conf.self_id, v, text);
+}
+
+static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32_t node)
+{
+	struct agentd *d = edge;
+	const char *name = node ? agentd_node_name(d, node) : "";
+
+	peers_status_changed(d->peers);
+	if (note < ARRAY_SIZE(vm_note) && vm_note[note].text) {
+		op_vm_note(d, &vm_note[note], v, node);
+		return;
+	}
+	switch (note) {
+	case NOTE_LEADER:
+		agentd_say(d, LOG_LEVEL_NOTICE, "this node leads");
+		break;
+	case NOTE_NOT_LEADER:
+		agentd_say(d, LOG_LEVEL_NOTICE, "this node leads no more");
+		break;
+	case NOTE_NODE_LOST:
+		if (speaks(d))
+			agentd_hook(d, HOOK_NODE_LOST, node, NULL, "its heartbeat stands still");
+		break;
+	case NOTE_NODE_OVER:
+		if (speaks(d))
+			agentd_hook(d, HOOK_NODE_FENCED, node, NULL, "it is proven to be over: its VMs start elsewhere");
+		break;
+	case NOTE_NODE_BACK:
+		if (speaks(d))
+			agentd_hook(d, HOOK_NODE_BACK, node, NULL, "its heartbeat moves");
+		break;
+	case NOTE_MAINTENANCE_DONE:
+		agentd_say(d, LOG_LEVEL_NOTICE, "maintenance: no VM is left on node %s", name);
+		break;
+	default:
+		break;
+	}
+}
+
+static const struct agent_ops ops = {
+	.write = op_write, .read = op_read, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
+	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget, .lead = op_lead,
+	.lead_checked = op_lead_checked, .note = op_note,
+};
+
+void agentd_event(struct agentd *d, const struct agent_event *ev)
+{
+	unsigned next = 0;
+
+	if (!d->core_runs)
+		return;
+	if (d->dispatching) {
+		/* What points into the caller's memory must not wait: only answers without data come from inside an action. */
+		CHECK(!ev->data && !ev->table && ev->kind != AGENT_EV_CATALOG && d->n_queue < AGENTD_MAX_EVENTS);
+		d->queue[d->n_queue++] = *ev;
+		return;
+	}
+	d->dispatching = true;
+	agent_dispatch(&d->core, ev, clock_now_ns(), &ops, d);
+	while (next < d->n_queue) {
+		struct agent_event again = d->queue[next++];
+
+		if (next == d->n_queue)
+			next = d->n_queue = 0; /* room for what this one brings */
+		agent_dispatch(&d->core, &again, clock_now_ns(), &ops, d);
+	}
+	d->n_queue = 0;
+	d->dispatching = false;
+	arm_timer(d);
+}
+
+void agentd_catalog_changed(struct agentd *d)
+{
+	struct vm_def *def = calloc(MAX(d->catalog->n, 1U), sizeof(*def));
+	struct catalog c = {
+		.generation = d->catalog->generation, .seq = d->catalog->seq, .armed = d->catalog->armed, .maintenance = d->catalog->maintenance,
+		.vm = def, .n = d->catalog->n,
+	};
+	struct agent_event ev = { .kind = AGENT_EV_CATALOG, .catalog = &c };
+
+	CHECK(def);
+	for (unsigned i = 0; i < c.n; i++)
+		catalog_def(&d->catalog->entry[i], &d->conf, &def[i]);
+	agentd_event(d, &ev);
+	free(def);
+	keeper_link_facts(d->keeper);
+}
+
+static void on_timer(void *data)
+{
+	struct agentd *d = data;
+	struct agent_event ev = { .kind = AGENT_EV_TIMER };
+
+	d->timer = 0;
+	agentd_event(d, &ev);
+}
+
+static void on_units(void *user, const char *error, const struct unit_info *units, size_t n);
+
+static void list_units(void *data)
+{
+	struct agentd *d = data;
+	qb_loop_timer_handle h;
+
+	if (units_list(d->units, on_units, d) < 0)
+		(void)qb_loop_timer_add(d->loop, QB_LOOP_MED, 200 * NS_PER_MS, d, list_units, &h);
+}
+
+/* What runs here already: an earlier agent started it. */
+static void on_units(void *user, const char *error, const struct unit_info *units, size_t n)
+{
+	struct agentd *d = user;
+	struct agent_event ev = { .kind = AGENT_EV_FOUND };
+	qb_loop_timer_handle h;
+
+	if (error) {
+		log_warning("cannot list the VM units: %s; trying on", error);
+		(void)qb_loop_timer_add(d->loop, QB_LOOP_MED, 200 * NS_PER_MS, d, list_units, &h);
+		return;
+	}
+	for (size_t i = 0; i < n; i++)
+		if ((units[i].state == UNIT_RUNNING || units[i].state == UNIT_STARTING) && uuid_parse(units[i].uuid, ev.uuid))
+			agentd_event(d, &ev);
+	ev = (struct agent_event){ .kind = AGENT_EV_LISTED };
+	agentd_event(d, &ev);
+}
+
+static void on_known(void *user, const struct superblock *sb)
+{
+	struct agentd *d = user;
+	struct agent_options opt = { .self = d->conf.self_id, .node_limit = sb->node_limit, .n_volumes = sb->n_volumes, .timing = d->conf.timing };
+
+	memcpy(opt.cluster, sb->cluster, 16);
+	for (size_t i = 0; i < d->conf.n_nodes; i++) {
+		opt.members |= 1ULL << (d->conf.nodes[i].id - 1);
+		opt.node_max = MAX(opt.node_max, d->conf.nodes[i].id);
+	}
+	d->sb = sb;
+	agent_init(&d->core, &opt, clock_now_ns());
+	CHECK(store_new(d, &d->store) == 0);
+	d->core_runs = true;
+	arm_timer(d);
+	list_units(d);
+}
+
+static void on_volume(void *user, unsigned index, bool good, const char *reason)
+{
+	struct agentd *d = user;
+
+	agentd_say(d, good ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "volume %s: %s", d->conf.volumes[index], good ? "usable" : reason);
+	agentd_hook(d, good ? HOOK_VOLUME_GOOD : HOOK_VOLUME_BAD, d->conf.self_id, NULL, good ? d->conf.volumes[index] : reason);
+	if (d->store)
+		store_volume(d->store, index, good);
+}
+
+static void on_tick(void *data)
+{
+	struct agentd *d = data;
+	qb_loop_timer_handle h;
+
+	(void)sd_notify(0, "WATCHDOG=1");
+	if (!d->ready_told && d->core.adopted) {
+		d->ready_told = true;
+		(void)sd_notify(0, "READY=1\nSTATUS=managing this node's VMs");
+	}
+	(void)qb_loop_timer_add(d->loop, QB_LOOP_MED, TICK_MS * NS_PER_MS, d, on_tick, &h);
+}
+
+static int32_t on_signal(int32_t sig, void *data)
+{
+	struct agentd *d = data;
+
+	log_notice("stopping; VMs go on");
+	(void)sd_notify(0, "STOPPING=1");
+	qb_loop_stop(d->loop);
+	return 0;
+}
+
+static int start(struct agentd *d)
+{
+	static const struct volset_callbacks volset_cb = { .known = on_known, .volume = on_volume };
+	qb_loop_signal_handle sig[2];
+	char err[512] = "";
+	int r;
+
+	d->loop = qb_loop_create();
+	if (!d->loop)
+		return -ENOMEM;
+	(void)qb_loop_signal_add(d->loop, QB_LOOP_HIGH, SIGTERM, d, on_signal, &sig[0]);
+	(void)qb_loop_signal_add(d->loop, QB_LOOP_HIGH, SIGINT, d, on_signal, &sig[1]);
+	if ((r = server_new(d, &d->server)) < 0 || (r = hooks_new(&d->conf, &d->hooks)) < 0 || (r = units_new(d->loop, &d->units)) < 0 ||
+	    (r = runner_new(d, &d->runner)) < 0 || (r = drainer_new(d, &d->drainer)) < 0 || (r = peers_new(d, &d->peers)) < 0 ||
+	    (r = keeper_link_new(d, &d->keeper)) < 0) {
+		log_err("cannot start: %s", strerror(-r));
+		return r;
+	}
+	r = volset_new(d->loop, &d->conf, &volset_cb, d, &d->volset, err, sizeof(err));
+	if (r < 0)
+		log_err("%s", err);
+	return r;
+}
+
+static int run(struct agentd *d, const char *dir)
+{
+	char err[512] = "";
+	int r = conf_load(dir, NULL, &d->conf, err, sizeof(err));
+
+	if (r < 0) {
+		log_err("%s", err);
+		return r;
+	}
+	if (d->conf.self_id == 0) {
+		log_err("this host's name \"%s\" is not in Nodes=: add it, or set [Node] Name=", d->conf.self_name);
+		return -ENOENT;
+	}
+	r = start(d);
+	if (r < 0)
+		return r;
+	on_tick(d);
+	(void)sd_notify(0, "STATUS=waiting for the keeper and a quorum of the volumes");
+	qb_loop_run(d->loop);
+	hooks_free(d->hooks);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "config", required_argument, NULL, 'c' }, { "debug", no_argument, NULL, 'd' },
+		{ "version", no_argument, NULL, 'V' },      { "help", no_argument, NULL, 'h' }, { 0 },
+	};
+	static struct agentd d;
+	const char *dir = CONF_DIR_DEFAULT;
+	enum log_level level = LOG_LEVEL_INFO;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+			dir = optarg;
+			break;
+		case 'd':
+			level = LOG_LEVEL_DEBUG;
+			break;
+		case 'V':
+			(void)puts("ha-agent " PACKAGE_VERSION);
+			return 0;
+		default:
+			(void)fputs("usage: ha-agent [--config DIR] [--debug] [--version]\n"
+				    "Manages this node's VMs. Started by ha-agent.service; see ha-agent(8).\n",
+				    c == 'h' ? stdout : stderr);
+			return c == 'h' ? 0 : 64;
+		}
+	}
+	log_init("ha-agent", level);
+	return run(&d, dir) < 0 ? 1 : 0;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The agent daemon: the shell around the agent core. One struct; each file owns its part:
+ *   agent.c        start, loop, the core's actions, events for operators
+ *   keeper_link.c  the socket to the keeper
+ *   store.c        claims and catalog on the volumes
+ *   catalog.c      the catalog as a document: JSON, edits, checks
+ *   runner.c       VMs of this node: units, QMP, pidfds
+ *   drain.c        proofs that nothing of an earlier qemu can still land
+ *   peers.c        messages between agents: assignments, forwarded requests
+ *   server.c       ha-ctl's socket; status.c: what it shows
+ *   hooks.c        alert hooks
+ */
+#pragma once
+
+#include <json-c/json.h>
+
+#include "agent/base/conf.h"
+#include "agent/base/log.h"
+#include "agent/base/ring.h"
+#include "agent/catalog.h"
+#include "agent/core/dispatch.h"
+#include "agent/hooks.h"
+#include "agent/units.h"
+#include "storage/volset.h"
+
+#define AGENTD_SOCKET "/run/kvm-ha/agent.sock"
+#define AGENTD_VM_DIR "/run/kvm-ha/vm"
+#define AGENTD_MAX_EVENTS 16
+#define AGENTD_LOG 1000
+#define AGENTD_LOG_TEXT 320
+
+struct agentd;
+struct store;
+struct runner;
+struct peers;
+struct server;
+struct drainer;
+struct keeper_link;
+
+struct log_entry {
+	uint64_t id;
+	int64_t time_ms; /* since the epoch, for people */
+	enum log_level level;
+	char text[AGENTD_LOG_TEXT];
+};
+
+struct agentd {
+	qb_loop_t *loop;
+	struct conf conf;
+	struct agent core;
+	bool core_runs, dispatching;
+	struct agent_event queue[AGENTD_MAX_EVENTS];
+	unsigned n_queue;
+	qb_loop_timer_handle timer;
+
+	struct volset *volset;
+	const struct superblock *sb;
+	struct keeper_link *keeper;
+	struct store *store;
+	struct catalog_doc *catalog; /* as last read; never NULL once core_runs */
+	struct runner *runner;
+	struct drainer *drainer;
+	struct ring *ring;
+	bool ring_up;
+	uint64_t ring_view;
+	struct peers *peers;
+	struct server *server;
+	struct units *units;
+	struct hooks *hooks;
+	bool ready_told;
+
+	struct log_entry log[AGENTD_LOG];
+	uint64_t next_log_id; /* first is 1 */
+};
+
+/* agent.c */
+void agentd_event(struct agentd *d, const struct agent_event *ev);
+void agentd_say(struct agentd *d, enum log_level level, const char *fmt, ...) _printf_(3, 4);
+void agentd_hook(struct agentd *d, enum hook_event event, uint32_t node, const struct vm *v, const char *reason);
+const char *agentd_node_name(const struct agentd *d, uint32_t id);
+void agentd_catalog_changed(struct agentd *d); /* d->catalog was replaced */
+
+/* keeper_link.c */
+int keeper_link_new(struct agentd *d, struct keeper_link **ret);
+void keeper_link_send(struct keeper_link *k, enum keeper_msg_kind kind);
+void keeper_link_facts(struct keeper_link *k); /* counter, claims and catalog numbers */
+bool keeper_link_up(const struct keeper_link *k);
+
+/* store.c */
+int store_new(struct agentd *d, struct store **ret); /* when the volume set is known */
+void store_volume(struct store *s, unsigned volume, bool good);
+void store_write_claims(struct store *s, unsigned volume, unsigned buffer, const struct claims *c);
+void store_read_claims(struct store *s, unsigned volume);
+void store_table(struct store *s);           /* a table has come: does it announce a newer catalog? */
+void store_lead(struct store *s, bool on);   /* a new leader reads everything before it edits */
+bool store_may_edit(const struct store *s);
+typedef void (*store_done_fn)(void *user, const char *error, bool temporary);
+/* Writes doc (ownership passes on) as the newest catalog; it becomes d->catalog when a later read shows no newer leader. One at a time: -EBUSY. */
+int store_write_catalog(struct store *s, struct catalog_doc *doc, store_done_fn done, void *user);
+void store_lead_checked(struct store *s, bool on);
+
+/* runner.c */
+int runner_new(struct agentd *d, struct runner **ret);
+void runner_start(struct runner *r, const struct vm *v);
+void runner_adopt(struct runner *r, const struct vm *v);
+void runner_powerdown(struct runner *r, const struct vm *v);
+void runner_quit(struct runner *r, const struct vm *v);
+void runner_kill(struct runner *r, const uint8_t uuid[16]);
+const char *runner_detail(struct runner *r, const uint8_t uuid[16]); /* run state in QEMU's words, or "" */
+
+/* drain.c */
+int drainer_new(struct agentd *d, struct drainer **ret);
+void drainer_start(struct drainer *dr, const struct vm *v, bool full);
+const char *drainer_reason(struct drainer *dr, const uint8_t uuid[16]); /* what it waits for, or "" */
+
+/* peers.c */
+int peers_new(struct agentd *d, struct peers **ret);
+void peers_assign(struct peers *p, uint32_t node, const uint8_t uuid[16]);
+typedef void (*peers_reply_fn)(void *user, json_object *answer); /* answer borrowed; NULL: none came in time */
+int peers_forward(struct peers *p, uint32_t node, json_object *request, peers_reply_fn fn, void *user);
+void peers_status_changed(struct peers *p);
+json_object *peers_vm_status(struct peers *p, uint32_t node, const char *uuid); /* borrowed, or NULL */
+
+/* server.c */
+int server_new(struct agentd *d, struct server **ret);
+typedef void (*server_answer_fn)(void *user, json_object *answer); /* answer borrowed */
+/* Carries out an operator's request here or at the leader; answers by fn exactly once. */
+void server_request(struct server *s, json_object *request, bool forwarded, server_answer_fn fn, void *user);
+json_object *server_error(bool temporary, const char *fmt, ...) _printf_(2, 3);
+json_object *server_ok(void);
+
+/* status.c */
+json_object *status_build(struct agentd *d);
+json_object *status_vm(struct agentd *d, const struct catalog_entry *e);
+json_object *status_local_vms(struct agentd *d); /* what this node tells its peers: {uuid: {state, reason, restarts}} */

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "agent/catalog.h"
+
+#include <errno.h>
+#include <json-c/json.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "agent/base/uuid.h"
+
+#define JSON_DEPTH 16
+
+static const char *const desired_name[] = { "started", "stopped", "removed" };
+
+struct catalog_doc *catalog_new(void)
+{
+	struct catalog_doc *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->entry = calloc(AGENT_MAX_VMS, sizeof(*c->entry));
+	if (!c->entry) {
+		free(c);
+		return NULL;
+	}
+	return c;
+}
+
+static void entry_deinit(struct catalog_entry *e)
+{
+	vmfile_deinit(&e->file);
+	free(e->text);
+	memset(e, 0, sizeof(*e));
+}
+
+void catalog_free(struct catalog_doc *c)
+{
+	if (!c)
+		return;
+	for (unsigned i = 0; i < c->n; i++)
+		entry_deinit(&c->entry[i]);
+	free(c->entry);
+	free(c);
+}
+
+struct catalog_entry *catalog_by_name(const struct catalog_doc *c, const char *name)
+{
+	for (unsigned i = 0; i < c->n; i++)
+		if (streq(c->entry[i].file.name, name))
+			return &c->entry[i];
+	return NULL;
+}
+
+struct catalog_entry *catalog_by_uuid(const struct catalog_doc *c, const uint8_t uuid[16])
+{
+	for (unsigned i = 0; i < c->n; i++)
+		if (memcmp(c->entry[i].uuid, uuid, 16) == 0)
+			return &c->entry[i];
+	return NULL;
+}
+
+static int refuse(char *err, size_t err_size, const char *fmt, ...) _printf_(3, 4);
+static int refuse(char *err, size_t err_size, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(err, err_size, fmt, ap);
+	va_end(ap);
+	return -EINVAL;
+}
+
+static int check_unique(const struct catalog_doc *c, const struct vmfile *f, const uint8_t uuid[16], char *err, size_t err_size)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct catalog_entry *e = &c->entry[i];
+
+		if (streq(e->file.name, f->name))
+			return refuse(err, err_size, "a VM named %s exists: choose another Name=, or remove that one first", f->name);
+		if (memcmp(e->uuid, uuid, 16) == 0)
+			return refuse(err, err_size, "VM %s has the same UUID=: each VM needs its own", e->file.name);
+		for (size_t a = 0; a < e->file.n_disks; a++)
+			for (size_t b = 0; b < f->n_disks; b++)
+				if (streq(e->file.disks[a], f->disks[b]))
+					return refuse(err, err_size, "VM %s has the writable disk %s already: no two VMs may share one", e->file.name, f->disks[b]);
+	}
+	return 0;
+}
+
+/* text: ownership passes on in every case. */
+static int append(struct catalog_doc *c, char *text, enum vm_desired desired, const char *source, char *err, size_t err_size)
+{
+	struct catalog_entry *e = &c->entry[c->n];
+	int r;
+
+	if (c->n == AGENT_MAX_VMS) {
+		free(text);
+		return refuse(err, err_size, "the catalog is full: %d VMs", AGENT_MAX_VMS);
+	}
+	r = vmfile_parse(source, text, strlen(text), &e->file, err, err_size);
+	if (r < 0) {
+		free(text);
+		return r;
+	}
+	r = e->file.has_uuid ? check_unique(c, &e->file, e->file.uuid, err, err_size) : refuse(err, err_size, "%s: no UUID=", source);
+	if (r < 0) {
+		vmfile_deinit(&e->file);
+		free(text);
+		return r;
+	}
+	memcpy(e->uuid, e->file.uuid, 16);
+	uuid_format(e->uuid, e->uuid_text);
+	e->text = text;
+	e->desired = desired;
+	c->n++;
+	return 0;
+}
+
+int catalog_add(struct catalog_doc *c, const char *text, size_t len, char *err, size_t err_size)
+{
+	struct vmfile f;
+	uint8_t uuid[16];
+	char *full = NULL;
+	bool start;
+	int r = vmfile_parse("VM file", text, len, &f, err, err_size);
+
+	if (r < 0)
+		return r;
+	start = f.start;
+	if (f.has_uuid) {
+		full = strndup(text, len);
+		r = full ? 0 : -ENOMEM;
+	} else {
+		r = uuid_random(uuid);
+		if (r == 0)
+			r = vmfile_with_uuid(text, len, uuid, &full);
+	}
+	vmfile_deinit(&f);
+	if (r < 0)
+		return refuse(err, err_size, "cannot store the VM file: %s", strerror(-r));
+	return append(c, full, start ? DESIRED_STARTED : DESIRED_STOPPED, "VM file", err, err_size);
+}
+
+void catalog_remove(struct catalog_doc *c, const uint8_t uuid[16])
+{
+	struct catalog_entry *e = catalog_by_uuid(c, uuid);
+	unsigned at;
+
+	if (!e)
+		return;
+	at = (unsigned)(e - c->entry);
+	entry_deinit(e);
+	memmove(e, e + 1, (c->n - at - 1) * sizeof(*e));
+	c->n--;
+	memset(&c->entry[c->n], 0, sizeof(*e));
+}
+
+static int parse_vm(struct catalog_doc *c, json_object *o, char *err, size_t err_size)
+{
+	json_object *text, *desired;
+	enum vm_desired want = DESIRED_STOPPED;
+	char *copy;
+
+	if (!json_object_is_type(o, json_type_object) || !json_object_object_get_ex(o, "file", &text) || !json_object_is_type(text, json_type_string) ||
+	    !json_object_object_get_ex(o, "desired", &desired) || !json_object_is_type(desired, json_type_string))
+		return refuse(err, err_size, "the catalog has a VM without file or desired state");
+	for (size_t i = 0; i < ARRAY_SIZE(desired_name); i++)
+		if (streq(json_object_get_string(desired), desired_name[i]))
+			want = (enum vm_desired)i;
+	copy = strdup(json_object_get_string(text));
+	return copy ? append(c, copy, want, "catalog", err, err_size) : -ENOMEM;
+}
+
+static int parse_doc(struct catalog_doc *c, json_object *o, char *err, size_t err_size)
+{
+	json_object *armed, *maintenance, *vms;
+	int r = 0;
+
+	if (!json_object_is_type(o, json_type_object))
+		return refuse(err, err_size, "the catalog is not a JSON object");
+	if (json_object_object_get_ex(o, "armed", &armed))
+		c->armed = json_object_get_boolean(armed);
+	if (json_object_object_get_ex(o, "maintenance", &maintenance))
+		c->maintenance = json_object_get_uint64(maintenance);
+	if (!json_object_object_get_ex(o, "vms", &vms) || !json_object_is_type(vms, json_type_array))
+		return refuse(err, err_size, "the catalog has no list of VMs");
+	for (size_t i = 0; i < json_object_array_length(vms) && r == 0; i++)
+		r = parse_vm(c, json_object_array_get_idx(vms, i), err, err_size);
+	return r;
+}
+
+int catalog_parse(const char *json, size_t len, struct catalog_doc **ret, char *err, size_t err_size)
+{
+	struct catalog_doc *c = catalog_new();
+	json_tokener *tok = json_tokener_new_ex(JSON_DEPTH);
+	json_object *o = NULL;
+	int r = -ENOMEM;
+
+	if (c && tok && len == 0) {
+		r = 0;
+	} else if (c && tok) {
+		o = json_tokener_parse_ex(tok, json, (int)len);
+		r = o ? parse_doc(c, o, err, err_size) : refuse(err, err_size, "the catalog is not JSON");
+	}
+	json_object_put(o);
+	if (tok)
+		json_tokener_free(tok);
+	if (r < 0) {
+		catalog_free(c);
+		return r;
+	}
+	*ret = c;
+	return 0;
+}
+
+static json_object *to_json(const struct catalog_doc *c)
+{
+	json_object *o = json_object_new_object(), *vms = json_object_new_array();
+
+	json_object_object_add(o, "armed", json_object_new_boolean(c->armed));
+	json_object_object_add(o, "maintenance", json_object_new_uint64(c->maintenance));
+	for (unsigned i = 0; i < c->n; i++) {
+		json_object *vm = json_object_new_object();
+
+		json_object_object_add(vm, "desired", json_object_new_string(desired_name[c->entry[i].desired]));
+		json_object_object_add(vm, "file", json_object_new_string(c->entry[i].text));
+		json_object_array_add(vms, vm);
+	}
+	json_object_object_add(o, "vms", vms);
+	return o;
+}
+
+char *catalog_render(const struct catalog_doc *c, size_t *ret_len)
+{
+	json_object *o = to_json(c);
+	char *text = strdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
+
+	json_object_put(o);
+	if (text)
+		*ret_len = strlen(text);
+	return text;
+}
+
+struct catalog_doc *catalog_copy(const struct catalog_doc *c)
+{
+	struct catalog_doc *copy = NULL;
+	char err[256];
+	size_t len = 0;
+	char *text = catalog_render(c, &len);
+
+	if (text && catalog_parse(text, len, &copy, err, sizeof(err)) == 0) {
+		copy->generation = c->generation;
+		copy->seq = c->seq;
+	}
+	free(text);
+	return copy;
+}
+
+void catalog_def(const struct catalog_entry *e, const struct conf *conf, struct vm_def *ret)
+{
+	const struct vmfile *f = &e->file;
+
+	*ret = (struct vm_def){
+		.desired = e->desired,
+		.memory_mib = f->memory_mib,
+		.vcpus = f->vcpus,
+		.priority = f->priority,
+		.restart_limit = f->restart_limit,
+		.restart_window_ms = f->restart_window_ms,
+		.stop_timeout_ms = f->stop_timeout_ms,
+	};
+	memcpy(ret->uuid, e->uuid, 16);
+	(void)str_copy(ret->name, sizeof(ret->name), f->name);
+	for (size_t i = 0; i < f->n_preferred && ret->n_preferred < AGENT_MAX_PREFERRED; i++) {
+		const struct conf_node *n = conf_node_by_name(conf, f->preferred[i]);
+
+		if (n)
+			ret->preferred[ret->n_preferred++] = n->id;
+	}
+}

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "agent/core/agent_core.h"
+
+#define TICK_MS 100
+
+struct agent_action *agent_act(struct agent *a, enum agent_action_kind kind)
+{
+	struct agent_action *act;
+
+	CHECK(a->n_actions < AGENT_MAX_ACTIONS);
+	act = &a->action[a->n_actions++];
+	*act = (struct agent_action){ .kind = kind };
+	return act;
+}
+
+void agent_note(struct agent *a, enum agent_note note, struct vm *vm, uint32_t node)
+{
+	struct agent_action *act = agent_act(a, AGENT_ACT_NOTE);
+
+	act->note = note;
+	act->vm = vm;
+	act->node = node;
+}
+
+const struct keeper_table_node *agent_table_node(const struct agent *a, uint32_t id) { return &a->table.table.node[id - 1]; }
+
+bool agent_gate_open(const struct agent *a) { return a->have_table && a->epoch != 0 && a->table.table.gate_open && a->table.table.epoch == a->epoch; }
+
+struct vm *agent_vm_by_uuid(struct agent *a, const uint8_t uuid[16])
+{
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+		if (a->vm[i].used && memcmp(a->vm[i].def.uuid, uuid, 16) == 0)
+			return &a->vm[i];
+	return NULL;
+}
+
+uint32_t agent_owner(const struct agent *a, const uint8_t uuid[16])
+{
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		const struct claims *c = id == a->opt.self ? &a->claimer.mine : &a->claimer.seen[id - 1];
+
+		for (uint32_t i = 0; i < c->n; i++)
+			if (memcmp(c->claim[i].vm, uuid, 16) == 0 && claim_is_live(a, id, &c->claim[i]))
+				return id;
+	}
+	return 0;
+}
+
+void agent_init(struct agent *a, const struct agent_options *opt, int64_t now_ns)
+{
+	memset(a, 0, sizeof(*a));
+	a->opt = *opt;
+	a->now_ns = a->tick_ns = now_ns;
+	a->claimer.mine.node = opt->self;
+	for (unsigned v = 0; v < opt->n_volumes; v++)
+		slot_init(&a->claimer.volume[v].slot, now_ns);
+}
+
+static void new_epoch(struct agent *a, uint32_t epoch)
+{
+	bool had = a->epoch != 0;
+
+	a->epoch = epoch;
+	if (!had)
+		return;
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+		if (a->vm[i].used)
+			vmlife_lost_lease(a, &a->vm[i]);
+	if (a->leads) {
+		a->leads = false;
+		agent_act(a, AGENT_ACT_LEAD)->on = false;
+	}
+	claimer_reset(a);
+}
+
+static void watch_nodes(struct agent *a)
+{
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		const struct keeper_table_node *n = agent_table_node(a, id);
+		struct agent_node *w = &a->node[id - 1];
+
+		if (n->agent_counter != w->counter) {
+			w->counter_ns = w->counter || n->fresh ? a->now_ns : 0;
+			w->counter = n->agent_counter;
+		}
+		if (id == a->opt.self || !n->known)
+			continue;
+		if (w->was_fresh && !n->fresh)
+			agent_note(a, NOTE_NODE_LOST, NULL, id);
+		if (!w->was_fresh && n->fresh)
+			agent_note(a, NOTE_NODE_BACK, NULL, id);
+		if (n->over > w->over_told && n->over >= n->epoch && n->committed)
+			agent_note(a, NOTE_NODE_OVER, NULL, id);
+		w->was_fresh = n->fresh;
+		w->over_told = MAX(w->over_told, n->over);
+	}
+}
+
+static void take_table(struct agent *a, const struct keeper_msg *table)
+{
+	a->table = *table;
+	a->have_table = true;
+	/* 0: the keeper has just started and goes on, perhaps, with the epoch we know. Its gate is closed meanwhile. */
+	if (table->table.epoch != 0 && table->table.epoch != a->epoch)
+		new_epoch(a, table->table.epoch);
+	watch_nodes(a);
+}
+
+static struct vm *free_vm(struct agent *a)
+{
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
+		if (a->vm[i].used)
+			continue;
+		memset(&a->vm[i], 0, sizeof(a->vm[i]));
+		a->vm[i].used = true;
+		return &a->vm[i];
+	}
+	return NULL; /* a catalog of more VMs than we take was refused when it was read */
+}
+
+static void take_catalog(struct agent *a, const struct catalog *c)
+{
+	bool was = a->maintenance >> (a->opt.self - 1) & 1;
+
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+		a->vm[i].in_catalog = false;
+	for (unsigned i = 0; i < c->n; i++) {
+		struct vm *v = agent_vm_by_uuid(a, c->vm[i].uuid);
+
+		if (!v)
+			v = free_vm(a);
+		if (!v)
+			continue;
+		/* Asked for again: what failed before is forgotten. */
+		if (v->def.desired != c->vm[i].desired)
+			v->assigned_ns = 0;
+		v->def = c->vm[i];
+		v->in_catalog = true;
+	}
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+		if (a->vm[i].used && !a->vm[i].in_catalog && a->vm[i].state == VM_IDLE && !claimer_pending(a, a->vm[i].def.uuid))
+			a->vm[i].used = false;
+	a->have_catalog = true;
+	a->catalog_generation = c->generation;
+	a->catalog_seq = c->seq;
+	a->catalog_armed = c->armed;
+	a->maintenance = c->maintenance;
+	if (!was)
+		a->maintenance_told = false;
+}
+
+static bool was_found(const struct agent *a, const uint8_t uuid[16])
+{
+	for (unsigned i = 0; i < a->n_found; i++)
+		if (memcmp(a->found[i], uuid, 16) == 0)
+			return true;
+	return false;
+}
+
+/* After a start of the agent, once everything is known: what runs under our claim goes on, the rest is claimed again or killed. */
+static void adopt(struct agent *a)
+{
+	if (a->adopted || !a->have_table || a->epoch == 0 || a->table.table.epoch != a->epoch || !a->have_catalog || !a->listed || !a->claimer.read_once)
+		return;
+	a->adopted = true;
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
+		struct vm *v = &a->vm[i];
+		const struct claim *own = v->used ? claimer_own(a, v->def.uuid) : NULL;
+
+		if (!own || own->state != CLAIM_ACTIVE)
+			continue;
+		v->generation = own->generation;
+		v->since_ns = a->now_ns;
+		if (was_found(a, v->def.uuid)) {
+			v->state = VM_RUNNING;
+			agent_note(a, NOTE_VM_ADOPTED, v, 0);
+			agent_act(a, AGENT_ACT_ADOPT)->vm = v;
+		} else {
+			v->state = VM_CLAIMING; /* the claim counts as written only: read all again before starting it */
+			claimer_want(a, v->def.uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
+		}
+	}
+	for (unsigned i = 0; i < a->n_found; i++) {
+		struct vm *v = agent_vm_by_uuid(a, a->found[i]);
+
+		if (v && v->state == VM_RUNNING)
+			continue;
+		agent_note(a, NOTE_VM_ALIEN, v, 0);
+		memcpy(agent_act(a, AGENT_ACT_KILL_UNKNOWN)->uuid, a->found[i], 16);
+	}
+}
+
+static void take_event(struct agent *a, const struct agent_event *ev)
+{
+	struct claimer_volume *cv = &a->claimer.volume[ev->volume];
+	struct vm *v;
+
+	switch (ev->kind) {
+	case AGENT_EV_TIMER:
+		break;
+	case AGENT_EV_VOLUME:
+		claimer_volume_ready(a, ev->volume, ev->ok);
+		break;
+	case AGENT_EV_WRITE_DONE:
+		claimer_write_done(a, ev);
+		break;
+	case AGENT_EV_WRITE_SETTLED:
+		slot_settled(&cv->slot, ev->ok, a->now_ns);
+		break;
+	case AGENT_EV_READ_DONE:
+		claimer_read_done(a, ev);
+		break;
+	case AGENT_EV_READ_SETTLED:
+		cv->read_busy = false;
+		break;
+	case AGENT_EV_TABLE:
+		take_table(a, ev->table);
+		break;
+	case AGENT_EV_NO_KEEPER:
+		a->have_table = false;
+		break;
+	case AGENT_EV_CATALOG:
+		take_catalog(a, ev->catalog);
+		break;
+	case AGENT_EV_FOUND:
+		if (a->n_found < AGENT_MAX_VMS)
+			memcpy(a->found[a->n_found++], ev->uuid, 16);
+		break;
+	case AGENT_EV_LISTED:
+		a->listed = true;
+		break;
+	case AGENT_EV_CHECK_LEAD:
+		a->claimer.check_lead = true;
+		break;
+	case AGENT_EV_ASSIGN:
+		v = agent_vm_by_uuid(a, ev->uuid);
+		if (v && a->adopted)
+			vmlife_assign(a, v);
+		break;
+	case AGENT_EV_DRAINED:
+	case AGENT_EV_STARTED:
+	case AGENT_EV_EXIT:
+		v = agent_vm_by_uuid(a, ev->uuid);
+		if (v)
+			vmlife_event(a, v, ev);
+		break;
+	}
+}
+
+static void tick_vms(struct agent *a)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
+		if (!a->vm[i].used)
+			continue;
+		vmlife_tick(a, &a->vm[i]);
+		any = any || a->vm[i].state != VM_IDLE;
+	}
+	if (!any && (a->maintenance >> (a->opt.self - 1) & 1) && !a->maintenance_told) {
+		a->maintenance_told = true;
+		agent_note(a, NOTE_MAINTENANCE_DONE, NULL, a->opt.self);
+	}
+}
+
+void agent_step(struct agent *a, const struct agent_event *ev, int64_t now_ns)
+{
+	CHECK(now_ns >= a->now_ns);
+	a->now_ns = now_ns;
+	a->n_actions = 0;
+	take_event(a, ev);
+	adopt(a);
+	if (a->adopted)
+		tick_vms(a);
+	if (ev->kind == AGENT_EV_TABLE || ev->kind == AGENT_EV_CATALOG || now_ns - a->tick_ns >= agent_ms(TICK_MS)) {
+		a->tick_ns = now_ns;
+		lead_step(a);
+	}
+	claimer_step(a);
+}
+
+int64_t agent_deadline(const struct agent *a)
+{
+	int64_t at = a->tick_ns + agent_ms(TICK_MS);
+
+	if (a->claimer.retry_ns > a->now_ns)
+		at = MIN(at, a->claimer.retry_ns);
+	for (unsigned v = 0; v < a->opt.n_volumes; v++)
+		if (a->claimer.volume[v].slot.state == SLOT_DRAINING)
+			at = MIN(at, a->claimer.volume[v].slot.since_ns + agent_ms(a->opt.timing.drain_ms));
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+		if (a->vm[i].used && a->vm[i].state != VM_IDLE)
+			at = MIN(at, vmlife_deadline(a, &a->vm[i]));
+	return MAX(at, a->now_ns);
+}

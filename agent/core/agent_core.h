@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The agent's decisions. Pure, like the keeper's: events and time in, actions out.
+ *
+ *   agent_core.c  events, catalog, adoption after a restart
+ *   claimer.c     owning VMs: read all, write own, re-read all
+ *   lead.c        leader election and who tries to start what
+ *   place.c       which node a VM should be tried on
+ *   vmlife.c      a VM on this node, from claim to release
+ *
+ *   IDLE --assigned--> CLAIMING --granted--> [DRAINING] --> STARTING --> RUNNING --exit--> RESTARTING --> STARTING
+ *     ^                                                                    | stop, maintenance   | limit
+ *     +------------------------------- RELEASING <--- [DRAINING] <--- STOPPING <-----------------+
+ *
+ * Waits are states: "claim", "drain", "start" are actions; what came of them are later events.
+ */
+#pragma once
+
+#include "fence/keeper_proto.h"
+#include "storage/format.h"
+#include "storage/slot.h"
+
+#define AGENT_MAX_VMS 480 /* with the leader's well below FORMAT_MAX_CLAIMS */
+#define AGENT_MAX_NAME 64
+#define AGENT_MAX_PREFERRED 16
+#define AGENT_MAX_RESTARTS 32
+#define AGENT_MAX_ACTIONS 4096
+
+enum vm_desired { DESIRED_STARTED, DESIRED_STOPPED, DESIRED_REMOVED };
+
+/* What the catalog says of a VM, as far as decisions need it. */
+struct vm_def {
+	uint8_t uuid[16];
+	char name[AGENT_MAX_NAME];
+	enum vm_desired desired;
+	uint32_t memory_mib, vcpus, priority;
+	uint32_t restart_limit, restart_window_ms, stop_timeout_ms;
+	uint32_t preferred[AGENT_MAX_PREFERRED]; /* node ids */
+	unsigned n_preferred;
+};
+
+struct catalog {
+	uint64_t generation, seq;
+	bool armed;
+	uint64_t maintenance; /* bit (id - 1) */
+	struct vm_def *vm;    /* borrowed during the event */
+	unsigned n;
+};
+
+enum vm_state { VM_IDLE, VM_CLAIMING, VM_DRAINING, VM_STARTING, VM_RUNNING, VM_STOPPING, VM_RESTARTING, VM_RELEASING, VM_STATE_COUNT };
+const char *vm_state_name(enum vm_state s);
+
+enum vm_exit { VM_EXIT_CRASH, VM_EXIT_GUEST_OFF, VM_EXIT_QUIT, VM_EXIT_KILLED, VM_EXIT_REFUSED /* at the gate */ };
+
+struct vm {
+	struct vm_def def;
+	bool used, in_catalog;
+	enum vm_state state;
+	enum claim_state release_as;  /* RELEASING, or DRAINING towards it */
+	bool unclean;                 /* its last owner did not give it up: a takeover */
+	bool quit_sent, kill_sent;    /* STOPPING */
+	bool guest_off;               /* RESTARTING: not to be restarted, its guest powered it off */
+	uint64_t generation;          /* of our claim */
+	int64_t since_ns, retry_ns;
+	int64_t failure_ns[AGENT_MAX_RESTARTS]; /* newest first */
+	unsigned failures;            /* within the window */
+	unsigned conflicts;
+	int64_t failed_ns;            /* when we gave it up as failed; 0 */
+	/* the leader's */
+	uint32_t owner;               /* as of this step */
+	uint32_t assigned;            /* node asked to start it, 0 none */
+	int64_t assigned_ns;
+};
+
+enum agent_event_kind {
+	AGENT_EV_TIMER,
+	AGENT_EV_VOLUME,        /* volume, ok */
+	AGENT_EV_WRITE_DONE,    /* claims: volume, ok, definite */
+	AGENT_EV_WRITE_SETTLED, /* volume, ok */
+	AGENT_EV_READ_DONE,     /* claims: volume, ok, data: claims region of nodes 1..node_max */
+	AGENT_EV_READ_SETTLED,  /* volume */
+	AGENT_EV_TABLE,         /* table */
+	AGENT_EV_NO_KEEPER,     /* connection to the keeper lost */
+	AGENT_EV_CATALOG,       /* catalog */
+	AGENT_EV_ASSIGN,        /* uuid; node: who asks */
+	AGENT_EV_FOUND,         /* uuid: a unit runs it */
+	AGENT_EV_LISTED,        /* every unit was reported */
+	AGENT_EV_DRAINED,       /* uuid: nothing of an earlier writer can land any more */
+	AGENT_EV_STARTED,       /* uuid: qemu runs */
+	AGENT_EV_EXIT,          /* uuid, exit */
+	AGENT_EV_CHECK_LEAD,    /* read the claims again and say (LEAD_CHECKED) whether we still lead */
+};
+
+struct agent_event {
+	enum agent_event_kind kind;
+	unsigned volume;
+	bool ok, definite;
+	const void *data;
+	const struct keeper_msg *table;
+	const struct catalog *catalog;
+	uint8_t uuid[16];
+	uint32_t node;
+	enum vm_exit exit;
+};
+
+enum agent_action_kind {
+	AGENT_ACT_WRITE,        /* volume, buffer: claimer.mine */
+	AGENT_ACT_READ,         /* volume */
+	AGENT_ACT_FACTS,        /* our claims were written: tell the keeper their seq */
+	AGENT_ACT_ASSIGN,       /* node, vm */
+	AGENT_ACT_DRAIN,        /* vm: full = true: probe its disks' storage and wait T_drain; false: only see that this host sends nothing more */
+	AGENT_ACT_START,        /* vm */
+	AGENT_ACT_ADOPT,        /* vm: it runs already, connect to it */
+	AGENT_ACT_POWERDOWN,    /* vm */
+	AGENT_ACT_QUIT,         /* vm */
+	AGENT_ACT_KILL,         /* vm */
+	AGENT_ACT_KILL_UNKNOWN, /* uuid in vm_uuid: runs here without a claim of ours */
+	AGENT_ACT_GUEST_OFF,    /* vm: the guest powered itself off: its desired state becomes stopped */
+	AGENT_ACT_FORGET,       /* vm: desired removed and nobody owns it: take it out of the catalog */
+	AGENT_ACT_LEAD,         /* on: we lead (claimer generation) or no longer */
+	AGENT_ACT_LEAD_CHECKED, /* on */
+	AGENT_ACT_NOTE,         /* note, vm, node */
+};
+
+enum agent_note {
+	NOTE_VM_CLAIMED, NOTE_VM_BUSY, NOTE_VM_CONFLICT, NOTE_VM_STARTED, NOTE_VM_RECOVERED, NOTE_VM_FAILED, NOTE_VM_RESTART, NOTE_VM_GIVEN_UP,
+	NOTE_VM_STOPPING, NOTE_VM_STOPPED, NOTE_VM_REFUSED, NOTE_VM_ADOPTED, NOTE_VM_ALIEN, NOTE_VM_LOST, NOTE_VM_ASSIGNED, NOTE_VM_NO_PLACE,
+	NOTE_LEADER, NOTE_NOT_LEADER, NOTE_NODE_LOST, NOTE_NODE_OVER, NOTE_NODE_BACK, NOTE_MAINTENANCE_DONE,
+};
+
+struct agent_action {
+	enum agent_action_kind kind;
+	enum agent_note note;
+	unsigned volume, buffer;
+	uint32_t node;
+	struct vm *vm;
+	uint8_t uuid[16];
+	bool on;
+};
+
+enum claimer_phase { CLAIMER_IDLE, CLAIMER_READING, CLAIMER_WRITING, CLAIMER_REREADING };
+
+struct claimer_volume {
+	bool ready, read_busy, read_wait, read_ok, write_wait, write_ok;
+	struct slot slot;
+	int64_t read_issued_ns;
+	struct { uint32_t epoch; uint64_t seq; } on[FORMAT_MAX_NODES];
+};
+
+enum want_kind { WANT_NONE, WANT_ACQUIRE, WANT_GIVE_UP };
+
+/* A change of our claims that is asked for, or under way in the present cycle. */
+struct want {
+	uint8_t vm[16];
+	enum want_kind kind;
+	enum claim_state to; /* GIVE_UP; CLAIM_NONE drops the entry */
+	uint64_t generation;
+	bool in_cycle, unclean;
+};
+
+struct claimer {
+	enum claimer_phase phase;
+	struct claims seen[FORMAT_MAX_NODES];   /* newest block of each node, for policy; steps 1 and 3 fill it anew */
+	bool seen_any[FORMAT_MAX_NODES];
+	struct claims fresh[FORMAT_MAX_NODES];  /* this read's */
+	bool fresh_any[FORMAT_MAX_NODES];
+	struct claims mine;                     /* what our block says, or is to say */
+	struct want want[AGENT_MAX_VMS + 1];
+	unsigned n_wants;
+	struct claimer_volume volume[FORMAT_MAX_VOLUMES];
+	uint64_t acked_seq;                     /* on a fence quorum */
+	bool refresh, check_lead, read_once;
+	int64_t retry_ns, read_ns;
+};
+
+struct agent_node {
+	uint64_t counter;
+	int64_t counter_ns;     /* when we saw it move last */
+	bool was_fresh;
+	uint32_t over_told;
+};
+
+struct agent_options {
+	uint8_t cluster[16];
+	uint32_t self, node_limit, node_max, n_volumes; /* node_max: highest id of the configuration */
+	uint64_t members;
+	struct timing timing;
+};
+
+struct agent {
+	struct agent_options opt;
+	struct keeper_msg table;
+	bool have_table, have_catalog, listed, adopted;
+	uint32_t epoch;          /* of the lease our claims are under; 0 none */
+	struct agent_node node[FORMAT_MAX_NODES];
+	struct claimer claimer;
+	struct vm vm[AGENT_MAX_VMS];
+	uint8_t found[AGENT_MAX_VMS][16]; /* units that ran when we started */
+	unsigned n_found;
+	uint64_t catalog_generation, catalog_seq;
+	bool catalog_armed, maintenance_told;
+	uint64_t maintenance;
+	bool leads;
+	uint64_t lead_generation;
+	int64_t lead_retry_ns, tick_ns;
+	struct agent_action action[AGENT_MAX_ACTIONS];
+	unsigned n_actions;
+	int64_t now_ns;
+};
+
+extern const uint8_t agent_leader_uuid[16];
+
+void agent_init(struct agent *a, const struct agent_options *opt, int64_t now_ns);
+void agent_step(struct agent *a, const struct agent_event *ev, int64_t now_ns);
+int64_t agent_deadline(const struct agent *a);
+
+struct vm *agent_vm_by_uuid(struct agent *a, const uint8_t uuid[16]);
+/* Node whose live claim holds the VM, or 0. */
+uint32_t agent_owner(const struct agent *a, const uint8_t uuid[16]);
+/* Node that leads, or 0. */
+uint32_t agent_leader(const struct agent *a);
+bool agent_node_usable(const struct agent *a, uint32_t id); /* may be given VMs */
+
+/* Between the files of the core. */
+struct agent_action *agent_act(struct agent *a, enum agent_action_kind kind);
+void agent_note(struct agent *a, enum agent_note note, struct vm *vm, uint32_t node);
+const struct keeper_table_node *agent_table_node(const struct agent *a, uint32_t id);
+bool agent_gate_open(const struct agent *a);
+static inline int64_t agent_ms(uint32_t ms) { return (int64_t)ms * NS_PER_MS; }
+
+void claimer_reset(struct agent *a); /* a new epoch: nothing is ours */
+void claimer_step(struct agent *a);
+void claimer_volume_ready(struct agent *a, unsigned volume, bool ready);
+void claimer_write_done(struct agent *a, const struct agent_event *ev);
+void claimer_read_done(struct agent *a, const struct agent_event *ev);
+void claimer_want(struct agent *a, const uint8_t vm[16], enum want_kind kind, enum claim_state to);
+bool claimer_pending(const struct agent *a, const uint8_t vm[16]);
+const struct claim *claimer_own(const struct agent *a, const uint8_t vm[16]);
+bool claim_is_live(const struct agent *a, uint32_t node, const struct claim *c);
+
+enum claim_result { CLAIM_GRANTED, CLAIM_BUSY, CLAIM_CONFLICT, CLAIM_GIVEN_UP };
+void vmlife_claim_result(struct agent *a, const uint8_t vm[16], enum claim_result result, uint64_t generation, bool unclean, uint32_t node);
+void vmlife_assign(struct agent *a, struct vm *v);
+void vmlife_event(struct agent *a, struct vm *v, const struct agent_event *ev);
+void vmlife_tick(struct agent *a, struct vm *v);
+void vmlife_lost_lease(struct agent *a, struct vm *v);
+int64_t vmlife_deadline(const struct agent *a, const struct vm *v);
+
+void lead_step(struct agent *a);
+void lead_claim_result(struct agent *a, enum claim_result result, uint64_t generation);
+bool lead_claim_void(const struct agent *a, uint32_t node);
+
+/* place.c */
+uint32_t place_choose(const struct agent *a, const struct vm *v);

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Owning VMs. One cycle changes any number of claims:
+ *
+ *   READING     all claims of all nodes, from a fence quorum; go on only with VMs no live claim of another node holds
+ *   WRITING     own block, to a fence quorum; the acknowledgement is waited for
+ *   REREADING   all again, issued after it; any other live active claim, whatever its generation: withdraw
+ *
+ * Giving up needs only the write. What was read for policy never stands in for the reads of a cycle. */
+#include "agent/core/agent_core.h"
+
+#define RETRY_MS 100
+#define REFRESH_MS 10000
+#define SEQ_SKIP 16
+
+const uint8_t agent_leader_uuid[16] = { 'k', 'v', 'm', '-', 'h', 'a', ' ', 'l', 'e', 'a', 'd', 'e', 'r', 0, 0, 1 };
+
+static bool same(const uint8_t a[16], const uint8_t b[16]) { return memcmp(a, b, 16) == 0; }
+
+static const struct claim *find(const struct claims *c, const uint8_t vm[16])
+{
+	for (uint32_t i = 0; i < c->n; i++)
+		if (same(c->claim[i].vm, vm))
+			return &c->claim[i];
+	return NULL;
+}
+
+const struct claim *claimer_own(const struct agent *a, const uint8_t vm[16])
+{
+	const struct claim *c = find(&a->claimer.mine, vm);
+
+	return c && c->epoch == a->epoch ? c : NULL;
+}
+
+bool claim_is_live(const struct agent *a, uint32_t node, const struct claim *c)
+{
+	const struct keeper_table_node *n = agent_table_node(a, node);
+
+	if (c->state != CLAIM_ACTIVE)
+		return false;
+	return node == a->opt.self ? c->epoch == a->epoch : c->epoch > n->over;
+}
+
+/* Another node's live claim on the VM among the blocks of this cycle's read. */
+static uint32_t other_holder(const struct agent *a, const uint8_t vm[16])
+{
+	bool leader = same(vm, agent_leader_uuid);
+
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		const struct claim *c = find(&a->claimer.fresh[id - 1], vm);
+
+		if (id == a->opt.self || !a->claimer.fresh_any[id - 1] || !c || !claim_is_live(a, id, c))
+			continue;
+		if (leader && lead_claim_void(a, id))
+			continue;
+		return id;
+	}
+	return 0;
+}
+
+/* The newest generation anybody has, and whether the last one that may have run the VM died with it. A withdrawn claim (NONE) never ran it. */
+static uint64_t top_generation(const struct agent *a, const uint8_t vm[16], bool *ret_unclean)
+{
+	uint64_t top = 0, top_run = 0;
+
+	*ret_unclean = false;
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		const struct claim *c = find(&a->claimer.fresh[id - 1], vm);
+
+		if (!a->claimer.fresh_any[id - 1] || !c)
+			continue;
+		top = MAX(top, c->generation);
+		if (c->state == CLAIM_NONE || c->generation < top_run)
+			continue;
+		*ret_unclean = (c->generation == top_run && *ret_unclean) || c->state == CLAIM_ACTIVE || c->state == CLAIM_UNCLEAN;
+		top_run = c->generation;
+	}
+	return top;
+}
+
+static void put(struct agent *a, const uint8_t vm[16], uint64_t generation, enum claim_state state)
+{
+	struct claims *m = &a->claimer.mine;
+	struct claim *c = (struct claim *)find(m, vm);
+
+	CHECK(c || m->n < FORMAT_MAX_CLAIMS); /* AGENT_MAX_VMS is well below */
+	if (!c)
+		c = &m->claim[m->n++];
+	memcpy(c->vm, vm, 16);
+	c->generation = generation;
+	c->epoch = a->epoch;
+	c->state = state;
+}
+
+static struct want *find_want(struct claimer *c, const uint8_t vm[16])
+{
+	for (unsigned i = 0; i < c->n_wants; i++)
+		if (same(c->want[i].vm, vm))
+			return &c->want[i];
+	return NULL;
+}
+
+static void drop_want(struct claimer *c, struct want *w) { *w = c->want[--c->n_wants]; }
+
+void claimer_want(struct agent *a, const uint8_t vm[16], enum want_kind kind, enum claim_state to)
+{
+	struct claimer *c = &a->claimer;
+	struct want *w = find_want(c, vm);
+
+	if (!w) {
+		CHECK(c->n_wants < ARRAY_SIZE(c->want));
+		w = &c->want[c->n_wants++];
+	}
+	*w = (struct want){ .kind = kind, .to = to };
+	memcpy(w->vm, vm, 16);
+}
+
+bool claimer_pending(const struct agent *a, const uint8_t vm[16]) { return find_want((struct claimer *)&a->claimer, vm) != NULL; }
+
+void claimer_reset(struct agent *a)
+{
+	struct claimer *c = &a->claimer;
+
+	c->n_wants = 0;
+	c->check_lead = false;
+	if (c->phase == CLAIMER_REREADING)
+		c->phase = CLAIMER_READING; /* of use as a refresh only */
+	/* What we gave up keeps its generation; what we held died with the epoch and stays to be seen by whoever takes over. */
+}
+
+void claimer_volume_ready(struct agent *a, unsigned volume, bool ready) { a->claimer.volume[volume].ready = ready; }
+
+static unsigned count(const struct agent *a, bool (*fn)(const struct claimer_volume *))
+{
+	unsigned n = 0;
+
+	for (unsigned v = 0; v < a->opt.n_volumes; v++)
+		n += fn(&a->claimer.volume[v]);
+	return n;
+}
+
+static bool waits(const struct claimer_volume *v) { return v->read_wait || v->write_wait; }
+static bool was_read(const struct claimer_volume *v) { return v->read_ok; }
+static bool was_written(const struct claimer_volume *v) { return v->write_ok; }
+static bool may_read(const struct claimer_volume *v) { return v->ready && !v->read_busy; }
+static bool may_write(const struct claimer_volume *v) { return v->ready && slot_writable(&v->slot); }
+
+static void start_read(struct agent *a, enum claimer_phase phase)
+{
+	struct claimer *c = &a->claimer;
+
+	c->phase = phase;
+	c->refresh = false;
+	c->read_ns = a->now_ns;
+	memset(c->fresh_any, 0, sizeof(c->fresh_any));
+	for (unsigned i = 0; i < a->opt.n_volumes; i++) {
+		struct claimer_volume *v = &c->volume[i];
+
+		v->read_ok = v->read_wait = false;
+		if (!may_read(v))
+			continue;
+		v->read_wait = v->read_busy = true;
+		v->read_issued_ns = a->now_ns;
+		agent_act(a, AGENT_ACT_READ)->volume = i;
+	}
+}
+
+static void start_write(struct agent *a)
+{
+	struct claimer *c = &a->claimer;
+
+	c->phase = CLAIMER_WRITING;
+	c->mine.node = a->opt.self;
+	c->mine.epoch = a->epoch;
+	c->mine.seq++;
+	for (unsigned i = 0; i < a->opt.n_volumes; i++) {
+		struct claimer_volume *v = &c->volume[i];
+		struct agent_action *act;
+
+		v->write_ok = v->write_wait = false;
+		if (!may_write(v))
+			continue;
+		v->write_wait = true;
+		act = agent_act(a, AGENT_ACT_WRITE);
+		act->volume = i;
+		act->buffer = v->slot.buffer;
+		slot_written(&v->slot, c->mine.epoch, c->mine.seq);
+	}
+}
+
+/* After READING: what may go into our block. Returns whether there is anything to write. */
+static bool prepare(struct agent *a)
+{
+	struct claimer *c = &a->claimer;
+	bool any = false;
+
+	for (unsigned i = 0; i < c->n_wants;) {
+		struct want *w = &c->want[i];
+		uint8_t vm[16];
+		uint32_t holder;
+
+		memcpy(vm, w->vm, 16);
+		if (w->kind == WANT_ACQUIRE) {
+			holder = other_holder(a, vm);
+			if (holder != 0) {
+				drop_want(c, w);
+				vmlife_claim_result(a, vm, CLAIM_BUSY, 0, false, holder);
+				continue;
+			}
+			w->generation = top_generation(a, vm, &w->unclean) + 1;
+			put(a, vm, w->generation, CLAIM_ACTIVE);
+		} else {
+			const struct claim *own = find(&c->mine, vm);
+
+			put(a, vm, own ? own->generation : 1, w->to);
+		}
+		w->in_cycle = true;
+		any = true;
+		i++;
+	}
+	return any;
+}
+
+/* Entries of VMs that are in no catalog any more. All others stay, dead ones too: they tell a taker whether the last owner gave the VM up. */
+static void drop_removed(struct agent *a)
+{
+	struct claims *m = &a->claimer.mine;
+
+	for (uint32_t i = 0; i < m->n && a->have_catalog;) {
+		if (!same(m->claim[i].vm, agent_leader_uuid) && !agent_vm_by_uuid(a, m->claim[i].vm) && !find_want(&a->claimer, m->claim[i].vm))
+			m->claim[i] = m->claim[--m->n];
+		else
+			i++;
+	}
+}
+
+static void finish_gives(struct agent *a)
+{
+	struct claimer *c = &a->claimer;
+
+	for (unsigned i = 0; i < c->n_wants;) {
+		struct want *w = &c->want[i];
+		uint8_t vm[16];
+
+		if (!w->in_cycle || w->kind != WANT_GIVE_UP) {
+			i++;
+			continue;
+		}
+		memcpy(vm, w->vm, 16);
+		drop_want(c, w);
+		vmlife_claim_result(a, vm, CLAIM_GIVEN_UP, 0, false, 0);
+	}
+}
+
+/* After REREADING: granted, or withdrawn. */
+static void judge(struct agent *a)
+{
+	struct claimer *c = &a->claimer;
+
+	for (unsigned i = 0; i < c->n_wants;) {
+		struct want w = c->want[i];
+		uint32_t holder;
+
+		if (!w.in_cycle || w.kind != WANT_ACQUIRE) {
+			i++;
+			continue;
+		}
+		holder = other_holder(a, w.vm);
+		drop_want(c, &c->want[i]);
+		if (holder != 0) {
+			/* The withdrawal goes out before anything else is said of this VM. */
+			claimer_want(a, w.vm, WANT_GIVE_UP, w.unclean ? CLAIM_UNCLEAN : CLAIM_NONE);
+			vmlife_claim_result(a, w.vm, CLAIM_CONFLICT, 0, false, holder);
+		} else {
+			vmlife_claim_result(a, w.vm, CLAIM_GRANTED, w.generation, w.unclean, 0);
+		}
+	}
+}
+
+static void publish_fresh(struct agent *a)
+{
+	struct claimer *c = &a->claimer;
+
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		if (!c->fresh_any[id - 1])
+			continue;
+		c->seen[id - 1] = c->fresh[id - 1];
+		c->seen_any[id - 1] = true;
+	}
+	if (!c->read_once && c->fresh_any[a->opt.self - 1]) {
+		/* The first read after our start: what an earlier process of this agent wrote. */
+		c->mine = c->fresh[a->opt.self - 1];
+		c->acked_seq = c->mine.seq;
+		c->mine.seq += SEQ_SKIP;
+		c->read_once = true;
+	}
+}
+
+static void end_phase(struct agent *a)
+{
+	struct claimer *c = &a->claimer;
+	unsigned fence = format_fence_quorum(a->opt.n_volumes);
+	enum claimer_phase was = c->phase;
+
+	c->phase = CLAIMER_IDLE;
+	if (was == CLAIMER_WRITING) {
+		if (count(a, was_written) < fence) {
+			c->retry_ns = a->now_ns + agent_ms(RETRY_MS); /* the same content again, under a new number */
+			return;
+		}
+		c->acked_seq = c->mine.seq;
+		agent_act(a, AGENT_ACT_FACTS);
+		finish_gives(a);
+		start_read(a, CLAIMER_REREADING);
+		return;
+	}
+	if (count(a, was_read) < fence) {
+		c->retry_ns = a->now_ns + agent_ms(RETRY_MS);
+		if (was == CLAIMER_REREADING)
+			c->phase = CLAIMER_REREADING; /* only the re-read is repeated */
+		return;
+	}
+	publish_fresh(a);
+	if (was == CLAIMER_REREADING)
+		judge(a);
+	lead_step(a);
+	if (c->check_lead) {
+		c->check_lead = false;
+		agent_act(a, AGENT_ACT_LEAD_CHECKED)->on = a->leads;
+	}
+	if (was == CLAIMER_READING && a->epoch != 0 && c->n_wants > 0) {
+		drop_removed(a);
+		if (prepare(a))
+			start_write(a);
+	}
+}
+
+static bool in_cycle(const struct claimer *c)
+{
+	for (unsigned i = 0; i < c->n_wants; i++)
+		if (c->want[i].in_cycle)
+			return true;
+	return false;
+}
+
+static bool must_refresh(const struct agent *a)
+{
+	const struct claimer *c = &a->claimer;
+
+	if (c->refresh || c->check_lead || !c->read_once || a->now_ns - c->read_ns > agent_ms(REFRESH_MS))
+		return true;
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		const struct keeper_table_node *n = agent_table_node(a, id);
+
+		if (id != a->opt.self && n->known && n->fresh && c->seen[id - 1].seq < n->claims_seq)
+			return true;
+	}
+	return false;
+}
+
+/* Starts what is due. Called at the end of every step of the agent. */
+void claimer_step(struct agent *a)
+{
+	struct claimer *c = &a->claimer;
+
+	for (unsigned v = 0; v < a->opt.n_volumes; v++)
+		(void)slot_tick(&c->volume[v].slot, a->now_ns, agent_ms(a->opt.timing.drain_ms));
+	for (unsigned i = 0; i < 8 && c->phase != CLAIMER_IDLE && count(a, waits) == 0 && a->now_ns >= c->retry_ns; i++) {
+		if (c->phase == CLAIMER_REREADING && count(a, was_read) < format_fence_quorum(a->opt.n_volumes) && c->retry_ns > c->read_ns)
+			start_read(a, CLAIMER_REREADING);
+		else
+			end_phase(a);
+	}
+	if (c->phase != CLAIMER_IDLE || !a->have_table || a->now_ns < c->retry_ns)
+		return;
+	if (count(a, may_read) < format_fence_quorum(a->opt.n_volumes))
+		return;
+	if (a->epoch != 0 && c->read_once && c->n_wants > 0 && count(a, may_write) >= format_fence_quorum(a->opt.n_volumes)) {
+		if (in_cycle(c))
+			start_write(a); /* a write that did not reach its quorum */
+		else
+			start_read(a, CLAIMER_READING);
+	} else if (must_refresh(a)) {
+		start_read(a, CLAIMER_READING);
+	}
+}
+
+/* Two buffers: the newest valid one. As for heartbeats, unreadable or older than seen before fails the volume's read. */
+static bool absorb(struct agent *a, unsigned volume, const uint8_t *data, const uint8_t cluster[16])
+{
+	static struct claims buf[2];
+	struct claimer *c = &a->claimer;
+	struct claimer_volume *v = &c->volume[volume];
+	bool good = true;
+
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		bool ok[2];
+		int newest;
+
+		for (unsigned b = 0; b < 2; b++)
+			ok[b] = claims_decode(data + format_claims_offset(id, b) - FORMAT_CLAIMS_OFFSET, id, b, cluster, &buf[b]) == FORMAT_OK;
+		if (!ok[0] && !ok[1]) {
+			good = false;
+			continue;
+		}
+		newest = !ok[0] || (ok[1] && format_compare(buf[1].epoch, buf[1].seq, buf[0].epoch, buf[0].seq) > 0);
+		if (format_compare(buf[newest].epoch, buf[newest].seq, v->on[id - 1].epoch, v->on[id - 1].seq) < 0) {
+			good = false;
+			continue;
+		}
+		v->on[id - 1].epoch = buf[newest].epoch;
+		v->on[id - 1].seq = buf[newest].seq;
+		if (id == a->opt.self)
+			slot_read(&v->slot, newest, buf[newest].epoch, buf[newest].seq, v->read_issued_ns, a->now_ns);
+		if (c->fresh_any[id - 1] && format_compare(buf[newest].epoch, buf[newest].seq, c->fresh[id - 1].epoch, c->fresh[id - 1].seq) <= 0)
+			continue;
+		c->fresh_any[id - 1] = true;
+		c->fresh[id - 1] = buf[newest];
+	}
+	return good;
+}
+
+void claimer_read_done(struct agent *a, const struct agent_event *ev)
+{
+	struct claimer_volume *v = &a->claimer.volume[ev->volume];
+
+	if (!v->read_wait)
+		return;
+	v->read_wait = false;
+	v->read_ok = ev->ok && absorb(a, ev->volume, ev->data, a->opt.cluster);
+}
+
+void claimer_write_done(struct agent *a, const struct agent_event *ev)
+{
+	struct claimer_volume *v = &a->claimer.volume[ev->volume];
+
+	slot_done(&v->slot, ev->ok, ev->definite);
+	if (!v->write_wait)
+		return;
+	v->write_wait = false;
+	v->write_ok = ev->ok;
+}

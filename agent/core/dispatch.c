@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "agent/core/dispatch.h"
+
+static void carry_out(struct agent *a, const struct agent_action *act, const struct agent_ops *ops, void *edge)
+{
+	switch (act->kind) {
+	case AGENT_ACT_WRITE:
+		ops->write(edge, act->volume, act->buffer, &a->claimer.mine);
+		break;
+	case AGENT_ACT_READ:
+		ops->read(edge, act->volume);
+		break;
+	case AGENT_ACT_FACTS:
+		ops->facts(edge);
+		break;
+	case AGENT_ACT_ASSIGN:
+		ops->assign(edge, act->node, act->vm);
+		break;
+	case AGENT_ACT_DRAIN:
+		ops->drain(edge, act->vm, act->on);
+		break;
+	case AGENT_ACT_START:
+		ops->start(edge, act->vm);
+		break;
+	case AGENT_ACT_ADOPT:
+		ops->adopt(edge, act->vm);
+		break;
+	case AGENT_ACT_POWERDOWN:
+		ops->powerdown(edge, act->vm);
+		break;
+	case AGENT_ACT_QUIT:
+		ops->quit(edge, act->vm);
+		break;
+	case AGENT_ACT_KILL:
+		ops->kill(edge, act->vm->def.uuid);
+		break;
+	case AGENT_ACT_KILL_UNKNOWN:
+		ops->kill(edge, act->uuid);
+		break;
+	case AGENT_ACT_GUEST_OFF:
+		ops->guest_off(edge, act->vm);
+		break;
+	case AGENT_ACT_FORGET:
+		ops->forget(edge, act->vm);
+		break;
+	case AGENT_ACT_LEAD:
+		ops->lead(edge, act->on, a->lead_generation);
+		break;
+	case AGENT_ACT_LEAD_CHECKED:
+		ops->lead_checked(edge, act->on);
+		break;
+	case AGENT_ACT_NOTE:
+		ops->note(edge, act->note, act->vm, act->node);
+		break;
+	}
+}
+
+void agent_dispatch(struct agent *a, const struct agent_event *ev, int64_t now_ns, const struct agent_ops *ops, void *edge)
+{
+	agent_step(a, ev, now_ns);
+	for (unsigned i = 0; i < a->n_actions; i++)
+		carry_out(a, &a->action[i], ops, edge);
+}

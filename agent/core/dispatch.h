@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The agent core's actions, carried out in order through a struct of operations: the daemon's are real, the simulator's are not. */
+#pragma once
+
+#include "agent/core/agent_core.h"
+
+struct agent_ops {
+	void (*write)(void *edge, unsigned volume, unsigned buffer, const struct claims *claims);
+	void (*read)(void *edge, unsigned volume);
+	void (*facts)(void *edge);
+	void (*assign)(void *edge, uint32_t node, const struct vm *v);
+	void (*drain)(void *edge, const struct vm *v, bool full);
+	void (*start)(void *edge, const struct vm *v);
+	void (*adopt)(void *edge, const struct vm *v);
+	void (*powerdown)(void *edge, const struct vm *v);
+	void (*quit)(void *edge, const struct vm *v);
+	void (*kill)(void *edge, const uint8_t uuid[16]);
+	void (*guest_off)(void *edge, const struct vm *v);
+	void (*forget)(void *edge, const struct vm *v);
+	void (*lead)(void *edge, bool on, uint64_t generation);
+	void (*lead_checked)(void *edge, bool on);
+	void (*note)(void *edge, enum agent_note note, const struct vm *v, uint32_t node);
+};
+
+/* One step and everything that follows. No operation may call back into the core before this returns. */
+void agent_dispatch(struct agent *a, const struct agent_event *ev, int64_t now_ns, const struct agent_ops *ops, void *edge);

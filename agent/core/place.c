@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Where a VM should be tried: preferred nodes in their order, then the node with the fewest VMs, then the lowest id. Nodes where it has failed come last.
+ * The same facts give the same answer everywhere. */
+#include "agent/core/agent_core.h"
+
+bool agent_node_usable(const struct agent *a, uint32_t id)
+{
+	const struct keeper_table_node *n = agent_table_node(a, id);
+	bool self = id == a->opt.self;
+
+	if (!(a->opt.members >> (id - 1) & 1) || (a->maintenance >> (id - 1) & 1))
+		return false;
+	if (n->state != HEARTBEAT_ARMED && (a->catalog_armed || n->state != HEARTBEAT_DISARMED))
+		return false;
+	if (self)
+		return agent_gate_open(a);
+	return n->fresh && n->in_view && a->node[id - 1].counter_ns != 0 &&
+	       a->now_ns - a->node[id - 1].counter_ns < agent_ms(a->opt.timing.leader_ms);
+}
+
+static bool failed_on(const struct agent *a, uint32_t id, const uint8_t uuid[16])
+{
+	const struct claims *c = id == a->opt.self ? &a->claimer.mine : &a->claimer.seen[id - 1];
+
+	for (uint32_t i = 0; i < c->n; i++)
+		if (memcmp(c->claim[i].vm, uuid, 16) == 0)
+			return c->claim[i].state == CLAIM_FAILED;
+	return false;
+}
+
+static unsigned load_of(const struct agent *a, uint32_t id)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
+		const struct vm *v = &a->vm[i];
+
+		if (v->used && (v->owner == id || v->assigned == id))
+			n++;
+	}
+	return n;
+}
+
+static unsigned preference(const struct vm *v, uint32_t id)
+{
+	for (unsigned i = 0; i < v->def.n_preferred; i++)
+		if (v->def.preferred[i] == id)
+			return i;
+	return v->def.n_preferred;
+}
+
+uint32_t place_choose(const struct agent *a, const struct vm *v)
+{
+	uint32_t best = 0;
+	unsigned best_key[3] = { 0 };
+
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		unsigned key[3];
+		int order = 0;
+
+		if (!agent_node_usable(a, id))
+			continue;
+		key[0] = failed_on(a, id, v->def.uuid);
+		key[1] = preference(v, id);
+		key[2] = load_of(a, id);
+		for (unsigned i = 0; i < ARRAY_SIZE(key) && order == 0; i++)
+			order = (key[i] > best_key[i]) - (key[i] < best_key[i]);
+		if (best != 0 && order >= 0)
+			continue;
+		best = id;
+		memcpy(best_key, key, sizeof(key));
+	}
+	return best;
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A VM on this node, from its claim to its release. */
+#include "agent/core/agent_core.h"
+
+#define QUIT_MS 5000      /* QEMU is given this long to quit before it is killed */
+#define BACKOFF_MS 1000   /* the first restart is at once, each further one within the window waits this much longer */
+#define GATE_RETRY_MS 200
+#define GUEST_OFF_AGAIN_MS 1000
+#define STUCK_MS 30000    /* a start that systemd never answers */
+
+const char *vm_state_name(enum vm_state s)
+{
+	static const char *const name[VM_STATE_COUNT] = {
+		"idle", "claiming", "draining", "starting", "running", "stopping", "restarting", "releasing",
+	};
+
+	return (size_t)s < ARRAY_SIZE(name) ? name[s] : "unknown";
+}
+
+static void move(struct agent *a, struct vm *v, enum vm_state to)
+{
+	static const uint16_t allowed[VM_STATE_COUNT] = {
+		[VM_IDLE] = 1 << VM_CLAIMING | 1 << VM_RUNNING,
+		[VM_CLAIMING] = 1 << VM_IDLE | 1 << VM_DRAINING | 1 << VM_STARTING | 1 << VM_RELEASING,
+		[VM_DRAINING] = 1 << VM_IDLE | 1 << VM_STARTING | 1 << VM_RELEASING,
+		[VM_STARTING] = 1 << VM_IDLE | 1 << VM_RUNNING | 1 << VM_RESTARTING | 1 << VM_STOPPING | 1 << VM_DRAINING,
+		[VM_RUNNING] = 1 << VM_IDLE | 1 << VM_RESTARTING | 1 << VM_STOPPING | 1 << VM_RELEASING | 1 << VM_DRAINING,
+		[VM_STOPPING] = 1 << VM_IDLE | 1 << VM_RELEASING | 1 << VM_DRAINING,
+		[VM_RESTARTING] = 1 << VM_IDLE | 1 << VM_STARTING | 1 << VM_RELEASING | 1 << VM_DRAINING,
+		[VM_RELEASING] = 1 << VM_IDLE,
+	};
+
+	CHECK(allowed[v->state] & (1 << to));
+	v->state = to;
+	v->since_ns = a->now_ns;
+	v->retry_ns = 0;
+}
+
+static bool wanted_here(const struct agent *a, const struct vm *v)
+{
+	return v->in_catalog && v->def.desired == DESIRED_STARTED && !(a->maintenance >> (a->opt.self - 1) & 1);
+}
+
+/* to: RELEASED or FAILED if it may have run and is proven quiet; NONE or UNCLEAN if this claim never started it. */
+static void give_up(struct agent *a, struct vm *v, enum claim_state to)
+{
+	move(a, v, VM_RELEASING);
+	claimer_want(a, v->def.uuid, WANT_GIVE_UP, to);
+}
+
+static void start(struct agent *a, struct vm *v)
+{
+	move(a, v, VM_STARTING);
+	v->quit_sent = v->kill_sent = false;
+	agent_act(a, AGENT_ACT_START)->vm = v;
+}
+
+/* Waits until no write of an earlier qemu can land: after another node's death a probe and T_drain, after one of our own only until this host
+ * sends nothing more of it. release_as: what follows; NONE means start. */
+static void drain(struct agent *a, struct vm *v, bool full, enum claim_state release_as)
+{
+	struct agent_action *act;
+
+	move(a, v, VM_DRAINING);
+	v->release_as = release_as;
+	act = agent_act(a, AGENT_ACT_DRAIN);
+	act->vm = v;
+	act->on = full;
+}
+
+void vmlife_assign(struct agent *a, struct vm *v)
+{
+	if (v->state != VM_IDLE || !wanted_here(a, v) || !agent_gate_open(a) || claimer_pending(a, v->def.uuid))
+		return;
+	v->unclean = false;
+	move(a, v, VM_CLAIMING);
+	claimer_want(a, v->def.uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
+}
+
+void vmlife_claim_result(struct agent *a, const uint8_t uuid[16], enum claim_result result, uint64_t generation, bool unclean, uint32_t node)
+{
+	struct vm *v;
+
+	if (memcmp(uuid, agent_leader_uuid, 16) == 0) {
+		lead_claim_result(a, result, generation);
+		return;
+	}
+	v = agent_vm_by_uuid(a, uuid);
+	if (!v)
+		return;
+	if (result == CLAIM_GIVEN_UP) {
+		if (v->state != VM_RELEASING)
+			return;
+		move(a, v, VM_IDLE);
+		agent_note(a, NOTE_VM_GIVEN_UP, v, 0);
+		return;
+	}
+	if (v->state != VM_CLAIMING)
+		return;
+	if (result != CLAIM_GRANTED) {
+		agent_note(a, result == CLAIM_BUSY ? NOTE_VM_BUSY : NOTE_VM_CONFLICT, v, node);
+		move(a, v, VM_IDLE);
+		return;
+	}
+	v->generation = generation;
+	v->unclean = unclean;
+	agent_note(a, NOTE_VM_CLAIMED, v, a->opt.self);
+	if (!wanted_here(a, v))
+		give_up(a, v, unclean ? CLAIM_UNCLEAN : CLAIM_NONE);
+	else if (unclean)
+		drain(a, v, true, CLAIM_NONE);
+	else
+		start(a, v);
+}
+
+static void forget_old_failures(struct agent *a, struct vm *v)
+{
+	while (v->failures > 0 && a->now_ns - v->failure_ns[v->failures - 1] > agent_ms(v->def.restart_window_ms))
+		v->failures--;
+}
+
+static void failed(struct agent *a, struct vm *v)
+{
+	forget_old_failures(a, v);
+	memmove(&v->failure_ns[1], &v->failure_ns[0], sizeof(v->failure_ns) - sizeof(v->failure_ns[0]));
+	v->failure_ns[0] = a->now_ns;
+	v->failures = MIN(v->failures + 1, AGENT_MAX_RESTARTS);
+	if (v->failures > v->def.restart_limit) {
+		agent_note(a, NOTE_VM_FAILED, v, 0);
+		v->failed_ns = a->now_ns;
+		v->failures = 0;
+		drain(a, v, false, CLAIM_FAILED);
+		return;
+	}
+	agent_note(a, NOTE_VM_RESTART, v, v->failures);
+	move(a, v, VM_RESTARTING);
+	v->retry_ns = a->now_ns + agent_ms(BACKOFF_MS * (v->failures - 1));
+}
+
+static void stop(struct agent *a, struct vm *v)
+{
+	agent_note(a, NOTE_VM_STOPPING, v, 0);
+	move(a, v, VM_STOPPING);
+	v->quit_sent = v->kill_sent = false;
+	agent_act(a, AGENT_ACT_POWERDOWN)->vm = v;
+}
+
+static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
+{
+	switch (v->state) {
+	case VM_STARTING:
+		if (how == VM_EXIT_REFUSED) {
+			agent_note(a, NOTE_VM_REFUSED, v, 0);
+			move(a, v, VM_RESTARTING);
+			v->retry_ns = a->now_ns + agent_ms(GATE_RETRY_MS);
+			return;
+		}
+		failed(a, v);
+		break;
+	case VM_RUNNING:
+		if (how != VM_EXIT_GUEST_OFF) {
+			failed(a, v);
+			return;
+		}
+		/* The claim is kept until the catalog says "stopped": given up earlier, the leader would start it again. */
+		agent_note(a, NOTE_VM_STOPPED, v, 0);
+		move(a, v, VM_RESTARTING);
+		v->guest_off = true;
+		v->retry_ns = a->now_ns;
+		break;
+	case VM_STOPPING:
+		agent_note(a, NOTE_VM_STOPPED, v, 0);
+		if (how == VM_EXIT_GUEST_OFF || how == VM_EXIT_QUIT)
+			give_up(a, v, CLAIM_RELEASED); /* QEMU itself waited for its last write */
+		else
+			drain(a, v, true, CLAIM_RELEASED);
+		break;
+	default:
+		break;
+	}
+}
+
+static void on_drained(struct agent *a, struct vm *v)
+{
+	if (v->state != VM_DRAINING)
+		return;
+	if (v->release_as != CLAIM_NONE)
+		give_up(a, v, v->release_as);
+	else if (!wanted_here(a, v))
+		give_up(a, v, CLAIM_RELEASED); /* drained: quiet, and never started */
+	else
+		start(a, v);
+}
+
+static void on_started(struct agent *a, struct vm *v)
+{
+	if (v->state == VM_STARTING) {
+		agent_note(a, v->unclean ? NOTE_VM_RECOVERED : NOTE_VM_STARTED, v, a->opt.self);
+		v->unclean = false;
+		move(a, v, VM_RUNNING);
+	}
+}
+
+void vmlife_event(struct agent *a, struct vm *v, const struct agent_event *ev)
+{
+	switch (ev->kind) {
+	case AGENT_EV_DRAINED:
+		on_drained(a, v);
+		break;
+	case AGENT_EV_STARTED:
+		on_started(a, v);
+		break;
+	case AGENT_EV_EXIT:
+		on_gone(a, v, ev->exit);
+		break;
+	default:
+		break;
+	}
+}
+
+static void tick_stopping(struct agent *a, struct vm *v)
+{
+	int64_t since = a->now_ns - v->since_ns, limit = agent_ms(v->def.stop_timeout_ms);
+
+	if (!v->quit_sent && since >= limit) {
+		v->quit_sent = true;
+		agent_act(a, AGENT_ACT_QUIT)->vm = v;
+	}
+	if (!v->kill_sent && since >= limit + agent_ms(QUIT_MS)) {
+		v->kill_sent = true;
+		agent_act(a, AGENT_ACT_KILL)->vm = v;
+	}
+}
+
+/* Asks for the catalog's edit until it is there: the leader may just be changing. */
+static void tick_guest_off(struct agent *a, struct vm *v, bool wanted)
+{
+	if (!wanted) {
+		v->guest_off = false;
+		give_up(a, v, CLAIM_RELEASED);
+	} else if (a->now_ns >= v->retry_ns) {
+		v->retry_ns = a->now_ns + agent_ms(GUEST_OFF_AGAIN_MS);
+		agent_act(a, AGENT_ACT_GUEST_OFF)->vm = v;
+	}
+}
+
+void vmlife_tick(struct agent *a, struct vm *v)
+{
+	bool wanted = wanted_here(a, v);
+
+	switch (v->state) {
+	case VM_RUNNING:
+		if (!wanted)
+			stop(a, v);
+		break;
+	case VM_STARTING:
+		if (a->now_ns - v->since_ns > agent_ms(STUCK_MS)) {
+			v->since_ns = a->now_ns;
+			agent_act(a, AGENT_ACT_KILL)->vm = v; /* its exit, or its start, is still to come */
+		}
+		break;
+	case VM_STOPPING:
+		tick_stopping(a, v);
+		break;
+	case VM_RESTARTING:
+		if (v->guest_off) {
+			tick_guest_off(a, v, wanted);
+			break;
+		}
+		if (!wanted)
+			drain(a, v, true, CLAIM_RELEASED);
+		else if (a->now_ns >= v->retry_ns && agent_gate_open(a))
+			drain(a, v, false, CLAIM_NONE);
+		break;
+	case VM_IDLE:
+		/* What failed here may be tried here again after the window. */
+		if (v->failed_ns != 0 && a->now_ns - v->failed_ns > agent_ms(v->def.restart_window_ms) && claimer_own(a, v->def.uuid) &&
+		    claimer_own(a, v->def.uuid)->state == CLAIM_FAILED && !claimer_pending(a, v->def.uuid)) {
+			v->failed_ns = 0;
+			claimer_want(a, v->def.uuid, WANT_GIVE_UP, CLAIM_RELEASED);
+		}
+		break;
+	default:
+		break;
+	}
+}
+
+void vmlife_lost_lease(struct agent *a, struct vm *v)
+{
+	if (v->state == VM_IDLE)
+		return;
+	agent_note(a, NOTE_VM_LOST, v, 0);
+	v->state = VM_IDLE; /* from wherever it was: the keeper has killed it and the epoch of its claim is over */
+	v->since_ns = a->now_ns;
+	v->failures = 0;
+	v->guest_off = false;
+}
+
+int64_t vmlife_deadline(const struct agent *a, const struct vm *v)
+{
+	switch (v->state) {
+	case VM_STOPPING:
+		if (!v->quit_sent)
+			return v->since_ns + agent_ms(v->def.stop_timeout_ms);
+		return v->kill_sent ? INT64_MAX : v->since_ns + agent_ms(v->def.stop_timeout_ms + QUIT_MS);
+	case VM_RESTARTING:
+		return agent_gate_open(a) ? v->retry_ns : INT64_MAX;
+	case VM_STARTING:
+		return v->since_ns + agent_ms(STUCK_MS);
+	default:
+		return INT64_MAX;
+	}
+}

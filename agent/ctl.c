@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "agent/ctl.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdarg.h>
+
+#include "agent/base/log.h"
+#include "agent/base/value.h"
+#include "agent/ctl_client.h"
+#include "storage/format.h"
+
+enum option_bit { OPTION_FOLLOW = 1, OPTION_FORCE = 2, OPTION_NODES_MAX = 4, OPTION_WHAT = 8 };
+
+struct command {
+	const char *group, *verb; /* group "" where the verb stands alone */
+	const char *args;
+	int min_args, max_args;
+	unsigned options; /* enum option_bit */
+	int (*run)(const struct ctl *c);
+	const char *summary, *details;
+};
+
+static int config_show(const struct ctl *c)
+{
+	char err[CTL_ERROR_LEN] = "";
+	int r = conf_show(c->config_dir, NULL, c->json, err, sizeof(err));
+
+	return r == 0 ? CTL_OK : ctl_fail(c, r == -EIO ? CTL_FAILED : CTL_CONFIG, "%s", err);
+}
+
+static void print_rules(const struct timing *t)
+{
+	for (unsigned i = TIMING_RULE_NONE + 1; i < TIMING_RULE_COUNT; i++) {
+		struct timing_rule_state s;
+
+		if (i == TIMING_RANGE)
+			continue;
+		timing_rule_eval(t, (enum timing_rule)i, &s);
+		(void)printf("  %-8s %s: %" PRIu64 " >= %" PRIu64 " %s\n", s.name, s.text, s.left, s.right, s.unit);
+	}
+}
+
+static int config_check(const struct ctl *c)
+{
+	struct conf conf;
+	json_object *o;
+	uint32_t bound;
+	int r = ctl_conf(c, &conf);
+
+	if (r != 0)
+		return r;
+	bound = timing_failover_bound_ms(&conf.timing);
+	if (c->json) {
+		o = json_object_new_object();
+		json_object_object_add(o, "api_version", json_object_new_int(CTL_API_VERSION));
+		json_object_object_add(o, "ok", json_object_new_boolean(true));
+		json_object_object_add(o, "cluster", json_object_new_string(conf.cluster));
+		json_object_object_add(o, "self_id", json_object_new_int64(conf.self_id));
+		json_object_object_add(o, "failover_bound_ms", json_object_new_int64(bound));
+		ctl_print_json(o);
+		json_object_put(o);
+		return CTL_OK;
+	}
+	(void)printf("OK: cluster %s, %zu node%s, %zu volume%s, profile %s.\n", conf.cluster, conf.n_nodes, conf.n_nodes == 1 ? "" : "s",
+		     conf.n_volumes, conf.n_volumes == 1 ? "" : "s", timing_profile_name(conf.profile));
+	print_rules(&conf.timing);
+	(void)printf("After a power cut a VM starts on another node within %" PRIu32 ".%03" PRIu32 " s at most.\n", bound / 1000, bound % 1000);
+	if (conf.self_id == 0)
+		(void)printf("This host, %s, is not in Nodes=: keeper and agent will not start here.\n", conf.self_name);
+	return CTL_OK;
+}
+
+static const struct command commands[] = {
+	{ "", "status", "", 0, 0, 0, ctl_status, "what runs where, problems first", "" },
+	{ "", "arm", "", 0, 0, 0, ctl_arm, "start protecting: watchdogs run, lost nodes are fenced",
+	  "Checks timings, watchdog, volumes and ring encryption first and refuses with the reason.\n" },
+	{ "", "disarm", "", 0, 0, 0, ctl_disarm, "stop protecting, VMs run on",
+	  "Until `ha-ctl arm` no node is fenced and no VM is moved.\n" },
+	{ "", "events", "[--follow]", 0, 0, OPTION_FOLLOW, ctl_events, "what happened, oldest first",
+	  "  --follow   go on and print each new event; end with Ctrl-C\n" },
+	{ "node", "list", "", 0, 0, 0, ctl_node_list, "the nodes, their state and why", "" },
+	{ "node", "maintenance", "on|off NODE", 2, 2, 0, ctl_node_maintenance, "move the VMs off a node and keep it empty, or use it again", "" },
+	{ "vm", "add", "FILE", 1, 1, 0, ctl_vm_add, "put a VM under protection",
+	  "FILE is a definition as in kvm-ha.vm(5), or - for standard input. If it has no UUID= one is drawn.\n" },
+	{ "vm", "list", "", 0, 0, 0, ctl_vm_list, "the VMs, their state and where they run", "" },
+	{ "vm", "show", "NAME", 1, 1, 0, ctl_vm_show, "one VM with its definition", "" },
+	{ "vm", "start", "NAME", 1, 1, 0, ctl_vm_start, "want a VM started, wherever there is room", "" },
+	{ "vm", "stop", "NAME", 1, 1, 0, ctl_vm_stop, "shut a VM down and keep it down", "" },
+	{ "vm", "remove", "NAME", 1, 1, 0, ctl_vm_remove, "stop a VM and forget its definition", "Its disks are left as they are.\n" },
+	{ "volume", "init", "[URL...] [--force NAME|URL]... [--nodes-max N]", 0, CONF_MAX_VOLUMES, OPTION_FORCE | OPTION_NODES_MAX,
+	  ctl_volume_init, "make a new cluster on the volumes of Volumes=",
+	  "URLs may be given to be sure; then they must be those of Volumes=. A volume that is not blank is refused.\n"
+	  "  --force NAME|URL  overwrite the volume with this URL, or those of the former cluster of this name; never one in use\n"
+	  "  --nodes-max N     room for node ids up to N, 1 to 64; default 16, or the highest id in Nodes=\n" },
+	{ "volume", "list", "", 0, 0, 0, ctl_volume_list, "the volumes of Volumes=; fails if one is bad", "" },
+	{ "volume", "dump", "URL [--what PART]", 1, 1, OPTION_WHAT, ctl_volume_dump, "what is written on a volume",
+	  "  --what PART  superblock, heartbeats, claims, catalog or all (default)\n" },
+	{ "config", "show", "", 0, 0, 0, config_show, "every value in force and where it came from", "" },
+	{ "config", "check", "", 0, 0, 0, config_check, "check the configuration and its timing rules", "" },
+};
+
+/* https://no-color.org: set and not empty means none. */
+static bool wants_color(int fd)
+{
+	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+
+	return isatty(fd) && !(no_color && *no_color) && !(term && streq(term, "dumb"));
+}
+
+int ctl_fail(const struct ctl *c, enum ctl_exit code, const char *fmt, ...)
+{
+	char text[CTL_ERROR_LEN];
+	bool color = wants_color(STDERR_FILENO);
+	json_object *o;
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	for (char *p = text; *p; p++)
+		if ((unsigned char)*p < ' ' && *p != '\n')
+			*p = ' ';
+	(void)fflush(stdout);
+	(void)fprintf(stderr, "%sha-ctl: %s%s\n", color ? "\033[31m" : "", text, color ? "\033[0m" : "");
+	if (c->json) {
+		o = json_object_new_object();
+		json_object_object_add(o, "api_version", json_object_new_int(CTL_API_VERSION));
+		json_object_object_add(o, "ok", json_object_new_boolean(false));
+		json_object_object_add(o, "error", json_object_new_string(text));
+		json_object_object_add(o, "temporary", json_object_new_boolean(code == CTL_AGAIN));
+		ctl_print_json(o);
+		json_object_put(o);
+	}
+	return code;
+}
+
+int ctl_conf(const struct ctl *c, struct conf *ret)
+{
+	char err[CTL_ERROR_LEN] = "";
+
+	return conf_load(c->config_dir, NULL, ret, err, sizeof(err)) == 0 ? 0 : ctl_fail(c, CTL_CONFIG, "%s", err);
+}
+
+static void print_options(void)
+{
+	(void)fputs("\nOptions:\n"
+		    "  --config DIR    configuration, default " CONF_DIR_DEFAULT "\n"
+		    "  --socket PATH   the agent's socket, default " CTL_CLIENT_SOCKET "\n"
+		    "  -o text|json    form of the output\n"
+		    "  --version, --help\n", stdout);
+}
+
+static void print_usage(const char *group)
+{
+	char usage[128];
+
+	(void)printf("usage: ha-ctl [OPTION]... %s%sCOMMAND [ARGUMENT]...\n\nCommands:\n", group, *group ? " " : "");
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		const struct command *cmd = &commands[i];
+		int n;
+
+		if (*group && !streq(group, cmd->group))
+			continue;
+		n = snprintf(usage, sizeof(usage), "%s%s%s%s%s", cmd->group, *cmd->group ? " " : "", cmd->verb, *cmd->args ? " " : "", cmd->args);
+		(void)printf(n > 28 ? "  %s\n  %28s  %s\n" : "  %-28s%s  %s\n", usage, "", cmd->summary);
+	}
+	print_options();
+	if (!*group)
+		(void)fputs("\n`ha-ctl COMMAND --help` tells more. Exit codes: 0 done, 1 refused or failed, 64 usage, 69 no agent,\n"
+			    "75 try again later, 78 configuration. See ha-ctl(8).\n", stdout);
+}
+
+static void print_command(const struct command *cmd)
+{
+	(void)printf("usage: ha-ctl [OPTION]... %s%s%s%s%s\n\n%s.\n%s", cmd->group, *cmd->group ? " " : "", cmd->verb, *cmd->args ? " " : "",
+		     cmd->args, cmd->summary, cmd->details);
+	print_options();
+}
+
+static bool is_group(const char *word)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (*word && streq(word, commands[i].group))
+			return true;
+	return false;
+}
+
+/* The command that words begin with; *used counts its words. */
+static const struct command *find_command(char **words, int n, int *used)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		const struct command *cmd = &commands[i];
+
+		*used = *cmd->group ? 2 : 1;
+		if (n < *used || (*cmd->group && !streq(words[0], cmd->group)) || !streq(words[*used - 1], cmd->verb))
+			continue;
+		return cmd;
+	}
+	return NULL;
+}
+
+static int unknown_command(const struct ctl *c, char **words, int n)
+{
+	bool group = n > 0 && is_group(words[0]);
+	const char *word = group && n > 1 ? words[1] : n > 0 ? words[0] : "", *nearest = "status";
+	size_t best = SIZE_MAX;
+
+	if (n == 0)
+		return ctl_fail(c, CTL_USAGE, "no command given; `ha-ctl --help` lists them, `ha-ctl status` is a good start");
+	if (group && n == 1)
+		return ctl_fail(c, CTL_USAGE, "%s what? `ha-ctl %s --help` lists its commands", word, word);
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		const struct command *cmd = &commands[i];
+		const char *name = group || !*cmd->group ? cmd->verb : cmd->group;
+		size_t d = value_distance(word, name);
+
+		if ((group && !streq(cmd->group, words[0])) || d >= best)
+			continue;
+		best = d;
+		nearest = name;
+	}
+	return ctl_fail(c, CTL_USAGE, "unknown command \"%s%s%.64s\"; did you mean %s? `ha-ctl --help` lists all", group ? words[0] : "",
+			group ? " " : "", word, nearest);
+}
+
+static int run_command(struct ctl *c, unsigned given, char **words, int n)
+{
+	static const char *const names[] = { "--follow", "--force", "--nodes-max", "--what" };
+	int used = 0, r;
+	const struct command *cmd = find_command(words, n, &used);
+
+	if (!cmd)
+		return unknown_command(c, words, n);
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (given & ~cmd->options & 1U << i)
+			return ctl_fail(c, CTL_USAGE, "%s is no option of `%s%s%s`; see its --help", names[i], cmd->group, *cmd->group ? " " : "",
+					cmd->verb);
+	c->args = words + used;
+	c->n_args = n - used;
+	if (c->n_args < cmd->min_args || c->n_args > cmd->max_args)
+		return ctl_fail(c, CTL_USAGE, "%s argument; usage: ha-ctl %s%s%s%s%s", c->n_args < cmd->min_args ? "missing" : "superfluous",
+				cmd->group, *cmd->group ? " " : "", cmd->verb, *cmd->args ? " " : "", cmd->args);
+	r = cmd->run(c);
+	if (fflush(stdout) == EOF || ferror(stdout)) {
+		(void)fprintf(stderr, "ha-ctl: cannot write to standard output\n");
+		return r == CTL_OK ? CTL_FAILED : r;
+	}
+	return r;
+}
+
+static int print_help(const struct ctl *c, char **words, int n)
+{
+	int used = 0;
+	const struct command *cmd = find_command(words, n, &used);
+
+	if (!cmd && n > 0 && (n > 1 || !is_group(words[0])))
+		return unknown_command(c, words, n);
+	if (cmd)
+		print_command(cmd);
+	else
+		print_usage(n > 0 ? words[0] : "");
+	return fflush(stdout) == EOF ? CTL_FAILED : CTL_OK;
+}
+
+/* 0, or an exit code after saying why. */
+static int take_option(struct ctl *c, int option, unsigned *given, bool *help)
+{
+	char err[160] = "";
+
+	switch (option) {
+	case 'c':
+		c->config_dir = optarg;
+		return 0;
+	case 's':
+		c->socket = optarg;
+		return 0;
+	case 'o':
+		if (!streq(optarg, "json") && !streq(optarg, "text"))
+			return ctl_fail(c, CTL_USAGE, "-o %.64s: unknown form; write text or json", optarg);
+		c->json = streq(optarg, "json");
+		return 0;
+	case 'h':
+		*help = true;
+		return 0;
+	case 'f':
+		*given |= OPTION_FOLLOW;
+		c->follow = true;
+		return 0;
+	case 'F':
+		if (c->n_force == CTL_MAX_FORCE)
+			return ctl_fail(c, CTL_USAGE, "--force more than %d times", CTL_MAX_FORCE);
+		*given |= OPTION_FORCE;
+		c->force[c->n_force++] = optarg;
+		return 0;
+	case 'n':
+		*given |= OPTION_NODES_MAX;
+		if (value_u32(optarg, 1, FORMAT_MAX_NODES, &c->nodes_max, err, sizeof(err)) < 0)
+			return ctl_fail(c, CTL_USAGE, "--nodes-max %.64s: %s", optarg, err);
+		return 0;
+	case 'w':
+		*given |= OPTION_WHAT;
+		c->what = optarg;
+		return 0;
+	default: /* getopt has said what is wrong */
+		(void)fputs("`ha-ctl --help` lists the options\n", stderr);
+		return CTL_USAGE;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "config", required_argument, NULL, 'c' },    { "socket", required_argument, NULL, 's' }, { "output", required_argument, NULL, 'o' },
+		{ "version", no_argument, NULL, 'V' },         { "help", no_argument, NULL, 'h' },         { "follow", no_argument, NULL, 'f' },
+		{ "force", required_argument, NULL, 'F' },     { "what", required_argument, NULL, 'w' },
+		{ "nodes-max", required_argument, NULL, 'n' }, { 0 },
+	};
+	struct ctl c = { .config_dir = CONF_DIR_DEFAULT, .socket = CTL_CLIENT_SOCKET };
+	unsigned given = 0;
+	bool help = false;
+	int option, r;
+
+	log_init("ha-ctl", LOG_LEVEL_WARNING);
+	c.color = wants_color(STDOUT_FILENO);
+	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
+		if (option == 'V') {
+			(void)puts("ha-ctl " PACKAGE_VERSION);
+			return CTL_OK;
+		}
+		r = take_option(&c, option, &given, &help);
+		if (r != 0)
+			return r;
+	}
+	return help ? print_help(&c, argv + optind, argc - optind) : run_command(&c, given, argv + optind, argc - optind);
+}

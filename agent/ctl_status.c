@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The status in words: what is wrong and what to do about it first, then who is there and what runs where. */
+#include "agent/ctl.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+
+#define MAX_PROBLEMS 64
+
+/* remedy: a sentence that stands once below the problems it is for; NULL for none. */
+struct problem {
+	bool severe;
+	char *text;
+	const char *remedy;
+};
+
+struct problems {
+	struct problem at[MAX_PROBLEMS];
+	size_t n, left_out;
+};
+
+static const char remedy_agent[] = "`systemctl status ha-agent` on that node";
+static const char remedy_wait[] = "nothing: its VMs start elsewhere once it is proven gone; watch `ha-ctl events --follow`";
+static const char remedy_node[] = "look at the node (console, power, network), start it; it rejoins by itself";
+static const char remedy_vm[] = "`ha-ctl vm show NAME` and the journal of its node; `ha-ctl vm start NAME` tries again";
+
+_printf_(4, 5) static void add(struct problems *p, bool severe, const char *remedy, const char *fmt, ...)
+{
+	struct problem *x = &p->at[p->n];
+	va_list ap;
+
+	if (p->n == MAX_PROBLEMS) {
+		p->left_out++;
+		return;
+	}
+	va_start(ap, fmt);
+	CHECK(vasprintf(&x->text, fmt, ap) >= 0);
+	va_end(ap);
+	x->severe = severe;
+	x->remedy = remedy;
+	p->n++;
+}
+
+static const char *dash(const char *reason) { return *reason ? ": " : ""; }
+
+/* What concerns this node, and through it the cluster. */
+static void find_local(struct problems *p, json_object *s)
+{
+	json_object *quorum = ctl_get(s, "quorum", json_type_object), *ring = ctl_get(s, "ring", json_type_object);
+	json_object *dog = ctl_get(s, "watchdog", json_type_object);
+	const char *self = ctl_str(s, "self"), *lease = ctl_str(s, "lease"), *reason = ctl_str(s, "reason");
+
+	if (!streq(ctl_str(s, "keeper"), "connected"))
+		add(p, true, "`systemctl status ha-keeper`", "%s has no connection to its keeper: it can neither start nor protect VMs", self);
+	if (quorum && !ctl_bool(quorum, "ok"))
+		add(p, true, "`ha-ctl volume list` shows which volumes are bad and why",
+		    "%" PRId64 " of %" PRId64 " volumes can be used, %" PRId64 " are needed: no node can be taken over and no VM started",
+		    ctl_int(quorum, "good"), ctl_int(quorum, "volumes"), ctl_int(quorum, "fence"));
+	if (ctl_bool(s, "armed") && *lease && !streq(lease, "armed"))
+		add(p, true, "`ha-ctl events` and `journalctl -u ha-keeper`", "%s is not armed itself but %s%s%s", self, lease, dash(reason), reason);
+	if (ctl_bool(s, "armed") && dog && !ctl_bool(dog, "running"))
+		add(p, true, "`journalctl -u ha-keeper`", "the watchdog of %s (%s) does not run", self, ctl_str(dog, "device"));
+	if (ring && !streq(ctl_str(ring, "state"), "ok"))
+		add(p, true, "`systemctl status corosync`, `corosync-cfgtool -s`", "%s has no ring (%s): the nodes do not hear each other", self,
+		    ctl_str(ring, "state"));
+	else if (ring && !ctl_bool(ring, "encrypted"))
+		add(p, false, "set crypto_cipher and crypto_hash in corosync.conf(5)", "the ring is not encrypted");
+	if (!*ctl_str(s, "leader"))
+		add(p, true, "wait some seconds; if it stays so, `systemctl status ha-agent` on every node",
+		    "no node leads: VMs run on, but none is started or moved");
+	if (!ctl_bool(s, "armed"))
+		add(p, false, "`ha-ctl arm`", "the cluster is not armed: if a node fails, its VMs stay down");
+}
+
+static void find_node(struct problems *p, json_object *s, json_object *node)
+{
+	const char *name = ctl_str(node, "name"), *state = ctl_str(node, "state"), *reason = ctl_str(node, "reason");
+
+	if (streq(state, "suspect") || streq(state, "fencing") || streq(state, "released"))
+		add(p, true, remedy_wait, "node %s: %s%s%s", name, streq(state, "fencing") ? "is being fenced" : state, dash(reason), reason);
+	else if (streq(state, "offline") || streq(state, "unknown"))
+		add(p, true, remedy_node, "node %s: %s%s%s", name, state, dash(reason), reason);
+	else if (streq(state, "left"))
+		add(p, false, "`systemctl start ha-agent` on that node when it is to be used again", "node %s has left the cluster%s%s", name,
+		    dash(reason), reason);
+	else if (!ctl_bool(node, "agent"))
+		add(p, true, remedy_agent, "node %s: its agent is silent: its VMs run on, but none is started there%s%s", name, dash(reason), reason);
+	else if (streq(ctl_str(node, "ring"), "lost"))
+		add(p, true, "`systemctl status corosync` on that node", "node %s has lost the ring%s%s", name, dash(reason), reason);
+	else if (ctl_bool(s, "armed") && !ctl_bool(node, "armed"))
+		add(p, false, "`journalctl -u ha-keeper` on that node tells why", "node %s is not armed%s%s", name, dash(reason), reason);
+	if (ctl_bool(node, "maintenance"))
+		add(p, false, "`ha-ctl node maintenance off NODE` when it is done", "node %s is in maintenance, %" PRId64 " VMs left on it", name,
+		    ctl_int(node, "vms"));
+}
+
+static void find_vm(struct problems *p, json_object *vm)
+{
+	const char *name = ctl_str(vm, "name"), *state = ctl_str(vm, "state"), *reason = ctl_str(vm, "reason");
+
+	if (streq(state, "failed"))
+		add(p, true, remedy_vm, "VM %s failed%s%s", name, dash(reason), reason);
+	else if (streq(state, "waiting"))
+		add(p, true, NULL, "VM %s waits to be started%s%s", name, dash(reason), reason);
+	else if (streq(state, "stopped") && streq(ctl_str(vm, "desired"), "started"))
+		add(p, true, remedy_vm, "VM %s does not run%s%s", name, dash(reason), reason);
+}
+
+static void find_all(struct problems *p, json_object *s)
+{
+	json_object *a;
+	size_t n;
+
+	find_local(p, s);
+	n = ctl_list(s, "nodes", &a);
+	for (size_t i = 0; i < n; i++)
+		find_node(p, s, json_object_array_get_idx(a, i));
+	n = ctl_list(s, "volumes", &a);
+	for (size_t i = 0; i < n; i++) {
+		json_object *v = json_object_array_get_idx(a, i);
+		const char *reason = ctl_str(v, "reason");
+
+		if (!streq(ctl_str(v, "state"), "ready"))
+			add(p, true, "`ha-ctl volume list` on this node; the storage's own network and log", "volume %s: %s%s%s", ctl_str(v, "url"),
+			    ctl_str(v, "state"), dash(reason), reason);
+	}
+	n = ctl_list(s, "vms", &a);
+	for (size_t i = 0; i < n; i++)
+		find_vm(p, json_object_array_get_idx(a, i));
+}
+
+/* Those of one severity; a remedy follows the last of its neighbours. */
+static void print_problems(const struct ctl *c, const struct problems *p, bool severe)
+{
+	const struct problem *last = NULL;
+
+	for (size_t i = 0; i <= p->n; i++) {
+		const struct problem *x = i < p->n ? &p->at[i] : NULL;
+
+		if (x && x->severe != severe)
+			continue;
+		if (last && last->remedy && (!x || x->remedy != last->remedy))
+			(void)printf("      -> %s\n", last->remedy);
+		if (!x)
+			return;
+		ctl_color_on(c, severe ? CTL_RED : CTL_YELLOW);
+		(void)printf("  %s ", severe ? "!!" : " *");
+		ctl_put(x->text);
+		ctl_color_off(c);
+		(void)printf("\n");
+		last = x;
+	}
+}
+
+static size_t count(json_object *s, const char *key, const char *state, size_t *total)
+{
+	json_object *a;
+	size_t n = ctl_list(s, key, &a), found = 0;
+
+	for (size_t i = 0; i < n; i++)
+		found += streq(ctl_str(json_object_array_get_idx(a, i), "state"), state);
+	*total = n;
+	return found;
+}
+
+static void print_summary(const struct ctl *c, json_object *s, const struct problems *p)
+{
+	size_t nodes, vms, volumes, severe = p->left_out;
+	size_t online = count(s, "nodes", "online", &nodes), running = count(s, "vms", "running", &vms);
+	size_t ready = count(s, "volumes", "ready", &volumes);
+
+	for (size_t i = 0; i < p->n; i++)
+		severe += p->at[i].severe;
+	(void)printf("Cluster ");
+	ctl_put(ctl_str(s, "cluster"));
+	(void)printf(": ");
+	ctl_color_on(c, severe ? CTL_RED : p->n ? CTL_YELLOW : CTL_GREEN);
+	if (severe)
+		(void)printf("%zu problem%s", severe, severe == 1 ? "" : "s");
+	else
+		(void)printf(p->n ? "works, with remarks" : "all is well");
+	ctl_color_off(c);
+	(void)printf(", %s; %zu of %zu nodes online, %zu of %zu volumes ready, %zu of %zu VMs running", ctl_bool(s, "armed") ? "armed" : "not armed",
+		     online, nodes, ready, volumes, running, vms);
+	if (*ctl_str(s, "leader")) {
+		(void)printf("; ");
+		ctl_put(ctl_str(s, "leader"));
+		(void)printf(" leads");
+	}
+	(void)printf(".\n");
+}
+
+void ctl_print_status(const struct ctl *c, json_object *status)
+{
+	struct problems p = { 0 };
+
+	find_all(&p, status);
+	print_summary(c, status, &p);
+	print_problems(c, &p, true);
+	print_problems(c, &p, false);
+	if (p.left_out)
+		(void)printf("  ... and %zu more; `ha-ctl status -o json` has all\n", p.left_out);
+	(void)printf("\n");
+	ctl_print_nodes(c, status);
+	(void)printf("\n");
+	ctl_print_vms(c, status);
+	for (size_t i = 0; i < p.n; i++)
+		free(p.at[i].text);
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Before a VM starts after another qemu of it died: nothing of that one may still land on its disks.
+ *
+ *   full    each disk's own storage answers a read that was sent after the death, then T_drain passes (DESIGN, "Taking over", 6)
+ *   quick   qemu died on this very host: wait until no orphaned TCP connection of this host has unsent data for a disk's server
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+
+#include "agent/agentd.h"
+#include "agent/base/clock.h"
+#include "storage/volop.h"
+
+#define LOOK_MS 10
+#define MAX_JOBS AGENT_MAX_VMS
+
+struct probe {
+	struct job *job;
+	char *url;
+	struct volume *volume;
+	struct volop op;
+	bool has_op, answered;
+};
+
+struct job {
+	struct drainer *dr;
+	bool used;
+	uint8_t uuid[16];
+	struct probe probe[VMFILE_MAX_DISKS];
+	unsigned n;
+	qb_loop_timer_handle timer;
+	char reason[160];
+};
+
+struct drainer {
+	struct agentd *d;
+	struct job job[MAX_JOBS];
+};
+
+static void job_end(struct job *j)
+{
+	struct agent_event ev = { .kind = AGENT_EV_DRAINED };
+
+	memcpy(ev.uuid, j->uuid, 16);
+	for (unsigned i = 0; i < j->n; i++) {
+		volume_close(j->probe[i].volume);
+		free(j->probe[i].url);
+		j->probe[i].url = NULL;
+		j->probe[i].volume = NULL;
+	}
+	j->used = false;
+	agentd_event(j->dr->d, &ev);
+}
+
+static void on_drained(void *data)
+{
+	struct job *j = data;
+
+	j->timer = 0;
+	job_end(j);
+}
+
+static void probe_done(struct volop *op, bool ok, bool definite)
+{
+	struct probe *p = op->user;
+	struct job *j = p->job;
+
+	if (!j->used || p->answered)
+		return;
+	if (!ok && !(definite && op->result == VOLUME_E_IO))
+		return; /* the session ends; the next one asks again */
+	p->answered = true;
+	for (unsigned i = 0; i < j->n; i++)
+		if (!j->probe[i].answered)
+			return;
+	(void)snprintf(j->reason, sizeof(j->reason), "its disks' storage answers; waiting T_drain for late writes of its last owner");
+	if (!j->timer)
+		(void)qb_loop_timer_add(j->dr->d->loop, QB_LOOP_HIGH, j->dr->d->conf.timing.drain_ms * NS_PER_MS, j, on_drained, &j->timer);
+}
+
+static void on_probe_state(struct volume *v, enum volume_state state, const char *reason, void *user)
+{
+	struct probe *p = user;
+
+	if (p->answered)
+		return;
+	if (state == VOLUME_READY && !p->op.busy)
+		volop_read(&p->op, v, 0, VOLUME_ALIGN, p->job->dr->d->conf.timing.io_ms);
+	else if (state == VOLUME_BACKOFF)
+		(void)snprintf(p->job->reason, sizeof(p->job->reason), "its disk %.60s does not answer: %.70s", p->url, reason);
+}
+
+static void start_probes(struct job *j, const struct catalog_entry *e)
+{
+	struct volume_options options = { .connect_timeout_ms = 1000, .backoff_ms = 100, .read_only = true };
+	char err[256];
+
+	if (j->dr->d->conf.secret_file[0])
+		options.secret_file = j->dr->d->conf.secret_file;
+	for (size_t i = 0; i < e->file.n_disks; i++) {
+		struct probe *p = &j->probe[j->n];
+
+		/* One answer of the same storage is enough, but what is the same storage cannot be told from a URL. */
+		if (!p->has_op)
+			volop_init(&p->op, 0, VOLUME_ALIGN, probe_done, NULL, p);
+		else if (p->op.busy)
+			volop_init(&p->op, 0, VOLUME_ALIGN, probe_done, NULL, p); /* a stuck path keeps the old buffer */
+		p->has_op = true;
+		p->job = j;
+		p->answered = false;
+		p->url = strdup(e->file.disks[i]);
+		if (p->url && volume_open(j->dr->d->loop, p->url, &options, on_probe_state, p, &p->volume, err, sizeof(err)) == 0) {
+			j->n++;
+			continue;
+		}
+		agentd_say(j->dr->d, LOG_LEVEL_ERR, "VM %s: disk %s cannot be probed: %s", e->file.name, e->file.disks[i], err);
+		free(p->url);
+		p->url = NULL;
+	}
+}
+
+/* Does the line of /proc/net/tcp or tcp6 show an orphan (inode 0) with data not yet acknowledged? */
+static bool orphan_sends(const char *line)
+{
+	unsigned state, tx, rx, inode;
+
+	return sscanf(line, " %*d: %*[0-9A-Fa-f]:%*x %*[0-9A-Fa-f]:%*x %x %x:%x %*x:%*x %*x %*u %*u %u", &state, &tx, &rx, &inode) == 4 &&
+	       inode == 0 && tx != 0 && state != 2 /* SYN_SENT has sent no data */ && state != 6 /* TIME_WAIT */;
+}
+
+static bool host_is_quiet(void)
+{
+	static const char *const file[] = { "/proc/net/tcp", "/proc/net/tcp6" };
+	char line[512];
+	bool quiet = true;
+
+	for (size_t i = 0; i < ARRAY_SIZE(file); i++) {
+		FILE *f = fopen(file[i], "re");
+
+		if (!f)
+			continue;
+		while (quiet && fgets(line, sizeof(line), f))
+			quiet = !orphan_sends(line);
+		(void)fclose(f);
+	}
+	return quiet;
+}
+
+static void look_quick(void *data)
+{
+	struct job *j = data;
+
+	j->timer = 0;
+	if (host_is_quiet()) {
+		job_end(j);
+		return;
+	}
+	(void)snprintf(j->reason, sizeof(j->reason), "this host still sends data of a dead process");
+	(void)qb_loop_timer_add(j->dr->d->loop, QB_LOOP_HIGH, LOOK_MS * NS_PER_MS, j, look_quick, &j->timer);
+}
+
+void drainer_start(struct drainer *dr, const struct vm *v, bool full)
+{
+	struct catalog_entry *e = catalog_by_uuid(dr->d->catalog, v->def.uuid);
+	struct job *j = NULL;
+
+	for (unsigned i = 0; i < MAX_JOBS; i++) {
+		if (dr->job[i].used && memcmp(dr->job[i].uuid, v->def.uuid, 16) == 0)
+			return; /* under way; the core waits for one answer only */
+		if (!dr->job[i].used && !j)
+			j = &dr->job[i];
+	}
+	CHECK(j);
+	j->used = true;
+	j->dr = dr;
+	j->n = 0;
+	j->timer = 0;
+	memcpy(j->uuid, v->def.uuid, 16);
+	(void)str_copy(j->reason, sizeof(j->reason), "waiting for its disks' storage to answer");
+	if (full && e)
+		start_probes(j, e);
+	if (j->n > 0)
+		return;
+	/* Nothing to probe (quick, or no disks are declared): full still waits T_drain. */
+	(void)qb_loop_timer_add(dr->d->loop, QB_LOOP_HIGH, full ? dr->d->conf.timing.drain_ms * NS_PER_MS : 0, j, full ? on_drained : look_quick,
+				&j->timer);
+}
+
+const char *drainer_reason(struct drainer *dr, const uint8_t uuid[16])
+{
+	for (unsigned i = 0; i < MAX_JOBS; i++)
+		if (dr->job[i].used && memcmp(dr->job[i].uuid, uuid, 16) == 0)
+			return dr->job[i].reason;
+	return "";
+}
+
+int drainer_new(struct agentd *d, struct drainer **ret)
+{
+	struct drainer *dr = calloc(1, sizeof(*dr));
+
+	if (!dr)
+		return -ENOMEM;
+	dr->d = d;
+	*ret = dr;
+	return 0;
+}

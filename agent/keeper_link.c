@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "agent/agentd.h"
+#include "agent/base/log.h"
+
+#define RECONNECT_MS 50
+
+struct keeper_link {
+	struct agentd *d;
+	int fd;
+	uint64_t counter;
+	qb_loop_timer_handle timer;
+	struct keeper_msg in, out;
+};
+
+static void lose(struct keeper_link *k)
+{
+	struct agent_event ev = { .kind = AGENT_EV_NO_KEEPER };
+
+	(void)qb_loop_poll_del(k->d->loop, k->fd);
+	(void)close(k->fd);
+	k->fd = -1;
+	agentd_say(k->d, LOG_LEVEL_WARNING, "connection to the keeper lost; VMs go on, nothing is started until it is back");
+	agentd_event(k->d, &ev);
+}
+
+static int32_t on_keeper(int32_t fd, int32_t revents, void *data)
+{
+	struct keeper_link *k = data;
+	struct agent_event ev = { .kind = AGENT_EV_TABLE, .table = &k->in };
+	ssize_t n;
+
+	for (unsigned i = 0; i < 64; i++) {
+		n = recv(fd, &k->in, sizeof(k->in), MSG_DONTWAIT);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return 0;
+		if (n != sizeof(k->in) || k->in.version != KEEPER_PROTO_VERSION) {
+			lose(k);
+			return 0;
+		}
+		if (k->in.kind == KEEPER_MSG_TEXT) {
+			k->in.text.text[KEEPER_TEXT_LEN - 1] = '\0';
+			agentd_say(k->d, (enum log_level)k->in.text.level, "%s", k->in.text.text);
+		} else if (k->in.kind == KEEPER_MSG_TABLE && k->in.table.node_limit <= FORMAT_MAX_NODES) {
+			agentd_event(k->d, &ev);
+			if (k->d->store)
+				store_table(k->d->store);
+		}
+	}
+	return 0;
+}
+
+static bool keeper_link_connect(struct keeper_link *k)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX, .sun_path = KEEPER_SOCKET };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return false;
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || qb_loop_poll_add(k->d->loop, QB_LOOP_HIGH, fd, POLLIN, k, on_keeper) != 0) {
+		(void)close(fd);
+		return false;
+	}
+	k->fd = fd;
+	log_info("connected to the keeper");
+	return true;
+}
+
+/* Every T_hb: proves that this agent lives, whatever else it does. */
+static void on_tick(void *data)
+{
+	struct keeper_link *k = data;
+	bool up = k->fd >= 0 || keeper_link_connect(k);
+
+	k->counter++;
+	if (up)
+		keeper_link_facts(k);
+	if (up && k->d->core_runs && k->d->core.have_catalog && k->d->core.have_table && k->d->core.table.table.want_armed != k->d->catalog->armed &&
+	    k->counter % 4 == 0)
+		keeper_link_send(k, k->d->catalog->armed ? KEEPER_MSG_ARM : KEEPER_MSG_DISARM);
+	(void)qb_loop_timer_add(k->d->loop, QB_LOOP_HIGH, (up ? k->d->conf.timing.hb_ms : RECONNECT_MS) * NS_PER_MS, k, on_tick, &k->timer);
+}
+
+void keeper_link_send(struct keeper_link *k, enum keeper_msg_kind kind)
+{
+	if (k->fd < 0)
+		return;
+	k->out.version = KEEPER_PROTO_VERSION;
+	k->out.kind = kind;
+	(void)send(k->fd, &k->out, sizeof(k->out), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void keeper_link_facts(struct keeper_link *k)
+{
+	const struct agent *a = &k->d->core;
+
+	if (!k->d->core_runs)
+		return;
+	memset(&k->out, 0, sizeof(k->out));
+	k->out.facts.counter = k->counter;
+	k->out.facts.claims_seq = a->claimer.acked_seq;
+	if (k->d->catalog) {
+		k->out.facts.catalog_generation = k->d->catalog->generation;
+		k->out.facts.catalog_seq = k->d->catalog->seq;
+	}
+	keeper_link_send(k, KEEPER_MSG_AGENT);
+}
+
+bool keeper_link_up(const struct keeper_link *k) { return k->fd >= 0; }
+
+int keeper_link_new(struct agentd *d, struct keeper_link **ret)
+{
+	struct keeper_link *k = calloc(1, sizeof(*k));
+
+	if (!k)
+		return -ENOMEM;
+	k->d = d;
+	k->fd = -1;
+	*ret = k;
+	return qb_loop_timer_add(d->loop, QB_LOOP_HIGH, 0, k, on_tick, &k->timer);
+}

@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* VMs of this node: a transient unit each, its pidfd, its QMP connection. Says STARTED once QEMU answers (or lives and stays silent for a while),
+ * EXIT once the process is gone and what it said last has been read. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "agent/agentd.h"
+#include "agent/base/uuid.h"
+#include "qmp/qmp.h"
+
+#define QMP_START_MS 10000 /* until QEMU's first answer */
+#define QMP_COMMAND_MS 5000
+#define QMP_AGAIN_MS 5000
+#define LAST_WORDS_MS 100  /* between the pidfd and QMP's end of file */
+#define START_AGAIN_MS 20  /* a unit of that name is not quite gone yet */
+#define START_TRIES 250
+#define MAX_RUNS AGENT_MAX_VMS
+#define EXIT_GATE 75       /* ha-launch: refused */
+
+struct run {
+	struct runner *r;
+	bool used;
+	unsigned calls; /* to systemd, not answered yet: the place is not given to another VM before */
+	uint8_t uuid[16];
+	char uuid_text[UUID_STR_LEN], name[VMFILE_NAME_LEN];
+	uint32_t epoch;
+	unsigned tries;
+	int pidfd;
+	bool started_told, gone, adopted, starting, want_powerdown;
+	struct qmp_conn *qmp;
+	bool qmp_up;
+	enum qmp_run_state state;
+	bool saw_shutdown, by_guest;
+	char shutdown_reason[32];
+	qb_loop_timer_handle timer; /* START_AGAIN, QMP_AGAIN or LAST_WORDS: never two at once */
+};
+
+struct runner {
+	struct agentd *d;
+	struct run run[2 * MAX_RUNS]; /* half of them may wait for late answers */
+};
+
+static struct run *find(struct runner *r, const uint8_t uuid[16])
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(r->run); i++)
+		if (r->run[i].used && memcmp(r->run[i].uuid, uuid, 16) == 0)
+			return &r->run[i];
+	return NULL;
+}
+
+static void set_timer(struct run *n, uint32_t ms, void (*fn)(void *))
+{
+	if (n->timer)
+		(void)qb_loop_timer_del(n->r->d->loop, n->timer);
+	n->timer = 0;
+	if (fn)
+		(void)qb_loop_timer_add(n->r->d->loop, QB_LOOP_HIGH, ms * NS_PER_MS, n, fn, &n->timer);
+}
+
+static void forget(struct run *n)
+{
+	struct runner *r = n->r;
+	unsigned calls = n->calls;
+
+	set_timer(n, 0, NULL);
+	qmp_conn_free(n->qmp);
+	if (n->pidfd >= 0) {
+		(void)qb_loop_poll_del(n->r->d->loop, n->pidfd);
+		(void)close(n->pidfd);
+	}
+	*n = (struct run){ .r = r, .calls = calls, .pidfd = -1 };
+}
+
+/* An answer from systemd: is it still of interest? */
+static bool answered(struct run *n)
+{
+	n->calls--;
+	return n->used;
+}
+
+static struct run *new_run(struct runner *r, const struct vm *v)
+{
+	struct run *n = find(r, v->def.uuid);
+
+	if (n)
+		forget(n);
+	n = NULL;
+	for (unsigned i = 0; i < ARRAY_SIZE(r->run) && !n; i++)
+		if (!r->run[i].used && r->run[i].calls == 0)
+			n = &r->run[i];
+	CHECK(n);
+	*n = (struct run){ .r = r, .used = true, .pidfd = -1, .epoch = r->d->core.epoch };
+	memcpy(n->uuid, v->def.uuid, 16);
+	uuid_format(n->uuid, n->uuid_text);
+	(void)str_copy(n->name, sizeof(n->name), v->def.name);
+	return n;
+}
+
+static void tell(struct run *n, enum agent_event_kind kind, enum vm_exit how)
+{
+	struct agent_event ev = { .kind = kind, .exit = how };
+	struct agentd *d = n->r->d;
+
+	memcpy(ev.uuid, n->uuid, 16);
+	if (kind == AGENT_EV_EXIT)
+		forget(n);
+	agentd_event(d, &ev);
+}
+
+static void tell_started(struct run *n)
+{
+	if (n->started_told || n->adopted)
+		return;
+	n->started_told = true;
+	tell(n, AGENT_EV_STARTED, VM_EXIT_CRASH);
+}
+
+static void connect_qmp(void *data);
+static bool watch(struct run *n, pid_t pid);
+
+static void on_exit_status(void *user, const char *error, const struct unit_info *info)
+{
+	struct run *n = user;
+	bool refused = !error && !info->exit_killed && info->exit_code == EXIT_GATE;
+
+	if (!answered(n) || !n->gone)
+		return;
+	if (!error && n->pidfd < 0 && info->main_pid != 0 && (info->state == UNIT_RUNNING || info->state == UNIT_STARTING)) {
+		/* The answer to the start was lost, the start was not. */
+		n->gone = false;
+		if (watch(n, info->main_pid)) {
+			connect_qmp(n);
+			return;
+		}
+		n->gone = true;
+	}
+	if (!error && !refused)
+		agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: QEMU ended before it answered (%s %d): see journalctl -u " UNITS_PREFIX "%s", n->name,
+			   info->exit_killed ? "signal" : "exit status", info->exit_code, n->uuid_text);
+	tell(n, AGENT_EV_EXIT, refused ? VM_EXIT_REFUSED : VM_EXIT_CRASH);
+}
+
+/* The process is gone and its last words were heard: what was it? */
+static void judge_exit(struct run *n)
+{
+	enum vm_exit how = VM_EXIT_CRASH;
+
+	set_timer(n, 0, NULL);
+	if (n->saw_shutdown && n->by_guest && streq(n->shutdown_reason, "guest-shutdown"))
+		how = VM_EXIT_GUEST_OFF;
+	else if (n->saw_shutdown && (streq(n->shutdown_reason, "host-qmp-quit") || streq(n->shutdown_reason, "host-signal")))
+		how = VM_EXIT_QUIT;
+	else if (!n->started_told && !n->adopted && units_query(n->r->d->units, n->uuid_text, on_exit_status, n) == 0) {
+		n->calls++; /* never answered: the exit status tells a closed gate from a bad command line */
+		return;
+	}
+	tell(n, AGENT_EV_EXIT, how);
+}
+
+static void on_last_words_over(void *data)
+{
+	struct run *n = data;
+
+	n->timer = 0;
+	judge_exit(n);
+}
+
+static int32_t on_pidfd(int32_t fd, int32_t revents, void *data)
+{
+	struct run *n = data;
+
+	n->gone = true;
+	(void)qb_loop_poll_del(n->r->d->loop, n->pidfd);
+	(void)close(n->pidfd);
+	n->pidfd = -1;
+	if (n->qmp)
+		set_timer(n, LAST_WORDS_MS, on_last_words_over); /* its SHUTDOWN event may be in the socket */
+	else
+		judge_exit(n);
+	return 0;
+}
+
+static bool watch(struct run *n, pid_t pid)
+{
+	n->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	return n->pidfd >= 0 && qb_loop_poll_add(n->r->d->loop, QB_LOOP_HIGH, n->pidfd, POLLIN, n, on_pidfd) == 0;
+}
+
+static void on_qmp_ready(void *user, enum qmp_run_state state, const char *version)
+{
+	struct run *n = user;
+
+	n->qmp_up = true;
+	n->state = state;
+	agentd_say(n->r->d, LOG_LEVEL_INFO, "VM %s: QEMU %s answers, %s", n->name, version, qmp_run_state_name(state));
+	tell_started(n);
+	if (n->want_powerdown) {
+		n->want_powerdown = false;
+		(void)qmp_conn_execute(n->qmp, "system_powerdown", NULL, QMP_COMMAND_MS, NULL, NULL);
+	}
+	peers_status_changed(n->r->d->peers);
+}
+
+static void on_qmp_event(void *user, const struct qmp_event *ev)
+{
+	struct run *n = user;
+
+	switch (ev->kind) {
+	case QMP_EVENT_SHUTDOWN:
+		n->saw_shutdown = true;
+		n->by_guest = ev->guest;
+		(void)str_copy(n->shutdown_reason, sizeof(n->shutdown_reason), ev->reason);
+		break;
+	case QMP_EVENT_STOP:
+		n->state = QMP_RUN_PAUSED;
+		break;
+	case QMP_EVENT_RESUME:
+		n->state = QMP_RUN_RUNNING;
+		break;
+	case QMP_EVENT_BLOCK_IO_ERROR:
+	case QMP_EVENT_GUEST_PANICKED:
+	case QMP_EVENT_WATCHDOG:
+		agentd_say(n->r->d, LOG_LEVEL_WARNING, "VM %s: %s %s", n->name, ev->name, ev->reason ? ev->reason : "");
+		break;
+	default:
+		break;
+	}
+}
+
+static void on_qmp_closed(void *user, const char *reason)
+{
+	struct run *n = user;
+
+	qmp_conn_free(n->qmp);
+	n->qmp = NULL;
+	n->qmp_up = false;
+	if (n->gone) {
+		judge_exit(n);
+		return;
+	}
+	/* The process lives: only its pidfd says it is dead. Silent or not, it was started. */
+	agentd_say(n->r->d, LOG_LEVEL_WARNING, "VM %s: no QMP: %s; its process lives", n->name, reason);
+	tell_started(n);
+	if (n->used)
+		set_timer(n, QMP_AGAIN_MS, connect_qmp);
+}
+
+static void connect_qmp(void *data)
+{
+	static const struct qmp_callbacks cb = { .ready = on_qmp_ready, .event = on_qmp_event, .closed = on_qmp_closed };
+	struct run *n = data;
+	char path[108];
+
+	n->timer = 0;
+	(void)snprintf(path, sizeof(path), AGENTD_VM_DIR "/%s.qmp", n->uuid_text);
+	if (qmp_conn_new(n->r->d->loop, path, QMP_START_MS, &cb, n, &n->qmp) < 0) {
+		n->qmp = NULL;
+		set_timer(n, QMP_AGAIN_MS, connect_qmp);
+	}
+}
+
+static void launch(void *data);
+
+static void on_unit_started(void *user, const char *error, const struct unit_info *info)
+{
+	struct run *n = user;
+
+	if (!answered(n) || !n->starting)
+		return;
+	n->starting = false;
+	if (error && n->tries < START_TRIES && strstr(error, "already")) {
+		set_timer(n, START_AGAIN_MS, launch);
+		return;
+	}
+	if (error || info->main_pid == 0 || !watch(n, info->main_pid)) {
+		if (error)
+			agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: systemd could not start it: %s", n->name, error);
+		n->gone = true;
+		judge_exit(n);
+		return;
+	}
+	connect_qmp(n);
+}
+
+struct argv {
+	char *word[VMFILE_MAX_ARGS + 24];
+	size_t n;
+};
+
+static void add(struct argv *a, const char *fmt, ...) _printf_(2, 3);
+static void add(struct argv *a, const char *fmt, ...)
+{
+	va_list ap;
+
+	CHECK(a->n + 1 < ARRAY_SIZE(a->word));
+	va_start(ap, fmt);
+	CHECK(vasprintf(&a->word[a->n], fmt, ap) >= 0);
+	va_end(ap);
+	a->word[++a->n] = NULL;
+}
+
+static void launch(void *data)
+{
+	struct run *n = data;
+	struct catalog_entry *e = catalog_by_uuid(n->r->d->catalog, n->uuid);
+	struct argv a = { 0 };
+	char description[96], path[108];
+	int r = -ENOENT;
+
+	n->timer = 0;
+	n->tries++;
+	if (e) {
+		(void)snprintf(path, sizeof(path), AGENTD_VM_DIR "/%s.qmp", n->uuid_text);
+		(void)unlink(path);
+		add(&a, "%s/ha-launch", PKGLIBEXECDIR);
+		add(&a, "%s", n->uuid_text);
+		add(&a, "%u", n->epoch);
+		add(&a, "%s", e->file.binary);
+		add(&a, "-name");
+		add(&a, "guest=%s,process=qemu-%s", e->file.name, e->file.name);
+		add(&a, "-uuid");
+		add(&a, "%s", n->uuid_text);
+		add(&a, "-m");
+		add(&a, "%uM", e->file.memory_mib);
+		add(&a, "-smp");
+		add(&a, "%u", e->file.vcpus);
+		add(&a, "-qmp");
+		add(&a, "unix:%s,server=on,wait=off", path);
+		for (size_t i = 0; i < e->file.n_args; i++)
+			add(&a, "%s", e->file.args[i]);
+		(void)snprintf(description, sizeof(description), "VM %s (kvm-ha)", e->file.name);
+		n->starting = true;
+		r = units_start(n->r->d->units, n->uuid_text, description, a.word, on_unit_started, n);
+		n->calls += r == 0;
+	}
+	for (size_t i = 0; i < a.n; i++)
+		free(a.word[i]);
+	if (r == -ENOTCONN || r == -EBUSY) {
+		n->starting = false;
+		set_timer(n, START_AGAIN_MS, launch); /* the bus is just being connected */
+	} else if (r < 0) {
+		n->starting = false;
+		agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: cannot ask systemd to start it: %s", n->name, strerror(-r));
+		n->gone = true;
+		set_timer(n, START_AGAIN_MS, on_last_words_over);
+	}
+}
+
+void runner_start(struct runner *r, const struct vm *v)
+{
+	struct run *n = new_run(r, v);
+
+	set_timer(n, 0, launch);
+}
+
+static void on_adopt(void *user, const char *error, const struct unit_info *info)
+{
+	struct run *n = user;
+
+	if (!answered(n) || n->pidfd >= 0)
+		return;
+	if (error || info->main_pid == 0 || !watch(n, info->main_pid)) {
+		n->gone = true;
+		tell(n, AGENT_EV_EXIT, VM_EXIT_CRASH);
+		return;
+	}
+	connect_qmp(n);
+}
+
+void runner_adopt(struct runner *r, const struct vm *v)
+{
+	struct run *n = new_run(r, v);
+
+	n->adopted = true;
+	if (units_query(r->d->units, n->uuid_text, on_adopt, n) == 0)
+		n->calls++;
+	else
+		agentd_say(r->d, LOG_LEVEL_ERR, "VM %s: cannot ask systemd about it", n->name);
+}
+
+void runner_powerdown(struct runner *r, const struct vm *v)
+{
+	struct run *n = find(r, v->def.uuid);
+
+	if (!n)
+		return;
+	if (n->qmp_up)
+		(void)qmp_conn_execute(n->qmp, "system_powerdown", NULL, QMP_COMMAND_MS, NULL, NULL);
+	else
+		n->want_powerdown = true;
+}
+
+void runner_quit(struct runner *r, const struct vm *v)
+{
+	struct run *n = find(r, v->def.uuid);
+
+	if (n && n->qmp_up)
+		(void)qmp_conn_execute(n->qmp, "quit", NULL, QMP_COMMAND_MS, NULL, NULL);
+}
+
+static void on_killed(void *user, const char *error, const struct unit_info *info)
+{
+	struct runner *r = user;
+
+	if (error)
+		agentd_say(r->d, LOG_LEVEL_WARNING, "a VM's unit could not be killed: %s", error);
+}
+
+void runner_kill(struct runner *r, const uint8_t uuid[16])
+{
+	char text[UUID_STR_LEN];
+
+	uuid_format(uuid, text);
+	(void)units_kill(r->d->units, text, SIGKILL, on_killed, r);
+}
+
+const char *runner_detail(struct runner *r, const uint8_t uuid[16])
+{
+	struct run *n = find(r, uuid);
+
+	if (!n || n->starting)
+		return "";
+	return n->qmp_up ? qmp_run_state_name(n->state) : "QEMU does not answer";
+}
+
+int runner_new(struct agentd *d, struct runner **ret)
+{
+	struct runner *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return -ENOMEM;
+	r->d = d;
+	if (mkdir(AGENTD_VM_DIR, 0700) < 0 && errno != EEXIST) {
+		free(r);
+		return -errno;
+	}
+	*ret = r;
+	return 0;
+}

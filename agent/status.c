@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What operators see: table, claims, catalog and what the peers say of their VMs, in one object and in words. */
+#include <stdio.h>
+
+#include "agent/agentd.h"
+#include "agent/base/uuid.h"
+
+static void put_string(json_object *o, const char *key, const char *value)
+{
+	json_object_object_add(o, key, value ? json_object_new_string(value) : NULL);
+}
+
+static void put_bool(json_object *o, const char *key, bool v) { json_object_object_add(o, key, json_object_new_boolean(v)); }
+static void put_int(json_object *o, const char *key, int64_t v) { json_object_object_add(o, key, json_object_new_int64(v)); }
+
+static const char *const desired_name[] = { "started", "stopped", "removed" };
+
+static const char *local_state(const struct vm *v)
+{
+	switch (v->state) {
+	case VM_RUNNING:
+		return "running";
+	case VM_STOPPING:
+	case VM_RELEASING:
+		return "stopping";
+	case VM_IDLE:
+		return "stopped";
+	default:
+		return "starting";
+	}
+}
+
+json_object *status_local_vms(struct agentd *d)
+{
+	json_object *o = json_object_new_object();
+	char uuid[UUID_STR_LEN];
+
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
+		const struct vm *v = &d->core.vm[i];
+		json_object *vm;
+		const char *reason;
+
+		if (!v->used || v->state == VM_IDLE)
+			continue;
+		vm = json_object_new_object();
+		uuid_format(v->def.uuid, uuid);
+		reason = v->state == VM_DRAINING ? drainer_reason(d->drainer, v->def.uuid) : v->guest_off ? "its guest powered it off"
+			 : v->state == VM_RUNNING || v->state == VM_STARTING				   ? runner_detail(d->runner, v->def.uuid)
+													   : vm_state_name(v->state);
+		put_string(vm, "state", local_state(v));
+		put_string(vm, "reason", streq(reason, "running") ? "" : reason);
+		put_int(vm, "restarts", v->failures);
+		json_object_object_add(o, uuid, vm);
+	}
+	return o;
+}
+
+static bool failed_somewhere(const struct agentd *d, const uint8_t uuid[16])
+{
+	for (uint32_t id = 1; id <= d->core.opt.node_max; id++) {
+		const struct claims *c = id == d->conf.self_id ? &d->core.claimer.mine : &d->core.claimer.seen[id - 1];
+
+		for (uint32_t i = 0; i < c->n; i++)
+			if (memcmp(c->claim[i].vm, uuid, 16) == 0 && c->claim[i].state == CLAIM_FAILED)
+				return true;
+	}
+	return false;
+}
+
+static void unowned(struct agentd *d, const struct catalog_entry *e, json_object *vm)
+{
+	const char *why = "waiting for the leader to find it a place";
+
+	if (e->desired != DESIRED_STARTED) {
+		put_string(vm, "state", "stopped");
+		put_string(vm, "reason", e->desired == DESIRED_REMOVED ? "being removed" : "");
+		return;
+	}
+	for (uint32_t id = 1; id <= d->core.opt.node_max; id++) {
+		const struct claims *c = &d->core.claimer.seen[id - 1];
+
+		if (id == d->conf.self_id || agent_table_node(&d->core, id)->fresh)
+			continue;
+		for (uint32_t i = 0; i < c->n; i++)
+			if (memcmp(c->claim[i].vm, e->uuid, 16) == 0 && c->claim[i].state == CLAIM_ACTIVE)
+				why = "its last node is down: being taken over";
+	}
+	if (failed_somewhere(d, e->uuid))
+		why = "it did not run where it was tried: trying on, slowly; see `ha-ctl events`";
+	else if (agent_leader(&d->core) == 0)
+		why = "no node leads at the moment";
+	put_string(vm, "state", failed_somewhere(d, e->uuid) ? "failed" : "waiting");
+	put_string(vm, "reason", why);
+}
+
+json_object *status_vm(struct agentd *d, const struct catalog_entry *e)
+{
+	json_object *vm = json_object_new_object(), *said = NULL, *v;
+	uint32_t owner = agent_owner(&d->core, e->uuid);
+
+	put_string(vm, "name", e->file.name);
+	put_string(vm, "uuid", e->uuid_text);
+	put_string(vm, "node", owner ? agentd_node_name(d, owner) : NULL);
+	put_string(vm, "desired", desired_name[e->desired]);
+	if (owner == d->conf.self_id) {
+		json_object *all = status_local_vms(d);
+
+		if (json_object_object_get_ex(all, e->uuid_text, &said))
+			json_object_get(said);
+		json_object_put(all);
+	} else if (owner) {
+		said = json_object_get(peers_vm_status(d->peers, owner, e->uuid_text));
+	}
+	if (!owner) {
+		unowned(d, e, vm);
+		put_int(vm, "restarts", 0);
+	} else {
+		const char *state = agent_table_node(&d->core, owner)->fresh ? "running" : "waiting";
+
+		if (said && agent_table_node(&d->core, owner)->fresh && json_object_object_get_ex(said, "state", &v))
+			state = json_object_get_string(v);
+		put_string(vm, "state", state);
+		put_string(vm, "reason", !agent_table_node(&d->core, owner)->fresh ? "its node's heartbeat stands still: it is being fenced"
+					 : said && json_object_object_get_ex(said, "reason", &v) ? json_object_get_string(v) : "");
+		put_int(vm, "restarts", said && json_object_object_get_ex(said, "restarts", &v) ? json_object_get_int64(v) : 0);
+	}
+	json_object_put(said);
+	return vm;
+}
+
+static const char *node_state(const struct agentd *d, uint32_t id)
+{
+	const struct keeper_table_node *n = agent_table_node(&d->core, id);
+
+	if (!d->core.have_table || !n->known)
+		return "unknown";
+	if (n->state == HEARTBEAT_RELEASED)
+		return "released";
+	if (n->state == HEARTBEAT_LEFT)
+		return "left";
+	if (n->fresh)
+		return n->committed ? "fencing" : "online";
+	if (n->over >= n->epoch)
+		return "offline";
+	return n->committed ? "fencing" : "suspect";
+}
+
+static void node_reason(const struct agentd *d, uint32_t id, char *ret, size_t size)
+{
+	const struct keeper_table_node *n = agent_table_node(&d->core, id);
+	const char *state = node_state(d, id);
+
+	*ret = '\0';
+	if (streq(state, "fencing"))
+		(void)snprintf(ret, size, "being fenced: %s; its VMs start elsewhere once epoch %u is proven over", fence_reason_text((enum fence_reason)n->reason),
+			       n->epoch);
+	else if (streq(state, "offline"))
+		(void)snprintf(ret, size, "no heartbeat; epoch %u is proven over, its VMs may run elsewhere", n->epoch);
+	else if (streq(state, "suspect"))
+		(void)snprintf(ret, size, "no heartbeat%s", n->state == HEARTBEAT_ARMED ? "; it will be fenced" : "; it was not armed, so it cannot be fenced");
+	else if (streq(state, "released"))
+		(void)snprintf(ret, size, "it gave up its VMs and waits to rejoin");
+	else if (streq(state, "unknown"))
+		(void)snprintf(ret, size, "%s", d->core.have_table ? "never seen" : "the keeper of this node does not answer");
+	else if (n->state == HEARTBEAT_ARMED && n->ring != HEARTBEAT_RING_OK)
+		(void)snprintf(ret, size, "no corosync ring");
+}
+
+static json_object *node_object(struct agentd *d, const struct conf_node *c)
+{
+	const struct keeper_table_node *n = agent_table_node(&d->core, c->id);
+	json_object *o = json_object_new_object();
+	bool self = c->id == d->conf.self_id, agent;
+	char reason[256];
+	int vms = 0;
+
+	for (unsigned i = 0; d->catalog && i < d->catalog->n; i++)
+		vms += agent_owner(&d->core, d->catalog->entry[i].uuid) == c->id;
+	agent = self || (n->fresh && !lead_claim_void(&d->core, c->id));
+	put_string(o, "name", c->name);
+	put_int(o, "id", c->id);
+	put_string(o, "state", node_state(d, c->id));
+	put_bool(o, "armed", n->state == HEARTBEAT_ARMED);
+	put_bool(o, "maintenance", d->core.maintenance >> (c->id - 1) & 1);
+	put_int(o, "epoch", n->epoch);
+	put_string(o, "ring", heartbeat_ring_name((enum heartbeat_ring)n->ring));
+	put_bool(o, "agent", agent);
+	put_int(o, "vms", vms);
+	node_reason(d, c->id, reason, sizeof(reason));
+	if (reason[0] == '\0' && !agent && n->fresh)
+		(void)snprintf(reason, sizeof(reason), "its ha-agent does not run or hangs: its VMs go on, but nothing is started there");
+	put_string(o, "reason", reason);
+	return o;
+}
+
+static json_object *volumes(struct agentd *d, unsigned *ret_good)
+{
+	json_object *list = json_object_new_array();
+
+	*ret_good = 0;
+	for (unsigned v = 0; v < d->conf.n_volumes; v++) {
+		json_object *o = json_object_new_object();
+		bool here = d->volset && volset_good(d->volset, v);
+		unsigned fault = d->core.have_table ? d->core.table.table.volume[v].fault : 0;
+		bool keeper = d->core.have_table && d->core.table.table.volume[v].good;
+		const char *reason = fault ? volume_fault_text((enum volume_fault)fault) : "";
+
+		if (!fault && !here)
+			reason = d->volset ? volset_reason(d->volset, v) : "not opened";
+		else if (!fault && !keeper)
+			reason = d->core.have_table ? d->core.table.table.volume[v].reason : "the keeper does not answer";
+		*ret_good += !fault && here && keeper;
+		put_string(o, "url", d->conf.volumes[v]);
+		put_string(o, "state", fault ? "failed" : here && keeper ? "ready" : "connecting");
+		put_string(o, "reason", reason);
+		json_object_array_add(list, o);
+	}
+	return list;
+}
+
+static void add_lease(struct agentd *d, json_object *s, unsigned good)
+{
+	const struct keeper_msg *t = &d->core.table;
+	unsigned n = (unsigned)d->conf.n_volumes;
+	json_object *quorum = json_object_new_object(), *ring = json_object_new_object(), *wd = json_object_new_object();
+
+	put_string(s, "keeper", d->core.have_table ? "connected" : "absent");
+	put_string(s, "lease", d->core.have_table ? lease_state_name((enum lease_state)t->table.state) : "unknown");
+	put_int(s, "epoch", d->core.epoch);
+	put_string(s, "reason", d->core.have_table && t->table.release_reason ? release_reason_text((enum release_reason)t->table.release_reason) : "");
+	put_int(quorum, "volumes", n);
+	put_int(quorum, "good", good);
+	put_int(quorum, "renew", format_renew_quorum(n));
+	put_int(quorum, "fence", format_fence_quorum(n));
+	put_bool(quorum, "ok", good >= format_fence_quorum(n));
+	json_object_object_add(s, "quorum", quorum);
+	put_string(ring, "state", d->core.have_table ? heartbeat_ring_name((enum heartbeat_ring)t->table.ring) : d->ring_up ? "ok" : "lost");
+	put_bool(ring, "encrypted", d->core.have_table && t->table.ring_encrypted);
+	json_object_object_add(s, "ring", ring);
+	put_string(wd, "device", d->conf.watchdog);
+	put_bool(wd, "running", d->core.have_table && t->table.wd_running);
+	json_object_object_add(s, "watchdog", wd);
+}
+
+json_object *status_build(struct agentd *d)
+{
+	json_object *s = json_object_new_object(), *nodes = json_object_new_array(), *vms = json_object_new_array(), *list;
+	uint32_t leader = d->core_runs ? agent_leader(&d->core) : 0;
+	unsigned good;
+
+	put_string(s, "cluster", d->conf.cluster);
+	put_bool(s, "armed", d->catalog && d->catalog->armed);
+	put_string(s, "leader", leader ? agentd_node_name(d, leader) : NULL);
+	put_string(s, "self", d->conf.self_name);
+	list = volumes(d, &good);
+	add_lease(d, s, good);
+	for (size_t i = 0; i < d->conf.n_nodes; i++)
+		json_object_array_add(nodes, node_object(d, &d->conf.nodes[i]));
+	json_object_object_add(s, "nodes", nodes);
+	json_object_object_add(s, "volumes", list);
+	for (unsigned i = 0; d->catalog && i < d->catalog->n; i++)
+		json_object_array_add(vms, status_vm(d, &d->catalog->entry[i]));
+	json_object_object_add(s, "vms", vms);
+	return s;
+}

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "agent/vmfile.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "agent/base/ini.h"
+#include "agent/base/unquote.h"
+#include "agent/base/uuid.h"
+#include "agent/base/value.h"
+
+#define MEMORY_MAX_MIB (64U * 1024 * 1024)
+#define VCPUS_MAX 1024
+#define PRIORITY_MAX 1000
+#define PRIORITY_DEFAULT 100
+#define RESTART_LIMIT_MAX 100
+#define RESTART_LIMIT_DEFAULT 3
+#define WINDOW_MIN_MS 1000
+#define WINDOW_MAX_MS (24U * 3600 * 1000)
+#define WINDOW_DEFAULT_MS (600U * 1000)
+#define STOP_MAX_MS (24U * 3600 * 1000)
+#define STOP_DEFAULT_MS (60U * 1000)
+
+enum vmfile_key {
+	VMFILE_NAME, VMFILE_UUID, VMFILE_MEMORY, VMFILE_VCPUS, VMFILE_DISK, VMFILE_BINARY, VMFILE_ARGUMENTS, VMFILE_STATE, VMFILE_PRIORITY,
+	VMFILE_RESTART_LIMIT, VMFILE_RESTART_WINDOW, VMFILE_STOP_TIMEOUT, VMFILE_PREFERRED_NODES,
+	VMFILE_KEY_COUNT,
+};
+
+static const struct ini_key keys[VMFILE_KEY_COUNT] = {
+	[VMFILE_NAME] = { "VM", "Name", false },
+	[VMFILE_UUID] = { "VM", "UUID", false },
+	[VMFILE_MEMORY] = { "VM", "Memory", false },
+	[VMFILE_VCPUS] = { "VM", "VCPUs", false },
+	[VMFILE_DISK] = { "VM", "Disk", true },
+	[VMFILE_BINARY] = { "QEMU", "Binary", false },
+	[VMFILE_ARGUMENTS] = { "QEMU", "Arguments", true },
+	[VMFILE_STATE] = { "HA", "State", false },
+	[VMFILE_PRIORITY] = { "HA", "Priority", false },
+	[VMFILE_RESTART_LIMIT] = { "HA", "RestartLimit", false },
+	[VMFILE_RESTART_WINDOW] = { "HA", "RestartWindow", false },
+	[VMFILE_STOP_TIMEOUT] = { "HA", "StopTimeout", false },
+	[VMFILE_PREFERRED_NODES] = { "HA", "PreferredNodes", true },
+};
+
+struct vmfile_read {
+	struct vmfile vm;
+	bool seen[VMFILE_KEY_COUNT];
+	unsigned int disk_line[VMFILE_MAX_DISKS];
+};
+
+typedef int (*vmfile_word_fn)(struct vmfile_read *r, const char *word, unsigned int line, char *err, size_t err_size);
+
+static int out_of_memory(char *err, size_t err_size)
+{
+	(void)value_refuse(err, err_size, "out of memory");
+	return -ENOMEM;
+}
+
+static void free_strings(char **strings, size_t *n)
+{
+	while (*n) {
+		free(strings[--*n]);
+		strings[*n] = NULL;
+	}
+}
+
+void vmfile_deinit(struct vmfile *v)
+{
+	free(v->binary);
+	v->binary = NULL;
+	free_strings(v->args, &v->n_args);
+	free_strings(v->disks, &v->n_disks);
+}
+
+/* What the agent itself puts on QEMU's command line, or what would break its hold on the process. QEMU takes "--x" for "-x". */
+static const char *owned_argument(const char *word)
+{
+	static const struct {
+		const char *name, *remedy;
+	} owned[] = {
+		{ "-name", "it comes from Name= in [VM]" },
+		{ "-uuid", "it comes from UUID= in [VM]" },
+		{ "-m", "it comes from Memory= in [VM]" },
+		{ "-smp", "it comes from VCPUs= in [VM]" },
+		{ "-S", "the agent decides when the guest runs" },
+		{ "-daemonize", "systemd keeps the process" },
+		{ "-pidfile", "systemd keeps the process" },
+		{ "-incoming", "the agent sets up migrations" },
+	};
+	const char *name = word[0] == '-' && word[1] == '-' ? word + 1 : word;
+
+	for (size_t i = 0; i < ARRAY_SIZE(owned); i++)
+		if (streq(name, owned[i].name))
+			return owned[i].remedy;
+	return NULL;
+}
+
+static int add_argument(struct vmfile_read *r, const char *word, unsigned int line, char *err, size_t err_size)
+{
+	struct vmfile *v = &r->vm;
+	const char *owner = owned_argument(word);
+
+	if (owner)
+		return value_refuse(err, err_size, "%s belongs to the agent, %s; remove it", word, owner);
+	if (v->n_args == VMFILE_MAX_ARGS)
+		return value_refuse(err, err_size, "more than %d arguments; use fewer", VMFILE_MAX_ARGS);
+	v->args[v->n_args] = strdup(word);
+	if (!v->args[v->n_args])
+		return out_of_memory(err, err_size);
+	v->n_args++;
+	return 0;
+}
+
+static int add_disk(struct vmfile_read *r, const char *word, unsigned int line, char *err, size_t err_size)
+{
+	struct vmfile *v = &r->vm;
+	int ret = value_place_check(word, err, err_size);
+
+	if (ret < 0)
+		return ret;
+	for (size_t i = 0; i < v->n_disks; i++)
+		if (value_same_place(v->disks[i], word))
+			return value_refuse(err, err_size, "%s is listed twice, first in line %u; remove one", word, r->disk_line[i]);
+	if (v->n_disks == VMFILE_MAX_DISKS)
+		return value_refuse(err, err_size, "more than %d disks; use fewer", VMFILE_MAX_DISKS);
+	v->disks[v->n_disks] = strdup(word);
+	if (!v->disks[v->n_disks])
+		return out_of_memory(err, err_size);
+	r->disk_line[v->n_disks++] = line;
+	return 0;
+}
+
+static int add_preferred(struct vmfile_read *r, const char *word, unsigned int line, char *err, size_t err_size)
+{
+	struct vmfile *v = &r->vm;
+	int ret = value_name_check(word, VMFILE_NAME_LEN, err, err_size);
+
+	if (ret < 0)
+		return ret;
+	for (size_t i = 0; i < v->n_preferred; i++)
+		if (streq(v->preferred[i], word))
+			return value_refuse(err, err_size, "node %s is listed twice; remove one", word);
+	if (v->n_preferred == VMFILE_MAX_NODES)
+		return value_refuse(err, err_size, "more than %d nodes; list the most preferred", VMFILE_MAX_NODES);
+	(void)str_copy(v->preferred[v->n_preferred++], VMFILE_NAME_LEN, word);
+	return 0;
+}
+
+static int read_words(struct vmfile_read *r, const char *value, unsigned int line, vmfile_word_fn add, char *err, size_t err_size)
+{
+	char word[INI_MAX_VALUE];
+	size_t pos = 0;
+	int ret;
+
+	while ((ret = unquote_next(value, &pos, word, sizeof(word), err, err_size)) == UNQUOTE_WORD) {
+		ret = add(r, word, line, err, err_size);
+		if (ret < 0)
+			return ret;
+	}
+	return ret;
+}
+
+static int read_uuid(struct vmfile *v, const char *value, char *err, size_t err_size)
+{
+	uint8_t uuid[16];
+
+	if (!uuid_parse(value, uuid))
+		return value_refuse(err, err_size, "not a UUID; write 8-4-4-4-12 hexadecimal digits or remove the line");
+	if (uuid_is_zero(uuid))
+		return value_refuse(err, err_size, "all zero; write the VM's own UUID or remove the line");
+	memcpy(v->uuid, uuid, sizeof(uuid));
+	v->has_uuid = true;
+	return 0;
+}
+
+static int read_memory(struct vmfile *v, const char *value, char *err, size_t err_size)
+{
+	uint32_t mib;
+	int r = value_size_mib(value, &mib, err, err_size);
+
+	if (r < 0)
+		return r;
+	if (!mib || mib > MEMORY_MAX_MIB)
+		return value_refuse(err, err_size, "out of range; use 1M to 64T");
+	v->memory_mib = mib;
+	return 0;
+}
+
+static int read_binary(struct vmfile *v, const char *value, char *err, size_t err_size)
+{
+	int r = value_path_check(value, err, err_size);
+	char *copy;
+
+	if (r < 0)
+		return r;
+	copy = strdup(value);
+	if (!copy)
+		return out_of_memory(err, err_size);
+	free(v->binary);
+	v->binary = copy;
+	return 0;
+}
+
+static int read_span(const char *value, uint32_t min_ms, uint32_t max_ms, uint32_t *ret_ms, char *err, size_t err_size)
+{
+	uint32_t n;
+	int r = value_span_ms(value, &n, err, err_size);
+
+	if (r < 0)
+		return r;
+	if (n < min_ms || n > max_ms)
+		return value_refuse(err, err_size, "out of range; use %" PRIu32 "s to %" PRIu32 "h", min_ms / 1000, max_ms / 3600000);
+	*ret_ms = n;
+	return 0;
+}
+
+static int read_state(struct vmfile *v, const char *value, char *err, size_t err_size)
+{
+	if (!streq(value, "started") && !streq(value, "stopped"))
+		return value_refuse(err, err_size, "unknown state; write started or stopped");
+	v->start = streq(value, "started");
+	return 0;
+}
+
+static int read_name(struct vmfile *v, const char *value, char *err, size_t err_size)
+{
+	int r = value_name_check(value, sizeof(v->name), err, err_size);
+
+	if (r == 0)
+		(void)str_copy(v->name, sizeof(v->name), value);
+	return r;
+}
+
+static int read_value(struct vmfile_read *r, enum vmfile_key key, const char *value, unsigned int line, char *err, size_t err_size)
+{
+	struct vmfile *v = &r->vm;
+
+	switch (key) {
+	case VMFILE_NAME:
+		return read_name(v, value, err, err_size);
+	case VMFILE_UUID:
+		return read_uuid(v, value, err, err_size);
+	case VMFILE_MEMORY:
+		return read_memory(v, value, err, err_size);
+	case VMFILE_VCPUS:
+		return value_u32(value, 1, VCPUS_MAX, &v->vcpus, err, err_size);
+	case VMFILE_DISK:
+		if (!*value)
+			free_strings(v->disks, &v->n_disks);
+		return read_words(r, value, line, add_disk, err, err_size);
+	case VMFILE_BINARY:
+		return read_binary(v, value, err, err_size);
+	case VMFILE_ARGUMENTS:
+		if (!*value)
+			free_strings(v->args, &v->n_args);
+		return read_words(r, value, line, add_argument, err, err_size);
+	case VMFILE_STATE:
+		return read_state(v, value, err, err_size);
+	case VMFILE_PRIORITY:
+		return value_u32(value, 0, PRIORITY_MAX, &v->priority, err, err_size);
+	case VMFILE_RESTART_LIMIT:
+		return value_u32(value, 0, RESTART_LIMIT_MAX, &v->restart_limit, err, err_size);
+	case VMFILE_RESTART_WINDOW:
+		return read_span(value, WINDOW_MIN_MS, WINDOW_MAX_MS, &v->restart_window_ms, err, err_size);
+	case VMFILE_STOP_TIMEOUT:
+		return read_span(value, 0, STOP_MAX_MS, &v->stop_timeout_ms, err, err_size);
+	case VMFILE_PREFERRED_NODES:
+		if (!*value)
+			v->n_preferred = 0;
+		return read_words(r, value, line, add_preferred, err, err_size);
+	case VMFILE_KEY_COUNT:
+		break;
+	}
+	return value_refuse(err, err_size, "unknown key");
+}
+
+static int on_key(void *user, int key, const char *value, unsigned int line, char *err, size_t err_size)
+{
+	struct vmfile_read *r = user;
+	int ret;
+
+	if (key == INI_SECTION)
+		return 0;
+	ret = read_value(r, (enum vmfile_key)key, value, line, err, err_size);
+	if (ret == 0)
+		r->seen[key] = true;
+	return ret;
+}
+
+/* As a whole path, not as the begin or end of a longer one: /d/a is not in file=/d/ab. */
+static bool mentions(const char *argument, const char *disk)
+{
+	static const char inside[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/";
+	size_t len = strlen(disk);
+
+	for (const char *p = argument; (p = strstr(p, disk)); p++)
+		if ((p == argument || !strchr(inside, p[-1])) && (!p[len] || !strchr(inside, p[len])))
+			return true;
+	return false;
+}
+
+static int check_whole(const char *source, const struct vmfile_read *r, char *err, size_t err_size)
+{
+	static const enum vmfile_key needed[] = { VMFILE_NAME, VMFILE_MEMORY, VMFILE_VCPUS, VMFILE_BINARY };
+	const struct vmfile *v = &r->vm;
+
+	for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
+		if (!r->seen[needed[i]])
+			return value_refuse(err, err_size, "%s: %s= is missing in [%s]; add it", source, keys[needed[i]].key, keys[needed[i]].section);
+	for (size_t i = 0; i < v->n_disks; i++) {
+		bool found = false;
+
+		for (size_t j = 0; j < v->n_args && !found; j++)
+			found = mentions(v->args[j], v->disks[i]);
+		if (!found)
+			return value_refuse(err, err_size, "%s:%u: Disk=: %s is in no Arguments= of [QEMU]; spell it there as here, or remove it",
+					    source, r->disk_line[i], v->disks[i]);
+	}
+	return 0;
+}
+
+int vmfile_parse(const char *source, const char *text, size_t len, struct vmfile *ret, char *err, size_t err_size)
+{
+	struct vmfile_read r = { .vm = { .start = true, .priority = PRIORITY_DEFAULT, .restart_limit = RESTART_LIMIT_DEFAULT,
+					 .restart_window_ms = WINDOW_DEFAULT_MS, .stop_timeout_ms = STOP_DEFAULT_MS } };
+	int n;
+
+	if (len > VMFILE_MAX_TEXT)
+		return value_refuse(err, err_size, "%s: %zu bytes; use at most %d", source, len, VMFILE_MAX_TEXT);
+	n = ini_parse(source, text, len, keys, VMFILE_KEY_COUNT, on_key, &r, err, err_size);
+	if (n == 0)
+		n = check_whole(source, &r, err, err_size);
+	if (n == -ENOMEM)
+		(void)value_refuse(err, err_size, "%s: out of memory", source);
+	if (n < 0) {
+		vmfile_deinit(&r.vm);
+		return n;
+	}
+	*ret = r.vm;
+	return 0;
+}
+
+struct uuid_place {
+	unsigned int line; /* of the first [VM], 0 before */
+	bool has_uuid;
+};
+
+static int find_uuid_place(void *user, int key, const char *value, unsigned int line, char *err, size_t err_size)
+{
+	struct uuid_place *place = user;
+
+	if (key == INI_SECTION && streq(value, "VM") && !place->line)
+		place->line = line;
+	if (key == VMFILE_UUID)
+		place->has_uuid = true;
+	return 0;
+}
+
+int vmfile_with_uuid(const char *text, size_t len, const uint8_t uuid[16], char **ret)
+{
+	struct uuid_place place = { 0 };
+	char err[256], id[UUID_STR_LEN], *out;
+	size_t at = 0;
+	int r;
+
+	/* by the parser, for a line may read [VM] and be part of a continued value */
+	r = ini_parse("", text, len, keys, VMFILE_KEY_COUNT, find_uuid_place, &place, err, sizeof(err));
+	if (r < 0)
+		return r;
+	if (!place.line)
+		return -EINVAL;
+	if (place.has_uuid)
+		return -EEXIST;
+	for (unsigned int line = 0; line < place.line && at < len; line++) {
+		const char *end = memchr(text + at, '\n', len - at);
+
+		at = end ? (size_t)(end - text) + 1 : len;
+	}
+	uuid_format(uuid, id);
+	if (asprintf(&out, "%.*s%sUUID=%s\n%.*s", (int)at, text, text[at - 1] == '\n' ? "" : "\n", id, (int)(len - at), text + at) < 0)
+		return -ENOMEM;
+	if (strlen(out) > VMFILE_MAX_TEXT) {
+		free(out);
+		return -E2BIG;
+	}
+	*ret = out;
+	return 0;
+}

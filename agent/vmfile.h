@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A VM's definition: one INI file, the same text in the catalog on the volumes. */
+#pragma once
+
+#include "agent/base/util.h"
+
+#define VMFILE_NAME_LEN 64      /* name: letters, digits, '.', '_', '-'; begins with a letter or digit */
+#define VMFILE_MAX_ARGS 256
+#define VMFILE_MAX_DISKS 16
+#define VMFILE_MAX_NODES 16
+#define VMFILE_MAX_TEXT (64 * 1024) /* bytes of one file */
+
+struct vmfile {
+	char name[VMFILE_NAME_LEN];
+	uint8_t uuid[16];
+	bool has_uuid;           /* without one, `ha-ctl vm add` draws it and writes it into the text it stores */
+	uint32_t memory_mib;
+	uint32_t vcpus;
+	char *binary;            /* absolute path of the QEMU binary */
+	char *args[VMFILE_MAX_ARGS + 1]; /* unquoted, NULL-terminated */
+	size_t n_args;
+	char *disks[VMFILE_MAX_DISKS];   /* writable images: iscsi://, nfs:// or a path */
+	size_t n_disks;
+	bool start;              /* [HA] State=started (default) or stopped: desired state when added */
+	uint32_t priority;       /* 0..1000, higher starts first; default 100 */
+	uint32_t restart_limit;  /* local restarts within the window before it goes elsewhere; default 3 */
+	uint32_t restart_window_ms; /* default 600 s */
+	uint32_t stop_timeout_ms;   /* clean shutdown may take this long, then quit; default 60 s */
+	char preferred[VMFILE_MAX_NODES][VMFILE_NAME_LEN]; /* in order */
+	size_t n_preferred;
+};
+
+/* Parses text (not NUL-terminated, len bytes). source names it in messages. 0, or -EINVAL / -ENOMEM with err = "SOURCE:LINE: reason; remedy";
+ * then *ret is untouched. A disk that has no Disk= line is not protected against a second definition: the agent does not guess at
+ * QEMU's arguments. */
+int vmfile_parse(const char *source, const char *text, size_t len, struct vmfile *ret, char *err, size_t err_size);
+void vmfile_deinit(struct vmfile *v);
+
+/* Text with "UUID=..." put right after the first [VM] line; the rest is left as it is. *ret is NUL-terminated and for the caller to free.
+ * -EINVAL: not INI, or no [VM] in it; -EEXIST: it has a UUID already; -E2BIG: it would pass VMFILE_MAX_TEXT; -ENOMEM. */
+int vmfile_with_uuid(const char *text, size_t len, const uint8_t uuid[16], char **ret);

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The nodes' root file system (made once, cached), and the built tree that lies over it."""
+import fcntl
+import glob
+import hashlib
+import os
+import re
+import shutil
+
+from labcore import CACHE, PARTS, TOP, LabError, run
+
+ROOT = f"{CACHE}/rootfs"
+SUITE = "bookworm"
+
+
+def _entries_of(path):
+    """(types, uris, suites, components, options) of one apt source file, of either form."""
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    if path.endswith(".list"):
+        for line in text.splitlines():
+            m = re.match(r"\s*(deb)\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s+(.*)", line.split("#")[0])
+            if m:
+                yield [m[1]], [m[2]], [m[3]], m[4].split()
+        return
+    for part in re.split(r"\n\s*\n", re.sub(r"(?m)^#.*\n?", "", text)):
+        fields = dict(re.findall(r"(?mi)^([A-Za-z-]+):[ \t]*(.*(?:\n[ \t]+.*)*)", part))
+        fields = {k.lower(): v.split() for k, v in fields.items()}
+        if fields.get("enabled", ["yes"])[0].lower() not in ("no", "false", "0"):
+            yield fields.get("types", []), fields.get("uris", []), fields.get("suites", []), fields.get("components", [])
+
+
+def mirror():
+    """Where this machine gets its packages from."""
+    for path in ["/etc/apt/sources.list", *sorted(glob.glob("/etc/apt/sources.list.d/*"))]:
+        if not path.endswith((".list", ".sources")) or not os.path.exists(path):
+            continue
+        for types, uris, suites, components in _entries_of(path):
+            if "deb" in types and uris and "main" in components and SUITE in suites:
+                return uris[0]
+    raise LabError(f"no apt source for {SUITE} main in /etc/apt; add one, the nodes are made from it")
+
+
+def ensure_root(say):
+    """Makes the root if there is none or if it was made from another list of packages."""
+    os.makedirs(CACHE, exist_ok=True)
+    with open(f"{CACHE}/.lock", "w", encoding="ascii") as lock:  # labs side by side share it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _ensure_root_locked(say)
+
+
+def _ensure_root_locked(say):
+    packages = os.environ["KVM_HA_LAB_NODE_PACKAGES"]
+    want = hashlib.sha256(f"{SUITE} {packages}\n".encode()).hexdigest()
+    stamp = f"{CACHE}/rootfs.stamp"
+    if os.path.isdir(ROOT) and os.path.exists(stamp):
+        with open(stamp, encoding="ascii") as f:
+            if f.read().strip() == want:
+                return
+    say("making the nodes' root file system (about a minute, once)")
+    os.makedirs(f"{CACHE}/debs", exist_ok=True)
+    new = f"{CACHE}/rootfs.new"
+    shutil.rmtree(new, ignore_errors=True)
+    run(["debootstrap", "--variant=minbase", f"--cache-dir={CACHE}/debs", f"--include={packages}", SUITE, new, mirror()])
+    shutil.rmtree(ROOT, ignore_errors=True)
+    os.rename(new, ROOT)
+    with open(stamp, "w", encoding="ascii") as f:
+        f.write(want + "\n")
+
+
+def build_tree():
+    """Builds what is not built; returns the folder of the Makefile."""
+    if os.path.exists(f"{TOP}/Makefile"):
+        top = TOP
+    else:
+        top = f"{TOP}/build-lab"
+        if not os.path.exists(f"{TOP}/configure"):
+            run(["autoreconf", "-fi", TOP])
+        if not os.path.exists(f"{top}/Makefile"):
+            os.makedirs(top, exist_ok=True)
+            run([f"{TOP}/configure", "--prefix=/usr", "--sysconfdir=/etc", "--localstatedir=/var"], cwd=top)
+    run(["make", "-C", top, "-s", "-j2"])
+    return top
+
+
+def install_tree(lab):
+    tree = f"{lab.image_dir}/tree"
+    shutil.rmtree(tree, ignore_errors=True)
+    run(["make", "-C", build_tree(), "-s", "install", f"DESTDIR={tree}"])
+    for name in os.listdir(tree):
+        # Over a merged-/usr root such a folder would hide /bin and /lib with everything in them.
+        if os.path.islink(f"{ROOT}/{name}"):
+            raise LabError(f"make install writes to /{name}; configure it with --prefix=/usr")
+    return tree
+
+
+def build_supervisor(lab):
+    """lab-node, from the build if it has one; built here for a bare lab, which needs nothing of the tree."""
+    for top in (TOP, f"{TOP}/build-lab"):
+        for path in (f"{top}/contrib/lab.d/lab-node", f"{top}/lab-node"):
+            if os.access(path, os.X_OK) and os.path.getmtime(path) >= os.path.getmtime(f"{PARTS}/lab-node.c"):
+                return path
+    path = f"{lab.image_dir}/lab-node"
+    run(["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-o", path, f"{PARTS}/lab-node.c"])
+    return path

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The storage host: tgtd, rpcbind and ganesha in the switch's namespace, with /run and /var/lib/nfs of their own; images."""
+import os
+import signal
+
+from labcore import IQN, STORAGE_IP, LabError, run, wait_for
+
+VOLUME_BYTES = 64 << 20
+SERVER = {"iscsi": "tgtd", "nfs": "ganesha"}
+KINDS = ("iscsi", "nfs", "file")
+
+GANESHA = """NFS_CORE_PARAM {{
+	Protocols = 3;
+	Bind_addr = {ip};
+	MNT_Port = 20048;
+	Enable_NLM = false;
+	Enable_RQUOTA = false;
+	mount_path_pseudo = true;
+}}
+NFSV4 {{ Graceless = true; }}
+EXPORT {{
+	Export_Id = 1;
+	Path = {path};
+	Pseudo = /srv;
+	Protocols = 3;
+	Transports = TCP;
+	Access_Type = RW;
+	Squash = None;
+	SecType = sys;
+	FSAL {{ Name = VFS; }}
+}}
+"""
+
+
+def sparse(path, size):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as f:
+        f.truncate(size)
+
+
+def volume(lab, kind, index):
+    """One volume: its image here and the URL the nodes use."""
+    if kind == "iscsi":
+        return {"kind": kind, "image": f"{lab.image_dir}/iscsi/vol{index}.img", "target": f"{IQN}:vol{index}",
+                "url": f"iscsi://{STORAGE_IP}:3260/{IQN}:vol{index}/1"}
+    if kind == "nfs":
+        return {"kind": kind, "image": f"{lab.image_dir}/nfs/vol{index}/hb.img", "url": f"nfs://{STORAGE_IP}/srv/vol{index}/hb.img"}
+    return {"kind": kind, "image": f"{lab.image_dir}/file/vol{index}/hb.img", "url": f"/srv/kvm-ha/vol{index}/hb.img"}
+
+
+def guest_disk(lab, kind, name):
+    if kind == "iscsi":
+        return {"kind": kind, "image": f"{lab.image_dir}/iscsi/guest-{name}.img", "target": f"{IQN}:guest-{name}",
+                "url": f"iscsi://{STORAGE_IP}:3260/{IQN}:guest-{name}/1"}
+    if kind == "nfs":
+        return {"kind": kind, "image": f"{lab.image_dir}/nfs/guests/{name}.img", "url": f"nfs://{STORAGE_IP}/srv/guests/{name}.img"}
+    return {"kind": kind, "image": f"{lab.image_dir}/file/guests/{name}.img", "url": f"/srv/kvm-ha/guests/{name}.img"}
+
+
+def make_volumes(lab, kinds):
+    lab.state["volumes"] = [volume(lab, k, i) for i, k in enumerate(kinds, 1)]
+    for kind in KINDS:
+        os.makedirs(f"{lab.image_dir}/{kind}", exist_ok=True)
+    for v in lab.state["volumes"]:
+        sparse(v["image"], VOLUME_BYTES)
+    lab.save()
+
+
+def _spawn(lab, key, argv):
+    """A server in the switch's namespace that sees nothing of the host's /run."""
+    own = f"{lab.run_dir}/storage"
+    for d in ("run", "run/rpcbind", "run/ganesha", "nfs", "nfs/ganesha"):
+        os.makedirs(f"{own}/{d}", exist_ok=True)
+    script = f'mount --bind {own}/nfs /var/lib/nfs && mount --bind {own}/run /run && exec "$@"'
+    os.makedirs("/var/lib/nfs", exist_ok=True)
+    return lab.daemon(key, ["nsenter", f"--net=/run/netns/{lab.switch}", "unshare", "--mount", "--propagation", "private",
+                            "sh", "-c", script, "sh", *argv], "storage.log")
+
+
+def tgtadm(lab, script):
+    """Runs tgtadm commands where tgtd's control socket is. A stopped tgtd would answer never: so there is a limit."""
+    pid = lab.pid("tgtd")
+    if not pid:
+        raise LabError("the iSCSI server is not running; run: lab storage start iscsi")
+    return run(["timeout", "5", "nsenter", "-t", str(pid), "-m", "-n", "sh", "-ec", script], check=False)
+
+
+def targets(lab):
+    return [d for d in [*lab.state["volumes"], *lab.state["guests"].values()] if d["kind"] == "iscsi"]
+
+
+def add_targets(lab, disks):
+    script = ""
+    for d in disks:
+        tid = [t["target"] for t in targets(lab)].index(d["target"]) + 1
+        script += (f"tgtadm --lld iscsi --mode target --op new --tid {tid} --targetname {d['target']}\n"
+                   f"tgtadm --lld iscsi --mode logicalunit --op new --tid {tid} --lun 1 --backing-store {d['image']}\n"
+                   f"tgtadm --lld iscsi --mode target --op bind --tid {tid} --initiator-address ALL\n")
+    done = tgtadm(lab, script)
+    if done.returncode != 0:
+        raise LabError(f"tgtadm: exit {done.returncode} {done.stderr.strip()}; if the server hangs run: lab storage resume iscsi")
+
+
+def start_iscsi(lab):
+    p = _spawn(lab, "tgtd", ["tgtd", "-f", "--iscsi", f"portal={STORAGE_IP}:3260"])
+    wait_for("tgtd answers", 10, lambda: _alive(p, "tgtd", lab) and tgtadm(lab, "tgtadm --mode sys --op show").returncode == 0)
+    add_targets(lab, targets(lab))
+
+
+def _alive(p, what, lab):
+    if p.poll() is not None:
+        raise LabError(f"{what} ended with {p.returncode}; see {lab.run_dir}/storage.log and {lab.run_dir}/storage/run")
+    return True
+
+
+def start_nfs(lab):
+    if not lab.pid("rpcbind"):
+        p = _spawn(lab, "rpcbind", ["rpcbind", "-f", "-w"])
+        wait_for("rpcbind answers", 10, lambda: _alive(p, "rpcbind", lab) and _rpc_program(lab, "100000"))
+    with open(f"{lab.run_dir}/storage/run/ganesha.conf", "w", encoding="ascii") as f:
+        f.write(GANESHA.format(ip=STORAGE_IP, path=f"{lab.image_dir}/nfs"))
+    # Ganesha gives its clients no word on a mount while it starts; registered with rpcbind means that it serves.
+    forget = "rpcinfo -d 100003 3; rpcinfo -d 100005 3; rpcinfo -d 100005 1"
+    run(["nsenter", "-t", str(lab.pid("rpcbind")), "-m", "-n", "sh", "-c", forget], check=False)
+    p = _spawn(lab, "ganesha", ["ganesha.nfsd", "-F", "-f", "/run/ganesha.conf", "-L", "/run/ganesha.log",
+                                "-p", "/run/ganesha/pid", "-N", "NIV_EVENT"])  # paths in its own /run
+    wait_for("the NFS server answers", 20, lambda: _alive(p, "ganesha.nfsd", lab) and _rpc_program(lab, "100003") and
+             _rpc_program(lab, "100005"))
+
+
+def _rpc_program(lab, number):
+    done = run(["timeout", "2", "nsenter", "-t", str(lab.pid("rpcbind")), "-m", "-n", "rpcinfo", "-p", STORAGE_IP], check=False)
+    return any(line.split()[:1] == [number] for line in done.stdout.splitlines())
+
+
+def start(lab, kind):
+    if lab.pid(SERVER[kind]):
+        return
+    if kind == "iscsi":
+        start_iscsi(lab)
+    else:
+        start_nfs(lab)
+
+
+def verb(lab, what, kind):
+    """hang, resume, stop, start of one server or of all."""
+    served = [k for k in SERVER if k in lab.kinds()]
+    if kind and kind not in served:
+        raise LabError(f"this lab serves no {kind}; it has {', '.join(served) or 'file volumes only'}", 2)
+    if not served:
+        raise LabError("file volumes have no server to stop; bring the lab up with --volumes iscsi,nfs,iscsi", 2)
+    for k in [kind] if kind else served:
+        if what == "start":
+            start(lab, k)
+            continue
+        if not lab.kill(SERVER[k], {"hang": signal.SIGSTOP, "resume": signal.SIGCONT, "stop": signal.SIGKILL}[what]):
+            raise LabError(f"the {k} server is not running; run: lab storage start {k}")
+
+
+def state_of(lab, kind):
+    pid = lab.pid(SERVER[kind])
+    if not pid:
+        return "stopped"
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+        return "hung" if f.read().rpartition(")")[2].split()[0] in "Tt" else "serving"
+
+
+def stop_all(lab):
+    pids = [lab.kill(k) for k in ("tgtd", "ganesha", "rpcbind")]
+    wait_for("storage servers end", 3, lambda: not any(p and os.path.exists(f"/proc/{p}") and lab.pid(k) for k, p in
+                                                       zip(("tgtd", "ganesha", "rpcbind"), pids)), 0.01)

@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ha-keeper: owns this node's lease. Start, loop, watchdog, and what operators read of it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-id128.h>
+#include <time.h>
+
+#include "agent/base/clock.h"
+#include "agent/base/log.h"
+#include "agent/base/uuid.h"
+#include "fence/daemon.h"
+#include "storage/crc32c.h"
+
+#define STATE_FILE "/run/kvm-ha/keeper.state"
+#define BOOT_FILE "/run/kvm-ha/boot"
+#define TICK_MS 500
+#define SUSPEND_LIMIT_MS 100
+#define STOP_LIMIT_MS 5000
+
+static void on_timer(void *data);
+
+static void arm_timer(struct daemon *d)
+{
+	int64_t now = clock_now_ns(), at = keeper_deadline(&d->core);
+	int64_t wait = at == INT64_MAX ? 1000 * NS_PER_MS : MAX(at - now, 0);
+
+	if (d->timer)
+		(void)qb_loop_timer_del(d->loop, d->timer);
+	d->timer = 0;
+	CHECK(qb_loop_timer_add(d->loop, QB_LOOP_HIGH, (uint64_t)wait, d, on_timer, &d->timer) == 0);
+}
+
+static void op_pet(void *edge)
+{
+	struct daemon *d = edge;
+	int r = watchdog_pet(&d->watchdog);
+
+	if (r < 0)
+		daemon_text(d, LOG_LEVEL_ERR, "watchdog %s: petting failed: %s", d->watchdog.device, strerror(-r));
+}
+
+static void op_bell(void *edge)
+{
+	struct daemon *d = edge;
+
+	(void)ring_send(d->ring, "bell", 4);
+}
+
+static void on_silent(void *user)
+{
+	struct daemon *d = user;
+	struct keeper_event ev = { .kind = KEEPER_EV_SILENT };
+
+	daemon_text(d, LOG_LEVEL_NOTICE, "every VM process of this node is proven gone");
+	daemon_event(d, &ev);
+}
+
+static void op_kill(void *edge)
+{
+	struct daemon *d = edge;
+
+	vmslice_kill(d->slice, on_silent, d);
+}
+
+static void op_watchdog(void *edge, bool start)
+{
+	struct daemon *d = edge;
+	struct keeper_event ev = { .kind = KEEPER_EV_WATCHDOG };
+	char err[256] = "";
+	int r;
+
+	r = start ? watchdog_start(&d->watchdog, d->conf.timing.wd_ms, err, sizeof(err)) : watchdog_stop(&d->watchdog, err, sizeof(err));
+	ev.ok = r == 0;
+	if (r < 0)
+		daemon_text(d, LOG_LEVEL_ERR, "%s", err);
+	else if (start)
+		(void)sd_pid_notify_with_fds(0, 0, "FDSTORE=1\nFDNAME=watchdog\nFDPOLL=0", &d->watchdog.fd, 1);
+	else
+		(void)sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=watchdog");
+	daemon_event(d, &ev);
+}
+
+static void op_save(void *edge, const struct keeper *k)
+{
+	struct daemon *d = edge;
+	char life[UUID_STR_LEN];
+	FILE *f = fopen(STATE_FILE ".new", "we");
+
+	uuid_format(k->mine.life, life);
+	if (!f || fprintf(f, "%u %s %s\n", k->epoch, life, lease_state_name(k->state)) < 0 || fclose(f) != 0 ||
+	    rename(STATE_FILE ".new", STATE_FILE) != 0)
+		daemon_text(d, LOG_LEVEL_WARNING, "cannot write " STATE_FILE ": %s: after a restart of the keeper this node's VMs will be killed",
+			    strerror(errno));
+}
+
+static void op_exit(void *edge)
+{
+	struct daemon *d = edge;
+
+	log_notice("left the cluster");
+	qb_loop_stop(d->loop);
+}
+
+static const char *node_name(const struct daemon *d, uint32_t id)
+{
+	const struct conf_node *n = conf_node_by_id(&d->conf, id);
+
+	return n ? n->name : "?";
+}
+
+static void note_release(struct daemon *d, uint32_t node, uint32_t arg)
+{
+	daemon_text(d, LOG_LEVEL_ERR, "releasing this node: %s%s%s; its VMs are killed and start elsewhere",
+		    release_reason_text((enum release_reason)arg), node ? ", by node " : "", node ? node_name(d, node) : "");
+}
+
+static void op_note(void *edge, enum keeper_note note, uint32_t node, uint32_t arg)
+{
+	struct daemon *d = edge;
+	const char *name = note == NOTE_VOLUME_FAULT ? "" : node_name(d, node);
+
+	switch (note) {
+	case NOTE_STATE:
+		daemon_text(d, LOG_LEVEL_NOTICE, "node %s is now %s, epoch %u", name, lease_state_name((enum lease_state)arg), d->core.epoch);
+		if (arg != LEASE_STARTING)
+			(void)sd_notifyf(0, "READY=1\nSTATUS=%s, epoch %u", lease_state_name((enum lease_state)arg), d->core.epoch);
+		break;
+	case NOTE_RELEASE:
+		note_release(d, node, arg);
+		break;
+	case NOTE_INTENT:
+		daemon_text(d, LOG_LEVEL_WARNING, "node %s is to be fenced: %s", name, fence_reason_text((enum fence_reason)arg));
+		break;
+	case NOTE_WITHDRAWN:
+		daemon_text(d, LOG_LEVEL_NOTICE, "node %s need not be fenced any more", name);
+		break;
+	case NOTE_COMMIT:
+		daemon_text(d, LOG_LEVEL_WARNING, "node %s is being fenced: %s", name, fence_reason_text((enum fence_reason)arg));
+		break;
+	case NOTE_OVER:
+		daemon_text(d, LOG_LEVEL_NOTICE, "node %s: epoch %u is proven over, its VMs may start elsewhere", name, arg);
+		break;
+	case NOTE_NODE_ALIVE:
+		daemon_text(d, LOG_LEVEL_NOTICE, "node %s is alive, epoch %u", name, arg);
+		break;
+	case NOTE_NODE_STALE:
+		daemon_text(d, LOG_LEVEL_WARNING, "node %s: its heartbeat stands still", name);
+		break;
+	case NOTE_VOLUME_FAULT:
+		daemon_text(d, LOG_LEVEL_ERR, "volume %s is not used any more: %s", d->conf.volumes[node],
+			    volume_fault_text((enum volume_fault)arg));
+		break;
+	case NOTE_GAP:
+		daemon_text(d, LOG_LEVEL_WARNING, "%u ms between two reads of the table: judging others starts anew", arg);
+		break;
+	case NOTE_WD_FAILED:
+		daemon_text(d, LOG_LEVEL_ERR, "the watchdog could not be %s", arg ? "stopped" : "started: not armed");
+		break;
+	case NOTE_FOREIGN_OWNER:
+		daemon_text(d, LOG_LEVEL_ERR,
+			    "this node's slot was written by another host: two hosts with node id %u, or a cloned disk? waiting until it has been silent for W",
+			    node);
+		break;
+	}
+}
+
+static const struct keeper_ops ops = {
+	.pet = op_pet, .write = daemon_write, .read = daemon_read, .bell = op_bell, .kill = op_kill,
+	.watchdog = op_watchdog, .tell = daemon_tell, .save = op_save, .exit = op_exit, .note = op_note,
+};
+
+void daemon_event(struct daemon *d, const struct keeper_event *ev)
+{
+	unsigned next = 0;
+
+	if (!d->core_runs)
+		return;
+	if (d->dispatching) {
+		CHECK(d->n_queue < DAEMON_MAX_EVENTS);
+		d->queue[d->n_queue++] = *ev;
+		return;
+	}
+	d->dispatching = true;
+	keeper_dispatch(&d->core, ev, clock_now_ns(), &ops, d);
+	while (next < d->n_queue) {
+		struct keeper_event again = d->queue[next++];
+
+		keeper_dispatch(&d->core, &again, clock_now_ns(), &ops, d);
+	}
+	d->n_queue = 0;
+	d->dispatching = false;
+	arm_timer(d);
+}
+
+static void on_timer(void *data)
+{
+	struct daemon *d = data;
+	struct keeper_event ev = { .kind = KEEPER_EV_TIMER };
+
+	d->timer = 0;
+	daemon_event(d, &ev);
+}
+
+static void on_tick(void *data)
+{
+	struct daemon *d = data;
+	struct keeper_event ev = { .kind = KEEPER_EV_SUSPENDED };
+	static int64_t seen;
+	qb_loop_timer_handle h;
+
+	if (clock_suspended_ns() - seen > SUSPEND_LIMIT_MS * NS_PER_MS) {
+		seen = clock_suspended_ns();
+		daemon_event(d, &ev);
+	}
+	(void)sd_notify(0, "WATCHDOG=1");
+	if (d->stopping && clock_now_ns() - d->stop_ns > STOP_LIMIT_MS * NS_PER_MS) {
+		log_err("cannot leave the cluster in time (no quorum of the volumes): ending without");
+		qb_loop_stop(d->loop);
+	}
+	(void)qb_loop_timer_add(d->loop, QB_LOOP_MED, TICK_MS * NS_PER_MS, d, on_tick, &h);
+}
+
+/* Volumes known and nothing of an earlier life running: only now may anything be written. */
+static void start_core(struct daemon *d)
+{
+	struct keeper_options opt = {
+		.self = d->conf.self_id,
+		.timing = d->conf.timing,
+		.keep_on_ring_loss = d->conf.on_ring_loss == CONF_RING_LOSS_KEEP,
+		.wd_ms = d->conf.timing.wd_ms,
+		.wd_delay_ms = d->conf.timing.wd_delay_ms,
+		.resume = d->resume,
+		.resume_epoch = d->resume_epoch,
+		.watchdog_runs = d->watchdog.fd >= 0,
+	};
+	struct keeper_event ev;
+
+	if (d->core_runs || !d->sb || !d->clean)
+		return;
+	opt.n_volumes = d->sb->n_volumes;
+	opt.node_limit = d->sb->node_limit;
+	memcpy(opt.cluster, d->sb->cluster, 16);
+	memcpy(opt.set, d->sb->set, sizeof(opt.set));
+	memcpy(opt.host, d->host, 16);
+	memcpy(opt.boot, d->boot, 16);
+	memcpy(opt.life, d->life, 16);
+	memcpy(opt.resume_life, d->resume_life, 16);
+	for (size_t i = 0; i < d->conf.n_nodes; i++)
+		opt.members |= 1ULL << (d->conf.nodes[i].id - 1);
+	daemon_volumes_init(d);
+	keeper_init(&d->core, &opt, clock_now_ns());
+	d->core_runs = true;
+	for (unsigned v = 0; v < opt.n_volumes; v++) {
+		ev = (struct keeper_event){ .kind = KEEPER_EV_VOLUME, .volume = v, .ok = volset_good(d->volset, v) };
+		daemon_event(d, &ev);
+	}
+	ev = (struct keeper_event){ .kind = KEEPER_EV_RING, .ok = d->ring_up, .view = d->ring_view };
+	daemon_event(d, &ev);
+}
+
+static void on_known(void *user, const struct superblock *sb)
+{
+	struct daemon *d = user;
+
+	d->sb = sb;
+	start_core(d);
+}
+
+static void on_volume(void *user, unsigned index, bool good, const char *reason)
+{
+	struct daemon *d = user;
+	struct keeper_event ev = { .kind = KEEPER_EV_VOLUME, .volume = index, .ok = good };
+
+	daemon_event(d, &ev);
+}
+
+static void on_view(void *user, bool up, uint64_t view, bool encrypted)
+{
+	struct daemon *d = user;
+	struct keeper_event ev = { .kind = KEEPER_EV_RING, .ok = up, .view = view };
+
+	if (up != d->ring_up || view != d->ring_view)
+		log_notice("ring: %s, view %llx%s", up ? "connected" : "no connection to corosync", (unsigned long long)view,
+			   up && !encrypted ? ", not encrypted" : "");
+	d->ring_up = up;
+	d->ring_view = view;
+	d->ring_encrypted = encrypted;
+	daemon_event(d, &ev);
+}
+
+static void on_ring_message(void *user, uint32_t node, const void *data, size_t len)
+{
+	struct daemon *d = user;
+	struct keeper_event ev = { .kind = KEEPER_EV_BELL };
+
+	if (node != d->conf.self_id && len == 4 && memcmp(data, "bell", 4) == 0)
+		daemon_event(d, &ev);
+}
+
+static void on_clean(void *user)
+{
+	struct daemon *d = user;
+
+	d->clean = true;
+	start_core(d);
+}
+
+static void stop_service(struct daemon *d)
+{
+	struct keeper_event ev = { .kind = KEEPER_EV_LEAVE };
+	int vms = vmslice_count(d->slice);
+
+	if (vms != 0) {
+		/* A restart or an upgrade: the watchdog's fd is with systemd, and the next keeper goes on with this epoch. */
+		log_notice("stopping with %d VM processes running: leaving watchdog and epoch to the next start", vms);
+		qb_loop_stop(d->loop);
+		return;
+	}
+	d->stopping = true;
+	d->stop_ns = clock_now_ns();
+	(void)sd_notify(0, "STOPPING=1");
+	if (!d->core_runs)
+		qb_loop_stop(d->loop);
+	daemon_event(d, &ev);
+}
+
+static int32_t on_signal(int32_t sig, void *data)
+{
+	stop_service(data);
+	return 0;
+}
+
+/* Who this host is: not a secret, but not the machine-id itself either (machine-id(5)). */
+static int host_identity(uint8_t ret[16])
+{
+	char dmi[128] = "";
+	sd_id128_t id;
+	FILE *f;
+	int r = sd_id128_get_machine_app_specific(SD_ID128_MAKE(6b, 76, 6d, 2d, 68, 61, 4e, 1d, 9a, 3c, 55, 1f, 70, 0d, 24, c1), &id);
+
+	if (r < 0)
+		return r;
+	f = fopen("/sys/class/dmi/id/product_uuid", "re");
+	if (f) {
+		(void)!fgets(dmi, sizeof(dmi), f);
+		(void)fclose(f);
+	}
+	memcpy(ret, id.bytes, 16);
+	for (unsigned i = 0; i < 4; i++) {
+		uint32_t crc = crc32c(i, dmi, strlen(dmi));
+
+		for (unsigned b = 0; b < 4; b++)
+			ret[i * 4 + b] ^= (uint8_t)(crc >> (8 * b));
+	}
+	return 0;
+}
+
+static int boot_identity(uint8_t ret[16])
+{
+	char text[UUID_STR_LEN] = "";
+	FILE *f = fopen(BOOT_FILE, "re");
+	int r;
+
+	if (f) {
+		(void)!fgets(text, sizeof(text), f);
+		(void)fclose(f);
+		if (uuid_parse(text, ret))
+			return 0;
+	}
+	r = uuid_random(ret);
+	if (r < 0)
+		return r;
+	uuid_format(ret, text);
+	f = fopen(BOOT_FILE, "we");
+	if (!f)
+		return -errno;
+	(void)fputs(text, f);
+	return fclose(f) == 0 ? 0 : -errno;
+}
+
+static int held_watchdog(void)
+{
+	char **names = NULL;
+	int n = sd_listen_fds_with_names(1, &names), fd = -1;
+
+	for (int i = 0; i < n; i++) {
+		if (fd < 0 && streq(names[i], "watchdog"))
+			fd = SD_LISTEN_FDS_START + i;
+		else
+			(void)close(SD_LISTEN_FDS_START + i);
+		free(names[i]);
+	}
+	free(names);
+	return fd;
+}
+
+/* Goes on with the epoch of an earlier process of this boot if the watchdog never stopped watching it. */
+static void find_earlier_life(struct daemon *d)
+{
+	char life[UUID_STR_LEN] = "", state[32] = "", err[256];
+	int fd = held_watchdog();
+	bool armed = false;
+	FILE *f;
+
+	if (fd >= 0 && watchdog_adopt(&d->watchdog, fd, d->conf.timing.wd_ms, err, sizeof(err)) < 0) {
+		log_warning("the held watchdog is of no use: %s", err);
+		(void)close(fd);
+	}
+	f = fopen(STATE_FILE, "re");
+	if (!f)
+		return;
+	if (fscanf(f, "%u %36s %31s", &d->resume_epoch, life, state) == 3 && uuid_parse(life, d->resume_life)) {
+		armed = streq(state, "armed") || streq(state, "disarming");
+		d->resume = (armed && d->watchdog.fd >= 0) || streq(state, "disarmed");
+	}
+	(void)fclose(f);
+	if (d->resume)
+		log_notice("going on with epoch %u%s", d->resume_epoch, armed ? ", the watchdog runs" : "");
+}
+
+static void be_real_time(void)
+{
+	struct sched_param param = { .sched_priority = 1 };
+
+	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
+		log_warning("cannot lock memory (%s): a node that swaps may lose its lease", strerror(errno));
+	if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &param) < 0)
+		log_warning("no real-time scheduling (%s): going on without", strerror(errno));
+}
+
+static int run(struct daemon *d, const char *dir)
+{
+	static const struct volset_callbacks volset_cb = { .known = on_known, .volume = on_volume };
+	static const struct ring_callbacks ring_cb = { .view = on_view, .message = on_ring_message };
+	char err[512] = "", root[4096];
+	qb_loop_signal_handle sig[2];
+	int r;
+
+	r = conf_load(dir, NULL, &d->conf, err, sizeof(err));
+	if (r < 0) {
+		log_err("%s", err);
+		return r;
+	}
+	if (d->conf.self_id == 0) {
+		log_err("this host's name \"%s\" is not in Nodes=: add it, or set [Node] Name=", d->conf.self_name);
+		return -ENOENT;
+	}
+	r = vmslice_find_root(root, sizeof(root));
+	if (r < 0) {
+		log_err("cannot find systemd's control groups, so VMs could not be killed for certain: is systemd PID 1?");
+		return r;
+	}
+	be_real_time();
+	d->loop = qb_loop_create();
+	if (!d->loop || (r = vmslice_new(d->loop, root, &d->slice)) < 0 || (r = daemon_listen(d)) < 0 || (r = host_identity(d->host)) < 0 ||
+	    (r = boot_identity(d->boot)) < 0 || (r = uuid_random(d->life)) < 0) {
+		log_err("cannot start: %s", strerror(-r));
+		return r;
+	}
+	watchdog_init(&d->watchdog, d->conf.watchdog);
+	find_earlier_life(d);
+	(void)qb_loop_signal_add(d->loop, QB_LOOP_HIGH, SIGTERM, d, on_signal, &sig[0]);
+	(void)qb_loop_signal_add(d->loop, QB_LOOP_HIGH, SIGINT, d, on_signal, &sig[1]);
+	r = volset_new(d->loop, &d->conf, &volset_cb, d, &d->volset, err, sizeof(err));
+	if (r < 0) {
+		log_err("%s", err);
+		return r;
+	}
+	r = ring_new(d->loop, "kvm-ha-keeper", &ring_cb, d, &d->ring);
+	if (r < 0) {
+		log_err("cannot start the ring's thread: %s", strerror(-r));
+		return r;
+	}
+	if (d->resume || vmslice_count(d->slice) == 0)
+		on_clean(d);
+	else
+		vmslice_kill(d->slice, on_clean, d);
+	on_tick(d);
+	(void)sd_notify(0, "STATUS=waiting for a quorum of the volumes");
+	qb_loop_run(d->loop);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "config", required_argument, NULL, 'c' }, { "debug", no_argument, NULL, 'd' },
+		{ "version", no_argument, NULL, 'V' },      { "help", no_argument, NULL, 'h' }, { 0 },
+	};
+	static struct daemon d = { .listen_fd = -1 };
+	const char *dir = CONF_DIR_DEFAULT;
+	enum log_level level = LOG_LEVEL_INFO;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+			dir = optarg;
+			break;
+		case 'd':
+			level = LOG_LEVEL_DEBUG;
+			break;
+		case 'V':
+			(void)puts("ha-keeper " PACKAGE_VERSION);
+			return 0;
+		default:
+			(void)fputs("usage: ha-keeper [--config DIR] [--debug] [--version]\n"
+				    "Keeps this node's lease on the cluster's volumes. Started by ha-keeper.service; see ha-keeper(8).\n",
+				    c == 'h' ? stdout : stderr);
+			return c == 'h' ? 0 : 64;
+		}
+	}
+	log_init("ha-keeper", level);
+	return run(&d, dir) < 0 ? 1 : 0;
+}

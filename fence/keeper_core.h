@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The keeper's decisions. Pure: events and time come in, actions go out; no fd, clock, log or memory management. The daemon and the
+ * simulator run the same code through the same dispatch (fence/dispatch.h).
+ *
+ *   lease.c      rounds (pet, write, then read), epochs, arm and disarm, release
+ *   table.c      what the heartbeat table says: newest blocks, their t0, damaged and rolled back volumes
+ *   takeover.c   suspicion, intents, commits, deaths
+ *   arbitrate.c  who wins when the ring falls apart
+ *
+ *              fence quorum read, drained          arm                      commit or higher intent against us,
+ *   STARTING -----------------------> DISARMED <---------> ARMED --------+  storage lost, own slot taken, suspend
+ *                                        ^     DISARMING <--+            v
+ *                                        |         new epoch         RELEASING (gate closed, VMs being killed; no pets)
+ *                                        +--------------- RELEASED <-----+ proven silent
+ *   DISARMED, ARMED -- service stops, no VM left --> LEAVING --> LEFT
+ */
+#pragma once
+
+#include "agent/base/timing.h"
+#include "fence/arbitrate.h"
+#include "storage/format.h"
+#include "storage/slot.h"
+
+enum lease_state {
+	LEASE_STARTING, LEASE_DISARMED, LEASE_ARMED, LEASE_DISARMING, LEASE_RELEASING, LEASE_RELEASED, LEASE_LEAVING, LEASE_LEFT, LEASE_STATE_COUNT,
+};
+const char *lease_state_name(enum lease_state s);
+
+enum release_reason {
+	RELEASE_NONE, RELEASE_COMMIT, RELEASE_INTENT, RELEASE_STORAGE, RELEASE_SLOT_TAKEN, RELEASE_SUSPEND, RELEASE_WATCHDOG,
+};
+const char *release_reason_text(enum release_reason r); /* for an operator */
+
+enum fence_reason { FENCE_NONE, FENCE_STALE, FENCE_SPLIT, FENCE_NO_RING };
+const char *fence_reason_text(enum fence_reason r);
+
+enum volume_fault { FAULT_NONE, FAULT_WIPED, FAULT_FOREIGN, FAULT_ROLLED_BACK, FAULT_SLOT_TAKEN, FAULT_DAMAGED };
+const char *volume_fault_text(enum volume_fault f);
+
+enum keeper_event_kind {
+	KEEPER_EV_TIMER,         /* the deadline given by keeper_deadline, or any other moment: harmless */
+	KEEPER_EV_VOLUME,        /* volume: its session came (ok) or went */
+	KEEPER_EV_WRITE_DONE,    /* volume, ok, definite */
+	KEEPER_EV_WRITE_SETTLED, /* volume, ok = completed */
+	KEEPER_EV_READ_DONE,     /* volume, ok, data: format_table_len bytes (superblocks and table) */
+	KEEPER_EV_READ_SETTLED,  /* volume */
+	KEEPER_EV_RING,          /* ok = connected, view */
+	KEEPER_EV_BELL,          /* a peer has written something worth reading */
+	KEEPER_EV_SILENT,        /* every VM process is proven gone and no write of one is on its way */
+	KEEPER_EV_ARM,           /* checked by the shell: driver, ring encryption */
+	KEEPER_EV_DISARM,
+	KEEPER_EV_WATCHDOG,      /* answer to START and STOP: ok */
+	KEEPER_EV_LEAVE,         /* the service stops and no VM process is left */
+	KEEPER_EV_SUSPENDED,
+	KEEPER_EV_AGENT,         /* agent: its counter and what it has written */
+};
+
+struct keeper_agent_facts {
+	uint64_t counter, claims_seq, catalog_generation, catalog_seq;
+};
+
+struct keeper_event {
+	enum keeper_event_kind kind;
+	unsigned volume;
+	bool ok, definite;
+	const void *data;
+	uint64_t view;
+	struct keeper_agent_facts agent;
+};
+
+enum keeper_action_kind {
+	KEEPER_ACT_PET,
+	KEEPER_ACT_WRITE,     /* volume, buffer: keeper.block */
+	KEEPER_ACT_READ,      /* volume: superblocks and table */
+	KEEPER_ACT_BELL,
+	KEEPER_ACT_KILL,      /* close the gate (it is), kill all VMs, answer SILENT */
+	KEEPER_ACT_WD_START,
+	KEEPER_ACT_WD_STOP,
+	KEEPER_ACT_TELL,      /* tell the agent what the table says */
+	KEEPER_ACT_SAVE,      /* remember epoch, life and state for a restart of this process */
+	KEEPER_ACT_EXIT,      /* LEFT is published: the process may end */
+	KEEPER_ACT_NOTE,      /* something an operator wants to know: note, node, arg */
+};
+
+enum keeper_note {
+	NOTE_STATE,          /* arg: enum lease_state */
+	NOTE_RELEASE,        /* arg: enum release_reason, node: who fences us, 0 unknown */
+	NOTE_INTENT,         /* node, arg: enum fence_reason */
+	NOTE_WITHDRAWN,      /* node */
+	NOTE_COMMIT,         /* node, arg: enum fence_reason */
+	NOTE_OVER,           /* node, arg: epoch */
+	NOTE_NODE_ALIVE,     /* node, arg: epoch */
+	NOTE_NODE_STALE,     /* node */
+	NOTE_VOLUME_FAULT,   /* node: volume index, arg: enum volume_fault */
+	NOTE_GAP,            /* arg: milliseconds between two of our own reads: all t0 start anew */
+	NOTE_WD_FAILED,      /* arg: 1 it could not be stopped, 0 started */
+	NOTE_FOREIGN_OWNER,  /* our slot holds another host's identity: waiting for its lease to run out */
+};
+
+struct keeper_action {
+	enum keeper_action_kind kind;
+	unsigned volume, buffer;
+	enum keeper_note note;
+	uint32_t node, arg;
+};
+
+#define KEEPER_MAX_ACTIONS 64
+
+struct table_node {
+	bool known;             /* a valid block with an epoch was seen */
+	bool advanced;          /* it moved since this keeper started */
+	bool advanced_in_view;  /* it moved since our own ring view changed */
+	bool fresh;             /* as of the last evaluation */
+	struct heartbeat hb;    /* newest */
+	int64_t t0_ns;          /* completion of our first read that showed it */
+	int64_t no_ring_ns;     /* since when its blocks say "no ring"; 0 = it has one */
+	enum fence_reason reason;
+	bool intent_published, commit_published;
+	uint32_t over_published;
+	struct { uint32_t epoch; uint64_t seq; } on[FORMAT_MAX_VOLUMES]; /* newest seen on each volume */
+};
+
+enum round_phase { ROUND_IDLE, ROUND_WRITING, ROUND_READING };
+
+struct keeper_volume {
+	bool ready;
+	enum volume_fault fault; /* sticky until the keeper starts again */
+	struct slot slot;
+	bool read_busy;          /* a read is not settled: no other over its buffer */
+	bool write_wait, write_ok, read_wait, read_ok; /* this round */
+	int64_t read_issued_ns;
+	uint32_t acked_epoch;    /* newest own block known to be on it */
+	uint64_t acked_seq;
+};
+
+struct keeper_options {
+	uint32_t self;
+	uint8_t cluster[16], host[16], boot[16], life[16]; /* life: fresh random */
+	uint8_t set[FORMAT_MAX_VOLUMES][16];
+	uint32_t n_volumes, node_limit;
+	struct timing timing;
+	uint64_t members;        /* bit (id - 1): nodes of the configuration */
+	bool keep_on_ring_loss;  /* OnRingLoss=keep: never fence or be fenced for a lost ring while heartbeats go on */
+	uint32_t wd_ms, wd_delay_ms; /* as read back from the driver */
+	/* A restarted keeper that still holds the watchdog goes on with the epoch and life it had. */
+	bool resume;
+	uint32_t resume_epoch;
+	uint8_t resume_life[16];
+	bool watchdog_runs;      /* its held fd is armed */
+};
+
+struct keeper {
+	struct keeper_options opt;
+	enum lease_state state;
+	bool want_armed, wd_running, wd_asked;
+	uint32_t epoch;
+	uint64_t seq;
+	struct heartbeat block;  /* being (or last) written */
+	struct heartbeat mine;   /* what the next write will say */
+	enum release_reason release;
+	uint32_t release_by;
+	bool slot_taken, foreign_seen;
+
+	enum round_phase phase;
+	bool kick, bell_due;
+	bool renewed;            /* a renewal succeeded since the last pet */
+	bool published;          /* this epoch is on a renew quorum */
+	int64_t round_ns, next_round_ns, last_pet_ns, last_renewal_ns, last_observed_ns, state_ns;
+	unsigned rounds_in_state;
+	uint64_t pets, renewals; /* S4 */
+
+	bool ring_up;
+	enum heartbeat_ring ring;
+	uint64_t view;
+	int64_t ring_ns, view_ns;
+
+	struct table_node node[FORMAT_MAX_NODES];
+	struct keeper_volume volume[FORMAT_MAX_VOLUMES];
+	struct arbitration arb;
+	struct keeper_agent_facts agent;
+
+	struct keeper_action action[KEEPER_MAX_ACTIONS];
+	unsigned n_actions;
+	int64_t now_ns;
+};
+
+void keeper_init(struct keeper *k, const struct keeper_options *opt, int64_t now_ns);
+void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns);
+int64_t keeper_deadline(const struct keeper *k); /* when to send KEEPER_EV_TIMER at the latest */
+bool keeper_gate_open(const struct keeper *k, uint32_t epoch, int64_t now_ns);
+
+/* Between the files of the core. */
+void keeper_act(struct keeper *k, enum keeper_action_kind kind);
+void keeper_note(struct keeper *k, enum keeper_note note, uint32_t node, uint32_t arg);
+void keeper_kick(struct keeper *k); /* the next round starts as soon as this one is over, and peers are told to read */
+bool keeper_is_member(const struct keeper *k, uint32_t node);
+static inline int64_t keeper_ms(uint32_t ms) { return (int64_t)ms * NS_PER_MS; }
+
+/* table.c: takes in what a volume's read showed. Says whether the read counts for a quorum. */
+bool table_absorb(struct keeper *k, unsigned volume, const void *data);
+/* A fence quorum of reads has completed. */
+void table_observed(struct keeper *k);
+/* First node whose fence commit names (us, our epoch), or 0. */
+uint32_t table_commit_against(const struct keeper *k);
+/* 1 + the highest epoch anything on the volumes names us with. */
+uint32_t table_next_epoch(const struct keeper *k);
+
+/* takeover.c: after an observed round; acked: the round's block is on a fence quorum. */
+void takeover_round(struct keeper *k, bool acked);
+/* A fresh intent against us that we too compute as higher: its node, or 0. */
+uint32_t takeover_lost_to(const struct keeper *k);
+int64_t takeover_deadline(const struct keeper *k);

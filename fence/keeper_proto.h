@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What agent, launcher and keeper say to each other: fixed-size messages over a local SOCK_SEQPACKET socket, only root connects. */
+#pragma once
+
+#include "fence/keeper_core.h"
+
+#define KEEPER_SOCKET "/run/kvm-ha/keeper.sock"
+#define KEEPER_PROTO_VERSION 1
+#define KEEPER_TEXT_LEN 200
+
+enum keeper_msg_kind {
+	KEEPER_MSG_AGENT = 1, /* agent -> keeper, every T_hb: facts; the first makes this connection the agent's */
+	KEEPER_MSG_ARM,       /* agent -> keeper; answered by TEXT if it is refused */
+	KEEPER_MSG_DISARM,
+	KEEPER_MSG_REGISTER,  /* launcher -> keeper: vm, epoch; the process is the socket's peer */
+	KEEPER_MSG_GATE,      /* keeper -> launcher: ok, or text says why not */
+	KEEPER_MSG_TABLE,     /* keeper -> agent: after every round */
+	KEEPER_MSG_TEXT,      /* keeper -> agent: a line for status and events, level in arg */
+};
+
+struct keeper_table_node {
+	uint32_t epoch;        /* newest seen */
+	uint32_t over;         /* proven over up to here, published on a fence quorum */
+	uint8_t known, fresh, state, ring, reason, committed;
+	uint8_t in_view;       /* in our ring */
+	uint64_t agent_counter, claims_seq, catalog_generation, catalog_seq;
+};
+
+struct keeper_msg {
+	uint32_t version, kind;
+	union {
+		struct keeper_agent_facts facts;
+		struct { uint8_t vm[16]; uint32_t epoch; } reg;
+		struct { uint32_t ok; char text[KEEPER_TEXT_LEN]; } gate;
+		struct { uint32_t level; char text[KEEPER_TEXT_LEN]; } text;
+		struct {
+			uint32_t self, epoch, state, gate_open, release_reason, release_by, want_armed, observed;
+			uint32_t ring, ring_encrypted, wd_running;
+			uint64_t view;
+			struct { uint32_t ready, fault, good; char reason[KEEPER_TEXT_LEN]; } volume[FORMAT_MAX_VOLUMES];
+			uint32_t n_volumes, node_limit;
+			int32_t vms;          /* processes in the VM slice */
+			struct keeper_table_node node[FORMAT_MAX_NODES];
+		} table;
+	};
+};

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ha-launch VM-UUID EPOCH PROGRAM ARG...: the gate every VM start passes. Registers itself with the keeper and becomes the VM only on the keeper's
+ * yes. A release closes the gate first and then kills what is registered or in the slice: a start under way cannot slip past. */
+#include <errno.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+
+#include "agent/base/log.h"
+#include "agent/base/uuid.h"
+#include "fence/keeper_proto.h"
+
+#define GATE_TIMEOUT_S 2
+#define EXIT_REFUSED 75 /* EX_TEMPFAIL: the agent tells it from qemu's own failures */
+
+static int ask(int fd, const struct keeper_msg *ask_msg, struct keeper_msg *ret)
+{
+	struct timeval limit = { .tv_sec = GATE_TIMEOUT_S };
+	struct sockaddr_un addr = { .sun_family = AF_UNIX, .sun_path = KEEPER_SOCKET };
+
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || send(fd, ask_msg, sizeof(*ask_msg), MSG_NOSIGNAL) < 0)
+		return -errno;
+	if (recv(fd, ret, sizeof(*ret), 0) != sizeof(*ret))
+		return errno ? -errno : -ECONNRESET;
+	return ret->version == KEEPER_PROTO_VERSION && ret->kind == KEEPER_MSG_GATE ? 0 : -EPROTO;
+}
+
+int main(int argc, char **argv)
+{
+	static struct keeper_msg msg = { .version = KEEPER_PROTO_VERSION, .kind = KEEPER_MSG_REGISTER }, answer;
+	char *end;
+	int fd, r;
+
+	log_init("ha-launch", LOG_LEVEL_INFO);
+	if (argc < 4 || !uuid_parse(argv[1], msg.reg.vm)) {
+		log_err("usage: ha-launch VM-UUID EPOCH PROGRAM ARG... (started by ha-agent)");
+		return 64;
+	}
+	msg.reg.epoch = (uint32_t)strtoul(argv[2], &end, 10);
+	if (*end != '\0' || msg.reg.epoch == 0) {
+		log_err("VM %s: \"%s\" is no epoch", argv[1], argv[2]);
+		return 64;
+	}
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	r = fd < 0 ? -errno : ask(fd, &msg, &answer);
+	if (r < 0) {
+		log_err("VM %s: not started: the keeper does not answer (%s); see systemctl status ha-keeper", argv[1], strerror(-r));
+		return EXIT_REFUSED;
+	}
+	if (!answer.gate.ok) {
+		log_err("VM %s: not started: %.*s", argv[1], KEEPER_TEXT_LEN, answer.gate.text);
+		return EXIT_REFUSED;
+	}
+	execv(argv[3], argv + 3);
+	log_err("VM %s: cannot execute %s: %s", argv[1], argv[3], strerror(errno));
+	return errno == ENOENT ? 127 : 126;
+}

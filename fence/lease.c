@@ -1,0 +1,617 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The lease: round k is pet, write seq = k to a renew quorum, then read the table from a renew quorum. Nobody's commit names (us, our epoch):
+ * renewed, the next round may pet. One pet for each successful renewal; no timer ever pets. */
+#include "fence/keeper_core.h"
+
+void keeper_act(struct keeper *k, enum keeper_action_kind kind)
+{
+	/* What only reports the state once it is final need not be said twice. */
+	if (kind == KEEPER_ACT_TELL || kind == KEEPER_ACT_SAVE)
+		for (unsigned i = 0; i < k->n_actions; i++)
+			if (k->action[i].kind == kind)
+				return;
+	CHECK(k->n_actions < KEEPER_MAX_ACTIONS);
+	k->action[k->n_actions++] = (struct keeper_action){ .kind = kind };
+}
+
+static void act_volume(struct keeper *k, enum keeper_action_kind kind, unsigned volume)
+{
+	keeper_act(k, kind);
+	k->action[k->n_actions - 1].volume = volume;
+	k->action[k->n_actions - 1].buffer = k->volume[volume].slot.buffer;
+}
+
+void keeper_note(struct keeper *k, enum keeper_note note, uint32_t node, uint32_t arg)
+{
+	/* Notes are for people: with many at once the last ones are dropped, never an action. */
+	if (k->n_actions >= KEEPER_MAX_ACTIONS / 2)
+		return;
+	keeper_act(k, KEEPER_ACT_NOTE);
+	k->action[k->n_actions - 1].note = note;
+	k->action[k->n_actions - 1].node = node;
+	k->action[k->n_actions - 1].arg = arg;
+}
+
+void keeper_kick(struct keeper *k)
+{
+	k->kick = true;
+	k->bell_due = true;
+}
+
+bool keeper_is_member(const struct keeper *k, uint32_t node) { return k->opt.members >> (node - 1) & 1; }
+
+/* A volume we could not read may hold a later block of our last life: stay clear of its number. */
+#define SEQ_SKIP 16
+
+static enum heartbeat_state published_state(enum lease_state s)
+{
+	static const enum heartbeat_state of[LEASE_STATE_COUNT] = {
+		[LEASE_DISARMED] = HEARTBEAT_DISARMED, [LEASE_ARMED] = HEARTBEAT_ARMED,       [LEASE_DISARMING] = HEARTBEAT_DISARMED,
+		[LEASE_RELEASED] = HEARTBEAT_RELEASED, [LEASE_LEAVING] = HEARTBEAT_LEFT,      [LEASE_LEFT] = HEARTBEAT_LEFT,
+	};
+
+	return of[s];
+}
+
+static void move(struct keeper *k, enum lease_state to)
+{
+	static const uint16_t allowed[LEASE_STATE_COUNT] = {
+		[LEASE_STARTING] = 1 << LEASE_DISARMED | 1 << LEASE_ARMED | 1 << LEASE_DISARMING | 1 << LEASE_LEFT,
+		[LEASE_DISARMED] = 1 << LEASE_ARMED | 1 << LEASE_RELEASING | 1 << LEASE_LEAVING,
+		[LEASE_ARMED] = 1 << LEASE_DISARMING | 1 << LEASE_RELEASING | 1 << LEASE_LEAVING,
+		[LEASE_DISARMING] = 1 << LEASE_DISARMED | 1 << LEASE_ARMED | 1 << LEASE_RELEASING | 1 << LEASE_LEAVING,
+		[LEASE_RELEASING] = 1 << LEASE_RELEASED,
+		[LEASE_RELEASED] = 1 << LEASE_DISARMED | 1 << LEASE_LEAVING,
+		[LEASE_LEAVING] = 1 << LEASE_LEFT,
+	};
+
+	CHECK(allowed[k->state] & (1 << to));
+	k->state = to;
+	k->state_ns = k->now_ns;
+	k->rounds_in_state = 0;
+	k->mine.state = published_state(to);
+	keeper_note(k, NOTE_STATE, k->opt.self, to);
+	keeper_act(k, KEEPER_ACT_SAVE);
+	keeper_act(k, KEEPER_ACT_TELL);
+	keeper_kick(k);
+}
+
+static bool leased(enum lease_state s) { return s == LEASE_DISARMED || s == LEASE_ARMED || s == LEASE_DISARMING; }
+static bool watched(enum lease_state s) { return s == LEASE_ARMED || s == LEASE_DISARMING; }
+static bool writes(enum lease_state s) { return s != LEASE_STARTING && s != LEASE_RELEASING && s != LEASE_LEFT; }
+
+static void release(struct keeper *k, enum release_reason why, uint32_t by)
+{
+	if (!leased(k->state))
+		return;
+	k->release = why;
+	k->release_by = by;
+	keeper_note(k, NOTE_RELEASE, by, why);
+	move(k, LEASE_RELEASING);
+	memset(k->mine.intent, 0, sizeof(k->mine.intent));
+	keeper_act(k, KEEPER_ACT_KILL);
+}
+
+static void begin_epoch(struct keeper *k, uint32_t epoch, const uint8_t life[16])
+{
+	k->epoch = epoch;
+	k->mine.epoch = epoch;
+	memcpy(k->mine.life, life, 16);
+	k->published = false;
+	k->renewed = false;
+	k->release = RELEASE_NONE;
+	k->last_renewal_ns = k->now_ns;
+}
+
+/* A new epoch's life: the random one of this process, told apart by the epoch. */
+static void new_life(const struct keeper *k, uint32_t epoch, uint8_t ret[16])
+{
+	memcpy(ret, k->opt.life, 16);
+	for (unsigned i = 0; i < 4; i++)
+		ret[i] ^= (uint8_t)(epoch >> (8 * i));
+}
+
+void keeper_init(struct keeper *k, const struct keeper_options *opt, int64_t now_ns)
+{
+	CHECK(opt->self >= 1 && opt->self <= opt->node_limit && opt->node_limit <= FORMAT_MAX_NODES);
+	CHECK(opt->n_volumes >= 1 && opt->n_volumes <= FORMAT_MAX_VOLUMES);
+	memset(k, 0, sizeof(*k));
+	k->opt = *opt;
+	k->state = LEASE_STARTING;
+	k->now_ns = k->state_ns = k->view_ns = now_ns;
+	k->ring = HEARTBEAT_RING_LOST;
+	k->mine.node = opt->self;
+	k->mine.wd_ms = opt->wd_ms;
+	k->mine.wd_delay_ms = opt->wd_delay_ms;
+	memcpy(k->mine.host, opt->host, 16);
+	memcpy(k->mine.boot, opt->boot, 16);
+	k->wd_running = opt->watchdog_runs;
+	for (unsigned v = 0; v < opt->n_volumes; v++)
+		slot_init(&k->volume[v].slot, now_ns);
+}
+
+static unsigned count_volumes(const struct keeper *k, bool (*fn)(const struct keeper_volume *))
+{
+	unsigned n = 0;
+
+	for (unsigned v = 0; v < k->opt.n_volumes; v++)
+		n += fn(&k->volume[v]);
+	return n;
+}
+
+static bool was_written(const struct keeper_volume *v) { return v->write_ok; }
+static bool was_read(const struct keeper_volume *v) { return v->read_ok; }
+static bool waits(const struct keeper_volume *v) { return v->write_wait || v->read_wait; }
+static bool may_write(const struct keeper_volume *v) { return v->ready && v->fault == FAULT_NONE && slot_writable(&v->slot); }
+
+static void start_reads(struct keeper *k)
+{
+	k->phase = ROUND_READING;
+	for (unsigned i = 0; i < k->opt.n_volumes; i++) {
+		struct keeper_volume *v = &k->volume[i];
+
+		if (!v->ready || v->fault != FAULT_NONE || v->read_busy)
+			continue;
+		v->read_wait = v->read_busy = true;
+		v->read_issued_ns = k->now_ns;
+		act_volume(k, KEEPER_ACT_READ, i);
+	}
+}
+
+static void start_round(struct keeper *k)
+{
+	k->kick = false;
+	k->round_ns = k->now_ns;
+	k->next_round_ns = k->now_ns + keeper_ms(k->opt.timing.hb_ms);
+	if (watched(k->state) && k->renewed) {
+		k->renewed = false;
+		k->last_pet_ns = k->now_ns;
+		k->pets++;
+		keeper_act(k, KEEPER_ACT_PET);
+	}
+	for (unsigned i = 0; i < k->opt.n_volumes; i++)
+		k->volume[i].write_ok = k->volume[i].read_ok = false;
+	if (!writes(k->state)) {
+		start_reads(k);
+		return;
+	}
+	k->mine.seq = ++k->seq;
+	k->mine.ring = k->ring;
+	k->mine.view = k->view;
+	k->mine.agent_counter = k->agent.counter;
+	k->mine.claims_seq = k->agent.claims_seq;
+	k->mine.catalog_generation = k->agent.catalog_generation;
+	k->mine.catalog_seq = k->agent.catalog_seq;
+	k->block = k->mine;
+	k->phase = ROUND_WRITING;
+	for (unsigned i = 0; i < k->opt.n_volumes; i++) {
+		struct keeper_volume *v = &k->volume[i];
+
+		if (!may_write(v))
+			continue;
+		v->write_wait = true;
+		act_volume(k, KEEPER_ACT_WRITE, i);
+		slot_written(&v->slot, k->epoch, k->seq);
+	}
+}
+
+/* Nobody may fence us for the ring, and nobody who can see us has a ring without us: a new epoch would not be fenced at once again. */
+static bool may_rejoin(const struct keeper *k)
+{
+	if (k->slot_taken || k->n_actions >= KEEPER_MAX_ACTIONS / 2 || k->wd_running || k->rounds_in_state < 2)
+		return false;
+	if (k->now_ns - k->state_ns < 4 * keeper_ms(k->opt.timing.hb_ms))
+		return false;
+	if (k->opt.keep_on_ring_loss && k->ring != HEARTBEAT_RING_OK)
+		return true;
+	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
+		const struct table_node *n = &k->node[id - 1];
+
+		if (id != k->opt.self && n->fresh && n->hb.state == HEARTBEAT_ARMED && n->hb.ring == HEARTBEAT_RING_OK &&
+		    !(n->hb.view >> (k->opt.self - 1) & 1))
+			return false;
+	}
+	return true;
+}
+
+static bool foreign_owner(struct keeper *k)
+{
+	const struct table_node *self = &k->node[k->opt.self - 1];
+	int64_t wait = keeper_ms(k->opt.timing.w_ms + k->opt.timing.hb_ms);
+
+	if (!self->known || self->hb.state == HEARTBEAT_LEFT || memcmp(self->hb.host, k->opt.host, 16) == 0)
+		return false;
+	/* Another host has this slot: let its lease run out, as for any other node. t0 moves whenever it writes. */
+	return k->now_ns - MAX(self->t0_ns, k->state_ns) < wait;
+}
+
+static void try_start(struct keeper *k, bool observed)
+{
+	const struct table_node *self = &k->node[k->opt.self - 1];
+	bool resume = k->opt.resume && self->known && self->hb.epoch == k->opt.resume_epoch &&
+		      memcmp(self->hb.life, k->opt.resume_life, 16) == 0 && self->hb.state != HEARTBEAT_LEFT && self->hb.state != HEARTBEAT_RELEASED;
+	uint8_t life[16];
+
+	if (observed && foreign_owner(k)) {
+		if (!k->foreign_seen)
+			keeper_note(k, NOTE_FOREIGN_OWNER, k->opt.self, 0);
+		k->foreign_seen = true;
+		return;
+	}
+	if (!observed || count_volumes(k, may_write) < format_renew_quorum(k->opt.n_volumes))
+		return;
+	if (self->known) {
+		/* Commits and deaths are carried into one's own next epoch. */
+		memcpy(k->mine.commit, self->hb.commit, sizeof(k->mine.commit));
+		memcpy(k->mine.over, self->hb.over, sizeof(k->mine.over));
+		k->seq = self->hb.seq + SEQ_SKIP;
+	}
+	k->last_pet_ns = k->now_ns;
+	if (resume) {
+		begin_epoch(k, k->opt.resume_epoch, k->opt.resume_life);
+		k->want_armed = self->hb.state == HEARTBEAT_ARMED;
+		move(k, k->want_armed ? LEASE_ARMED : LEASE_DISARMED);
+		if (!k->want_armed && k->wd_running) /* died between publishing disarmed and stopping it */
+			keeper_act(k, KEEPER_ACT_WD_STOP);
+		return;
+	}
+	begin_epoch(k, table_next_epoch(k), (new_life(k, table_next_epoch(k), life), life));
+	if (k->wd_running)
+		keeper_act(k, KEEPER_ACT_WD_STOP);
+	move(k, LEASE_DISARMED);
+}
+
+static void try_arm(struct keeper *k)
+{
+	if (k->state != LEASE_DISARMED || !k->want_armed || !k->published || k->wd_asked)
+		return;
+	if (!k->wd_running) {
+		k->wd_asked = true;
+		keeper_act(k, KEEPER_ACT_WD_START);
+		return;
+	}
+	k->renewed = false;
+	k->last_pet_ns = k->now_ns; /* starting it is a pet */
+	move(k, LEASE_ARMED);
+}
+
+static void stop_watchdog(struct keeper *k)
+{
+	if (k->wd_running && !k->wd_asked) {
+		k->wd_asked = true;
+		keeper_act(k, KEEPER_ACT_WD_STOP);
+	}
+}
+
+/* What a finished round allows. acked: our block is on a fence quorum; done: it is on a renew quorum and the table was read after; renewed: and
+ * nobody's commit is against us. */
+static void after_round(struct keeper *k, bool observed, bool acked, bool done, bool renewed)
+{
+	bool said = k->block.state == k->mine.state && k->block.epoch == k->epoch;
+	uint8_t life[16];
+	uint32_t lost_to;
+
+	switch (k->state) {
+	case LEASE_STARTING:
+		try_start(k, observed);
+		break;
+	case LEASE_DISARMING:
+		if (said && acked && observed && renewed) {
+			if (k->wd_running)
+				stop_watchdog(k);
+			else
+				move(k, LEASE_DISARMED);
+		}
+		break;
+	case LEASE_RELEASED:
+		stop_watchdog(k);
+		if (said && done && observed && may_rejoin(k)) {
+			uint32_t epoch = table_next_epoch(k);
+
+			new_life(k, epoch, life);
+			begin_epoch(k, epoch, life);
+			move(k, LEASE_DISARMED);
+		}
+		break;
+	case LEASE_LEAVING:
+		if (said && acked) {
+			stop_watchdog(k);
+			if (!k->wd_running) {
+				move(k, LEASE_LEFT);
+				keeper_act(k, KEEPER_ACT_EXIT);
+			}
+		}
+		break;
+	case LEASE_DISARMED:
+		try_arm(k);
+		break;
+	default:
+		break;
+	}
+	if (leased(k->state) && observed) {
+		lost_to = takeover_lost_to(k);
+		if (lost_to != 0)
+			release(k, RELEASE_INTENT, lost_to);
+	}
+}
+
+static void end_round(struct keeper *k)
+{
+	unsigned acks = count_volumes(k, was_written), reads = count_volumes(k, was_read);
+	unsigned renew = format_renew_quorum(k->opt.n_volumes), fence = format_fence_quorum(k->opt.n_volumes);
+	bool wrote = writes(k->state), observed = reads >= fence, acked = wrote && acks >= fence, done, renewed;
+	uint32_t committer = wrote ? table_commit_against(k) : 0;
+
+	k->phase = ROUND_IDLE;
+	k->rounds_in_state++;
+	done = wrote && acks >= renew && reads >= renew && !k->slot_taken && k->block.epoch == k->epoch;
+	renewed = done && committer == 0;
+	if (renewed) {
+		k->renewed = true;
+		k->renewals++;
+		k->last_renewal_ns = k->now_ns;
+		if (!k->published) {
+			k->published = true;
+			keeper_act(k, KEEPER_ACT_TELL);
+		}
+	}
+	if (observed)
+		table_observed(k);
+	if (k->slot_taken)
+		release(k, RELEASE_SLOT_TAKEN, 0);
+	else if (committer != 0)
+		release(k, RELEASE_COMMIT, committer);
+	if (observed)
+		takeover_round(k, acked);
+	after_round(k, observed, acked, done, renewed);
+	if (acks >= renew && k->bell_due) {
+		k->bell_due = false;
+		keeper_act(k, KEEPER_ACT_BELL);
+	}
+	keeper_act(k, KEEPER_ACT_TELL);
+}
+
+static void on_ring(struct keeper *k, bool up, uint64_t view)
+{
+	uint64_t self = 1ULL << (k->opt.self - 1);
+	enum heartbeat_ring ring;
+
+	if (!up)
+		ring = HEARTBEAT_RING_LOST;
+	else if (!(view & ~self) && (!k->ring_up || k->ring == HEARTBEAT_RING_JOINING))
+		ring = HEARTBEAT_RING_JOINING; /* a ring of one just after it came up: it may not have met the others yet */
+	else
+		ring = HEARTBEAT_RING_OK;
+	if (up == k->ring_up && ring == k->ring && view == k->view)
+		return;
+	if (ring != k->ring || view != k->view) {
+		k->view_ns = k->now_ns;
+		for (unsigned i = 0; i < FORMAT_MAX_NODES; i++)
+			k->node[i].advanced_in_view = false;
+	}
+	if (ring != k->ring)
+		k->ring_ns = k->now_ns;
+	k->ring_up = up;
+	k->ring = ring;
+	k->view = up ? view | self : 0;
+	keeper_kick(k);
+}
+
+static void on_time(struct keeper *k)
+{
+	if (k->ring == HEARTBEAT_RING_JOINING && k->now_ns - k->ring_ns >= keeper_ms(k->opt.timing.ring_grace_ms)) {
+		k->ring = HEARTBEAT_RING_OK;
+		k->ring_ns = k->view_ns = k->now_ns;
+		keeper_kick(k);
+	}
+	for (unsigned v = 0; v < k->opt.n_volumes; v++)
+		(void)slot_tick(&k->volume[v].slot, k->now_ns, keeper_ms(k->opt.timing.drain_ms));
+	/* Before the watchdog's deadline: a lost volume costs VMs, not hosts. */
+	if (watched(k->state) && k->now_ns - k->last_pet_ns >= keeper_ms(k->opt.timing.soft_ms) && !k->renewed)
+		release(k, RELEASE_STORAGE, 0);
+}
+
+static void on_silent(struct keeper *k)
+{
+	if (k->state != LEASE_RELEASING)
+		return;
+	move(k, LEASE_RELEASED);
+	stop_watchdog(k);
+}
+
+static void on_watchdog(struct keeper *k, const struct keeper_event *ev)
+{
+	k->wd_asked = false;
+	if (!ev->ok) {
+		keeper_note(k, NOTE_WD_FAILED, k->opt.self, k->wd_running);
+		if (!k->wd_running)
+			k->want_armed = false;
+		return;
+	}
+	k->wd_running = !k->wd_running;
+	if (k->wd_running)
+		try_arm(k);
+}
+
+static void on_write_done(struct keeper *k, const struct keeper_event *ev)
+{
+	struct keeper_volume *v = &k->volume[ev->volume];
+
+	slot_done(&v->slot, ev->ok, ev->definite);
+	if (ev->ok) {
+		v->acked_epoch = v->slot.writing_epoch;
+		v->acked_seq = v->slot.writing_seq;
+	}
+	if (!v->write_wait)
+		return;
+	v->write_wait = false;
+	v->write_ok = ev->ok;
+}
+
+static void on_read_done(struct keeper *k, const struct keeper_event *ev)
+{
+	struct keeper_volume *v = &k->volume[ev->volume];
+
+	if (!v->read_wait)
+		return;
+	v->read_wait = false;
+	v->read_ok = ev->ok && table_absorb(k, ev->volume, ev->data);
+}
+
+static void take_event(struct keeper *k, const struct keeper_event *ev)
+{
+	switch (ev->kind) {
+	case KEEPER_EV_TIMER:
+		break;
+	case KEEPER_EV_VOLUME:
+		k->volume[ev->volume].ready = ev->ok;
+		break;
+	case KEEPER_EV_WRITE_DONE:
+		on_write_done(k, ev);
+		break;
+	case KEEPER_EV_WRITE_SETTLED:
+		slot_settled(&k->volume[ev->volume].slot, ev->ok, k->now_ns);
+		break;
+	case KEEPER_EV_READ_DONE:
+		on_read_done(k, ev);
+		break;
+	case KEEPER_EV_READ_SETTLED:
+		k->volume[ev->volume].read_busy = false;
+		break;
+	case KEEPER_EV_RING:
+		on_ring(k, ev->ok, ev->view);
+		break;
+	case KEEPER_EV_BELL:
+		k->kick = true;
+		break;
+	case KEEPER_EV_SILENT:
+		on_silent(k);
+		break;
+	case KEEPER_EV_ARM:
+		k->want_armed = true;
+		if (k->state == LEASE_DISARMING)
+			move(k, LEASE_ARMED);
+		break;
+	case KEEPER_EV_DISARM:
+		k->want_armed = false;
+		if (k->state == LEASE_ARMED)
+			move(k, LEASE_DISARMING);
+		break;
+	case KEEPER_EV_WATCHDOG:
+		on_watchdog(k, ev);
+		break;
+	case KEEPER_EV_LEAVE:
+		k->want_armed = false;
+		if (k->state == LEASE_STARTING) {
+			move(k, LEASE_LEFT);
+			keeper_act(k, KEEPER_ACT_EXIT);
+		} else if (leased(k->state) || k->state == LEASE_RELEASED) {
+			move(k, LEASE_LEAVING);
+		}
+		break;
+	case KEEPER_EV_SUSPENDED:
+		release(k, RELEASE_SUSPEND, 0);
+		break;
+	case KEEPER_EV_AGENT:
+		if (memcmp(&k->agent, &ev->agent, sizeof(k->agent)) != 0) {
+			if (ev->agent.claims_seq != k->agent.claims_seq || ev->agent.catalog_seq != k->agent.catalog_seq ||
+			    ev->agent.catalog_generation != k->agent.catalog_generation)
+				keeper_kick(k);
+			k->agent = ev->agent;
+		}
+		break;
+	}
+}
+
+void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns)
+{
+	CHECK(now_ns >= k->now_ns);
+	k->now_ns = now_ns;
+	k->n_actions = 0;
+	take_event(k, ev);
+	on_time(k);
+	if (k->phase == ROUND_WRITING && count_volumes(k, waits) == 0)
+		start_reads(k);
+	if (k->phase == ROUND_READING && count_volumes(k, waits) == 0)
+		end_round(k);
+	if (k->phase == ROUND_IDLE && k->state != LEASE_LEFT &&
+	    (k->kick || now_ns >= k->next_round_ns || now_ns >= takeover_deadline(k)))
+		start_round(k);
+	/* With nothing to write to or read from, the round is over at once and the next one is T_hb away. */
+	if (k->phase == ROUND_WRITING && count_volumes(k, waits) == 0)
+		start_reads(k);
+	if (k->phase == ROUND_READING && count_volumes(k, waits) == 0) {
+		k->phase = ROUND_IDLE;
+		k->kick = false;
+	}
+}
+
+int64_t keeper_deadline(const struct keeper *k)
+{
+	int64_t at = k->phase == ROUND_IDLE ? MIN(k->next_round_ns, takeover_deadline(k)) : INT64_MAX;
+
+	if (watched(k->state) && !k->renewed)
+		at = MIN(at, k->last_pet_ns + keeper_ms(k->opt.timing.soft_ms));
+	if (k->ring == HEARTBEAT_RING_JOINING)
+		at = MIN(at, k->ring_ns + keeper_ms(k->opt.timing.ring_grace_ms));
+	for (unsigned v = 0; v < k->opt.n_volumes; v++)
+		if (k->volume[v].slot.state == SLOT_DRAINING)
+			at = MIN(at, k->volume[v].slot.since_ns + keeper_ms(k->opt.timing.drain_ms));
+	return at;
+}
+
+bool keeper_gate_open(const struct keeper *k, uint32_t epoch, int64_t now_ns)
+{
+	return leased(k->state) && k->published && epoch == k->epoch && !k->slot_taken &&
+	       now_ns - k->last_renewal_ns < keeper_ms(k->opt.timing.soft_ms);
+}
+
+const char *lease_state_name(enum lease_state s)
+{
+	static const char *const name[LEASE_STATE_COUNT] = {
+		"starting", "disarmed", "armed", "disarming", "releasing", "released", "leaving", "left",
+	};
+
+	return (size_t)s < ARRAY_SIZE(name) ? name[s] : "unknown";
+}
+
+const char *release_reason_text(enum release_reason r)
+{
+	static const char *const text[] = {
+		"none",
+		"another node has committed a fence against this one",
+		"this node lost the arbitration after the ring split",
+		"no quorum of the volumes could be written and read in time",
+		"another host writes to this node's slot: two hosts with one node id, or a cloned disk",
+		"the host was suspended",
+		"the watchdog failed",
+	};
+
+	return (size_t)r < ARRAY_SIZE(text) ? text[r] : "unknown";
+}
+
+const char *fence_reason_text(enum fence_reason r)
+{
+	static const char *const text[] = {
+		"none",
+		"its heartbeat stands still",
+		"the ring has split and its side lost the arbitration",
+		"it has lost the ring for longer than the grace",
+	};
+
+	return (size_t)r < ARRAY_SIZE(text) ? text[r] : "unknown";
+}
+
+const char *volume_fault_text(enum volume_fault f)
+{
+	static const char *const text[] = {
+		"none",
+		"wiped: the superblock is gone",
+		"foreign: the superblock is another cluster's or belongs to another volume",
+		"rolled back: a block is older than one seen before",
+		"this node's slot was written by another host",
+		"damaged",
+	};
+
+	return (size_t)f < ARRAY_SIZE(text) ? text[f] : "unknown";
+}

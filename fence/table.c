@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fence/keeper_core.h"
+
+/* Two buffers a node: the newest valid one counts. Returns which, or -1. */
+static int newest_of(const struct keeper *k, const uint8_t *table, uint32_t node, struct heartbeat *ret, unsigned *ret_valid)
+{
+	struct heartbeat hb[2];
+	bool ok[2];
+
+	for (unsigned b = 0; b < 2; b++)
+		ok[b] = heartbeat_decode(table + format_heartbeat_offset(node, b), node, b, k->opt.cluster, &hb[b]) == FORMAT_OK;
+	*ret_valid = ok[0] + ok[1];
+	if (!ok[0] && !ok[1])
+		return -1;
+	for (unsigned b = 0; b < 2; b++) {
+		if (!ok[b] || (ok[!b] && format_compare(hb[b].epoch, hb[b].seq, hb[!b].epoch, hb[!b].seq) < 0))
+			continue;
+		*ret = hb[b];
+		return (int)b;
+	}
+	return -1;
+}
+
+static enum volume_fault check_superblock(const struct keeper *k, unsigned volume, const uint8_t *data)
+{
+	enum format_status st[2];
+	struct superblock sb;
+
+	for (unsigned c = 0; c < 2; c++) {
+		st[c] = superblock_decode(data + format_superblock_offset(c), c, k->opt.cluster, &sb);
+		if (st[c] != FORMAT_OK)
+			continue;
+		return sb.index == volume && memcmp(sb.set, k->opt.set, sizeof(sb.set)) == 0 ? FAULT_NONE : FAULT_FOREIGN;
+	}
+	for (unsigned c = 0; c < 2; c++)
+		if (st[c] == FORMAT_E_CLUSTER || st[c] == FORMAT_E_MISPLACED || st[c] == FORMAT_E_VERSION)
+			return FAULT_FOREIGN;
+	return st[0] == FORMAT_E_CRC || st[1] == FORMAT_E_CRC ? FAULT_DAMAGED : FAULT_WIPED;
+}
+
+static void set_fault(struct keeper *k, unsigned volume, enum volume_fault fault)
+{
+	if (k->volume[volume].fault != FAULT_NONE)
+		return;
+	k->volume[volume].fault = fault;
+	keeper_note(k, NOTE_VOLUME_FAULT, volume, fault);
+}
+
+/* A newer block from any volume is news at once: moving t0 forward is always safe. */
+static void take_newer(struct keeper *k, struct table_node *n, const struct heartbeat *hb)
+{
+	if (hb->epoch == 0 || (n->known && format_compare(hb->epoch, hb->seq, n->hb.epoch, n->hb.seq) <= 0))
+		return;
+	if (n->known) {
+		if (!n->advanced || n->hb.epoch != hb->epoch)
+			keeper_note(k, NOTE_NODE_ALIVE, hb->node, hb->epoch);
+		n->advanced = true;
+		n->advanced_in_view = true;
+	}
+	if (n->known && (n->hb.ring != hb->ring || n->hb.view != hb->view))
+		k->view_ns = k->now_ns;
+	if (hb->ring == HEARTBEAT_RING_OK)
+		n->no_ring_ns = 0;
+	else if (n->no_ring_ns == 0 || n->hb.epoch != hb->epoch)
+		n->no_ring_ns = k->now_ns;
+	n->known = true;
+	n->hb = *hb;
+	n->t0_ns = k->now_ns;
+}
+
+/* Our own slot: what is there must be what we wrote. */
+static bool check_own(struct keeper *k, unsigned volume, int buffer, const struct heartbeat *hb)
+{
+	struct keeper_volume *v = &k->volume[volume];
+	struct table_node *self = &k->node[k->opt.self - 1];
+
+	slot_read(&v->slot, buffer, hb->epoch, hb->seq, v->read_issued_ns, k->now_ns);
+	if (!self->known || format_compare(hb->epoch, hb->seq, self->hb.epoch, self->hb.seq) > 0) {
+		self->known = hb->epoch != 0;
+		self->hb = *hb;
+		self->t0_ns = k->now_ns;
+	}
+	if (k->state == LEASE_STARTING)
+		return true;
+	if (format_compare(hb->epoch, hb->seq, v->acked_epoch, v->acked_seq) < 0) {
+		set_fault(k, volume, FAULT_ROLLED_BACK);
+		return false;
+	}
+	if (hb->epoch > k->epoch || (hb->epoch == k->epoch && (hb->seq > k->seq || memcmp(hb->life, k->mine.life, 16) != 0))) {
+		k->slot_taken = true;
+		set_fault(k, volume, FAULT_SLOT_TAKEN);
+		return false;
+	}
+	return true;
+}
+
+bool table_absorb(struct keeper *k, unsigned volume, const void *data)
+{
+	const uint8_t *table = data;
+	enum volume_fault fault = check_superblock(k, volume, table);
+	bool good = true;
+
+	if (fault == FAULT_DAMAGED)
+		return false; /* torn or rotten: this round fails, the next may not */
+	if (fault != FAULT_NONE) {
+		set_fault(k, volume, fault);
+		return false;
+	}
+	for (uint32_t node = 1; node <= k->opt.node_limit; node++) {
+		struct table_node *n = &k->node[node - 1];
+		struct heartbeat hb;
+		unsigned valid;
+		int buffer = newest_of(k, table, node, &hb, &valid);
+
+		if (buffer < 0) {
+			good = false; /* unreadable is never empty */
+			continue;
+		}
+		if (format_compare(hb.epoch, hb.seq, n->on[volume].epoch, n->on[volume].seq) < 0) {
+			if (valid == 2)
+				set_fault(k, volume, FAULT_ROLLED_BACK);
+			good = false;
+			continue;
+		}
+		n->on[volume].epoch = hb.epoch;
+		n->on[volume].seq = hb.seq;
+		if (node == k->opt.self)
+			good = check_own(k, volume, buffer, &hb) && good;
+		else
+			take_newer(k, n, &hb);
+	}
+	return good && k->volume[volume].fault == FAULT_NONE;
+}
+
+void table_observed(struct keeper *k)
+{
+	int64_t gap = k->now_ns - k->last_observed_ns;
+	int64_t fresh_ns = keeper_ms(k->opt.timing.wd_ms + k->opt.timing.wd_delay_ms);
+
+	/* We were paused, or our storage was away: silence of others during it proves nothing. */
+	if (k->last_observed_ns != 0 && gap > keeper_ms(k->opt.timing.hb_ms + k->opt.timing.io_ms)) {
+		keeper_note(k, NOTE_GAP, 0, (uint32_t)(gap / NS_PER_MS));
+		for (unsigned i = 0; i < FORMAT_MAX_NODES; i++)
+			k->node[i].t0_ns = k->now_ns;
+	}
+	k->last_observed_ns = k->now_ns;
+	for (unsigned i = 0; i < FORMAT_MAX_NODES; i++) {
+		struct table_node *n = &k->node[i];
+		bool fresh = n->known && n->advanced && k->now_ns - n->t0_ns <= fresh_ns;
+
+		if (i + 1 != k->opt.self && n->fresh && !fresh)
+			keeper_note(k, NOTE_NODE_STALE, i + 1, 0);
+		n->fresh = fresh;
+		k->mine.alive[i] = fresh ? n->hb.epoch : 0;
+	}
+}
+
+uint32_t table_commit_against(const struct keeper *k)
+{
+	for (uint32_t node = 1; node <= k->opt.node_limit; node++)
+		if (node != k->opt.self && k->node[node - 1].known && k->node[node - 1].hb.commit[k->opt.self - 1] >= k->epoch)
+			return node;
+	return 0;
+}
+
+uint32_t table_next_epoch(const struct keeper *k)
+{
+	unsigned me = k->opt.self - 1;
+	uint32_t top = MAX(k->epoch, k->node[me].known ? k->node[me].hb.epoch : 0);
+
+	for (unsigned i = 0; i < FORMAT_MAX_NODES; i++) {
+		const struct heartbeat *hb = &k->node[i].hb;
+
+		if (!k->node[i].known)
+			continue;
+		top = MAX(top, hb->alive[me]);
+		top = MAX(top, hb->intent[me]);
+		top = MAX(top, hb->commit[me]);
+		top = MAX(top, hb->over[me]);
+	}
+	return top + 1;
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Taking over from a node X, one step a round:
+ *
+ *   suspect -> intent published to a fence quorum, table re-read -> commit published, X re-read -> evidence -> over published
+ *
+ * Every node of the winning group does this for itself with its own t0 and its own commit: there is nobody whose failure could delay it.
+ * W counts from t0, however late the commit comes (model/lease.pml: a renewal that the commit did not stop shows in the re-read and moves t0);
+ * so for a silent node the commit waits until it must have begun its own release: a short stall never costs anybody a fence. */
+#include "fence/keeper_core.h"
+
+static struct table_node *node_of(struct keeper *k, uint32_t id) { return &k->node[id - 1]; }
+static bool in(uint64_t set, uint32_t id) { return set >> (id - 1) & 1; }
+
+static void compute_groups(struct keeper *k)
+{
+	struct arbitrate_node an[ARBITRATE_MAX] = { 0 };
+
+	for (uint32_t id = 1; id <= FORMAT_MAX_NODES; id++) {
+		const struct table_node *n = node_of(k, id);
+		enum heartbeat_state s = n->hb.state;
+
+		if (id == k->opt.self)
+			an[id - 1] = (struct arbitrate_node){ true, k->ring == HEARTBEAT_RING_OK, k->view };
+		else if (keeper_is_member(k, id) && n->fresh && n->advanced_in_view && (s == HEARTBEAT_ARMED || s == HEARTBEAT_DISARMED))
+			an[id - 1] = (struct arbitrate_node){ true, n->hb.ring == HEARTBEAT_RING_OK, n->hb.view };
+	}
+	arbitrate(an, &k->arb);
+}
+
+static bool we_win(const struct keeper *k) { return !k->arb.any_group || in(k->arb.winner, k->opt.self); }
+
+static enum fence_reason reason_to_fence(const struct keeper *k, uint32_t id)
+{
+	const struct table_node *n = &k->node[id - 1];
+	const struct timing *t = &k->opt.timing;
+
+	if (!n->known || n->hb.state != HEARTBEAT_ARMED || !we_win(k) || k->state != LEASE_ARMED)
+		return FENCE_NONE;
+	if (!n->fresh)
+		return k->now_ns - n->t0_ns > keeper_ms(t->wd_ms + t->wd_delay_ms) ? FENCE_STALE : FENCE_NONE;
+	if (k->ring != HEARTBEAT_RING_OK || k->now_ns - k->view_ns < keeper_ms(t->settle_ms) || in(k->view, id) || !n->advanced_in_view)
+		return FENCE_NONE;
+	if (n->hb.ring == HEARTBEAT_RING_OK)
+		return in(k->arb.winner, id) ? FENCE_NONE : FENCE_SPLIT;
+	if (k->opt.keep_on_ring_loss)
+		return FENCE_NONE;
+	return n->no_ring_ns != 0 && k->now_ns - n->no_ring_ns >= keeper_ms(t->ring_grace_ms) ? FENCE_NO_RING : FENCE_NONE;
+}
+
+/* A fresh node that wants to fence us. */
+static bool intends_us(const struct keeper *k, uint32_t id)
+{
+	const struct table_node *n = &k->node[id - 1];
+
+	return id != k->opt.self && n->known && n->fresh && n->hb.state == HEARTBEAT_ARMED && n->hb.intent[k->opt.self - 1] >= k->epoch;
+}
+
+uint32_t takeover_lost_to(const struct keeper *k)
+{
+	uint64_t own = k->arb.group[k->opt.self - 1];
+
+	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
+		const struct heartbeat *hb = &k->node[id - 1].hb;
+		uint64_t theirs = k->arb.group[id - 1];
+
+		/* A view with us in it wants us fenced because our heartbeat stands still for them: only their commit counts. */
+		if (!intends_us(k, id) || hb->ring != HEARTBEAT_RING_OK || in(hb->view, k->opt.self))
+			continue;
+		if (k->ring != HEARTBEAT_RING_OK ? !k->opt.keep_on_ring_loss : arbitrate_higher(theirs, own))
+			return id;
+	}
+	return 0;
+}
+
+/* A lower group's intent against us: wait until it is withdrawn, committed, or its writer is stale. */
+static bool must_wait(const struct keeper *k)
+{
+	for (uint32_t id = 1; id <= k->opt.node_limit; id++)
+		if (intends_us(k, id))
+			return true;
+	return false;
+}
+
+static void withdraw(struct keeper *k, uint32_t id)
+{
+	k->mine.intent[id - 1] = 0;
+	node_of(k, id)->intent_published = false;
+	node_of(k, id)->reason = FENCE_NONE;
+	keeper_note(k, NOTE_WITHDRAWN, id, 0);
+	keeper_kick(k);
+}
+
+static void over(struct keeper *k, uint32_t id, uint32_t epoch)
+{
+	if (epoch == 0 || k->mine.over[id - 1] >= epoch)
+		return;
+	k->mine.over[id - 1] = epoch;
+	keeper_note(k, NOTE_OVER, id, epoch);
+	keeper_kick(k);
+}
+
+/* What ends an epoch without a wait: X said so itself, or somebody proved it. */
+static void collect_proofs(struct keeper *k, uint32_t id)
+{
+	const struct table_node *n = node_of(k, id);
+
+	if (n->known) {
+		over(k, id, n->hb.epoch - 1);
+		if (n->hb.state == HEARTBEAT_RELEASED || n->hb.state == HEARTBEAT_LEFT)
+			over(k, id, n->hb.epoch);
+	}
+	for (uint32_t peer = 1; peer <= k->opt.node_limit; peer++)
+		if (peer != k->opt.self && k->node[peer - 1].known)
+			over(k, id, k->node[peer - 1].hb.over[id - 1]);
+}
+
+static int64_t w_of(const struct keeper *k, uint32_t id)
+{
+	const struct heartbeat *hb = &k->node[id - 1].hb;
+	int64_t own = 2LL * ((int64_t)hb->wd_ms + hb->wd_delay_ms) * (1000 + k->opt.timing.rho_permille) / 1000 + 1;
+
+	return MAX(own, (int64_t)k->opt.timing.w_ms) * NS_PER_MS;
+}
+
+static void advance(struct keeper *k, uint32_t id, bool acked)
+{
+	struct table_node *n = node_of(k, id);
+	uint32_t *intent = &k->mine.intent[id - 1], *commit = &k->mine.commit[id - 1];
+	uint32_t epoch = n->hb.epoch;
+	enum fence_reason why;
+
+	if (!n->known)
+		return;
+	/* Dropped only when X shows a later epoch. */
+	if (*commit != 0 && epoch > *commit) {
+		*commit = 0;
+		n->commit_published = false;
+	}
+	if (*commit != 0) {
+		*intent = 0;
+		n->commit_published = n->commit_published || (acked && k->block.commit[id - 1] == *commit);
+		if (n->commit_published && n->hb.state == HEARTBEAT_ARMED && epoch == *commit && k->now_ns - n->t0_ns >= w_of(k, id))
+			over(k, id, epoch);
+		return;
+	}
+	why = k->mine.over[id - 1] >= epoch ? FENCE_NONE : reason_to_fence(k, id);
+	if (*intent != 0 && (why == FENCE_NONE || *intent != epoch)) {
+		withdraw(k, id);
+		return;
+	}
+	if (why == FENCE_NONE)
+		return;
+	if (*intent == 0) {
+		*intent = epoch;
+		n->reason = why;
+		n->intent_published = false;
+		keeper_note(k, NOTE_INTENT, id, why);
+		keeper_kick(k);
+		return;
+	}
+	/* This round's write carried the intent to a fence quorum and its read came after: that was the re-read. */
+	if (!acked || k->block.intent[id - 1] != *intent || must_wait(k))
+		return;
+	*commit = epoch;
+	*intent = 0;
+	n->reason = why;
+	n->commit_published = false;
+	keeper_note(k, NOTE_COMMIT, id, why);
+	keeper_kick(k);
+}
+
+void takeover_round(struct keeper *k, bool acked)
+{
+	compute_groups(k);
+	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
+		if (id == k->opt.self)
+			continue;
+		collect_proofs(k, id);
+		advance(k, id, acked);
+		if (acked && node_of(k, id)->over_published != k->block.over[id - 1]) {
+			node_of(k, id)->over_published = k->block.over[id - 1];
+			keeper_act(k, KEEPER_ACT_TELL);
+		}
+	}
+}
+
+int64_t takeover_deadline(const struct keeper *k)
+{
+	int64_t soonest = INT64_MAX;
+
+	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
+		const struct table_node *n = &k->node[id - 1];
+		int64_t at = n->t0_ns + w_of(k, id);
+
+		if (n->commit_published && k->mine.over[id - 1] < k->mine.commit[id - 1] && n->hb.state == HEARTBEAT_ARMED && at > k->round_ns)
+			soonest = MIN(soonest, at);
+	}
+	return soonest;
+}

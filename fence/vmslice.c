@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fence/vmslice.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "agent/base/log.h"
+
+#define AGAIN_MS 10
+
+struct process {
+	pid_t pid;
+	int fd; /* pidfd */
+};
+
+struct vmslice {
+	qb_loop_t *loop;
+	char dir[PATH_MAX];
+	struct process process[VMSLICE_MAX];
+	unsigned n;
+	void (*silent)(void *user);
+	void *user;
+	qb_loop_timer_handle timer;
+};
+
+static int pidfd_open_(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+static int pidfd_getfd_(int pidfd, int fd) { return (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0); }
+static int pidfd_signal(int pidfd, int sig) { return (int)syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0); }
+
+/* Does the hierarchy below dir hold PID 1 in its init.scope? */
+static bool is_root(const char *dir)
+{
+	char path[PATH_MAX];
+	FILE *f;
+	int pid = 0;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/init.scope/cgroup.procs", dir) >= sizeof(path))
+		return false;
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	while (fscanf(f, "%d", &pid) == 1 && pid != 1)
+		;
+	(void)fclose(f);
+	return pid == 1;
+}
+
+int vmslice_find_root(char *ret, size_t size)
+{
+	static const char *const mount[] = { "/sys/fs/cgroup/systemd", "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
+	char line[PATH_MAX], *prefix, *end;
+	FILE *f;
+
+	for (size_t m = 0; m < ARRAY_SIZE(mount); m++)
+		if (is_root(mount[m]))
+			return (size_t)snprintf(ret, size, "%s", mount[m]) < size ? 0 : -ENAMETOOLONG;
+	/* A container without a cgroup namespace sees itself below its host's path. */
+	f = fopen("/proc/1/cgroup", "re");
+	if (!f)
+		return -errno;
+	while (fgets(line, sizeof(line), f)) {
+		prefix = strstr(line, ":/");
+		end = strstr(line, "/init.scope");
+		if (!prefix || !end)
+			continue;
+		*end = '\0';
+		for (size_t m = 0; m < ARRAY_SIZE(mount); m++) {
+			if ((size_t)snprintf(ret, size, "%s%s", mount[m], prefix + 1) < size && is_root(ret)) {
+				(void)fclose(f);
+				return 0;
+			}
+		}
+	}
+	(void)fclose(f);
+	return -ENOENT;
+}
+
+int vmslice_new(qb_loop_t *loop, const char *root, struct vmslice **ret)
+{
+	struct vmslice *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	s->loop = loop;
+	/* systemd nests slices by the dashes in their names. */
+	(void)snprintf(s->dir, sizeof(s->dir), "%.4000s/kvmha.slice/" VMSLICE_UNIT, root);
+	*ret = s;
+	return 0;
+}
+
+void vmslice_free(struct vmslice *s)
+{
+	if (!s)
+		return;
+	if (s->timer)
+		(void)qb_loop_timer_del(s->loop, s->timer);
+	for (unsigned i = 0; i < s->n; i++)
+		(void)close(s->process[i].fd);
+	free(s);
+}
+
+static bool gone(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
+static void forget_gone(struct vmslice *s)
+{
+	for (unsigned i = 0; i < s->n;) {
+		if (!gone(s->process[i].fd)) {
+			i++;
+			continue;
+		}
+		(void)close(s->process[i].fd);
+		s->process[i] = s->process[--s->n];
+	}
+}
+
+int vmslice_register(struct vmslice *s, pid_t pid)
+{
+	int fd;
+
+	for (unsigned i = 0; i < s->n; i++)
+		if (s->process[i].pid == pid && !gone(s->process[i].fd))
+			return 0;
+	if (s->n == VMSLICE_MAX)
+		forget_gone(s);
+	if (s->n == VMSLICE_MAX)
+		return -EMFILE;
+	fd = pidfd_open_(pid);
+	if (fd < 0)
+		return -errno;
+	s->process[s->n++] = (struct process){ pid, fd };
+	return 0;
+}
+
+static int scan_procs(struct vmslice *s, const char *dir)
+{
+	char path[PATH_MAX];
+	FILE *f;
+	int pid, n = 0, r;
+
+	(void)snprintf(path, sizeof(path), "%.4000s/cgroup.procs", dir);
+	f = fopen(path, "re");
+	if (!f)
+		return errno == ENOENT ? 0 : -errno; /* the unit has just gone */
+	while (fscanf(f, "%d", &pid) == 1) {
+		r = vmslice_register(s, pid);
+		if (r == 0)
+			n++;
+		else if (r != -ESRCH)
+			n = r;
+		if (n < 0)
+			break;
+	}
+	(void)fclose(f);
+	return n;
+}
+
+/* Registers what is in the slice, whoever put it there. */
+static int scan(struct vmslice *s, const char *dir, int depth)
+{
+	struct dirent *e;
+	DIR *d = opendir(dir);
+	int n, r;
+
+	if (!d)
+		return errno == ENOENT ? 0 : -errno; /* no VM was ever started */
+	n = scan_procs(s, dir);
+	while (n >= 0 && (e = readdir(d))) {
+		char sub[PATH_MAX];
+
+		if (e->d_type != DT_DIR || e->d_name[0] == '.' || depth == 0)
+			continue;
+		if ((size_t)snprintf(sub, sizeof(sub), "%s/%s", dir, e->d_name) >= sizeof(sub))
+			continue;
+		r = scan(s, sub, depth - 1);
+		n = r < 0 ? r : n + r;
+	}
+	(void)closedir(d);
+	return n;
+}
+
+int vmslice_count(struct vmslice *s)
+{
+	int r = scan(s, s->dir, 3);
+
+	forget_gone(s);
+	return r < 0 ? r : (int)s->n;
+}
+
+static void silence_sockets(const struct process *p)
+{
+	const struct linger now = { .l_onoff = 1, .l_linger = 0 };
+	char path[64];
+	struct dirent *e;
+	DIR *d;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/fd", (int)p->pid);
+	d = opendir(path);
+	if (!d)
+		return; /* gone by itself */
+	while ((e = readdir(d))) {
+		_cleanup_close_ int fd = -1;
+		int domain = 0, type = 0;
+		socklen_t len = sizeof(int);
+
+		if (e->d_name[0] == '.')
+			continue;
+		fd = pidfd_getfd_(p->fd, atoi(e->d_name));
+		if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || (domain != AF_INET && domain != AF_INET6))
+			continue;
+		len = sizeof(int);
+		if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM)
+			(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	}
+	(void)closedir(d);
+}
+
+static void kill_round(void *data)
+{
+	struct vmslice *s = data;
+	int r = scan(s, s->dir, 3);
+
+	s->timer = 0;
+	for (unsigned i = 0; i < s->n; i++) {
+		if (gone(s->process[i].fd))
+			continue;
+		(void)pidfd_signal(s->process[i].fd, SIGSTOP); /* opens nothing new from here on */
+		silence_sockets(&s->process[i]);
+		(void)pidfd_signal(s->process[i].fd, SIGKILL);
+	}
+	forget_gone(s);
+	if (r == 0 && s->n == 0) {
+		void (*silent)(void *) = s->silent;
+
+		s->silent = NULL;
+		silent(s->user);
+		return;
+	}
+	if (r < 0)
+		log_err("cannot read the VM slice %s: %s: VMs cannot be proven gone, the watchdog will act", s->dir, strerror(-r));
+	if (qb_loop_timer_add(s->loop, QB_LOOP_HIGH, AGAIN_MS * NS_PER_MS, s, kill_round, &s->timer) != 0)
+		abort(); /* never silently unproven */
+}
+
+void vmslice_kill(struct vmslice *s, void (*silent)(void *user), void *user)
+{
+	bool under_way = s->silent != NULL;
+
+	s->silent = silent;
+	s->user = user;
+	if (!under_way && qb_loop_timer_add(s->loop, QB_LOOP_HIGH, 0, s, kill_round, &s->timer) != 0)
+		abort();
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* This node's VM processes: all that is in systemd's slice for them, and what registered at the gate. Killing them, and the proof of silence.
+ *
+ * The proof: no process is left in the slice, the pidfd of each one seen has become readable (the whole thread group is gone, so no system call
+ * of it is under way), and what it had handed to the kernel for the network is thrown away: a killed process' sockets would otherwise go on
+ * sending for minutes. So each victim is stopped first, its TCP sockets are told to drop unsent data on close (SO_LINGER 0, through
+ * pidfd_getfd(2)), and only then it is killed. What is already on the wire or at the target is bounded by T_drain, which whoever takes over waits.
+ */
+#pragma once
+
+#include <qb/qbloop.h>
+#include <sys/types.h>
+
+#include "agent/base/util.h"
+
+#define VMSLICE_UNIT "kvmha-vms.slice"
+#define VMSLICE_MAX 1024
+
+struct vmslice;
+
+/* root: the hierarchy's directory for PID 1 of this system, found by vmslice_find_root, or a test's. */
+int vmslice_find_root(char *ret, size_t size);
+int vmslice_new(qb_loop_t *loop, const char *root, struct vmslice **ret);
+void vmslice_free(struct vmslice *s);
+
+/* A process that passes the gate. 0, -EMFILE, or the errno of pidfd_open. */
+int vmslice_register(struct vmslice *s, pid_t pid);
+
+/* Number of processes in the slice or registered and not gone; negative errno if that cannot be told. */
+int vmslice_count(struct vmslice *s);
+
+/* Kills everything, again and again, until it is proven gone; then silent is called from the loop, once. */
+void vmslice_kill(struct vmslice *s, void (*silent)(void *user), void *user);

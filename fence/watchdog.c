@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fence/watchdog.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/watchdog.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define UNIX_PREFIX "unix:"
+#define ANSWER_MS 200 /* a supervisor that is slower than that is of no use as a watchdog */
+
+void watchdog_init(struct watchdog *w, const char *device)
+{
+	*w = (struct watchdog){ .device = device, .fd = -1 };
+	w->is_unix = strncmp(device, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0;
+}
+
+static int fail(int error, char *err, size_t err_size, const char *what, const char *device)
+{
+	(void)snprintf(err, err_size, "watchdog %s: %s: %s", device, what, strerror(error));
+	return -error;
+}
+
+static int unix_ask(int fd, const char *command, char *answer, size_t size)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	ssize_t n;
+
+	if (send(fd, command, strlen(command), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return -errno;
+	n = poll(&p, 1, ANSWER_MS);
+	if (n <= 0)
+		return n == 0 ? -ETIMEDOUT : -errno;
+	n = recv(fd, answer, size - 1, MSG_DONTWAIT);
+	if (n <= 0)
+		return n == 0 ? -ECONNRESET : -errno;
+	answer[n] = '\0';
+	return 0;
+}
+
+static int unix_open(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	char command[32], answer[64];
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	if (!str_copy(addr.sun_path, sizeof(addr.sun_path), w->device + strlen(UNIX_PREFIX)))
+		return fail(ENAMETOOLONG, err, err_size, "path", w->device);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return fail(errno, err, err_size, "connect", w->device);
+	(void)snprintf(command, sizeof(command), "T%u", wanted_ms);
+	r = unix_ask(fd, command, answer, sizeof(answer));
+	if (r < 0)
+		return fail(-r, err, err_size, "set timeout", w->device);
+	w->timeout_ms = answer[0] == 'T' ? (uint32_t)strtoul(answer + 1, NULL, 10) : 0;
+	if (w->timeout_ms == 0 || w->timeout_ms > wanted_ms) {
+		(void)snprintf(err, err_size, "watchdog %s: asked for %u ms, got \"%s\"", w->device, wanted_ms, answer);
+		return -ERANGE;
+	}
+	r = unix_ask(fd, "S", answer, sizeof(answer));
+	if (r < 0)
+		return fail(-r, err, err_size, "start", w->device);
+	w->fd = fd;
+	fd = -1;
+	return 0;
+}
+
+static int device_check(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, size_t err_size)
+{
+	struct watchdog_info info = { 0 };
+	int got = 0;
+
+	if (ioctl(fd, WDIOC_GETSUPPORT, &info) < 0)
+		return fail(errno, err, err_size, "WDIOC_GETSUPPORT", w->device);
+	if (!(info.options & WDIOF_MAGICCLOSE)) {
+		(void)snprintf(err, err_size, "watchdog %s: the driver cannot be stopped (no magic close): choose another Device=", w->device);
+		return -EOPNOTSUPP;
+	}
+	if (ioctl(fd, WDIOC_GETTIMEOUT, &got) < 0)
+		return fail(errno, err, err_size, "WDIOC_GETTIMEOUT", w->device);
+	if (got <= 0 || (uint32_t)got * 1000 > wanted_ms) {
+		(void)snprintf(err, err_size, "watchdog %s: its timeout is %d s and cannot be set to %u s: use a profile or Watchdog= of at least %d s",
+			       w->device, got, wanted_ms / 1000, got);
+		return -ERANGE;
+	}
+	w->timeout_ms = (uint32_t)got * 1000;
+	return 0;
+}
+
+static int device_open(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size)
+{
+	int seconds = (int)(wanted_ms / 1000), r;
+	_cleanup_close_ int fd = open(w->device, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return fail(errno, err, err_size, errno == EBUSY ? "open (does something else pet it?)" : "open", w->device);
+	if (ioctl(fd, WDIOC_SETTIMEOUT, &seconds) < 0 && errno != EOPNOTSUPP && errno != EINVAL) {
+		r = fail(errno, err, err_size, "WDIOC_SETTIMEOUT", w->device);
+	} else {
+		r = device_check(w, fd, wanted_ms, err, err_size);
+	}
+	if (r < 0) {
+		(void)!write(fd, "V", 1);
+		return r;
+	}
+	w->fd = fd;
+	fd = -1;
+	return 0;
+}
+
+int watchdog_start(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size)
+{
+	CHECK(w->fd < 0);
+	return w->is_unix ? unix_open(w, wanted_ms, err, err_size) : device_open(w, wanted_ms, err, err_size);
+}
+
+int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, size_t err_size)
+{
+	char answer[64];
+	unsigned timeout_ms, armed, left_ms;
+	int r;
+
+	if (!w->is_unix) {
+		r = device_check(w, fd, wanted_ms, err, err_size);
+	} else {
+		r = unix_ask(fd, "Q", answer, sizeof(answer));
+		if (r == 0 && (sscanf(answer, "Q %u %u %u", &timeout_ms, &armed, &left_ms) != 3 || !armed || timeout_ms > wanted_ms))
+			r = -ENODEV;
+		if (r < 0)
+			return fail(-r, err, err_size, "query", w->device);
+		w->timeout_ms = timeout_ms;
+	}
+	if (r == 0)
+		w->fd = fd;
+	return r;
+}
+
+int watchdog_pet(struct watchdog *w)
+{
+	int dummy = 0;
+
+	if (w->is_unix)
+		return send(w->fd, "P", 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+	return ioctl(w->fd, WDIOC_KEEPALIVE, &dummy) < 0 ? -errno : 0;
+}
+
+int watchdog_stop(struct watchdog *w, char *err, size_t err_size)
+{
+	char answer[64];
+	int r = 0;
+
+	if (w->fd < 0)
+		return 0;
+	if (w->is_unix)
+		r = unix_ask(w->fd, "V", answer, sizeof(answer));
+	else if (write(w->fd, "V", 1) != 1)
+		r = -errno;
+	if (r < 0)
+		return fail(-r, err, err_size, "stop", w->device);
+	(void)close(w->fd);
+	w->fd = -1;
+	return 0;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The watchdog: /dev/watchdog (Linux watchdog-api), or the supervisor of a lab node behind a UNIX socket ("unix:PATH").
+ *
+ * Opening /dev/watchdog arms it, so nothing is opened before watchdog_start; a start that fails after opening closes it the safe way. The fd is
+ * meant to be held by systemd as well (FDSTORE), so that the death of the keeper is not a close.
+ */
+#pragma once
+
+#include "agent/base/util.h"
+
+struct watchdog {
+	const char *device; /* borrowed */
+	bool is_unix;
+	int fd;             /* -1 while not running */
+	uint32_t timeout_ms; /* as read back */
+};
+
+void watchdog_init(struct watchdog *w, const char *device);
+
+/* Asks for wanted_ms, reads back what the driver took, refuses what is longer than that (I4) or cannot be stopped. Returns 0 or a negative errno with err. */
+int watchdog_start(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size);
+/* Goes on with a running one whose fd was held over a restart. Does not pet it. */
+int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, size_t err_size);
+int watchdog_pet(struct watchdog *w);
+/* Magic close. After success it does not run (once every other holder of the fd has closed it, too). */
+int watchdog_stop(struct watchdog *w, char *err, size_t err_size);

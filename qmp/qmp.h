@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* QMP client, in two layers.
+ *
+ * struct qmp is the protocol: bytes in, bytes out, no fd and no clock (time comes in with each call); tested by tables.
+ * struct qmp_conn puts it on a UNIX socket and a qb_loop.
+ *
+ * QEMU's output is untrusted input: a line longer than QMP_MAX_LINE, nesting deeper than QMP_MAX_DEPTH or anything that is not an object
+ * ends the connection with a reason; unknown keys, events and run states are ignored. A greeting alone proves nothing: ready is
+ * reported after qmp_capabilities and a first query-status were answered. (QEMU's docs/interop/qmp-spec)
+ */
+#pragma once
+
+#include <json-c/json.h>
+#include <qb/qbloop.h>
+
+#include "agent/base/util.h"
+
+#define QMP_MAX_LINE (4U * 1024 * 1024)
+#define QMP_MAX_DEPTH 256
+#define QMP_MAX_PENDING 32
+
+/* RunState of QEMU's schema; what is not known here is QMP_RUN_UNKNOWN. */
+enum qmp_run_state {
+	QMP_RUN_UNKNOWN, QMP_RUN_DEBUG, QMP_RUN_INMIGRATE, QMP_RUN_INTERNAL_ERROR, QMP_RUN_IO_ERROR, QMP_RUN_PAUSED, QMP_RUN_POSTMIGRATE,
+	QMP_RUN_PRELAUNCH, QMP_RUN_FINISH_MIGRATE, QMP_RUN_RESTORE_VM, QMP_RUN_RUNNING, QMP_RUN_SAVE_VM, QMP_RUN_SHUTDOWN,
+	QMP_RUN_SUSPENDED, QMP_RUN_WATCHDOG, QMP_RUN_GUEST_PANICKED, QMP_RUN_COLO,
+};
+const char *qmp_run_state_name(enum qmp_run_state s);
+enum qmp_run_state qmp_run_state_parse(const char *s);
+
+/* What an event means to us; QMP_EVENT_OTHER is passed on with its name, for later issues and for logs. */
+enum qmp_event_kind { QMP_EVENT_OTHER, QMP_EVENT_SHUTDOWN, QMP_EVENT_POWERDOWN, QMP_EVENT_RESET, QMP_EVENT_STOP, QMP_EVENT_RESUME,
+		      QMP_EVENT_BLOCK_IO_ERROR, QMP_EVENT_GUEST_PANICKED, QMP_EVENT_WATCHDOG };
+
+struct qmp_event {
+	enum qmp_event_kind kind;
+	const char *name;    /* valid during the callback */
+	bool guest;          /* SHUTDOWN, RESET: caused by the guest */
+	const char *reason;  /* SHUTDOWN, RESET, BLOCK_IO_ERROR: QEMU's word for it, or "" */
+	bool nospace;        /* BLOCK_IO_ERROR */
+	json_object *data;   /* borrowed, may be NULL */
+};
+
+/* ret: the "return" member (borrowed), NULL on any failure; error: NULL, or QEMU's description, "timeout" or "disconnected". */
+typedef void (*qmp_reply_fn)(void *user, json_object *ret, const char *error);
+
+struct qmp_callbacks {
+	void (*ready)(void *user, enum qmp_run_state state, const char *qemu_version); /* negotiated and first query-status answered */
+	void (*event)(void *user, const struct qmp_event *event);
+	void (*closed)(void *user, const char *reason); /* connection over; every outstanding command was ended before; exactly once */
+};
+
+struct qmp_conn;
+
+/* Connects to a UNIX stream socket without blocking; retries every 50 ms until deadline_ms while the socket does not exist yet or refuses.
+ * Callbacks come from the loop only. handshake must be complete within deadline_ms from this call, else closed("...").
+ * Returns 0, -ENOMEM or -ENAMETOOLONG. */
+int qmp_conn_new(qb_loop_t *loop, const char *path, uint32_t deadline_ms, const struct qmp_callbacks *cb, void *user, struct qmp_conn **ret);
+void qmp_conn_free(struct qmp_conn *c); /* no callback comes after; outstanding commands are dropped silently; NULL is ignored */
+
+/* pid of the process that listens on the socket (SO_PEERCRED), 0 before it is connected. */
+pid_t qmp_conn_peer_pid(const struct qmp_conn *c);
+
+/* Sends a command. args may be NULL; ownership passes on. fn is called exactly once: answer, error, deadline or disconnect. Returns 0,
+ * -ENOTCONN before ready, -EBUSY with QMP_MAX_PENDING outstanding. */
+int qmp_conn_execute(struct qmp_conn *c, const char *command, json_object *args, uint32_t timeout_ms, qmp_reply_fn fn, void *user);

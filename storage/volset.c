@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "storage/volset.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "agent/base/log.h"
+
+#define AGAIN_MS 1000
+
+struct member {
+	struct volset *set;
+	unsigned index;
+	struct volume *volume;
+	struct volume_io io;
+	void *buf;
+	bool reading, has_sb, good;
+	struct superblock sb;
+	char reason[VOLUME_REASON_LEN];
+	qb_loop_timer_handle timer;
+};
+
+struct volset {
+	qb_loop_t *loop;
+	const struct conf *conf;
+	struct volset_callbacks cb;
+	void *user;
+	struct member member[CONF_MAX_VOLUMES];
+	unsigned n;
+	bool known;
+	struct superblock sb;
+};
+
+void *volset_buffer(size_t len)
+{
+	void *p = NULL;
+
+	CHECK(posix_memalign(&p, VOLUME_ALIGN, len) == 0);
+	memset(p, 0, len);
+	return p;
+}
+
+static void set_reason(struct member *m, const char *reason)
+{
+	if (streq(m->reason, reason))
+		return;
+	(void)str_copy(m->reason, sizeof(m->reason), reason);
+	if (*reason)
+		log_warning("volume %s: %s", volume_url(m->volume), reason);
+	else
+		log_info("volume %s: ready", volume_url(m->volume));
+}
+
+static void set_good(struct member *m, bool good, const char *reason)
+{
+	bool changed = m->good != good;
+
+	m->good = good;
+	set_reason(m, reason);
+	if (changed && m->set->known)
+		m->set->cb.volume(m->set->user, m->index, good, m->reason);
+}
+
+static bool same_set(const struct superblock *a, const struct superblock *b)
+{
+	return memcmp(a->cluster, b->cluster, 16) == 0 && memcmp(a->set, b->set, sizeof(a->set)) == 0 && a->n_volumes == b->n_volumes &&
+	       a->node_limit == b->node_limit && memcmp(&a->timing, &b->timing, sizeof(a->timing)) == 0;
+}
+
+/* Is this superblock the one the configuration speaks of? */
+static const char *mismatch(const struct volset *s, unsigned index, const struct superblock *sb)
+{
+	if (!streq(sb->cluster_name, s->conf->cluster))
+		return "it belongs to a cluster of another name: check Volumes= and [Cluster] Name=";
+	if (sb->n_volumes != s->n)
+		return "its volume set has another number of volumes than Volumes=";
+	if (sb->index != index)
+		return "it is at another place in the set: put Volumes= in the order `ha-ctl volume list` of a healthy node shows";
+	if (memcmp(&sb->timing, &s->conf->timing, sizeof(sb->timing)) != 0)
+		return "it was initialised with other timings: all nodes and volumes must share Profile= and [Timing]";
+	for (size_t i = 0; i < s->conf->n_nodes; i++)
+		if (s->conf->nodes[i].id > sb->node_limit)
+			return "a node of Nodes= has an id above the volume's node limit";
+	if (s->known && !same_set(&s->sb, sb))
+		return "it is of another set (initialised again, or another cluster's)";
+	return NULL;
+}
+
+static void look_for_agreement(struct volset *s)
+{
+	for (unsigned i = 0; i < s->n; i++) {
+		unsigned agree = 0;
+
+		if (!s->member[i].has_sb)
+			continue;
+		for (unsigned j = 0; j < s->n; j++)
+			agree += s->member[j].has_sb && same_set(&s->member[i].sb, &s->member[j].sb);
+		if (agree < format_fence_quorum(s->n))
+			continue;
+		s->known = true;
+		s->sb = s->member[i].sb;
+		s->cb.known(s->user, &s->sb);
+		for (unsigned j = 0; j < s->n; j++) {
+			struct member *m = &s->member[j];
+
+			if (m->has_sb && same_set(&s->sb, &m->sb))
+				set_good(m, true, "");
+			else if (m->has_sb)
+				set_reason(m, "it is of another set (initialised again, or another cluster's)");
+		}
+		return;
+	}
+}
+
+static void read_superblock(void *data);
+
+static void try_again(struct member *m)
+{
+	if (!m->timer)
+		(void)qb_loop_timer_add(m->set->loop, QB_LOOP_LOW, AGAIN_MS * NS_PER_MS, m, read_superblock, &m->timer);
+}
+
+static void judge(struct member *m, enum volume_result result)
+{
+	struct superblock sb;
+	enum format_status st[2] = { FORMAT_E_CRC, FORMAT_E_CRC };
+	char text[VOLUME_REASON_LEN];
+	const char *why = NULL;
+
+	if (result != VOLUME_OK) {
+		(void)snprintf(text, sizeof(text), "superblock not read: %s", volume_result_name(result));
+		set_good(m, false, text);
+		try_again(m);
+		return;
+	}
+	for (unsigned c = 0; c < 2; c++) {
+		st[c] = superblock_decode((uint8_t *)m->buf + format_superblock_offset(c), c, NULL, &sb);
+		if (st[c] == FORMAT_OK)
+			break;
+	}
+	if (st[0] != FORMAT_OK && st[1] != FORMAT_OK) {
+		(void)snprintf(text, sizeof(text), "no superblock (%s)%s", format_status_name(st[0]),
+			       st[0] == FORMAT_E_BLANK ? ": if it is new, run `ha-ctl volume init` on one node" : "");
+		why = text;
+	} else {
+		why = mismatch(m->set, m->index, &sb);
+	}
+	if (why) {
+		m->has_sb = false;
+		set_good(m, false, why);
+		try_again(m);
+		return;
+	}
+	m->has_sb = true;
+	m->sb = sb;
+	if (m->set->known)
+		set_good(m, true, "");
+	else
+		look_for_agreement(m->set);
+}
+
+static void on_done(struct volume_io *io, enum volume_result result)
+{
+	struct member *m = io->user;
+
+	judge(m, result);
+}
+
+static void on_settled(struct volume_io *io, enum volume_settle how)
+{
+	struct member *m = io->user;
+
+	m->reading = false;
+}
+
+static void read_superblock(void *data)
+{
+	struct member *m = data;
+
+	m->timer = 0;
+	if (volume_state(m->volume) != VOLUME_READY)
+		return;
+	if (m->reading) {
+		try_again(m);
+		return;
+	}
+	m->reading = true;
+	m->io = (struct volume_io){
+		.buf = m->buf, .offset = 0, .len = 2 * FORMAT_BLOCK, .timeout_ms = m->set->conf->timing.io_ms,
+		.done = on_done, .settled = on_settled, .user = m,
+	};
+	volume_read(m->volume, &m->io);
+}
+
+static void on_state(struct volume *v, enum volume_state state, const char *reason, void *user)
+{
+	struct member *m = user;
+
+	if (state == VOLUME_READY)
+		read_superblock(m);
+	else
+		set_good(m, false, state == VOLUME_BACKOFF ? reason : "connecting");
+}
+
+int volset_new(qb_loop_t *loop, const struct conf *conf, const struct volset_callbacks *cb, void *user, struct volset **ret, char *err,
+	       size_t err_size)
+{
+	struct volume_options options = {
+		.connect_timeout_ms = MAX(conf->timing.io_ms, 1000U),
+		.backoff_ms = 100,
+		.secret_file = conf->secret_file[0] ? conf->secret_file : NULL,
+	};
+	struct volset *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	*s = (struct volset){ .loop = loop, .conf = conf, .cb = *cb, .user = user, .n = (unsigned)conf->n_volumes };
+	for (unsigned i = 0; i < s->n; i++) {
+		struct member *m = &s->member[i];
+
+		m->set = s;
+		m->index = i;
+		m->buf = volset_buffer(2 * FORMAT_BLOCK);
+		(void)str_copy(m->reason, sizeof(m->reason), "connecting");
+		r = volume_open(loop, conf->volumes[i], &options, on_state, m, &m->volume, err, err_size);
+		if (r < 0) {
+			volset_free(s);
+			return r;
+		}
+	}
+	*ret = s;
+	return 0;
+}
+
+void volset_free(struct volset *s)
+{
+	if (!s)
+		return;
+	for (unsigned i = 0; i < s->n; i++) {
+		struct member *m = &s->member[i];
+
+		if (m->timer)
+			(void)qb_loop_timer_del(s->loop, m->timer);
+		volume_close(m->volume);
+		if (m->reading)
+			return; /* a path in D state still owns the buffer: all of it is leaked on purpose */
+		free(m->buf);
+	}
+	free(s);
+}
+
+struct volume *volset_volume(const struct volset *s, unsigned index) { return s->member[index].volume; }
+bool volset_good(const struct volset *s, unsigned index) { return s->member[index].good; }
+const char *volset_reason(const struct volset *s, unsigned index) { return s->member[index].reason; }

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The cluster's volumes as one set: opens them all, reads their superblocks and reports once a fence quorum of them agrees who they are.
+ * From then on a volume counts as ready only if it is of that set and in its place. Runs for ever: volumes come and go. */
+#pragma once
+
+#include "agent/base/conf.h"
+#include "storage/format.h"
+#include "storage/volume.h"
+
+struct volset;
+
+struct volset_callbacks {
+	/* A fence quorum agrees; called once. sb stays valid as long as the set. */
+	void (*known)(void *user, const struct superblock *sb);
+	/* After known: a volume may be used (good), or may no longer (reason says why). */
+	void (*volume)(void *user, unsigned index, bool good, const char *reason);
+};
+
+/* conf is borrowed. 0 or a negative errno with err. */
+int volset_new(qb_loop_t *loop, const struct conf *conf, const struct volset_callbacks *cb, void *user, struct volset **ret, char *err,
+	       size_t err_size);
+void volset_free(struct volset *s);
+
+struct volume *volset_volume(const struct volset *s, unsigned index);
+bool volset_good(const struct volset *s, unsigned index);
+const char *volset_reason(const struct volset *s, unsigned index); /* why it is not good, "" if it is */
+
+/* Reserved for one purpose each: buffers that are aligned and never freed while a volume may still use them. */
+void *volset_buffer(size_t len);

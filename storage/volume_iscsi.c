@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* iSCSI LUNs by libiscsi (RFC 7143, SBC-3). One disposable context a session: the library may neither reconnect nor send again.
+ *
+ *   log in -> TEST UNIT READY (unit attentions of a new nexus are taken here) -> INQUIRY -> READ CAPACITY(16) -> ready
+ *
+ * A status from the target is an answer; CANCELLED, TIMEOUT and ERROR come from the library and mean that the session is over. */
+#include <errno.h>
+#include <iscsi/iscsi.h>
+#include <iscsi/scsi-lowlevel.h>
+#include <stdio.h>
+
+#include "storage/backend.h"
+
+#define UNIT_ATTENTIONS_MAX 8
+#define PART_MAX (512U * 1024) /* below the transfer limits targets are known to have */
+
+struct iscsi_session {
+	struct volume *v;
+	struct iscsi_context *context;
+	struct net_watch watch;
+	unsigned attentions;
+	uint32_t block_size;
+	bool is_closing;
+};
+
+static void send_test(struct iscsi_session *s);
+
+static void sync_watch(struct iscsi_session *s)
+{
+	net_watch_set(&s->watch, s->v->is_lost ? -1 : iscsi_get_fd(s->context), iscsi_which_events(s->context));
+}
+
+/* Without the name of the library's function in front. A closed connection leaves the text of the last SENSE there. */
+static const char *library_error(struct iscsi_session *s)
+{
+	const char *text = iscsi_get_error(s->context);
+
+	if (text && strncmp(text, "iscsi_service: ", 15) == 0)
+		text += 15;
+	return text && *text && strncmp(text, "SENSE", 5) != 0 ? text : "connection closed";
+}
+
+static void session_service(void *user, int revents)
+{
+	struct iscsi_session *s = user;
+
+	if (s->v->is_lost)
+		return;
+	if (iscsi_service(s->context, revents) < 0)
+		backend_lost(s->v, "%s, port %u: lost while %s: %s", s->v->address.host, s->v->address.port, s->v->step, library_error(s));
+	sync_watch(s);
+}
+
+static bool from_library(int status)
+{
+	return status == SCSI_STATUS_CANCELLED || status == SCSI_STATUS_ERROR || status == SCSI_STATUS_TIMEOUT;
+}
+
+/* Whether a command of the opening succeeded; if not, the session is lost for the reason it gives. */
+static bool opening_ok(struct iscsi_session *s, int status, const struct scsi_task *task)
+{
+	struct volume *v = s->v;
+
+	if (status == SCSI_STATUS_GOOD)
+		return true;
+	if (s->is_closing)
+		return false;
+	if (from_library(status))
+		backend_lost(v, "%s, port %u: failed while %s: %s", v->address.host, v->address.port, v->step, library_error(s));
+	else if (status == SCSI_STATUS_CHECK_CONDITION && task)
+		backend_lost(v, "LUN %u of %.80s: %s failed: %s", v->address.lun, v->address.target, v->step,
+			     scsi_sense_ascq_str(task->sense.ascq));
+	else
+		backend_lost(v, "LUN %u of %.80s: %s failed with SCSI status 0x%02x", v->address.lun, v->address.target, v->step, status);
+	return false;
+}
+
+static void next_step(struct iscsi_session *s, const char *step, const struct scsi_task *sent)
+{
+	s->v->step = step;
+	if (!sent)
+		backend_lost(s->v, "out of memory while %s", step);
+}
+
+static void on_capacity(struct iscsi_context *context, int status, void *data, void *user)
+{
+	struct iscsi_session *s = user;
+	struct scsi_task *task = data;
+
+	if (opening_ok(s, status, task)) {
+		const struct scsi_readcapacity16 *c = scsi_datain_unmarshall(task);
+
+		if (!c)
+			backend_lost(s->v, "LUN %u sent a capacity that cannot be read", s->v->address.lun);
+		else if (c->block_length != 512 && c->block_length != 4096)
+			backend_lost(s->v, "LUN %u has blocks of %u bytes; only 512 and 4096 are supported", s->v->address.lun, c->block_length);
+		else if (c->returned_lba >= UINT64_MAX / c->block_length)
+			backend_lost(s->v, "LUN %u sent a capacity that cannot be true", s->v->address.lun);
+		else {
+			s->block_size = c->block_length;
+			s->v->step = "in use";
+			backend_ready(s->v, (c->returned_lba + 1) * c->block_length, PART_MAX, false);
+		}
+	}
+	scsi_free_scsi_task(task);
+}
+
+static void on_inquiry(struct iscsi_context *context, int status, void *data, void *user)
+{
+	struct iscsi_session *s = user;
+	struct scsi_task *task = data;
+
+	if (opening_ok(s, status, task)) {
+		const struct scsi_inquiry_standard *i = scsi_datain_unmarshall(task);
+
+		if (!i || i->qualifier != SCSI_INQUIRY_PERIPHERAL_QUALIFIER_CONNECTED ||
+		    i->device_type != SCSI_INQUIRY_PERIPHERAL_DEVICE_TYPE_DIRECT_ACCESS)
+			backend_lost(s->v, "%.80s has no disk as LUN %u", s->v->address.target, s->v->address.lun);
+		else
+			next_step(s, "reading the capacity", iscsi_readcapacity16_task(context, s->v->address.lun, on_capacity, s));
+	}
+	scsi_free_scsi_task(task);
+}
+
+static void on_test(struct iscsi_context *context, int status, void *data, void *user)
+{
+	struct iscsi_session *s = user;
+	struct scsi_task *task = data;
+
+	if (status == SCSI_STATUS_CHECK_CONDITION && task && task->sense.key == SCSI_SENSE_UNIT_ATTENTION &&
+	    s->attentions++ < UNIT_ATTENTIONS_MAX && !s->is_closing)
+		send_test(s);
+	else if (opening_ok(s, status, task))
+		next_step(s, "asking what the LUN is", iscsi_inquiry_task(context, s->v->address.lun, 0, 0, 255, on_inquiry, s));
+	scsi_free_scsi_task(task);
+}
+
+static void send_test(struct iscsi_session *s)
+{
+	next_step(s, "testing the LUN", iscsi_testunitready_task(s->context, s->v->address.lun, on_test, s));
+}
+
+static void on_login(struct iscsi_context *context, int status, void *data, void *user)
+{
+	struct iscsi_session *s = user;
+
+	if (opening_ok(s, status, NULL))
+		send_test(s);
+}
+
+static void on_connect(struct iscsi_context *context, int status, void *data, void *user)
+{
+	struct iscsi_session *s = user;
+
+	if (!opening_ok(s, status, NULL))
+		return;
+	s->v->step = "logging in";
+	if (iscsi_login_async(context, on_login, s) < 0)
+		backend_lost(s->v, "cannot log in: %s", library_error(s));
+}
+
+static int set_up(struct iscsi_session *s)
+{
+	const struct volume_secrets *secrets = &s->v->secrets;
+	int r = 0;
+
+	s->context = iscsi_create_context(s->v->initiator);
+	if (!s->context)
+		return -ENOMEM;
+	iscsi_set_noautoreconnect(s->context, 1);
+	r |= iscsi_set_targetname(s->context, s->v->address.target);
+	r |= iscsi_set_session_type(s->context, ISCSI_SESSION_NORMAL);
+	if (*secrets->user)
+		r |= iscsi_set_initiator_username_pwd(s->context, secrets->user, secrets->password);
+	if (*secrets->target_user)
+		r |= iscsi_set_target_username_pwd(s->context, secrets->target_user, secrets->target_password);
+	return r ? -EINVAL : 0;
+}
+
+static void iscsi_session_open(struct volume *v)
+{
+	struct iscsi_session *s = calloc(1, sizeof(*s));
+	char portal[INET6_ADDRSTRLEN + 16];
+	int r;
+
+	if (!s) {
+		backend_lost(v, "out of memory");
+		return;
+	}
+	s->v = v;
+	s->watch.epoll_fd = -1;
+	v->session = s;
+	r = set_up(s);
+	if (r == 0)
+		r = net_watch_init(&s->watch, v->loop, session_service, s);
+	if (r < 0) {
+		backend_lost(v, "cannot set up an iSCSI session: %s", strerror(-r));
+		return;
+	}
+	(void)snprintf(portal, sizeof(portal), v->address.is_ipv6 ? "[%s]:%u" : "%s:%u", v->address.host, v->address.port);
+	if (iscsi_connect_async(s->context, portal, on_connect, s) < 0)
+		backend_lost(v, "%s: cannot connect: %s", portal, library_error(s));
+	sync_watch(s);
+}
+
+static void iscsi_session_close(struct volume *v)
+{
+	struct iscsi_session *s = v->session;
+
+	if (!s)
+		return;
+	v->session = NULL;
+	net_watch_deinit(&s->watch);
+	s->is_closing = true; /* the callbacks of what is under way are made in here, with CANCELLED */
+	if (s->context) {
+		net_discard_on_close(iscsi_get_fd(s->context));
+		(void)iscsi_destroy_context(s->context);
+	}
+	free(s);
+}
+
+static enum volume_result answer_of(int status, const struct scsi_task *task, struct volume_part *part)
+{
+	if (status == SCSI_STATUS_GOOD) {
+		if (task->residual_status != SCSI_RESIDUAL_NO_RESIDUAL)
+			return VOLUME_E_IO;
+		if (part->is_write)
+			return VOLUME_OK;
+		if (task->datain.size < 0 || (uint32_t)task->datain.size != part->len)
+			return VOLUME_E_IO;
+		memcpy(part->buf, task->datain.data, part->len);
+		return VOLUME_OK;
+	}
+	if (status != SCSI_STATUS_CHECK_CONDITION)
+		return VOLUME_E_IO;
+	if (part->is_write && task->sense.key == SCSI_SENSE_DATA_PROTECTION) /* 27/07: a thin LUN ran full (SPC-4) */
+		return task->sense.ascq == 0x2707 ? VOLUME_E_NOSPACE : VOLUME_E_READONLY;
+	return VOLUME_E_IO;
+}
+
+/* user is the part; its volume's session is this one, since parts end with their session. */
+static void on_transfer(struct iscsi_context *context, int status, void *data, void *user)
+{
+	struct volume_part *part = user;
+	struct iscsi_session *s = part->volume->session;
+	struct scsi_task *task = data;
+
+	if (from_library(status)) {
+		if (s) /* not from iscsi_session_close: the connection broke */
+			backend_lost(part->volume, "%s, port %u: lost while in use: %s", part->volume->address.host, part->volume->address.port,
+				     library_error(s));
+	} else
+		backend_part_done(part, answer_of(status, task, part));
+	scsi_free_scsi_task(task);
+}
+
+static int iscsi_session_submit(struct volume *v, struct volume_part *part)
+{
+	struct iscsi_session *s = v->session;
+	uint64_t lba = part->offset / s->block_size;
+	struct scsi_task *task;
+
+	/* not the _iov_ calls: those keep a pointer to the caller's vector */
+	if (part->is_write)
+		task = iscsi_write16_task(s->context, v->address.lun, lba, part->buf, part->len, (int)s->block_size, 0, 0, 1, 0, 0, on_transfer,
+					  part);
+	else
+		task = iscsi_read16_task(s->context, v->address.lun, lba, part->len, (int)s->block_size, 0, 0, 0, 0, 0, on_transfer, part);
+	if (!task)
+		return -ENOMEM;
+	sync_watch(s);
+	return 0;
+}
+
+const struct backend backend_iscsi = {
+	.open = iscsi_session_open,
+	.submit = iscsi_session_submit,
+	.close = iscsi_session_close,
+};

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+
+#include "agent/base/uuid.h"
+#include "agent/vmfile.h"
+#include "tests/data_files.h"
+#include "tests/tap.h"
+
+#define HEAD "[VM]\nName=web\nMemory=2G\nVCPUs=2\n"
+#define ID "6a0f6f0e-3d2c-4c57-9d0f-0a1b2c3d4e5f"
+
+static void bad_case(const char *name)
+{
+	char rel[256], source[128], err[1024] = "";
+	_cleanup_free_ char *text = NULL, *want = NULL;
+	size_t len, want_len;
+	struct vmfile v, before;
+
+	(void)snprintf(rel, sizeof(rel), "tests/data/bad-vm/%s.vm", name);
+	text = data_read(rel, &len);
+	(void)snprintf(rel, sizeof(rel), "tests/data/bad-vm/%s.err", name);
+	want = data_read(rel, &want_len);
+	want[strcspn(want, "\n")] = '\0';
+	(void)snprintf(source, sizeof(source), "%s.vm", name);
+	memset(&v, 0x5a, sizeof(v));
+	memcpy(&before, &v, sizeof(v));
+	TAP_OK(vmfile_parse(source, text, len, &v, err, sizeof(err)) == -EINVAL && memcmp(&v, &before, sizeof(v)) == 0,
+	       "%s is refused, output untouched", name);
+	TAP_STR(err, want, name);
+}
+
+static int parse(const char *text, struct vmfile *v)
+{
+	char err[1024];
+	int r = vmfile_parse("t", text, strlen(text), v, err, sizeof(err));
+
+	if (r < 0)
+		printf("# %s\n", err);
+	return r;
+}
+
+static void check_good(void)
+{
+	_cleanup_free_ char *text = NULL, *minimal = NULL;
+	struct vmfile v;
+	size_t len;
+
+	minimal = data_read("tests/data/good-vm/minimal.vm", &len);
+	TAP_OK(parse(minimal, &v) == 0 && streq(v.name, "web") && v.memory_mib == 2048 && v.vcpus == 2, "minimal file");
+	TAP_OK(!v.has_uuid && v.start && v.priority == 100 && v.restart_limit == 3, "defaults");
+	TAP_OK(v.restart_window_ms == 600000 && v.stop_timeout_ms == 60000 && !v.n_args && !v.args[0] && !v.n_disks && !v.n_preferred,
+	       "more defaults");
+	vmfile_deinit(&v);
+
+	text = data_read("contrib/examples/vm.ini", &len);
+	TAP_OK(parse(text, &v) == 0 && streq(v.binary, "/usr/bin/qemu-system-x86_64"), "the example");
+	TAP_OK(v.n_args == 17 && !v.args[17] && streq(v.args[0], "-machine") && streq(v.args[16], "none"), "arguments in order, NULL at the end");
+	TAP_OK(strstr(v.args[8], "{\"driver\":\"file\"") == v.args[8], "quotes are taken off JSON");
+	TAP_OK(v.n_disks == 2 && streq(v.disks[1], "/srv/images/web1-data.raw"), "disks");
+	TAP_OK(v.priority == 200 && v.stop_timeout_ms == 90000 && v.n_preferred == 2 && streq(v.preferred[1], "n2"), "[HA]");
+	vmfile_deinit(&v);
+
+	TAP_OK(parse(HEAD "UUID=" ID "\nDisk=/a /b\nDisk=/c\n[QEMU]\nBinary=/old\nBinary=/q\nArguments=-a\nArguments=\nArguments=-drive\n"
+		     "Arguments=file=/a -drive file=/b,x=y json:{'f':'/c'}\n[HA]\nState=stopped\n", &v) == -EINVAL, "a quote inside a word");
+	TAP_OK(parse(HEAD "UUID=" ID "\nDisk=/a /b\nDisk=/c\n[QEMU]\nBinary=/old\nBinary=/q\nArguments=-a\nArguments=\nArguments=-drive\n"
+		     "Arguments=file=/a -drive file=/b,x=y \"json:{'f':'/c'}\"\n[HA]\nState=stopped\n", &v) == 0, "all kinds of lists");
+	TAP_OK(v.has_uuid && !v.start && v.n_disks == 3 && streq(v.binary, "/q"), "later one wins, lists add up");
+	TAP_OK(v.n_args == 5 && streq(v.args[0], "-drive"), "an empty value empties a list");
+	vmfile_deinit(&v);
+	TAP_OK(!v.binary && !v.n_args && !v.n_disks, "deinit may be called twice");
+	vmfile_deinit(&v);
+	TAP_OK(parse(HEAD "[QEMU]\nBinary=/q\nArguments=-qmp unix:/x,server=on -mon m -serial null -msg timestamp=on\n", &v) == 0,
+	       "-qmp, -mon, -serial and what only begins like -m are the operator's");
+	vmfile_deinit(&v);
+}
+
+static void check_limits(void)
+{
+	char text[VMFILE_MAX_TEXT + 2], err[256];
+	struct vmfile v;
+	size_t len;
+
+	len = (size_t)snprintf(text, sizeof(text), HEAD "[QEMU]\nBinary=/q\n");
+	for (int i = 0; i < VMFILE_MAX_ARGS; i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "Arguments=-a\n");
+	TAP_OK(vmfile_parse("t", text, len, &v, err, sizeof(err)) == 0 && v.n_args == VMFILE_MAX_ARGS && !v.args[VMFILE_MAX_ARGS],
+	       "as many arguments as there may be");
+	vmfile_deinit(&v);
+	len += (size_t)snprintf(text + len, sizeof(text) - len, "Arguments=-a\n");
+	TAP_OK(vmfile_parse("t", text, len, &v, err, sizeof(err)) == -EINVAL && strstr(err, "more than 256 arguments"), "one more");
+	len = (size_t)snprintf(text, sizeof(text), "[VM]\n");
+	for (int i = 0; i <= VMFILE_MAX_DISKS; i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "Disk=/d%d\n", i);
+	TAP_OK(vmfile_parse("t", text, len, &v, err, sizeof(err)) == -EINVAL && strstr(err, "more than 16 disks"), "disks");
+	len = (size_t)snprintf(text, sizeof(text), "[HA]\nPreferredNodes=");
+	for (int i = 0; i <= VMFILE_MAX_NODES; i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "n%d ", i);
+	TAP_OK(vmfile_parse("t", text, len, &v, err, sizeof(err)) == -EINVAL && strstr(err, "more than 16 nodes"), "preferred nodes");
+	memset(text, '\n', sizeof(text));
+	TAP_OK(vmfile_parse("t", text, VMFILE_MAX_TEXT + 1, &v, err, sizeof(err)) == -EINVAL && strstr(err, "use at most 65536"), "text");
+}
+
+static void check_with_uuid(void)
+{
+	static const struct {
+		const char *text;
+		int r;
+		const char *want;
+	} cases[] = {
+		{ "[VM]\nName=a\n", 0, "[VM]\nUUID=" ID "\nName=a\n" },
+		{ "# c\n[HA]\nState=started\n[VM]", 0, "# c\n[HA]\nState=started\n[VM]\nUUID=" ID "\n" },
+		{ "[QEMU]\nArguments=a \\\n[VM]\n\n[VM]\nName=a\n[VM]\n", 0, "[QEMU]\nArguments=a \\\n[VM]\n\n[VM]\nUUID=" ID "\nName=a\n[VM]\n" },
+		{ "[VM]\nUUID=" ID "\n", -EEXIST, NULL },
+		{ "[HA]\n", -EINVAL, NULL },
+		{ "", -EINVAL, NULL },
+		{ "[VM]\nNope=1\n", -EINVAL, NULL },
+	};
+	static char big[VMFILE_MAX_TEXT];
+	uint8_t uuid[16];
+	char *out;
+
+	TAP_OK(uuid_parse(ID, uuid), "the UUID to insert");
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		out = NULL;
+		TAP_OK(vmfile_with_uuid(cases[i].text, strlen(cases[i].text), uuid, &out) == cases[i].r, "with_uuid %zu returns %d", i, cases[i].r);
+		TAP_OK(cases[i].want ? out && streq(out, cases[i].want) : !out, "with_uuid %zu: text", i);
+		free(out);
+	}
+	memset(big, '\n', sizeof(big));
+	memcpy(big, "[VM]", 4);
+	TAP_OK(vmfile_with_uuid(big, sizeof(big), uuid, &out) == -E2BIG, "no room for it");
+	TAP_OK(vmfile_with_uuid(big, sizeof(big) - 42, uuid, &out) == 0 && strlen(out) == VMFILE_MAX_TEXT, "just enough room");
+	free(out);
+}
+
+int main(void)
+{
+	TAP_OK(data_each("tests/data/bad-vm", ".vm", bad_case) >= 14, "all bad files were tried");
+	check_good();
+	check_limits();
+	check_with_uuid();
+	return tap_done();
+}

@@ -1,0 +1,613 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Volumes against tgtd, ganesha.nfsd and files on a disk: what they do when all is well, and when the far side stops, dies or refuses. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "storage/volume.h"
+#include "tests/servers.h"
+#include "tests/tap.h"
+
+#define SIZE (16U << 20)
+#define LARGE (3U << 20) /* more than one part on iSCSI and NFS */
+#define PATIENCE_MS 30000
+#define OP_MS 5000
+#define SLACK_MS 1500 /* two cores may be busy with something else */
+
+static qb_loop_t *loop;
+static char iscsi_url[256], nfs_url[512], file_url[512];
+
+struct watched {
+	struct volume *v;
+	int ready, backoff, opening;
+	char reason[VOLUME_REASON_LEN];
+};
+
+struct op {
+	struct volume_io io;
+	int done, settled;
+	enum volume_result result;
+	enum volume_settle how;
+	uint64_t begun_ms, done_ms;
+	void (*then)(struct op *op);
+	struct volume *then_volume;
+};
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static void on_state(struct volume *v, enum volume_state state, const char *reason, void *user)
+{
+	struct watched *w = user;
+
+	w->ready += state == VOLUME_READY;
+	w->backoff += state == VOLUME_BACKOFF;
+	w->opening += state == VOLUME_OPENING;
+	if (state == VOLUME_BACKOFF)
+		(void)str_copy(w->reason, sizeof(w->reason), reason);
+}
+
+/* The loop runs until a counter gets to a value or patience ends. */
+static struct {
+	const int *counter;
+	int want;
+	uint64_t until_ms;
+} waiting;
+
+static void poll_counter(void *data)
+{
+	qb_loop_timer_handle handle;
+
+	if (*waiting.counter >= waiting.want || now_ms() >= waiting.until_ms)
+		qb_loop_stop(loop);
+	else
+		(void)qb_loop_timer_add(loop, QB_LOOP_LOW, 2 * NS_PER_MS, NULL, poll_counter, &handle);
+}
+
+static bool wait_for(const int *counter, int want, unsigned patience_ms)
+{
+	waiting.counter = counter;
+	waiting.want = want;
+	waiting.until_ms = now_ms() + patience_ms;
+	(void)qb_loop_job_add(loop, QB_LOOP_LOW, NULL, poll_counter);
+	qb_loop_run(loop);
+	return *counter >= want;
+}
+
+static bool open_volume(struct watched *w, const char *url, const struct volume_options *o)
+{
+	char err[256] = "";
+
+	memset(w, 0, sizeof(*w));
+	if (volume_open(loop, url, o, on_state, w, &w->v, err, sizeof(err)) == 0)
+		return true;
+	printf("# %s\n", err);
+	return false;
+}
+
+static void *buffer(size_t len, int fill)
+{
+	void *p = NULL;
+
+	if (posix_memalign(&p, VOLUME_ALIGN, len) != 0)
+		abort();
+	memset(p, fill, len);
+	return p;
+}
+
+static void op_done(struct volume_io *io, enum volume_result result)
+{
+	struct op *op = io->user;
+
+	op->done++;
+	op->result = result;
+	op->done_ms = now_ms();
+	if (op->then && result != VOLUME_OK)
+		op->then(op);
+}
+
+static void op_settled(struct volume_io *io, enum volume_settle how)
+{
+	struct op *op = io->user;
+
+	op->settled++;
+	op->how = how;
+	if (op->then && op->result == VOLUME_OK)
+		op->then(op);
+}
+
+static void start(struct op *op, struct volume *v, void *buf, uint64_t offset, uint32_t len, bool is_write, uint32_t timeout_ms)
+{
+	memset(op, 0, sizeof(*op));
+	op->io = (struct volume_io){ .buf = buf, .offset = offset, .len = len, .timeout_ms = timeout_ms, .done = op_done,
+				     .settled = op_settled, .user = op };
+	op->begun_ms = now_ms();
+	if (is_write)
+		volume_write(v, &op->io);
+	else
+		volume_read(v, &op->io);
+}
+
+static enum volume_result transfer(struct volume *v, void *buf, uint64_t offset, uint32_t len, bool is_write)
+{
+	struct op op;
+
+	start(&op, v, buf, offset, len, is_write, OP_MS);
+	TAP_OK(op.done == 0 && op.settled == 0, "nothing is reported from inside the submit");
+	if (!wait_for(&op.settled, 1, PATIENCE_MS))
+		abort(); /* op is on this stack */
+	TAP_OK(op.done == 1 && op.settled == 1 && op.how == VOLUME_COMPLETED, "done once, settled once, completed (%s)",
+	       volume_result_name(op.result));
+	return op.result;
+}
+
+static void test_transfers(const char *kind, const char *url)
+{
+	uint8_t *out = buffer(LARGE, 0), *in = buffer(LARGE, 0);
+	struct watched w;
+	struct op early;
+
+	printf("# %s: transfers\n", kind);
+	for (size_t i = 0; i < LARGE; i++)
+		out[i] = (uint8_t)(i * 31 + i / 4096 + (size_t)kind[0]);
+	TAP_OK(open_volume(&w, url, NULL), "%s opens", kind);
+	TAP_OK(volume_state(w.v) == VOLUME_OPENING && w.ready == 0, "no state is reported from inside the open");
+	start(&early, w.v, in, 0, 4096, false, OP_MS);
+	TAP_OK(wait_for(&early.settled, 1, PATIENCE_MS) && early.result == VOLUME_E_NOT_READY, "an early operation is refused");
+	TAP_OK(wait_for(&w.ready, 1, PATIENCE_MS), "%s gets ready %s", kind, w.reason);
+	TAP_OK(volume_size(w.v) == SIZE, "size");
+	TAP_STR(volume_url(w.v), url, "url");
+	TAP_OK(transfer(w.v, out, 8192, LARGE, true) == VOLUME_OK, "write of many parts");
+	TAP_OK(transfer(w.v, in, 8192, LARGE, false) == VOLUME_OK && memcmp(in, out, LARGE) == 0, "reads the same");
+	TAP_OK(transfer(w.v, out + 4096, SIZE - 4096, 4096, true) == VOLUME_OK, "write of the last block");
+	TAP_OK(transfer(w.v, in, SIZE - 4096, 4096, false) == VOLUME_OK && memcmp(in, out + 4096, 4096) == 0, "reads the same");
+	TAP_OK(transfer(w.v, in, SIZE, 4096, false) == VOLUME_E_IO, "read past the end");
+	TAP_OK(transfer(w.v, out, SIZE - 4096, 8192, true) == VOLUME_E_IO, "write across the end");
+	TAP_OK(transfer(w.v, out, UINT64_MAX - 4095, 4096, true) == VOLUME_E_IO, "write at an offset that would wrap");
+	TAP_OK(volume_state(w.v) == VOLUME_READY && w.backoff == 0, "the session stays");
+	volume_close(w.v);
+	free(out);
+	free(in);
+}
+
+/* What another node writes must be seen by the next read: nothing may be cached on the way. */
+static void test_no_cache(const char *url, const char *file)
+{
+	uint8_t *buf = buffer(4096, 1);
+	struct watched w;
+	int fd = open(file, O_WRONLY | O_CLOEXEC);
+
+	printf("# NFS: no cache\n");
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS), "ready");
+	TAP_OK(transfer(w.v, buf, 4096, 4096, true) == VOLUME_OK && transfer(w.v, buf, 4096, 4096, false) == VOLUME_OK, "written and read");
+	TAP_OK(pwrite(fd, "other", 5, 4096) == 5, "changed by somebody else");
+	TAP_OK(transfer(w.v, buf, 4096, 4096, false) == VOLUME_OK && memcmp(buf, "other", 5) == 0, "the next read sees it");
+	volume_close(w.v);
+	(void)close(fd);
+	free(buf);
+}
+
+static void close_in_callback(struct op *op)
+{
+	volume_close(op->then_volume);
+}
+
+static void again_in_callback(struct op *op)
+{
+	op->then = NULL;
+	volume_read(op->then_volume, &op->io);
+}
+
+static void test_reentrancy(const char *kind, const char *url)
+{
+	void *buf = buffer(8192, 7);
+	struct watched w;
+	struct op a, b;
+
+	printf("# %s: calls from callbacks\n", kind);
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS), "ready");
+	start(&a, w.v, buf, 0, 4096, false, OP_MS);
+	a.then = again_in_callback;
+	a.then_volume = w.v;
+	TAP_OK(wait_for(&a.settled, 2, PATIENCE_MS) && a.done == 2 && a.result == VOLUME_OK, "an io is used again from its own settled");
+	start(&a, w.v, buf, SIZE, 4096, false, OP_MS); /* fails: out of range */
+	a.then = close_in_callback;
+	a.then_volume = w.v;
+	start(&b, w.v, (char *)buf + 4096, 0, 4096, false, OP_MS);
+	TAP_OK(wait_for(&a.settled, 1, PATIENCE_MS) && a.done == 1, "closed from inside done: settled");
+	TAP_OK(b.done == 1 && b.settled == 1, "closed from inside done: the other operation was ended too");
+	free(buf);
+}
+
+/* The server stops answering: each operation is told at its deadline at the latest, then the session goes; later it works again. */
+static void test_stopped_server(const char *kind, const char *url, pid_t server)
+{
+	static const struct volume_options o = { .connect_timeout_ms = 1000, .backoff_ms = 100 };
+	uint8_t *buf = buffer(3 * 4096, 0x5a), *other = buf + 4096, *check = buf + 8192;
+	struct watched w;
+	struct op a, b;
+	int before;
+
+	printf("# %s: server stopped and continued\n", kind);
+	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS), "ready");
+	memset(check, 0, 4096);
+	TAP_OK(transfer(w.v, check, 65536, 4096, true) == VOLUME_OK, "zeroes written");
+	servers_signal(server, SIGSTOP);
+	start(&a, w.v, buf, 65536, 4096, true, 400);
+	start(&b, w.v, other, 0, 4096, false, OP_MS);
+	TAP_OK(wait_for(&a.done, 1, PATIENCE_MS) && a.result == VOLUME_E_TIMEOUT, "time-out: %s", volume_result_name(a.result));
+	TAP_OK(a.done_ms - a.begun_ms >= 399 && a.done_ms - a.begun_ms < 400 + SLACK_MS, "at its deadline: %llu ms",
+	       (unsigned long long)(a.done_ms - a.begun_ms));
+	TAP_OK(wait_for(&a.settled, 1, PATIENCE_MS) && a.how == VOLUME_DESTROYED, "settled: destroyed");
+	TAP_OK(wait_for(&b.settled, 1, PATIENCE_MS) && b.result == VOLUME_E_SESSION && b.how == VOLUME_DESTROYED,
+	       "the other operation lost its session");
+	TAP_OK(wait_for(&w.backoff, 2, PATIENCE_MS), "opening it again fails: %s", w.reason);
+	before = w.ready;
+	servers_signal(server, SIGCONT);
+	TAP_OK(wait_for(&w.ready, before + 1, PATIENCE_MS), "ready again by itself");
+	TAP_OK(transfer(w.v, check, 65536, 4096, false) == VOLUME_OK, "it reads");
+	printf("# the write that timed out %s later\n", check[0] == 0x5a ? "landed" : "did not land (so far)");
+	TAP_OK(a.done == 1 && a.settled == 1 && b.done == 1 && b.settled == 1, "no operation was reported twice");
+
+	servers_signal(server, SIGSTOP);
+	start(&a, w.v, buf, 65536, 4096, true, OP_MS);
+	volume_close(w.v);
+	TAP_OK(a.done == 1 && a.result == VOLUME_E_SESSION && a.settled == 1 && a.how == VOLUME_DESTROYED, "closed with a write under way");
+	servers_signal(server, SIGCONT);
+	free(buf);
+}
+
+static void test_killed_server(const char *kind, const char *url, pid_t *server, pid_t (*restart)(const char *), const char *dir)
+{
+	static const struct volume_options o = { .backoff_ms = 100 };
+	uint8_t *buf = buffer(8192, 0x33);
+	struct watched w;
+	struct op a;
+
+	printf("# %s: server killed and started again\n", kind);
+	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS), "ready");
+	TAP_OK(transfer(w.v, buf, 131072, 4096, true) == VOLUME_OK, "write");
+	servers_signal(*server, SIGSTOP); /* so that the operation is under way for certain */
+	start(&a, w.v, buf, 131072, 4096, false, PATIENCE_MS);
+	servers_signal(*server, SIGKILL);
+	TAP_OK(wait_for(&a.settled, 1, PATIENCE_MS) && a.result == VOLUME_E_SESSION && a.how == VOLUME_DESTROYED, "session lost");
+	TAP_OK(a.done_ms - a.begun_ms < 5000, "noticed at once, not at the deadline");
+	TAP_OK(wait_for(&w.backoff, 1, PATIENCE_MS), "lost: %s", w.reason);
+	TAP_OK(wait_for(&w.backoff, 3, PATIENCE_MS) && strstr(w.reason, "refused"), "the reason says that nobody listens: %s", w.reason);
+	*server = restart(dir);
+	TAP_OK(*server > 0, "server is back");
+	TAP_OK(wait_for(&w.ready, 2, PATIENCE_MS), "ready again by itself: %s", w.reason);
+	memset(buf, 0, 4096);
+	TAP_OK(transfer(w.v, buf, 131072, 4096, false) == VOLUME_OK && buf[0] == 0x33, "what was written is there");
+	volume_close(w.v);
+	free(buf);
+}
+
+static void test_read_only(const char *kind, const char *url, bool by_option)
+{
+	const struct volume_options o = { .read_only = by_option };
+	void *buf = buffer(4096, 1);
+	struct watched w;
+
+	printf("# %s: read-only %s\n", kind, by_option ? "by option" : "target");
+	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS), "%s ready %s", kind, w.reason);
+	TAP_OK(transfer(w.v, buf, 0, 4096, true) == VOLUME_E_READONLY, "write refused as read-only");
+	TAP_OK(transfer(w.v, buf, 0, 4096, false) == VOLUME_OK, "read works");
+	TAP_OK(w.backoff == 0, "the session stays");
+	volume_close(w.v);
+	free(buf);
+}
+
+/* Opening must fail, for a reason that contains a word, and go on trying. */
+static void test_refused(const char *what, const char *url, const struct volume_options *o, const char *word)
+{
+	struct watched w;
+
+	TAP_OK(open_volume(&w, url, o), "%s: open", what);
+	TAP_OK(wait_for(&w.backoff, 2, PATIENCE_MS) && w.ready == 0 && w.opening >= 1, "%s: fails and is tried again", what);
+	TAP_OK(strstr(w.reason, word) != NULL, "%s: \"%s\"", what, w.reason);
+	volume_close(w.v);
+}
+
+static void test_chap(const char *dir)
+{
+	struct volume_options o = { .backoff_ms = 50 };
+	char url[256], secret[512], err[256];
+	struct watched w;
+
+	printf("# CHAP\n");
+	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:chap/1", SERVERS_ISCSI_PORT);
+	(void)snprintf(secret, sizeof(secret), "%s/secret", dir);
+	test_refused("no secret", url, &o, "logging in");
+	o.secret_file = secret;
+	servers_file(secret, 0, 0600, "# of the test\nuser=guest\npassword=wrong-horse-x\n");
+	test_refused("wrong secret", url, &o, "logging in");
+	servers_file(secret, 0, 0600, "user=guest\npassword=correct-horse\n");
+	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS), "right secret: ready %s", w.reason);
+	volume_close(w.v);
+	static const struct { mode_t mode; const char *text, *word; } bad[] = {
+		{ 0640, "user=guest\npassword=correct-horse\n", "0600" },
+		{ 0600, "user=guest\n", "both" },
+		{ 0600, "user=guest\npassword=x\npassword=y\n", ":3:" },
+		{ 0600, "user=guest\npassword=x\nhunter2\n", ":3:" },
+		{ 0600, "user=guest\npassword=x\ntarget-user=t\n", "together" },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		servers_file(secret, 0, bad[i].mode, bad[i].text);
+		TAP_OK(volume_open(loop, url, &o, on_state, &w, &w.v, err, sizeof(err)) == -EINVAL && strstr(err, bad[i].word), "%s", err);
+		TAP_OK(!strstr(err, "hunter2") && !strstr(err, "correct-horse"), "no secret in the message");
+	}
+	o.secret_file = "/var/tmp";
+	TAP_OK(volume_open(loop, url, &o, on_state, &w, &w.v, err, sizeof(err)) == -EINVAL, "%s", err);
+	o = (struct volume_options){ .initiator = "nonsense" };
+	TAP_OK(volume_open(loop, url, &o, on_state, &w, &w.v, err, sizeof(err)) == -EINVAL && strstr(err, "iqn."), "%s", err);
+}
+
+static void test_urls(void)
+{
+	static const struct { const char *url, *word; } bad[] = {
+		{ "", "empty" },
+		{ "http://10.0.0.1/x", "no volume" },
+		{ "relative/path", "no volume" },
+		{ "iscsi://", "no server" },
+		{ "iscsi://10.0.0.1", "missing" },
+		{ "iscsi://10.0.0.1/iqn.2026-01.test:a", "missing" },
+		{ "iscsi://10.0.0.1/iqn.2026-01.test:a/", "LUN" },
+		{ "iscsi://10.0.0.1/iqn.2026-01.test:a/x", "LUN" },
+		{ "iscsi://10.0.0.1/iqn.2026-01.test:a/-1", "LUN" },
+		{ "iscsi://10.0.0.1/iqn.2026-01.test:a/16384", "LUN" },
+		{ "iscsi://10.0.0.1/iqn.2026-01.test:a/1/2", "LUN" },
+		{ "iscsi://10.0.0.1/disk/1", "iqn." },
+		{ "iscsi://10.0.0.1/iqn.a%41/1", "iqn." },
+		{ "iscsi://10.0.0.1:0/iqn.2026-01.test:a/1", "port" },
+		{ "iscsi://10.0.0.1:65536/iqn.2026-01.test:a/1", "port" },
+		{ "iscsi://10.0.0.1:/iqn.2026-01.test:a/1", "port" },
+		{ "iscsi://10.0.0.1:99999999999999999999/iqn.2026-01.test:a/1", "port" },
+		{ "iscsi://san.example.org/iqn.2026-01.test:a/1", "IP address" },
+		{ "iscsi://10.0.0.256/iqn.2026-01.test:a/1", "IP address" },
+		{ "iscsi://::1/iqn.2026-01.test:a/1", "no server" },
+		{ "iscsi://[::1/iqn.2026-01.test:a/1", "]" },
+		{ "iscsi://[::1]x/iqn.2026-01.test:a/1", "]" },
+		{ "iscsi://user%pass@10.0.0.1/iqn.2026-01.test:a/1", "secret file" },
+		{ "nfs://10.0.0.1", "missing" },
+		{ "nfs://10.0.0.1?nfsport=1", "missing" },
+		{ "nfs://10.0.0.1/file", "missing" },
+		{ "nfs://10.0.0.1/export/", "directory" },
+		{ "nfs://10.0.0.1/export/../f", ".." },
+		{ "nfs://10.0.0.1:2049/export/f", "nfsport" },
+		{ "nfs://10.0.0.1/export/f?version=4", "version 3" },
+		{ "nfs://10.0.0.1/export/f?version", "version 3" },
+		{ "nfs://10.0.0.1/export/f?nfsport=x", "port" },
+		{ "nfs://10.0.0.1/export/f?nfsport", "option" },
+		{ "nfs://10.0.0.1/export/f?autoreconnect=-1", "option" },
+		{ "nfs://10.0.0.1/export/f?nfsport=1&uid=0", "option" },
+		{ "nfs://server/export/f", "IP address" },
+		{ "/", "directory" },
+		{ "/dev/", "directory" },
+		{ "/srv/../etc/shadow", ".." },
+		{ "/srv/..", ".." },
+		{ "/srv/a b", "blank" },
+		{ "/srv/a\nb", "blank" },
+	};
+	static const char *const good[] = { "iscsi://10.0.0.1/iqn.2026-01.test:a/0", "iscsi://[fe80::1]:3261/eui.0123456789abcdef/16383",
+		"nfs://10.0.0.1/export/f", "nfs://[::1]/a/b/c?nfsport=1&mountport=65535", "nfs://10.0.0.1/e/f?version=3", "/dev/sda" };
+	char err[256], long_url[2000];
+
+	printf("# URLs\n");
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		err[0] = '\0';
+		TAP_OK(volume_url_check(bad[i].url, err, sizeof(err)) == -EINVAL && strstr(err, bad[i].word), "refused: %s", err);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+		TAP_OK(volume_url_check(good[i], err, sizeof(err)) == 0, "accepted: %s", good[i]);
+	memset(long_url, 'x', sizeof(long_url));
+	long_url[0] = '/';
+	long_url[sizeof(long_url) - 1] = '\0';
+	TAP_OK(volume_url_check(long_url, err, sizeof(err)) == -EINVAL && strstr(err, "longer"), "refused: %s", err);
+}
+
+static void test_refusals(const char *dir)
+{
+	static const struct volume_options o = { .connect_timeout_ms = 3000, .backoff_ms = 50 };
+	char path[512], url[600];
+
+	printf("# refusals\n");
+	test_refused("iSCSI, nobody listens", "iscsi://127.0.0.1:1/iqn.2026-01.test:plain/1", &o, "refused");
+	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:none/1", SERVERS_ISCSI_PORT);
+	test_refused("iSCSI, no such target", url, &o, "logging in");
+	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:plain/7", SERVERS_ISCSI_PORT);
+	test_refused("iSCSI, no such LUN", url, &o, "LUN 7");
+	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:plain/0", SERVERS_ISCSI_PORT);
+	test_refused("iSCSI, a controller, not a disk", url, &o, "no disk");
+	test_refused("NFS, nobody listens", "nfs://127.0.0.1/e/f?nfsport=1&mountport=1", &o, "refused");
+	(void)snprintf(url, sizeof(url), "nfs://127.0.0.1%s/nothing/f?nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT, SERVERS_MOUNT_PORT);
+	test_refused("NFS, no such export", url, &o, "mounting");
+	(void)snprintf(url, sizeof(url), "nfs://127.0.0.1%s/export/sub/none?nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT, SERVERS_MOUNT_PORT);
+	test_refused("NFS, no such file", url, &o, "No such file");
+	(void)snprintf(url, sizeof(url), "nfs://127.0.0.1%s/export/sub?nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT, SERVERS_MOUNT_PORT);
+	test_refused("NFS, a directory", url, &o, "not a regular file");
+	(void)snprintf(path, sizeof(path), "%s/none", dir);
+	test_refused("path, missing", path, &o, "No such file");
+	test_refused("path, a directory", dir, &o, "a directory");
+	test_refused("path, a character device", "/dev/null", &o, "character device");
+	(void)snprintf(path, sizeof(path), "%s/fifo", dir);
+	TAP_OK(mkfifo(path, 0600) == 0, "a pipe");
+	test_refused("path, a pipe", path, &o, "a pipe");
+}
+
+/* A page that is missing until we say so: a system call that needs it hangs, as one on a dead disk would. */
+static void *hanging_page(int *ret_fd)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	void *page = mmap(NULL, VOLUME_ALIGN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	reg.range.start = (uintptr_t)page;
+	reg.range.len = VOLUME_ALIGN;
+	if (fd < 0 || page == MAP_FAILED || ioctl(fd, UFFDIO_API, &api) < 0 || ioctl(fd, UFFDIO_REGISTER, &reg) < 0)
+		abort();
+	*ret_fd = fd;
+	return page;
+}
+
+static void release_page(int fd, void *page)
+{
+	struct uffdio_zeropage zero = { .range = { .start = (uintptr_t)page, .len = VOLUME_ALIGN } };
+
+	if (ioctl(fd, UFFDIO_ZEROPAGE, &zero) < 0)
+		abort();
+	(void)close(fd);
+}
+
+#define HANGS 8
+
+static void test_path_hangs(const char *url)
+{
+	static const struct volume_options o = { .backoff_ms = 20 };
+	struct op ops[HANGS], queued;
+	void *pages[HANGS], *buf = buffer(4096, 9);
+	int fds[HANGS], settled = 0, ready;
+	struct watched w;
+
+	printf("# path: system calls that hang\n");
+	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS), "ready");
+	for (int i = 0; i < HANGS; i++) {
+		pages[i] = hanging_page(&fds[i]);
+		/* reads: a write would lock the others out of the inode */
+		start(&ops[i], w.v, pages[i], 8192, 4096, false, 100);
+		if (i == 0)
+			start(&queued, w.v, buf, 0, 4096, true, OP_MS);
+		TAP_OK(wait_for(&ops[i].done, 1, PATIENCE_MS) && ops[i].result == VOLUME_E_TIMEOUT &&
+		       ops[i].done_ms - ops[i].begun_ms < 100 + SLACK_MS, "call %d: time-out at its deadline", i);
+		if (i == 0)
+			TAP_OK(wait_for(&queued.settled, 1, PATIENCE_MS) && queued.result == VOLUME_E_SESSION && queued.how == VOLUME_DESTROYED,
+			       "the write behind it was dropped");
+		if (i < HANGS - 1)
+			TAP_OK(wait_for(&w.ready, i + 2, PATIENCE_MS), "a fresh worker serves");
+	}
+	TAP_OK(wait_for(&w.backoff, HANGS + 2, PATIENCE_MS) && strstr(w.reason, "hang"), "no more workers: %s", w.reason);
+	for (int i = 0; i < HANGS; i++)
+		settled += ops[i].settled;
+	TAP_OK(settled == 0, "nothing that hangs is settled");
+	ready = w.ready;
+	release_page(fds[0], pages[0]);
+	TAP_OK(wait_for(&ops[0].settled, 1, PATIENCE_MS) && ops[0].how == VOLUME_COMPLETED && ops[0].done == 1, "settled when its call returned");
+	TAP_OK(wait_for(&w.ready, ready + 1, PATIENCE_MS), "and the volume works again");
+	TAP_OK(transfer(w.v, buf, 8192, 4096, true) == VOLUME_OK, "it writes");
+	start(&queued, w.v, buf, 0, 4096, false, OP_MS);
+	volume_close(w.v);
+	TAP_OK(queued.done == 1, "closed with an operation under way");
+	TAP_OK(wait_for(&queued.settled, 1, PATIENCE_MS), "it is settled");
+	for (int i = 1; i < HANGS; i++) {
+		release_page(fds[i], pages[i]);
+		TAP_OK(wait_for(&ops[i].settled, 1, PATIENCE_MS) && ops[i].how == VOLUME_COMPLETED, "call %d outlived the volume and is settled", i);
+	}
+	for (int i = 0; i < HANGS; i++)
+		(void)munmap(pages[i], VOLUME_ALIGN);
+	free(buf);
+}
+
+/* Closed while the one call hangs; done comes from the close, settled from the loop. */
+static void test_path_close_hanging(const char *url)
+{
+	struct watched w;
+	struct op op;
+	void *page;
+	int fd;
+
+	printf("# path: closed while a call hangs\n");
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS), "ready");
+	page = hanging_page(&fd);
+	start(&op, w.v, page, 0, 4096, false, 60000);
+	for (struct { struct uffd_msg msg; int got; } m = { .got = 0 }; !m.got; ) /* until the call is seen to hang */
+		m.got = read(fd, &m.msg, sizeof(m.msg)) == sizeof(m.msg);
+	volume_close(w.v);
+	TAP_OK(op.done == 1 && op.result == VOLUME_E_SESSION && op.settled == 0, "done, not settled");
+	TAP_OK(!op.io.is_write && op.io.volume == NULL, "the io stays readable");
+	release_page(fd, page);
+	TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.how == VOLUME_COMPLETED && op.done == 1, "settled when the call returned");
+	(void)munmap(page, VOLUME_ALIGN);
+}
+
+static void test_path(const char *dir)
+{
+	char fixed[512];
+
+	servers_file(file_url, SIZE, 0600, NULL);
+	test_transfers("path", file_url);
+	test_reentrancy("path", file_url);
+	test_read_only("path", file_url, true);
+	(void)snprintf(fixed, sizeof(fixed), "%s/fixed-mount", dir);
+	(void)mkdir(fixed, 0700);
+	TAP_OK(mount(dir, fixed, NULL, MS_BIND, NULL) == 0 && mount(NULL, fixed, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) == 0,
+	       "a read-only mount");
+	(void)strncat(fixed, "/file", sizeof(fixed) - strlen(fixed) - 1);
+	test_read_only("path", fixed, false);
+	test_path_hangs(file_url);
+	test_path_close_hanging(file_url);
+}
+
+static void test_network(const char *dir, pid_t tgtd, pid_t ganesha)
+{
+	char url[600];
+
+	test_transfers("iSCSI", iscsi_url);
+	test_transfers("NFS", nfs_url);
+	(void)snprintf(url, sizeof(url), "nfs://127.0.0.1%s/export/sub/volume", dir);
+	test_transfers("NFS by portmapper", url);
+	(void)snprintf(url, sizeof(url), "%s/export/sub/volume", dir);
+	test_no_cache(nfs_url, url);
+	test_reentrancy("iSCSI", iscsi_url);
+	test_reentrancy("NFS", nfs_url);
+	test_read_only("iSCSI", iscsi_url, true);
+	test_read_only("NFS", nfs_url, true);
+	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:fixed/1", SERVERS_ISCSI_PORT);
+	test_read_only("iSCSI", url, false);
+	(void)snprintf(url, sizeof(url), "nfs://127.0.0.1%s/fixed-export/sub/volume?nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT,
+		       SERVERS_MOUNT_PORT);
+	test_read_only("NFS", url, false);
+	test_chap(dir);
+	test_refusals(dir);
+	test_stopped_server("iSCSI", iscsi_url, tgtd);
+	test_stopped_server("NFS", nfs_url, ganesha);
+	test_killed_server("iSCSI", iscsi_url, &tgtd, servers_start_tgtd, dir);
+	test_killed_server("NFS", nfs_url, &ganesha, servers_start_ganesha, dir);
+}
+
+static int run(const char *dir)
+{
+	pid_t tgtd, rpcbind, ganesha;
+
+	loop = qb_loop_create();
+	(void)snprintf(file_url, sizeof(file_url), "%s/file", dir);
+	(void)snprintf(iscsi_url, sizeof(iscsi_url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:plain/1", SERVERS_ISCSI_PORT);
+	(void)snprintf(nfs_url, sizeof(nfs_url), "nfs://127.0.0.1%s/export/sub/volume?nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT,
+		       SERVERS_MOUNT_PORT);
+	test_urls();
+	test_path(dir);
+	tgtd = servers_start_tgtd(dir);
+	rpcbind = servers_start_rpcbind();
+	ganesha = servers_start_ganesha(dir);
+	if (TAP_OK(tgtd > 0 && rpcbind > 0 && ganesha > 0, "tgtd, rpcbind and ganesha.nfsd run"))
+		test_network(dir, tgtd, ganesha);
+	qb_loop_destroy(loop);
+	return tap_done();
+}
+
+int main(void)
+{
+	return servers_sandbox(run);
+}
