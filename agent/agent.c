@@ -222,6 +222,7 @@ void agentd_event(struct agentd *d, const struct agent_event *ev)
 		return;
 	}
 	d->dispatching = true;
+	log_debug("event %d", (int)ev->kind);
 	agent_dispatch(&d->core, ev, clock_now_ns(), &ops, d);
 	while (next < d->n_queue) {
 		struct agent_event again = d->queue[next++];

@@ -267,18 +267,28 @@ int ctl_vm_add(const struct ctl *c)
 	return CTL_OK;
 }
 
+/* The names of syslog's levels. */
+static enum ctl_color color_of_level(const char *level)
+{
+	static const char *const errors[] = { "emerg", "alert", "crit", "err" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++)
+		if (streq(level, errors[i]))
+			return CTL_RED;
+	return streq(level, "warning") ? CTL_YELLOW : CTL_PLAIN;
+}
+
 static void print_event(const struct ctl *c, json_object *event)
 {
 	time_t s = (time_t)(ctl_int(event, "time_ms") / MS_PER_S);
 	const char *level = ctl_str(event, "level");
-	enum ctl_color color = streq(level, "error") ? CTL_RED : streq(level, "warning") ? CTL_YELLOW : CTL_PLAIN;
 	char when[32] = "?";
 	struct tm tm;
 
 	if (localtime_r(&s, &tm))
 		(void)strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
 	(void)printf("%s  ", when);
-	ctl_color_on(c, color);
+	ctl_color_on(c, color_of_level(level));
 	(void)printf("%-8.16s", level);
 	ctl_color_off(c);
 	(void)printf(" ");
@@ -286,16 +296,26 @@ static void print_event(const struct ctl *c, json_object *event)
 	(void)printf("\n");
 }
 
+/* Up to where events were printed. again: asked from the start once more, since an agent that was away may number anew. */
+struct seen {
+	int64_t id, time_ms;
+	bool again;
+};
+
 /* With -o json one event a line while following, the whole answer else. */
-static void print_events(const struct ctl *c, json_object *answer, int64_t *since)
+static void print_events(const struct ctl *c, json_object *answer, struct seen *seen)
 {
+	int64_t before_ms = seen->again ? seen->time_ms : INT64_MIN;
 	json_object *events = ctl_get(answer, "events", json_type_array);
 	size_t n = events ? json_object_array_length(events) : 0;
 
 	for (size_t i = 0; i < n; i++) {
 		json_object *event = json_object_array_get_idx(events, i);
 
-		*since = MAX(*since, ctl_int(event, "id"));
+		seen->id = MAX(seen->id, ctl_int(event, "id"));
+		if (ctl_int(event, "time_ms") <= before_ms)
+			continue;
+		seen->time_ms = MAX(seen->time_ms, ctl_int(event, "time_ms"));
 		if (!c->json)
 			print_event(c, event);
 		else if (c->follow)
@@ -306,26 +326,34 @@ static void print_events(const struct ctl *c, json_object *answer, int64_t *sinc
 	(void)fflush(stdout);
 }
 
+static json_object *events_request(struct seen *seen, bool away)
+{
+	json_object *o = request_new("events");
+
+	seen->again = away;
+	if (away)
+		seen->id = 0;
+	json_object_object_add(o, "since", json_object_new_int64(seen->id));
+	return o;
+}
+
 int ctl_events(const struct ctl *c)
 {
 	char err[CTL_ERROR_LEN] = "";
-	int64_t since = 0;
+	struct seen seen = { 0 };
 	bool away = false;
-	json_object *o = request_new("events"), *answer;
-	int r;
+	json_object *o, *answer;
+	int r = ask(c, events_request(&seen, false), &answer);
 
-	json_object_object_add(o, "since", json_object_new_int64(since));
-	r = ask(c, o, &answer);
 	while (r == 0) {
 		if (answer)
-			print_events(c, answer, &since);
+			print_events(c, answer, &seen);
 		json_object_put(answer);
 		answer = NULL;
 		if (!c->follow || ferror(stdout))
 			return CTL_OK;
 		(void)sleep(FOLLOW_S);
-		o = request_new("events");
-		json_object_object_add(o, "since", json_object_new_int64(since));
+		o = events_request(&seen, away);
 		/* An agent that is being upgraded comes back: say so once and wait for it. */
 		if (ctl_client_ask(c->socket, o, CTL_CLIENT_TIMEOUT_MS, &answer, err, sizeof(err)) == 0) {
 			away = false;

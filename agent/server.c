@@ -10,12 +10,15 @@
 #include <sys/un.h>
 
 #include "agent/agentd.h"
+#include "agent/base/clock.h"
 #include "agent/base/log.h"
 
 #define MAX_LINE (1024U * 1024)
 #define MAX_CLIENTS 64
 #define JSON_DEPTH 64
 #define API_VERSION 1
+#define PARK_MS 50
+#define PARK_LIMIT_MS 8000
 
 struct ctl_client {
 	struct server *s;
@@ -247,16 +250,47 @@ static void on_written(void *user, const char *error, bool temporary)
 	free(p);
 }
 
+/* An edit that cannot be made at this moment: a leader is being found, or another change is being written. It waits here for a while. */
+struct parked {
+	struct server *s;
+	json_object *request;
+	bool forwarded;
+	int64_t until_ns;
+	server_answer_fn fn;
+	void *user;
+};
+
+static void edit_anywhere(struct server *s, json_object *request, bool forwarded, int64_t until_ns, server_answer_fn fn, void *user);
+
+static void on_parked(void *data)
+{
+	struct parked *k = data;
+
+	edit_anywhere(k->s, k->request, k->forwarded, k->until_ns, k->fn, k->user);
+	json_object_put(k->request);
+	free(k);
+}
+
+static void park(struct server *s, json_object *request, bool forwarded, int64_t until_ns, server_answer_fn fn, void *user, const char *why)
+{
+	struct parked *k = calloc(1, sizeof(*k));
+	qb_loop_timer_handle h;
+
+	if (clock_now_ns() >= until_ns || !k) {
+		free(k);
+		answer_with(fn, user, server_error(true, "%s", why));
+		return;
+	}
+	*k = (struct parked){ s, json_object_get(request), forwarded, until_ns, fn, user };
+	CHECK(qb_loop_timer_add(s->d->loop, QB_LOOP_MED, PARK_MS * NS_PER_MS, k, on_parked, &h) == 0);
+}
+
 static void edit_here(struct server *s, const char *command, json_object *request, server_answer_fn fn, void *user)
 {
 	struct edit e = { .d = s->d, .request = request };
 	struct pending *p;
 	int r;
 
-	if (!store_may_edit(s->d->store)) {
-		answer_with(fn, user, server_error(true, "another change is being written, or this leader is still reading the catalog: try again"));
-		return;
-	}
 	e.doc = catalog_copy(s->d->catalog);
 	p = calloc(1, sizeof(*p));
 	CHECK(e.doc && p);
@@ -291,17 +325,20 @@ static void on_forwarded(void *user, json_object *answer)
 	free(p);
 }
 
-static void edit_anywhere(struct server *s, const char *command, json_object *request, bool forwarded, server_answer_fn fn, void *user)
+static void edit_anywhere(struct server *s, json_object *request, bool forwarded, int64_t until_ns, server_answer_fn fn, void *user)
 {
 	uint32_t leader = s->d->core_runs ? agent_leader(&s->d->core) : 0;
 	struct pending *p;
 
 	if (s->d->core_runs && s->d->core.leads) {
-		edit_here(s, command, request, fn, user);
+		if (store_may_edit(s->d->store))
+			edit_here(s, string_of(request, "command"), request, fn, user);
+		else
+			park(s, request, forwarded, until_ns, fn, user, "another change is being written, or this leader still reads the catalog: try again");
 		return;
 	}
 	if (leader == 0 || forwarded) {
-		answer_with(fn, user, server_error(true, "no node leads at the moment: `ha-ctl status` says why; try again"));
+		park(s, request, forwarded, until_ns, fn, user, "no node leads at the moment: `ha-ctl status` says why; try again");
 		return;
 	}
 	p = calloc(1, sizeof(*p));
@@ -358,7 +395,7 @@ void server_request(struct server *s, json_object *request, bool forwarded, serv
 	if (!command) {
 		answer_with(fn, user, server_error(false, "the request has no command"));
 	} else if (is_edit(command)) {
-		edit_anywhere(s, command, request, forwarded, fn, user);
+		edit_anywhere(s, request, forwarded, clock_now_ns() + PARK_LIMIT_MS * NS_PER_MS, fn, user);
 	} else if (streq(command, "status")) {
 		o = server_ok();
 		json_object_object_add(o, "status", status_build(s->d));

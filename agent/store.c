@@ -48,7 +48,7 @@ struct store {
 	size_t text_len;
 	uint32_t node_seq_epoch;
 	uint64_t seq;            /* of our own catalog blocks */
-	bool asked;              /* CHECK_LEAD is under way */
+	bool asked, still_leads; /* CHECK_LEAD is under way; its answer */
 	int64_t write_ns;
 	store_done_fn done;
 	void *user;
@@ -455,11 +455,22 @@ int store_write_catalog(struct store *s, struct catalog_doc *doc, store_done_fn 
 	return 0;
 }
 
-void store_lead_checked(struct store *s, bool on)
+static void on_lead_checked(void *data)
 {
+	struct store *s = data;
+
 	if (!s->writing || !s->asked)
 		return;
-	write_end(s, on ? NULL : "the leader changed during the change: check with `ha-ctl status` whether it is there, then try again");
+	write_end(s, s->still_leads ? NULL : "the leader changed during the change: check with `ha-ctl status` whether it is there, then try again");
+}
+
+/* Comes from inside a step of the core, and what follows is an event for it. */
+void store_lead_checked(struct store *s, bool on)
+{
+	qb_loop_timer_handle h;
+
+	s->still_leads = on;
+	CHECK(qb_loop_timer_add(s->d->loop, QB_LOOP_HIGH, 0, s, on_lead_checked, &h) == 0);
 }
 
 int store_new(struct agentd *d, struct store **ret)

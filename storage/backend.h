@@ -85,6 +85,7 @@ struct volume {
 	uint32_t wait_ms; /* next back-off */
 	qb_loop_timer_handle deadline_timer; /* of the operations */
 	qb_loop_timer_handle phase_timer;    /* opening: give up; back-off: try again */
+	qb_loop_timer_handle work_timer;
 	uint64_t deadline_ns;                /* what deadline_timer waits for; 0: not running */
 	unsigned depth;                      /* callbacks to the user on the stack */
 	bool has_phase_timer, is_scheduled, is_ready, is_lost, is_unreported, is_closed;

@@ -4,7 +4,7 @@
  *   OPENING --ready--> READY --lost--> BACKOFF --timer--> OPENING
  *      +------lost or connect_timeout_ms-----^
  *
- * Everything a back end or a timer notices is only noted (is_lost, is_ready, a result in an io) and a job is queued; volume_work() then
+ * Everything a back end or a timer notices is only noted (is_lost, is_ready, a result in an io) and a timer of 0 ns is set; volume_work() then
  * ends the session first, so that nothing more can leave this node, and tells the user after. The user's callbacks are made by
  * deliver_one() and report_state() alone (and by part_ended() for what outlived its volume) and may do anything, even close the
  * volume: is_closed and depth keep it alive until they return. */
@@ -34,7 +34,8 @@ static void schedule(struct volume *v)
 {
 	if (v->is_scheduled || v->is_closed)
 		return;
-	CHECK(qb_loop_job_add(v->loop, QB_LOOP_HIGH, v, volume_work) == 0);
+	/* Not a job: with nothing but jobs to do libqb's loop sleeps for 50 ms before it looks at them. */
+	CHECK(qb_loop_timer_add(v->loop, QB_LOOP_HIGH, 0, v, volume_work, &v->work_timer) == 0);
 	v->is_scheduled = true;
 }
 
@@ -436,7 +437,7 @@ void volume_close(struct volume *v)
 	v->is_closed = true;
 	v->depth++;
 	if (v->is_scheduled)
-		(void)qb_loop_job_del(v->loop, QB_LOOP_HIGH, v, volume_work);
+		(void)qb_loop_timer_del(v->loop, v->work_timer);
 	phase_timer_stop(v);
 	session_close(v);
 	while (deliver_one(v))

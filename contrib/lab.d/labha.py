@@ -12,7 +12,8 @@ def status(lab, name):
     if done.returncode != 0:
         return f"ha-ctl on {name}: {(done.stderr or done.stdout).strip() or done.returncode}"
     try:
-        return json.loads(done.stdout)
+        now = json.loads(done.stdout)
+        return now.get("status", now)
     except ValueError as e:
         return f"ha-ctl on {name} printed no JSON: {e}"
 

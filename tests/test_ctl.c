@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The program ha-ctl ($HA_CTL, or ./ha-ctl) as an operator runs it: what it prints, its exit codes, what it does to volumes (files on a disk),
+ * and how it takes the answers of an agent, here a child of the test that says what the test wants. */
+#include <errno.h>
+#include <fcntl.h>
+#include <json-c/json.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "agent/ctl_client.h"
+#include "storage/format.h"
+#include "tests/tap.h"
+
+#define MAX_ARGS 16
+#define VOLUME_LEN (48U << 20)
+
+static char top[] = "/var/tmp/kvm-ha-test-ctl-XXXXXX"; /* on a disk: O_DIRECT */
+static const char *program;
+static char out[1 << 20], err[1 << 16];
+
+static const char *at(const char *name)
+{
+	static char path[8][256];
+	static unsigned next;
+
+	next = (next + 1) % 8;
+	(void)snprintf(path[next], sizeof(path[next]), "%s/%s", top, name);
+	return path[next];
+}
+
+static void write_file(const char *name, const char *text)
+{
+	FILE *f = fopen(at(name), "we");
+
+	if (!f || fputs(text, f) < 0 || fclose(f) != 0)
+		abort();
+}
+
+static void make_volume(const char *name, off_t size)
+{
+	int fd = open(at(name), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	if (fd < 0 || ftruncate(fd, size) < 0)
+		abort();
+	(void)close(fd);
+}
+
+static void put_bytes(const char *name, uint64_t offset, const void *data, size_t len)
+{
+	int fd = open(at(name), O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || pwrite(fd, data, len, (off_t)offset) != (ssize_t)len || fsync(fd) < 0)
+		abort();
+	(void)close(fd);
+}
+
+static void get_bytes(const char *name, uint64_t offset, void *data, size_t len)
+{
+	int fd = open(at(name), O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || pread(fd, data, len, (off_t)offset) != (ssize_t)len)
+		abort();
+	(void)close(fd);
+}
+
+static void slurp(const char *name, char *buf, size_t size)
+{
+	int fd = open(at(name), O_RDONLY | O_CLOEXEC);
+	ssize_t n = read(fd, buf, size - 1);
+
+	buf[MAX(n, 0)] = '\0';
+	(void)close(fd);
+}
+
+static pid_t start_ctl(const char *words)
+{
+	static char copy[1024];
+	char *argv[MAX_ARGS + 6] = { (char *)program, "--config", (char *)at("conf"), "--socket", (char *)at("sock") };
+	int n = 5;
+	pid_t pid;
+
+	(void)snprintf(copy, sizeof(copy), "%s", words);
+	for (char *w = strtok(copy, " "); w && n < MAX_ARGS + 5; w = strtok(NULL, " "))
+		argv[n++] = w;
+	pid = fork();
+	if (pid != 0)
+		return pid;
+	(void)dup2(open(at("out"), O_WRONLY | O_CREAT | O_TRUNC, 0600), 1);
+	(void)dup2(open(at("err"), O_WRONLY | O_CREAT | O_TRUNC, 0600), 2);
+	(void)dup2(open("/dev/null", O_RDONLY), 0);
+	execv(program, argv);
+	_exit(127);
+}
+
+static int end_ctl(pid_t pid)
+{
+	int status = 0;
+
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	slurp("out", out, sizeof(out));
+	slurp("err", err, sizeof(err));
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* Runs ha-ctl with these words; out and err hold what it printed. */
+static int ctl(const char *words) { return end_ctl(start_ctl(words)); }
+
+static bool said(const char *text)
+{
+	if (strstr(out, text) || strstr(err, text))
+		return true;
+	printf("# not said: %s\n# out: %.1500s\n# err: %.1500s\n", text, out, err);
+	return false;
+}
+
+static void configure(const char *volumes)
+{
+	char text[2048];
+
+	(void)mkdir(at("conf"), 0755);
+	(void)snprintf(text, sizeof(text), "[Cluster]\nName=lab\nNodes=n1:1 n2:2 n3:3\nProfile=fast\nVolumes=%s\n[Node]\nName=n1\n", volumes);
+	write_file("conf/kvm-ha.conf", text);
+}
+
+/* An agent that answers one request with answer (NULL: closes without), and leaves what it was asked in file "asked". */
+static pid_t start_agent(const char *answer)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), conn, log;
+	char buf[4096];
+	ssize_t n;
+	pid_t pid;
+
+	(void)unlink(at("sock"));
+	(void)str_copy(addr.sun_path, sizeof(addr.sun_path), at("sock"));
+	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 1) < 0)
+		abort();
+	pid = fork();
+	if (pid != 0) {
+		(void)close(fd);
+		return pid;
+	}
+	(void)alarm(60);
+	conn = accept(fd, NULL, NULL);
+	log = open(at("asked"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	do {
+		n = recv(conn, buf, sizeof(buf), 0);
+		(void)!write(log, buf, (size_t)MAX(n, 0));
+	} while (n > 0 && !memchr(buf, '\n', (size_t)n));
+	/* in two pieces: an answer may come in any number of them */
+	for (size_t len = answer ? strlen(answer) : 0, half = len / 2, i = 0; len && i < 2; i++)
+		(void)send(conn, answer + (i ? half : 0), i ? len - half : half, MSG_NOSIGNAL);
+	_exit(0);
+}
+
+static int ctl_with_agent(const char *words, const char *answer)
+{
+	pid_t agent = start_agent(answer);
+	int r = ctl(words);
+
+	(void)kill(agent, SIGKILL);
+	(void)waitpid(agent, NULL, 0);
+	(void)unlink(at("sock"));
+	return r;
+}
+
+static json_object *asked(void)
+{
+	static char text[65536];
+
+	slurp("asked", text, sizeof(text));
+	return json_tokener_parse(text);
+}
+
+static void test_usage(void)
+{
+	TAP_OK(ctl("") == 64 && said("no command given"), "no command");
+	TAP_OK(ctl("statsu") == 64 && said("did you mean status"), "unknown command, with the nearest");
+	TAP_OK(ctl("vm") == 64 && said("vm --help"), "a group alone");
+	TAP_OK(ctl("vm ad f") == 64 && said("did you mean add"), "unknown verb");
+	TAP_OK(ctl("vm add") == 64 && said("missing argument"), "missing argument");
+	TAP_OK(ctl("status now") == 64 && said("superfluous argument"), "superfluous argument");
+	TAP_OK(ctl("--nonsense status") == 64, "unknown option");
+	TAP_OK(ctl("status --force x") == 64 && said("--force is no option"), "another command's option");
+	TAP_OK(ctl("-o xml status") == 64 && said("text or json"), "unknown form");
+	TAP_OK(ctl("node maintenance maybe n1") == 64, "neither on nor off");
+	TAP_OK(ctl("vm show ../etc") == 64, "what is no name is not sent");
+	TAP_OK(ctl("volume init --nodes-max 65") == 64 && said("--nodes-max 65"), "node limit out of range");
+	TAP_OK(ctl("volume init --nodes-max 2") == 64 && said("id 3"), "node limit below a node's id");
+	TAP_OK(ctl("volume dump /x --what heartbeat") == 64 && said("heartbeats"), "unknown part of a dump");
+	TAP_OK(ctl("--help") == 0 && said("volume init") && said("Exit codes"), "--help lists the commands");
+	TAP_OK(ctl("vm --help") == 0 && said("vm show") && !strstr(out, "volume"), "--help of a group");
+	TAP_OK(ctl("volume init --help") == 0 && said("--nodes-max N"), "--help of a command");
+	TAP_OK(ctl("--version") == 0 && strncmp(out, "ha-ctl ", 7) == 0, "--version");
+}
+
+static void test_config(void)
+{
+	TAP_OK(ctl("config check") == 0 && said("OK: cluster lab") && said("I1") && said("8.694 s"), "a good configuration");
+	TAP_OK(ctl("-o json config check") == 0 && said("\"failover_bound_ms\": 8694"), "and as JSON");
+	TAP_OK(ctl("config show") == 0 && said("Name=lab"), "config show");
+	write_file("conf/kvm-ha.conf", "[Cluster]\nName=lab\nNodes=n1:1\nVolumes=/dev/null\n[Timing]\nDrain=1ms\n");
+	TAP_OK(ctl("config check") == 78 && said("kvm-ha.conf:6") && said("I6"), "an unsafe one names file, line and rule");
+	TAP_OK(ctl("volume list") == 78, "and no other command takes it");
+	TAP_OK(ctl("-o json config check") == 78 && strstr(out, "\"error\""), "also said as JSON");
+	TAP_OK(ctl("--config /nonexistent config check") == 78 && said("/nonexistent"), "none at all");
+}
+
+/* A copy of a blank heartbeat slot with another seq: what a keeper that lives would write. */
+static void beat(const char *name, uint32_t node, uint64_t seq, const uint8_t cluster[16])
+{
+	struct heartbeat hb = { .node = node, .epoch = 7, .seq = seq, .state = HEARTBEAT_ARMED, .ring = HEARTBEAT_RING_OK, .view = 3 };
+	uint8_t block[FORMAT_BLOCK];
+
+	hb.alive[0] = 4;
+	heartbeat_encode(&hb, cluster, 0, block);
+	put_bytes(name, format_heartbeat_offset(node, 0), block, sizeof(block));
+}
+
+static bool superblock_of(const char *name, struct superblock *ret)
+{
+	uint8_t block[FORMAT_BLOCK];
+
+	get_bytes(name, 0, block, sizeof(block));
+	return superblock_decode(block, 0, NULL, ret) == FORMAT_OK;
+}
+
+static void test_init(void)
+{
+	struct superblock a = { 0 }, b = { 0 };
+	char words[512], volumes[512];
+	uint8_t byte = 1;
+
+	(void)snprintf(volumes, sizeof(volumes), "%s %s", at("a.img"), at("b.img"));
+	configure(volumes);
+	make_volume("a.img", VOLUME_LEN);
+	make_volume("b.img", VOLUME_LEN);
+	TAP_OK(ctl("volume list") == 1 && said("blank"), "blank volumes are listed as bad");
+	(void)snprintf(words, sizeof(words), "volume init %s %s", at("b.img"), at("a.img"));
+	TAP_OK(ctl(words) == 1 && said("is not volume 1") && !superblock_of("a.img", &a), "URLs in another order than the configuration's");
+	TAP_OK(ctl("volume init --nodes-max 64") == 1 && said("142606336"), "too small for the node limit");
+	put_bytes("b.img", (24U << 20) + 12345, &byte, 1);
+	TAP_OK(ctl("volume init") == 1 && said("data that is not ours") && !superblock_of("a.img", &a), "one foreign byte refuses all");
+	TAP_OK(ctl("volume init --force /nowhere") == 1, "a --force that does not name it does not help");
+	(void)snprintf(words, sizeof(words), "volume init --force %s", at("b.img"));
+	TAP_OK(ctl(words) == 0 && said("Cluster lab is made"), "the right --force does");
+	TAP_OK(superblock_of("a.img", &a) && superblock_of("b.img", &b) && memcmp(a.cluster, b.cluster, 16) == 0 && a.index == 0 && b.index == 1 &&
+	       memcmp(a.set, b.set, sizeof(a.set)) == 0 && a.generation == 1 && a.node_limit == 16 && a.timing.w_ms == 4444,
+	       "both superblocks are of one set");
+	TAP_OK(ctl("volume list") == 0 && said("2 of 2"), "and the volumes are good");
+	TAP_OK(ctl("volume init") == 1 && said("belongs to cluster lab"), "a second init is refused");
+	TAP_OK(ctl("volume init --force lab --force lbb") == 1 && said("--force lbb"), "a --force that names nothing is a mistake");
+}
+
+static void test_live(void)
+{
+	struct superblock old = { 0 }, now = { 0 };
+	struct timespec step = { .tv_nsec = 100 * NS_PER_MS };
+	uint64_t seq = 1;
+	int status;
+	pid_t pid;
+
+	(void)superblock_of("a.img", &old);
+	beat("a.img", 2, seq, old.cluster);
+	pid = start_ctl("volume init --force lab");
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		beat("a.img", 2, ++seq, old.cluster);
+		(void)nanosleep(&step, NULL);
+	}
+	slurp("err", err, sizeof(err));
+	slurp("out", out, sizeof(out));
+	TAP_OK(WIFEXITED(status) && WEXITSTATUS(status) == 1 && said("in use: node 2 of cluster lab"), "a living cluster is not overwritten");
+	TAP_OK(superblock_of("a.img", &now) && memcmp(old.cluster, now.cluster, 16) == 0, "nothing was written");
+	TAP_OK(ctl("volume init --force lab") == 0 && superblock_of("a.img", &now) && memcmp(old.cluster, now.cluster, 16) != 0,
+	       "when it has been silent for W it is");
+}
+
+static void test_dump(void)
+{
+	char words[512], json[] = "{\"vms\":[]}";
+	static struct claims claims = { .node = 3, .epoch = 9, .seq = 5, .n = 1 };
+	static uint8_t block[FORMAT_CLAIMS_LEN];
+	struct catalog_head head = { .node = 1, .epoch = 2, .seq = 3, .generation = 4, .len = sizeof(json) - 1 };
+	struct superblock sb = { 0 };
+	json_object *o, *list;
+
+	(void)superblock_of("a.img", &sb);
+	beat("a.img", 2, 77, sb.cluster);
+	claims.claim[0] = (struct claim){ .vm = { 0xab }, .generation = 12, .epoch = 9, .state = CLAIM_ACTIVE };
+	claims_encode(&claims, sb.cluster, 1, block);
+	put_bytes("a.img", format_claims_offset(3, 1), block, sizeof(block));
+	catalog_encode(&head, json, sb.cluster, 0, block);
+	put_bytes("a.img", format_catalog_offset(1, 0), block, catalog_block_len(head.len));
+	put_bytes("a.img", format_heartbeat_offset(4, 1) + 500, "torn", 4);
+	(void)snprintf(words, sizeof(words), "volume dump %s", at("a.img"));
+	TAP_OK(ctl(words) == 0 && said("cluster              lab"), "a dump of all");
+	TAP_OK(said("node 2, buffer 0 (newest): valid") && said("armed") && said("{\"1\":4}"), "with the heartbeat");
+	TAP_OK(said("node 4, buffer 1: damaged"), "the torn buffer");
+	TAP_OK(said("ab000000-0000-0000-0000-000000000000") && said("active"), "the claim");
+	TAP_OK(said("{\"vms\":[]}"), "the catalog");
+	(void)snprintf(words, sizeof(words), "-o json volume dump %s --what heartbeats", at("a.img"));
+	TAP_OK(ctl(words) == 0, "one part as JSON");
+	o = json_tokener_parse(out);
+	TAP_OK(json_object_object_get_ex(o, "heartbeats", &list) && json_object_array_length(list) == 32 &&
+	       !json_object_object_get_ex(o, "claims", NULL), "has every buffer, and no other part");
+	json_object_put(o);
+	make_volume("c.img", VOLUME_LEN);
+	(void)snprintf(words, sizeof(words), "volume dump %s", at("c.img"));
+	TAP_OK(ctl(words) == 1 && said("no valid superblock") && said("blank"), "a blank volume cannot be dumped, and says so");
+	(void)snprintf(words, sizeof(words), "volume dump %s", at("none.img"));
+	TAP_OK(ctl(words) == 1 && said("No such file"), "nor one that is not there");
+	put_bytes("a.img", 0, "KVMHXXXX", 8);
+	TAP_OK(ctl("volume list") == 0, "one bad superblock copy of two is no harm");
+	put_bytes("a.img", FORMAT_BLOCK, "KVMHXXXX", 8);
+	TAP_OK(ctl("volume list") == 1 && said("not a kvm-ha block"), "both are");
+	TAP_OK(ctl("volume init") == 1 && said("without a valid superblock"), "then it still counts as ours");
+}
+
+static void test_client(void)
+{
+	TAP_OK(ctl("status") == 69 && said(at("sock")) && said("systemctl status ha-agent"), "no agent");
+	TAP_OK(ctl("-o json status") == 69 && strstr(out, "\"ok\": false") && said("\"temporary\": false"), "also as JSON");
+	TAP_OK(ctl_with_agent("arm", NULL) == 69 && said("closed"), "an agent that hangs up");
+	TAP_OK(ctl_with_agent("arm", "hello\n") == 69 && said("not an agent"), "something that is no agent");
+	TAP_OK(ctl_with_agent("arm", "[1]\n") == 69, "JSON but no object");
+	TAP_OK(ctl_with_agent("arm", "{\"api_version\":2,\"ok\":true}\n") == 69 && said("version"), "another version");
+	TAP_OK(ctl_with_agent("arm", "{\"api_version\":1,\"ok\":true}\n") == 0 && said("armed"), "arm");
+	TAP_OK(ctl_with_agent("arm", "{\"api_version\":1,\"ok\":false,\"error\":\"no watchdog: load one\",\"temporary\":false}\n") == 1 &&
+	       said("no watchdog: load one"), "a refusal is 1");
+	TAP_OK(ctl_with_agent("arm", "{\"api_version\":1,\"ok\":false,\"error\":\"no leader yet\",\"temporary\":true}\n") == 75 && said("no leader yet"),
+	       "a temporary one is 75");
+	TAP_OK(ctl_with_agent("arm", "{\"api_version\":1}\n") == 1, "an answer without ok is none");
+}
+
+/* What takes too long for the program's own 30 s, or does not fit its command line. */
+static void test_client_limits(void)
+{
+	static char huge[CTL_CLIENT_MAX_LINE + 4096];
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	json_object *request = json_object_new_object(), *answer = NULL;
+	char why[1024] = "", deep[256];
+	struct timespec t0, t1;
+
+	(void)str_copy(addr.sun_path, sizeof(addr.sun_path), at("sock"));
+	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 0) < 0)
+		abort();
+	(void)clock_gettime(CLOCK_MONOTONIC, &t0);
+	for (int i = 0; i < 3; i++) /* more than the backlog: the last ones wait in connect */
+		TAP_OK(ctl_client_ask(at("sock"), request, 200, &answer, why, sizeof(why)) == -ETIMEDOUT && !answer && strstr(why, "does not answer"),
+		       "a silent agent is waited for only so long");
+	(void)clock_gettime(CLOCK_MONOTONIC, &t1);
+	TAP_OK((t1.tv_sec - t0.tv_sec) * 1000 + (t1.tv_nsec - t0.tv_nsec) / 1000000 >= 450, "but so long");
+	(void)close(fd);
+	(void)unlink(at("sock"));
+	json_object_put(request);
+
+	memset(huge, 'x', sizeof(huge) - 1);
+	TAP_OK(ctl_with_agent("arm", huge) == 69 && said("above 1 MiB"), "an endless answer");
+	memset(deep, '[', sizeof(deep));
+	(void)snprintf(deep + 200, sizeof(deep) - 200, "\n");
+	memcpy(deep, "{\"x\":", 5);
+	TAP_OK(ctl_with_agent("arm", deep) == 69 && said("not an agent"), "a bottomless one");
+}
+
+static void test_vm(void)
+{
+	static const char good[] = "[VM]\nName=web\nMemory=64M\nVCPUs=1\n[QEMU]\nBinary=/usr/bin/qemu-system-x86_64\n";
+	json_object *o, *text;
+	char words[512];
+
+	write_file("web.vm", good);
+	(void)snprintf(words, sizeof(words), "vm add %s", at("web.vm"));
+	TAP_OK(ctl_with_agent(words, "{\"api_version\":1,\"ok\":true,\"name\":\"web\",\"uuid\":\"u-1\"}\n") == 0 && said("VM web added, UUID u-1."), "vm add");
+	o = asked();
+	TAP_OK(json_object_object_get_ex(o, "text", &text) && strstr(json_object_get_string(text), "[VM]\nUUID=") &&
+	       strstr(json_object_get_string(text), "Name=web\n"), "sends the text, with a UUID");
+	json_object_put(o);
+	write_file("web.vm", "[VM]\nName=web\nMemry=64M\n");
+	TAP_OK(ctl(words) == 1 && said("web.vm:3:") && said("Memory"), "a mistake names file and line, with no agent");
+	TAP_OK(ctl("vm add /nonexistent.vm") == 1 && said("/nonexistent.vm"), "a file that is not there");
+	TAP_OK(ctl_with_agent("vm show web", "{\"api_version\":1,\"ok\":true,\"vm\":{\"name\":\"web\",\"uuid\":\"u\",\"state\":\"running\",\"node\":\"n2\","
+			      "\"desired\":\"started\",\"reason\":\"\",\"text\":\"[VM]\\nName=web\\n\"}}\n") == 0 && said("node     n2") && said("[VM]\nName=web\n"),
+	       "vm show");
+	TAP_OK(ctl_with_agent("vm stop web", "{\"api_version\":1,\"ok\":true}\n") == 0, "vm stop");
+	o = asked();
+	TAP_OK(json_object_object_get_ex(o, "command", &text) && strcmp(json_object_get_string(text), "vm-stop") == 0 &&
+	       json_object_object_get_ex(o, "name", &text) && strcmp(json_object_get_string(text), "web") == 0, "asks for that");
+	json_object_put(o);
+	TAP_OK(ctl_with_agent("node maintenance on n2", "{\"api_version\":1,\"ok\":true}\n") == 0, "node maintenance");
+	o = asked();
+	TAP_OK(json_object_object_get_ex(o, "on", &text) && json_object_get_boolean(text) && json_object_object_get_ex(o, "node", &text), "asks for that");
+	json_object_put(o);
+	TAP_OK(ctl_with_agent("events", "{\"api_version\":1,\"ok\":true,\"events\":[{\"id\":1,\"time_ms\":1700000000000,\"level\":\"err\","
+			      "\"text\":\"VM web\\u001b[31m failed\"}]}\n") == 0 && said("2023-11-1") && said("VM web?[31m failed"),
+	       "events, without the control characters of strangers");
+}
+
+static bool wait_for_out(const char *text)
+{
+	struct timespec step = { .tv_nsec = 20 * NS_PER_MS };
+
+	for (int i = 0; i < 1000; i++) {
+		slurp("out", out, sizeof(out));
+		if (strstr(out, text))
+			return true;
+		(void)nanosleep(&step, NULL);
+	}
+	return false;
+}
+
+static void end_agent(pid_t agent)
+{
+	(void)waitpid(agent, NULL, 0); /* after one answer it ends by itself */
+	(void)unlink(at("sock"));
+}
+
+/* Each agent answers once, so between two of them ha-ctl finds nobody there. */
+static void test_follow(void)
+{
+	pid_t agent = start_agent("{\"api_version\":1,\"ok\":true,\"events\":[{\"id\":7,\"time_ms\":1700000000000,\"level\":\"notice\",\"text\":\"first\"}]}\n");
+	pid_t pid = start_ctl("events --follow");
+	json_object *o, *since;
+
+	TAP_OK(wait_for_out("first\n"), "events --follow prints what is there");
+	end_agent(agent);
+	for (int i = 0; i < 1000 && !strstr(err, "waiting for it"); i++) {
+		struct timespec step = { .tv_nsec = 20 * NS_PER_MS };
+
+		(void)nanosleep(&step, NULL);
+		slurp("err", err, sizeof(err));
+	}
+	TAP_OK(said("waiting for it"), "says that the agent is gone");
+	agent = start_agent("{\"api_version\":1,\"ok\":true,\"events\":[{\"id\":1,\"time_ms\":1700000000000,\"level\":\"notice\",\"text\":\"first\"},"
+			    "{\"id\":2,\"time_ms\":1700000009000,\"level\":\"notice\",\"text\":\"second\"}]}\n");
+	TAP_OK(wait_for_out("second\n"), "goes on with the next one");
+	TAP_OK(strstr(out, "first") && !strstr(strstr(out, "first") + 1, "first"), "without repeating itself");
+	end_agent(agent);
+	o = asked();
+	TAP_OK(json_object_object_get_ex(o, "since", &since) && json_object_get_int64(since) == 0, "having asked from the start: ids may be new");
+	json_object_put(o);
+	(void)kill(pid, SIGTERM);
+	TAP_OK(end_ctl(pid) == -1, "until it is ended");
+}
+
+#define NODE(id, state, more) "{\"name\":\"n" id "\",\"id\":" id ",\"state\":\"" state "\",\"armed\":true,\"maintenance\":false,\"epoch\":3," \
+	"\"agent\":true,\"vms\":1," more "}"
+#define FINE "\"ring\":\"ok\",\"reason\":\"\""
+#define STATUS(leader, quorum, lists) "{\"api_version\":1,\"ok\":true,\"status\":{\"cluster\":\"lab\",\"armed\":true,\"leader\":" leader \
+	",\"self\":\"n1\",\"epoch\":3,\"keeper\":\"connected\",\"lease\":\"armed\",\"reason\":\"\",\"quorum\":" quorum \
+	",\"ring\":{\"state\":\"ok\",\"encrypted\":true},\"watchdog\":{\"device\":\"/dev/watchdog\",\"running\":true}," lists "}}\n"
+#define GOOD_QUORUM "{\"volumes\":3,\"good\":3,\"renew\":2,\"fence\":2,\"ok\":true}"
+#define GOOD_VOLUME "\"volumes\":[{\"url\":\"/dev/a\",\"state\":\"ready\",\"reason\":\"\"}]"
+
+static void test_status(void)
+{
+	static const char healthy[] = STATUS("\"n1\"", GOOD_QUORUM, "\"nodes\":[" NODE("1", "online", FINE) "," NODE("2", "online", FINE) "],"
+		GOOD_VOLUME ",\"vms\":[{\"name\":\"web\",\"uuid\":\"u\",\"state\":\"running\",\"node\":\"n2\",\"desired\":\"started\",\"restarts\":0,"
+		"\"reason\":\"\"}]");
+	static const char degraded[] = STATUS("\"n1\"", "{\"volumes\":3,\"good\":1,\"renew\":2,\"fence\":2,\"ok\":false}",
+		"\"nodes\":[" NODE("1", "online", FINE) "," NODE("2", "fencing", "\"ring\":\"lost\",\"reason\":\"silent for 3 s\"") "],"
+		"\"volumes\":[{\"url\":\"/dev/a\",\"state\":\"failed\",\"reason\":\"no answer\"}],\"vms\":[{\"name\":\"web\",\"uuid\":\"u\","
+		"\"state\":\"waiting\",\"node\":null,\"desired\":\"started\",\"restarts\":2,\"reason\":\"n2 is not proven over\"}]");
+	static const char headless[] = STATUS("null", GOOD_QUORUM, "\"nodes\":[" NODE("1", "online", FINE) "]," GOOD_VOLUME ",\"vms\":[]");
+	const char *problem, *table;
+
+	TAP_OK(ctl_with_agent("status", healthy) == 0 && said("Cluster lab: all is well, armed; 2 of 2 nodes online, 1 of 1 volumes ready, "
+							      "1 of 1 VMs running; n1 leads."), "a healthy cluster in one sentence");
+	TAP_OK(!strstr(out, "!!") && !strstr(out, " * ") && !strchr(out, '\033'), "no problems, and no colors in a file");
+	TAP_OK(said("leader (this node)") && said("web"), "then its nodes and VMs");
+	TAP_OK(ctl_with_agent("-o json status", healthy) == 0 && said("\"leader\": \"n1\""), "as JSON");
+	TAP_OK(ctl_with_agent("status", degraded) == 0 && said("Cluster lab: 4 problems"), "a degraded one counts its problems");
+	TAP_OK(said("node n2: is being fenced: silent for 3 s") && said("1 of 3 volumes can be used, 2 are needed") &&
+	       said("volume /dev/a: failed: no answer") && said("VM web waits to be started: n2 is not proven over"), "and names them with their reasons");
+	TAP_OK(said("-> `ha-ctl volume list`"), "says what to do next");
+	problem = strstr(out, "!! node n2");
+	table = strstr(out, "NODE  ID");
+	TAP_OK(problem && table && problem < table, "problems come first");
+	TAP_OK(ctl_with_agent("status", headless) == 0 && said("no node leads") && said("No VMs"), "no leader");
+	TAP_OK(ctl_with_agent("node list", degraded) == 0 && said("fencing") && !strstr(out, "Cluster"), "node list");
+	TAP_OK(ctl_with_agent("vm list", degraded) == 0 && said("waiting"), "vm list");
+	TAP_OK(ctl_with_agent("status", "{\"api_version\":1,\"ok\":true,\"status\":{\"nodes\":[1,null,{\"name\":7}],\"vms\":{},\"volumes\":[[]]}}\n") == 0,
+	       "a status of the wrong shape does no harm");
+	TAP_OK(ctl_with_agent("status", "{\"api_version\":1,\"ok\":true}\n") == 69, "none at all is an error");
+}
+
+int main(void)
+{
+	char command[128];
+
+	program = getenv("HA_CTL") ? getenv("HA_CTL") : "./ha-ctl";
+	if (access(program, X_OK) < 0 || !mkdtemp(top)) {
+		printf("Bail out! %s: %s\n", program, strerror(errno));
+		return 1;
+	}
+	configure("/dev/null");
+	test_usage();
+	test_config();
+	test_init();
+	test_live();
+	test_dump();
+	test_client();
+	test_client_limits();
+	test_vm();
+	test_follow();
+	test_status();
+	(void)snprintf(command, sizeof(command), "rm -rf %s", top);
+	(void)!system(command);
+	return tap_done();
+}
