@@ -2,6 +2,7 @@
 #include "agent/core/agent_core.h"
 
 #define TICK_MS 100
+#define ASKED_MS 2000 /* well below the leader's patience */
 
 struct agent_action *agent_act(struct agent *a, enum agent_action_kind kind)
 {
@@ -233,9 +234,10 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 		a->claimer.check_lead = true;
 		break;
 	case AGENT_EV_ASSIGN:
-		v = agent_vm_by_uuid(a, ev->uuid);
-		if (v && a->adopted)
-			vmlife_assign(a, v);
+		if (a->n_asked < AGENT_MAX_VMS) {
+			memcpy(a->asked[a->n_asked].uuid, ev->uuid, 16);
+			a->asked[a->n_asked++].until_ns = a->now_ns + agent_ms(ASKED_MS);
+		}
 		break;
 	case AGENT_EV_DRAINED:
 	case AGENT_EV_STARTED:
@@ -244,6 +246,19 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 		if (v)
 			vmlife_event(a, v, ev);
 		break;
+	}
+}
+
+/* The leader may ask before its edit of the catalog has reached us, or while our gate is just opening. It asks again after a longer time. */
+static void follow_assignments(struct agent *a)
+{
+	for (unsigned i = 0; i < a->n_asked;) {
+		struct vm *v = agent_vm_by_uuid(a, a->asked[i].uuid);
+
+		if ((v && vmlife_assign(a, v)) || a->now_ns >= a->asked[i].until_ns)
+			a->asked[i] = a->asked[--a->n_asked];
+		else
+			i++;
 	}
 }
 
@@ -270,8 +285,10 @@ void agent_step(struct agent *a, const struct agent_event *ev, int64_t now_ns)
 	a->n_actions = 0;
 	take_event(a, ev);
 	adopt(a);
-	if (a->adopted)
+	if (a->adopted) {
+		follow_assignments(a);
 		tick_vms(a);
+	}
 	if (ev->kind == AGENT_EV_TABLE || ev->kind == AGENT_EV_CATALOG || now_ns - a->tick_ns >= agent_ms(TICK_MS)) {
 		a->tick_ns = now_ns;
 		lead_step(a);

@@ -194,6 +194,8 @@ struct agent {
 	struct agent_node node[FORMAT_MAX_NODES];
 	struct claimer claimer;
 	struct vm vm[AGENT_MAX_VMS];
+	struct { uint8_t uuid[16]; int64_t until_ns; } asked[AGENT_MAX_VMS]; /* assignments we cannot follow yet */
+	unsigned n_asked;
 	uint8_t found[AGENT_MAX_VMS][16]; /* units that ran when we started */
 	unsigned n_found;
 	uint64_t catalog_generation, catalog_seq;
@@ -239,7 +241,7 @@ bool claim_is_live(const struct agent *a, uint32_t node, const struct claim *c);
 
 enum claim_result { CLAIM_GRANTED, CLAIM_BUSY, CLAIM_CONFLICT, CLAIM_GIVEN_UP };
 void vmlife_claim_result(struct agent *a, const uint8_t vm[16], enum claim_result result, uint64_t generation, bool unclean, uint32_t node);
-void vmlife_assign(struct agent *a, struct vm *v);
+bool vmlife_assign(struct agent *a, struct vm *v); /* false: not at the moment */
 void vmlife_event(struct agent *a, struct vm *v, const struct agent_event *ev);
 void vmlife_tick(struct agent *a, struct vm *v);
 void vmlife_lost_lease(struct agent *a, struct vm *v);

@@ -68,13 +68,14 @@ static void drain(struct agent *a, struct vm *v, bool full, enum claim_state rel
 	act->on = full;
 }
 
-void vmlife_assign(struct agent *a, struct vm *v)
+bool vmlife_assign(struct agent *a, struct vm *v)
 {
 	if (v->state != VM_IDLE || !wanted_here(a, v) || !agent_gate_open(a) || claimer_pending(a, v->def.uuid))
-		return;
+		return false;
 	v->unclean = false;
 	move(a, v, VM_CLAIMING);
 	claimer_want(a, v->def.uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
+	return true;
 }
 
 void vmlife_claim_result(struct agent *a, const uint8_t uuid[16], enum claim_result result, uint64_t generation, bool unclean, uint32_t node)
