@@ -41,7 +41,7 @@ void units_free(struct units *u); /* silent: no callback comes after; NULL is ig
 
 /* Starts kvmha-vm-UUID.service: resets a failed one of that name first, then StartTransientUnit with argv as ExecStart. done comes when
  * systemd's job has finished and MainPID is known, or with the error. Type=exec, Slice=UNITS_SLICE, KillMode=process, SendSIGKILL=no,
- * Restart=no, OOMScoreAdjust=-500, After=ha-keeper.service, LimitMEMLOCK=infinity, LimitNOFILE=65536, CollectMode=inactive. Standard output and error go
+ * Restart=no, OOMScoreAdjust=-500, After=ha-keeper.service, Before=ha-agent.service (at shutdown: agent, VMs, keeper), LimitMEMLOCK=infinity, LimitNOFILE=65536, CollectMode=inactive. Standard output and error go
  * to the journal. */
 int units_start(struct units *u, const char *uuid, const char *description, char *const argv[], units_done_fn done, void *user);
 

@@ -125,8 +125,8 @@ int units_message_append_properties(sd_bus_message *m, const char *description, 
 		r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)", "KillMode", "s", "process", "SendSIGKILL", "b", 0, "Restart", "s", "no",
 					  "OOMScoreAdjust", "i", (int32_t)-500);
 	if (r >= 0)
-		r = sd_bus_message_append(m, "(sv)(sv)(sv)", "After", "as", 1, "ha-keeper.service", "LimitMEMLOCK", "t", UINT64_MAX,
-					  "LimitNOFILE", "t", (uint64_t)65536);
+		r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)", "After", "as", 1, "ha-keeper.service", "Before", "as", 1, "ha-agent.service",
+					  "LimitMEMLOCK", "t", UINT64_MAX, "LimitNOFILE", "t", (uint64_t)65536);
 	if (r >= 0)
 		r = sd_bus_message_append(m, "(sv)(sv)", "StandardOutput", "s", "journal", "StandardError", "s", "journal");
 	if (r >= 0)

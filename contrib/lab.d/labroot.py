@@ -70,7 +70,9 @@ def _ensure_root_locked(say):
 
 def build_tree():
     """Builds what is not built; returns the folder of the Makefile."""
-    if os.path.exists(f"{TOP}/Makefile"):
+    if os.environ.get("KVM_HA_BUILD_DIR"):
+        top = os.environ["KVM_HA_BUILD_DIR"]  # `make check` tests what it built
+    elif os.path.exists(f"{TOP}/Makefile"):
         top = TOP
     else:
         top = f"{TOP}/build-lab"
@@ -96,7 +98,7 @@ def install_tree(lab):
 
 def build_supervisor(lab):
     """lab-node, from the build if it has one; built here for a bare lab, which needs nothing of the tree."""
-    for top in (TOP, f"{TOP}/build-lab"):
+    for top in (os.environ.get("KVM_HA_BUILD_DIR", TOP), TOP, f"{TOP}/build-lab"):
         for path in (f"{top}/contrib/lab.d/lab-node", f"{top}/lab-node"):
             if os.access(path, os.X_OK) and os.path.getmtime(path) >= os.path.getmtime(f"{PARTS}/lab-node.c"):
                 return path
