@@ -128,8 +128,8 @@ static void show_text(const struct conf_read *r)
 	(void)printf("\n");
 	show_rules(t, NULL);
 	(void)printf("\n# After a power cut a VM starts on another node within %" PRIu32 ".%03" PRIu32 " s at most: Heartbeat %" PRIu32
-		     " + IO %" PRIu32 " + W %" PRIu32 " + Drain %" PRIu32 " + probe and claim 4 x %" PRIu32 " + start %d ms.\n",
-		     bound / 1000, bound % 1000, t->hb_ms, t->io_ms, t->w_ms, t->drain_ms, t->io_ms, TIMING_START_MS);
+		     " + IO %" PRIu32 " + W %" PRIu32 " + Drain %" PRIu32 " + publish, claim and probe %d x %" PRIu32 " + start %d ms.\n",
+		     bound / 1000, bound % 1000, t->hb_ms, t->io_ms, t->w_ms, t->drain_ms, TIMING_TAKEOVER_IOS, t->io_ms, TIMING_START_MS);
 	if (!r->c.self_id)
 		(void)printf("# This host, %s, is not in Nodes=.\n", r->c.self_name);
 }

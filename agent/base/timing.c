@@ -216,7 +216,7 @@ enum timing_rule timing_check(const struct timing *t, char *err, size_t err_size
 
 uint32_t timing_failover_bound_ms(const struct timing *t)
 {
-	uint64_t sum = round_ms(t, 1 + 4) + t->w_ms + t->drain_ms + TIMING_START_MS;
+	uint64_t sum = round_ms(t, 1 + TIMING_TAKEOVER_IOS) + t->w_ms + t->drain_ms + TIMING_START_MS;
 
 	return (uint32_t)MIN(sum, UINT32_MAX);
 }
