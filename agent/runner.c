@@ -232,6 +232,18 @@ static void on_qmp_event(void *user, const struct qmp_event *ev)
 	}
 }
 
+/* The connection is gone and the process lives: only its pidfd says it is dead. Silent or not, it was started. */
+static void on_qmp_lost(void *data)
+{
+	struct run *n = data;
+
+	n->timer = 0;
+	agentd_say(n->r->d, LOG_LEVEL_WARNING, "VM %s: QEMU does not answer on QMP; its process lives", n->name);
+	tell_started(n);
+	if (n->used)
+		set_timer(n, QMP_AGAIN_MS, connect_qmp);
+}
+
 static void on_qmp_closed(void *user, const char *reason)
 {
 	struct run *n = user;
@@ -239,15 +251,10 @@ static void on_qmp_closed(void *user, const char *reason)
 	qmp_conn_free(n->qmp);
 	n->qmp = NULL;
 	n->qmp_up = false;
-	if (n->gone) {
+	if (n->gone)
 		judge_exit(n);
-		return;
-	}
-	/* The process lives: only its pidfd says it is dead. Silent or not, it was started. */
-	agentd_say(n->r->d, LOG_LEVEL_WARNING, "VM %s: no QMP: %s; its process lives", n->name, reason);
-	tell_started(n);
-	if (n->used)
-		set_timer(n, QMP_AGAIN_MS, connect_qmp);
+	else
+		set_timer(n, LAST_WORDS_MS, on_qmp_lost); /* a dying QEMU's pidfd follows within this time */
 }
 
 static void connect_qmp(void *data)

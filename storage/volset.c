@@ -198,8 +198,10 @@ static void on_state(struct volume *v, enum volume_state state, const char *reas
 
 	if (state == VOLUME_READY)
 		read_superblock(m);
-	else
-		set_good(m, false, state == VOLUME_BACKOFF ? reason : "connecting");
+	else if (state == VOLUME_BACKOFF)
+		set_good(m, false, reason);
+	else if (m->good)
+		set_good(m, false, "connecting"); /* while trying again, what went wrong before stays on show */
 }
 
 int volset_new(qb_loop_t *loop, const struct conf *conf, const struct volset_callbacks *cb, void *user, struct volset **ret, char *err,
