@@ -343,6 +343,14 @@ static int32_t on_signal(int32_t sig, void *data)
 	return 0;
 }
 
+static void begin_log(struct agentd *d)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	d->next_log_id = ((uint64_t)ts.tv_sec * MS_PER_S + (uint64_t)ts.tv_nsec / NS_PER_MS) * 1000;
+}
+
 static int start(struct agentd *d)
 {
 	static const struct volset_callbacks volset_cb = { .known = on_known, .volume = on_volume };
@@ -380,6 +388,7 @@ static int run(struct agentd *d, const char *dir)
 		log_err("this host's name \"%s\" is not in Nodes=: add it, or set [Node] Name=", d->conf.self_name);
 		return -ENOENT;
 	}
+	begin_log(d);
 	r = start(d);
 	if (r < 0)
 		return r;

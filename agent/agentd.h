@@ -70,7 +70,7 @@ struct agentd {
 	bool ready_told;
 
 	struct log_entry log[AGENTD_LOG];
-	uint64_t next_log_id; /* first is 1 */
+	uint64_t next_log_id; /* begins with the wall clock's ms x 1000: ids grow over restarts */
 };
 
 /* agent.c */

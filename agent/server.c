@@ -117,6 +117,14 @@ static struct catalog_entry *edit_vm(struct edit *e)
 
 static bool edit_arm(struct edit *e, bool on)
 {
+	const struct agent *a = &e->d->core;
+
+	if (on && e->d->conf.require_ring_encryption && a->have_table && a->table.table.ring != HEARTBEAT_RING_LOST &&
+	    !a->table.table.ring_encrypted) {
+		(void)snprintf(e->err, sizeof(e->err), "the corosync ring is not encrypted: set crypto_cipher and crypto_hash in corosync.conf, or "
+						       "[Ring] RequireEncryption=no in kvm-ha.conf if its network can be trusted");
+		return false;
+	}
 	e->doc->armed = on;
 	(void)snprintf(e->what, sizeof(e->what), "cluster %s", on ? "armed" : "disarmed");
 	return true;
@@ -375,8 +383,11 @@ static json_object *show_events(struct agentd *d, json_object *request)
 
 	for (uint64_t id = MAX(first, after) + 1; id <= d->next_log_id; id++) {
 		const struct log_entry *e = &d->log[id % AGENTD_LOG];
-		json_object *line = json_object_new_object();
+		json_object *line;
 
+		if (e->id != id)
+			continue; /* before this agent's start */
+		line = json_object_new_object();
 		json_object_object_add(line, "id", json_object_new_uint64(e->id));
 		json_object_object_add(line, "time_ms", json_object_new_int64(e->time_ms));
 		json_object_object_add(line, "level", json_object_new_string(level[e->level]));
