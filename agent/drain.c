@@ -38,18 +38,27 @@ struct drainer {
 	struct job job[MAX_JOBS];
 };
 
-static void job_end(struct job *j)
+static void job_clear(struct job *j)
 {
-	struct agent_event ev = { .kind = AGENT_EV_DRAINED };
-
-	memcpy(ev.uuid, j->uuid, 16);
+	if (j->timer)
+		(void)qb_loop_timer_del(j->dr->d->loop, j->timer);
+	j->timer = 0;
 	for (unsigned i = 0; i < j->n; i++) {
 		volume_close(j->probe[i].volume);
 		free(j->probe[i].url);
 		j->probe[i].url = NULL;
 		j->probe[i].volume = NULL;
 	}
+	j->n = 0;
 	j->used = false;
+}
+
+static void job_end(struct job *j)
+{
+	struct agent_event ev = { .kind = AGENT_EV_DRAINED };
+
+	memcpy(ev.uuid, j->uuid, 16);
+	job_clear(j);
 	agentd_event(j->dr->d, &ev);
 }
 
@@ -166,8 +175,9 @@ void drainer_start(struct drainer *dr, const struct vm *v, bool full)
 	struct job *j = NULL;
 
 	for (unsigned i = 0; i < MAX_JOBS; i++) {
+		/* What an earlier wait has seen proves nothing for this one. */
 		if (dr->job[i].used && memcmp(dr->job[i].uuid, v->def.uuid, 16) == 0)
-			return; /* under way; the core waits for one answer only */
+			job_clear(&dr->job[i]);
 		if (!dr->job[i].used && !j)
 			j = &dr->job[i];
 	}

@@ -562,6 +562,9 @@ int64_t keeper_deadline(const struct keeper *k)
 
 bool keeper_gate_open(const struct keeper *k, uint32_t epoch, int64_t now_ns)
 {
+	/* On its way to being armed: the watchdog must run before a VM does. */
+	if (k->state == LEASE_DISARMED && k->want_armed)
+		return false;
 	return leased(k->state) && k->published && epoch == k->epoch && !k->slot_taken &&
 	       now_ns - k->last_renewal_ns < keeper_ms(k->opt.timing.soft_ms);
 }

@@ -207,6 +207,8 @@ static bool prepare(struct agent *a)
 				continue;
 			}
 			w->generation = top_generation(a, vm, &w->unclean) + 1;
+			if (same(vm, agent_leader_uuid)) /* newer than any catalog, too */
+				w->generation = MAX(w->generation, a->catalog_generation + 1);
 			put(a, vm, w->generation, CLAIM_ACTIVE);
 		} else {
 			const struct claim *own = find(&c->mine, vm);
