@@ -25,7 +25,7 @@
 
 #define AGENTD_SOCKET "/run/kvm-ha/agent.sock"
 #define AGENTD_VM_DIR "/run/kvm-ha/vm"
-#define AGENTD_MAX_EVENTS 16
+#define AGENTD_MAX_EVENTS 64
 #define AGENTD_LOG 1000
 #define AGENTD_LOG_TEXT 320
 

@@ -191,6 +191,11 @@ static bool watch(struct run *n, pid_t pid)
 	return n->pidfd >= 0 && qb_loop_poll_add(n->r->d->loop, QB_LOOP_HIGH, n->pidfd, POLLIN, n, on_pidfd) == 0;
 }
 
+static void on_command_done(void *user, json_object *ret, const char *error)
+{
+	/* Its effect is an event or the end of the process; without one the core's own deadlines go on. */
+}
+
 static void on_qmp_ready(void *user, enum qmp_run_state state, const char *version)
 {
 	struct run *n = user;
@@ -201,7 +206,7 @@ static void on_qmp_ready(void *user, enum qmp_run_state state, const char *versi
 	tell_started(n);
 	if (n->want_powerdown) {
 		n->want_powerdown = false;
-		(void)qmp_conn_execute(n->qmp, "system_powerdown", NULL, QMP_COMMAND_MS, NULL, NULL);
+		(void)qmp_conn_execute(n->qmp, "system_powerdown", NULL, QMP_COMMAND_MS, on_command_done, NULL);
 	}
 	peers_status_changed(n->r->d->peers);
 }
@@ -397,7 +402,7 @@ void runner_powerdown(struct runner *r, const struct vm *v)
 	if (!n)
 		return;
 	if (n->qmp_up)
-		(void)qmp_conn_execute(n->qmp, "system_powerdown", NULL, QMP_COMMAND_MS, NULL, NULL);
+		(void)qmp_conn_execute(n->qmp, "system_powerdown", NULL, QMP_COMMAND_MS, on_command_done, NULL);
 	else
 		n->want_powerdown = true;
 }
@@ -407,7 +412,7 @@ void runner_quit(struct runner *r, const struct vm *v)
 	struct run *n = find(r, v->def.uuid);
 
 	if (n && n->qmp_up)
-		(void)qmp_conn_execute(n->qmp, "quit", NULL, QMP_COMMAND_MS, NULL, NULL);
+		(void)qmp_conn_execute(n->qmp, "quit", NULL, QMP_COMMAND_MS, on_command_done, NULL);
 }
 
 static void on_killed(void *user, const char *error, const struct unit_info *info)

@@ -160,6 +160,14 @@ static bool edit_add(struct edit *e)
 		return false;
 	}
 	vm = &e->doc->entry[e->doc->n - 1];
+	for (size_t i = 0; i < vm->file.n_disks; i++) {
+		char why[256];
+
+		if (volume_url_check(vm->file.disks[i], why, sizeof(why)) < 0) {
+			(void)snprintf(e->err, sizeof(e->err), "Disk=%.150s: %s", vm->file.disks[i], why);
+			return false;
+		}
+	}
 	json_object_object_add(e->answer, "name", json_object_new_string(vm->file.name));
 	json_object_object_add(e->answer, "uuid", json_object_new_string(vm->uuid_text));
 	(void)snprintf(e->what, sizeof(e->what), "VM %.64s added", vm->file.name);

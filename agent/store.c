@@ -347,6 +347,7 @@ static void write_end(struct store *s, const char *error)
 {
 	struct catalog_doc *doc = s->writing;
 	store_done_fn done = s->done;
+	void *user = s->user; /* using the new catalog may start the next edit */
 
 	s->writing = NULL;
 	s->asked = false;
@@ -358,7 +359,7 @@ static void write_end(struct store *s, const char *error)
 	} else {
 		use_catalog(s, doc);
 	}
-	done(s->user, error, error != NULL);
+	done(user, error, error != NULL);
 }
 
 static void catalog_written(struct volop *op, bool ok, bool definite)

@@ -176,6 +176,19 @@ static const struct keeper_ops ops = {
 	.watchdog = op_watchdog, .tell = daemon_tell, .save = op_save, .exit = op_exit, .note = op_note,
 };
 
+/* Before anything else that a wake-up brings: no pet may come of it. */
+static void tell_suspend(struct daemon *d)
+{
+	static int64_t seen;
+	struct keeper_event ev = { .kind = KEEPER_EV_SUSPENDED };
+	int64_t suspended = clock_suspended_ns();
+
+	if (suspended - seen <= SUSPEND_LIMIT_MS * NS_PER_MS)
+		return;
+	seen = suspended;
+	keeper_dispatch(&d->core, &ev, clock_now_ns(), &ops, d);
+}
+
 void daemon_event(struct daemon *d, const struct keeper_event *ev)
 {
 	unsigned next = 0;
@@ -188,6 +201,7 @@ void daemon_event(struct daemon *d, const struct keeper_event *ev)
 		return;
 	}
 	d->dispatching = true;
+	tell_suspend(d);
 	keeper_dispatch(&d->core, ev, clock_now_ns(), &ops, d);
 	while (next < d->n_queue) {
 		struct keeper_event again = d->queue[next++];
@@ -211,14 +225,8 @@ static void on_timer(void *data)
 static void on_tick(void *data)
 {
 	struct daemon *d = data;
-	struct keeper_event ev = { .kind = KEEPER_EV_SUSPENDED };
-	static int64_t seen;
 	qb_loop_timer_handle h;
 
-	if (clock_suspended_ns() - seen > SUSPEND_LIMIT_MS * NS_PER_MS) {
-		seen = clock_suspended_ns();
-		daemon_event(d, &ev);
-	}
 	(void)sd_notify(0, "WATCHDOG=1");
 	if (d->stopping && clock_now_ns() - d->stop_ns > STOP_LIMIT_MS * NS_PER_MS) {
 		log_err("cannot leave the cluster in time (no quorum of the volumes): ending without");

@@ -13,6 +13,7 @@
  *                                        |         new epoch         RELEASING (gate closed, VMs being killed; no pets)
  *                                        +--------------- RELEASED <-----+ proven silent
  *   DISARMED, ARMED -- service stops, no VM left --> LEAVING --> LEFT
+ *   STARTING -- resume is not possible after all, VMs run --> RELEASING -- proven silent --> STARTING, with a new epoch to come
  */
 #pragma once
 
@@ -27,7 +28,7 @@ enum lease_state {
 const char *lease_state_name(enum lease_state s);
 
 enum release_reason {
-	RELEASE_NONE, RELEASE_COMMIT, RELEASE_INTENT, RELEASE_STORAGE, RELEASE_SLOT_TAKEN, RELEASE_SUSPEND, RELEASE_WATCHDOG,
+	RELEASE_NONE, RELEASE_COMMIT, RELEASE_INTENT, RELEASE_STORAGE, RELEASE_SLOT_TAKEN, RELEASE_SUSPEND, RELEASE_EARLIER_LIFE,
 };
 const char *release_reason_text(enum release_reason r); /* for an operator */
 
@@ -113,6 +114,7 @@ struct table_node {
 	bool fresh;             /* as of the last evaluation */
 	struct heartbeat hb;    /* newest */
 	int64_t t0_ns;          /* completion of our first read that showed it */
+	int64_t view_ns;        /* since when it publishes its present view */
 	int64_t no_ring_ns;     /* since when its blocks say "no ring"; 0 = it has one */
 	enum fence_reason reason;
 	bool intent_published, commit_published;
@@ -126,7 +128,7 @@ struct keeper_volume {
 	bool ready;
 	enum volume_fault fault; /* sticky until the keeper starts again */
 	struct slot slot;
-	bool read_busy;          /* a read is not settled: no other over its buffer */
+	bool read_busy, write_busy; /* not settled: no other operation of that kind on this volume */
 	bool write_wait, write_ok, read_wait, read_ok; /* this round */
 	int64_t read_issued_ns;
 	uint32_t acked_epoch;    /* newest own block known to be on it */
@@ -152,14 +154,15 @@ struct keeper_options {
 struct keeper {
 	struct keeper_options opt;
 	enum lease_state state;
-	bool want_armed, wd_running, wd_asked;
+	bool want_armed, want_leave, wd_running;
+	bool wd_asked, wd_starting; /* START or STOP is under way; which */
 	uint32_t epoch;
 	uint64_t seq;
 	struct heartbeat block;  /* being (or last) written */
 	struct heartbeat mine;   /* what the next write will say */
 	enum release_reason release;
 	uint32_t release_by;
-	bool slot_taken, foreign_seen;
+	bool slot_taken, earlier_life, foreign_seen;
 
 	enum round_phase phase;
 	bool kick, bell_due;

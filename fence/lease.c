@@ -40,8 +40,8 @@ void keeper_kick(struct keeper *k)
 
 bool keeper_is_member(const struct keeper *k, uint32_t node) { return k->opt.members >> (node - 1) & 1; }
 
-/* A volume we could not read may hold a later block of our last life: stay clear of its number. */
-#define SEQ_SKIP 16
+/* A volume that is away just now may hold later blocks of our last life: stay clear of their numbers. */
+#define SEQ_SKIP (1ULL << 32)
 
 static enum heartbeat_state published_state(enum lease_state s)
 {
@@ -56,11 +56,11 @@ static enum heartbeat_state published_state(enum lease_state s)
 static void move(struct keeper *k, enum lease_state to)
 {
 	static const uint16_t allowed[LEASE_STATE_COUNT] = {
-		[LEASE_STARTING] = 1 << LEASE_DISARMED | 1 << LEASE_ARMED | 1 << LEASE_DISARMING | 1 << LEASE_LEFT,
+		[LEASE_STARTING] = 1 << LEASE_DISARMED | 1 << LEASE_ARMED | 1 << LEASE_DISARMING | 1 << LEASE_RELEASING | 1 << LEASE_LEFT,
 		[LEASE_DISARMED] = 1 << LEASE_ARMED | 1 << LEASE_RELEASING | 1 << LEASE_LEAVING,
 		[LEASE_ARMED] = 1 << LEASE_DISARMING | 1 << LEASE_RELEASING | 1 << LEASE_LEAVING,
 		[LEASE_DISARMING] = 1 << LEASE_DISARMED | 1 << LEASE_ARMED | 1 << LEASE_RELEASING | 1 << LEASE_LEAVING,
-		[LEASE_RELEASING] = 1 << LEASE_RELEASED,
+		[LEASE_RELEASING] = 1 << LEASE_RELEASED | 1 << LEASE_STARTING,
 		[LEASE_RELEASED] = 1 << LEASE_DISARMED | 1 << LEASE_LEAVING,
 		[LEASE_LEAVING] = 1 << LEASE_LEFT,
 	};
@@ -100,6 +100,7 @@ static void begin_epoch(struct keeper *k, uint32_t epoch, const uint8_t life[16]
 	k->published = false;
 	k->renewed = false;
 	k->release = RELEASE_NONE;
+	k->earlier_life = false;
 	k->last_renewal_ns = k->now_ns;
 }
 
@@ -142,7 +143,7 @@ static unsigned count_volumes(const struct keeper *k, bool (*fn)(const struct ke
 static bool was_written(const struct keeper_volume *v) { return v->write_ok; }
 static bool was_read(const struct keeper_volume *v) { return v->read_ok; }
 static bool waits(const struct keeper_volume *v) { return v->write_wait || v->read_wait; }
-static bool may_write(const struct keeper_volume *v) { return v->ready && v->fault == FAULT_NONE && slot_writable(&v->slot); }
+static bool may_write(const struct keeper_volume *v) { return v->ready && v->fault == FAULT_NONE && !v->write_busy && slot_writable(&v->slot); }
 
 static void start_reads(struct keeper *k)
 {
@@ -169,8 +170,9 @@ static void start_round(struct keeper *k)
 		k->pets++;
 		keeper_act(k, KEEPER_ACT_PET);
 	}
+	/* Answers to an earlier round that are still to come count for nothing but their slot. */
 	for (unsigned i = 0; i < k->opt.n_volumes; i++)
-		k->volume[i].write_ok = k->volume[i].read_ok = false;
+		k->volume[i].write_ok = k->volume[i].read_ok = k->volume[i].write_wait = k->volume[i].read_wait = false;
 	if (!writes(k->state)) {
 		start_reads(k);
 		return;
@@ -189,7 +191,7 @@ static void start_round(struct keeper *k)
 
 		if (!may_write(v))
 			continue;
-		v->write_wait = true;
+		v->write_wait = v->write_busy = true;
 		act_volume(k, KEEPER_ACT_WRITE, i);
 		slot_written(&v->slot, k->epoch, k->seq);
 	}
@@ -219,10 +221,30 @@ static bool foreign_owner(struct keeper *k)
 	const struct table_node *self = &k->node[k->opt.self - 1];
 	int64_t wait = keeper_ms(k->opt.timing.w_ms + k->opt.timing.hb_ms);
 
-	if (!self->known || self->hb.state == HEARTBEAT_LEFT || memcmp(self->hb.host, k->opt.host, 16) == 0)
+	if (!self->known || memcmp(self->hb.host, k->opt.host, 16) == 0 || self->hb.state == HEARTBEAT_LEFT || self->hb.state == HEARTBEAT_RELEASED)
 		return false;
-	/* Another host has this slot: let its lease run out, as for any other node. t0 moves whenever it writes. */
+	/* Another host has this slot: let its lease run out, as for any other node. t0 moves whenever it writes. W says nothing of a node that
+	 * was not armed: its VMs may run on for ever. */
+	if (self->hb.state != HEARTBEAT_ARMED)
+		return true;
 	return k->now_ns - MAX(self->t0_ns, k->state_ns) < wait;
+}
+
+static void stop_watchdog(struct keeper *k)
+{
+	if (k->wd_running && !k->wd_asked) {
+		k->wd_asked = true;
+		k->wd_starting = false;
+		keeper_act(k, KEEPER_ACT_WD_STOP);
+	}
+}
+
+/* The epoch that this process was to go on with is not to be had: its VMs must be proven gone before anything is written. */
+static void start_anew(struct keeper *k)
+{
+	k->opt.resume = false;
+	move(k, LEASE_RELEASING);
+	keeper_act(k, KEEPER_ACT_KILL);
 }
 
 static void try_start(struct keeper *k, bool observed)
@@ -231,11 +253,16 @@ static void try_start(struct keeper *k, bool observed)
 	bool resume = k->opt.resume && self->known && self->hb.epoch == k->opt.resume_epoch &&
 		      memcmp(self->hb.life, k->opt.resume_life, 16) == 0 && self->hb.state != HEARTBEAT_LEFT && self->hb.state != HEARTBEAT_RELEASED;
 	uint8_t life[16];
+	uint32_t epoch;
 
 	if (observed && foreign_owner(k)) {
 		if (!k->foreign_seen)
 			keeper_note(k, NOTE_FOREIGN_OWNER, k->opt.self, 0);
 		k->foreign_seen = true;
+		return;
+	}
+	if (observed && k->opt.resume && !resume) {
+		start_anew(k);
 		return;
 	}
 	if (!observed || count_volumes(k, may_write) < format_renew_quorum(k->opt.n_volumes))
@@ -250,14 +277,14 @@ static void try_start(struct keeper *k, bool observed)
 	if (resume) {
 		begin_epoch(k, k->opt.resume_epoch, k->opt.resume_life);
 		k->want_armed = self->hb.state == HEARTBEAT_ARMED;
-		move(k, k->want_armed ? LEASE_ARMED : LEASE_DISARMED);
-		if (!k->want_armed && k->wd_running) /* died between publishing disarmed and stopping it */
-			keeper_act(k, KEEPER_ACT_WD_STOP);
+		/* With a watchdog that runs: armed, or died between publishing disarmed and stopping it. */
+		move(k, k->want_armed ? LEASE_ARMED : k->wd_running ? LEASE_DISARMING : LEASE_DISARMED);
 		return;
 	}
-	begin_epoch(k, table_next_epoch(k), (new_life(k, table_next_epoch(k), life), life));
-	if (k->wd_running)
-		keeper_act(k, KEEPER_ACT_WD_STOP);
+	epoch = table_next_epoch(k);
+	new_life(k, epoch, life);
+	begin_epoch(k, epoch, life);
+	stop_watchdog(k);
 	move(k, LEASE_DISARMED);
 }
 
@@ -266,21 +293,13 @@ static void try_arm(struct keeper *k)
 	if (k->state != LEASE_DISARMED || !k->want_armed || !k->published || k->wd_asked)
 		return;
 	if (!k->wd_running) {
-		k->wd_asked = true;
+		k->wd_asked = k->wd_starting = true;
 		keeper_act(k, KEEPER_ACT_WD_START);
 		return;
 	}
 	k->renewed = false;
 	k->last_pet_ns = k->now_ns; /* starting it is a pet */
 	move(k, LEASE_ARMED);
-}
-
-static void stop_watchdog(struct keeper *k)
-{
-	if (k->wd_running && !k->wd_asked) {
-		k->wd_asked = true;
-		keeper_act(k, KEEPER_ACT_WD_STOP);
-	}
 }
 
 /* What a finished round allows. acked: our block is on a fence quorum; done: it is on a renew quorum and the table was read after; renewed: and
@@ -323,6 +342,8 @@ static void after_round(struct keeper *k, bool observed, bool acked, bool done, 
 		}
 		break;
 	case LEASE_DISARMED:
+		if (!k->want_armed)
+			stop_watchdog(k); /* one that could not be stopped before */
 		try_arm(k);
 		break;
 	default:
@@ -344,7 +365,7 @@ static void end_round(struct keeper *k)
 
 	k->phase = ROUND_IDLE;
 	k->rounds_in_state++;
-	done = wrote && acks >= renew && reads >= renew && !k->slot_taken && k->block.epoch == k->epoch;
+	done = wrote && acks >= renew && reads >= renew && !k->slot_taken && !k->earlier_life && k->block.epoch == k->epoch;
 	renewed = done && committer == 0;
 	if (renewed) {
 		k->renewed = true;
@@ -359,6 +380,8 @@ static void end_round(struct keeper *k)
 		table_observed(k);
 	if (k->slot_taken)
 		release(k, RELEASE_SLOT_TAKEN, 0);
+	else if (k->earlier_life)
+		release(k, RELEASE_EARLIER_LIFE, 0);
 	else if (committer != 0)
 		release(k, RELEASE_COMMIT, committer);
 	if (observed)
@@ -376,6 +399,7 @@ static void on_ring(struct keeper *k, bool up, uint64_t view)
 	uint64_t self = 1ULL << (k->opt.self - 1);
 	enum heartbeat_ring ring;
 
+	view = up ? view | self : 0;
 	if (!up)
 		ring = HEARTBEAT_RING_LOST;
 	else if (!(view & ~self) && (!k->ring_up || k->ring == HEARTBEAT_RING_JOINING))
@@ -393,7 +417,7 @@ static void on_ring(struct keeper *k, bool up, uint64_t view)
 		k->ring_ns = k->now_ns;
 	k->ring_up = up;
 	k->ring = ring;
-	k->view = up ? view | self : 0;
+	k->view = view;
 	keeper_kick(k);
 }
 
@@ -406,17 +430,37 @@ static void on_time(struct keeper *k)
 	}
 	for (unsigned v = 0; v < k->opt.n_volumes; v++)
 		(void)slot_tick(&k->volume[v].slot, k->now_ns, keeper_ms(k->opt.timing.drain_ms));
+	if (k->state == LEASE_STARTING && k->opt.resume && k->wd_running && k->now_ns - k->state_ns >= keeper_ms(k->opt.timing.soft_ms))
+		start_anew(k); /* storage is away: as below, before the watchdog does more */
 	/* Before the watchdog's deadline: a lost volume costs VMs, not hosts. */
 	if (watched(k->state) && k->now_ns - k->last_pet_ns >= keeper_ms(k->opt.timing.soft_ms) && !k->renewed)
 		release(k, RELEASE_STORAGE, 0);
+}
+
+/* No VM is left and the gate is closed: nothing needs the watchdog from here on, whatever the volumes do. */
+static void leave(struct keeper *k)
+{
+	k->want_leave = true;
+	k->want_armed = false;
+	if (k->state == LEASE_RELEASING)
+		return; /* once it is proven */
+	stop_watchdog(k);
+	if (k->state == LEASE_STARTING) {
+		move(k, LEASE_LEFT);
+		keeper_act(k, KEEPER_ACT_EXIT);
+	} else if (leased(k->state) || k->state == LEASE_RELEASED) {
+		move(k, LEASE_LEAVING);
+	}
 }
 
 static void on_silent(struct keeper *k)
 {
 	if (k->state != LEASE_RELEASING)
 		return;
-	move(k, LEASE_RELEASED);
+	move(k, k->epoch == 0 ? LEASE_STARTING : LEASE_RELEASED);
 	stop_watchdog(k);
+	if (k->want_leave)
+		leave(k);
 }
 
 static void on_watchdog(struct keeper *k, const struct keeper_event *ev)
@@ -428,9 +472,14 @@ static void on_watchdog(struct keeper *k, const struct keeper_event *ev)
 			k->want_armed = false;
 		return;
 	}
-	k->wd_running = !k->wd_running;
-	if (k->wd_running)
+	k->wd_running = k->wd_starting;
+	if (k->wd_running) {
 		try_arm(k);
+		if (k->state != LEASE_ARMED)
+			stop_watchdog(k); /* not wanted any more */
+	} else if (k->state == LEASE_DISARMING) {
+		move(k, LEASE_DISARMED);
+	}
 }
 
 static void on_write_done(struct keeper *k, const struct keeper_event *ev)
@@ -470,6 +519,7 @@ static void take_event(struct keeper *k, const struct keeper_event *ev)
 		on_write_done(k, ev);
 		break;
 	case KEEPER_EV_WRITE_SETTLED:
+		k->volume[ev->volume].write_busy = false;
 		slot_settled(&k->volume[ev->volume].slot, ev->ok, k->now_ns);
 		break;
 	case KEEPER_EV_READ_DONE:
@@ -489,8 +539,8 @@ static void take_event(struct keeper *k, const struct keeper_event *ev)
 		break;
 	case KEEPER_EV_ARM:
 		k->want_armed = true;
-		if (k->state == LEASE_DISARMING)
-			move(k, LEASE_ARMED);
+		if (k->state == LEASE_DISARMING && k->wd_running && !k->wd_asked)
+			move(k, LEASE_ARMED); /* it was never stopped */
 		break;
 	case KEEPER_EV_DISARM:
 		k->want_armed = false;
@@ -501,13 +551,7 @@ static void take_event(struct keeper *k, const struct keeper_event *ev)
 		on_watchdog(k, ev);
 		break;
 	case KEEPER_EV_LEAVE:
-		k->want_armed = false;
-		if (k->state == LEASE_STARTING) {
-			move(k, LEASE_LEFT);
-			keeper_act(k, KEEPER_ACT_EXIT);
-		} else if (leased(k->state) || k->state == LEASE_RELEASED) {
-			move(k, LEASE_LEAVING);
-		}
+		leave(k);
 		break;
 	case KEEPER_EV_SUSPENDED:
 		release(k, RELEASE_SUSPEND, 0);
@@ -523,6 +567,12 @@ static void take_event(struct keeper *k, const struct keeper_event *ev)
 	}
 }
 
+/* A phase is over when everybody has answered, or a fence quorum has: one slow volume does not set the pace. */
+static bool enough(const struct keeper *k, bool (*fn)(const struct keeper_volume *))
+{
+	return count_volumes(k, waits) == 0 || count_volumes(k, fn) >= format_fence_quorum(k->opt.n_volumes);
+}
+
 void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns)
 {
 	CHECK(now_ns >= k->now_ns);
@@ -530,9 +580,9 @@ void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns
 	k->n_actions = 0;
 	take_event(k, ev);
 	on_time(k);
-	if (k->phase == ROUND_WRITING && count_volumes(k, waits) == 0)
+	if (k->phase == ROUND_WRITING && enough(k, was_written))
 		start_reads(k);
-	if (k->phase == ROUND_READING && count_volumes(k, waits) == 0)
+	if (k->phase == ROUND_READING && enough(k, was_read))
 		end_round(k);
 	if (k->phase == ROUND_IDLE && k->state != LEASE_LEFT &&
 	    (k->kick || now_ns >= k->next_round_ns || now_ns >= takeover_deadline(k)))
@@ -587,7 +637,7 @@ const char *release_reason_text(enum release_reason r)
 		"no quorum of the volumes could be written and read in time",
 		"another host writes to this node's slot: two hosts with one node id, or a cloned disk",
 		"the host was suspended",
-		"the watchdog failed",
+		"a volume that was away holds a later block of an earlier life of this node",
 	};
 
 	return (size_t)r < ARRAY_SIZE(text) ? text[r] : "unknown";

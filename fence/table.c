@@ -57,8 +57,8 @@ static void take_newer(struct keeper *k, struct table_node *n, const struct hear
 		n->advanced = true;
 		n->advanced_in_view = true;
 	}
-	if (n->known && (n->hb.ring != hb->ring || n->hb.view != hb->view))
-		k->view_ns = k->now_ns;
+	if (!n->known || n->hb.ring != hb->ring || n->hb.view != hb->view)
+		n->view_ns = k->now_ns;
 	if (hb->ring == HEARTBEAT_RING_OK)
 		n->no_ring_ns = 0;
 	else if (n->no_ring_ns == 0 || n->hb.epoch != hb->epoch)
@@ -69,7 +69,7 @@ static void take_newer(struct keeper *k, struct table_node *n, const struct hear
 }
 
 /* Our own slot: what is there must be what we wrote. */
-static bool check_own(struct keeper *k, unsigned volume, int buffer, const struct heartbeat *hb)
+static bool check_own(struct keeper *k, unsigned volume, int buffer, const struct heartbeat *hb, unsigned valid)
 {
 	struct keeper_volume *v = &k->volume[volume];
 	struct table_node *self = &k->node[k->opt.self - 1];
@@ -83,10 +83,15 @@ static bool check_own(struct keeper *k, unsigned volume, int buffer, const struc
 	if (k->state == LEASE_STARTING)
 		return true;
 	if (format_compare(hb->epoch, hb->seq, v->acked_epoch, v->acked_seq) < 0) {
-		set_fault(k, volume, FAULT_ROLLED_BACK);
+		if (valid == 2)
+			set_fault(k, volume, FAULT_ROLLED_BACK);
 		return false;
 	}
 	if (hb->epoch > k->epoch || (hb->epoch == k->epoch && (hb->seq > k->seq || memcmp(hb->life, k->mine.life, 16) != 0))) {
+		if (memcmp(hb->host, k->opt.host, 16) == 0) {
+			k->earlier_life = true; /* begin an epoch above it */
+			return false;
+		}
 		k->slot_taken = true;
 		set_fault(k, volume, FAULT_SLOT_TAKEN);
 		return false;
@@ -125,7 +130,7 @@ bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 		n->on[volume].epoch = hb.epoch;
 		n->on[volume].seq = hb.seq;
 		if (node == k->opt.self)
-			good = check_own(k, volume, buffer, &hb) && good;
+			good = check_own(k, volume, buffer, &hb, valid) && good;
 		else
 			take_newer(k, n, &hb);
 	}
@@ -137,8 +142,8 @@ void table_observed(struct keeper *k)
 	int64_t gap = k->now_ns - k->last_observed_ns;
 	int64_t fresh_ns = keeper_ms(k->opt.timing.wd_ms + k->opt.timing.wd_delay_ms);
 
-	/* We were paused, or our storage was away: silence of others during it proves nothing. */
-	if (k->last_observed_ns != 0 && gap > keeper_ms(k->opt.timing.hb_ms + k->opt.timing.io_ms)) {
+	/* We were paused, or our storage was away: silence of others during it proves nothing. A round whose write and read each took T_io is no gap. */
+	if (k->last_observed_ns != 0 && gap > keeper_ms(k->opt.timing.hb_ms + 2 * k->opt.timing.io_ms)) {
 		keeper_note(k, NOTE_GAP, 0, (uint32_t)(gap / NS_PER_MS));
 		for (unsigned i = 0; i < FORMAT_MAX_NODES; i++)
 			k->node[i].t0_ns = k->now_ns;

@@ -17,11 +17,11 @@ static void compute_groups(struct keeper *k)
 
 	for (uint32_t id = 1; id <= FORMAT_MAX_NODES; id++) {
 		const struct table_node *n = node_of(k, id);
-		enum heartbeat_state s = n->hb.state;
 
+		/* Who is not armed can neither fence nor be fenced: it has no weight. */
 		if (id == k->opt.self)
-			an[id - 1] = (struct arbitrate_node){ true, k->ring == HEARTBEAT_RING_OK, k->view };
-		else if (keeper_is_member(k, id) && n->fresh && n->advanced_in_view && (s == HEARTBEAT_ARMED || s == HEARTBEAT_DISARMED))
+			an[id - 1] = (struct arbitrate_node){ k->state == LEASE_ARMED, k->ring == HEARTBEAT_RING_OK, k->view };
+		else if (keeper_is_member(k, id) && n->fresh && n->advanced_in_view && n->hb.state == HEARTBEAT_ARMED)
 			an[id - 1] = (struct arbitrate_node){ true, n->hb.ring == HEARTBEAT_RING_OK, n->hb.view };
 	}
 	arbitrate(an, &k->arb);
@@ -38,7 +38,8 @@ static enum fence_reason reason_to_fence(const struct keeper *k, uint32_t id)
 		return FENCE_NONE;
 	if (!n->fresh)
 		return k->now_ns - n->t0_ns > keeper_ms(t->wd_ms + t->wd_delay_ms) ? FENCE_STALE : FENCE_NONE;
-	if (k->ring != HEARTBEAT_RING_OK || k->now_ns - k->view_ns < keeper_ms(t->settle_ms) || in(k->view, id) || !n->advanced_in_view)
+	if (k->ring != HEARTBEAT_RING_OK || in(k->view, id) || !n->advanced_in_view || k->now_ns - k->view_ns < keeper_ms(t->settle_ms) ||
+	    k->now_ns - n->view_ns < keeper_ms(t->settle_ms))
 		return FENCE_NONE;
 	if (n->hb.ring == HEARTBEAT_RING_OK)
 		return in(k->arb.winner, id) ? FENCE_NONE : FENCE_SPLIT;

@@ -266,8 +266,12 @@ enum format_status heartbeat_decode(const void *buf, uint32_t node, unsigned buf
 	for (size_t l = 0; l < ARRAY_SIZE(lists); l++)
 		for (size_t i = 0; i < FORMAT_MAX_NODES; i++)
 			lists[l][i] = (uint32_t)get(&c, 4);
-	if (state >= HEARTBEAT_STATE_END || ring >= HEARTBEAT_RING_END)
+	if (state >= HEARTBEAT_STATE_END || ring >= HEARTBEAT_RING_END || b.epoch > FORMAT_MAX_EPOCH)
 		return FORMAT_E_CONTENT;
+	for (size_t l = 0; l < ARRAY_SIZE(lists); l++)
+		for (size_t i = 0; i < FORMAT_MAX_NODES; i++)
+			if (lists[l][i] > FORMAT_MAX_EPOCH)
+				return FORMAT_E_CONTENT;
 	b.state = (enum heartbeat_state)state;
 	b.ring = (enum heartbeat_ring)ring;
 	*ret = b;
@@ -324,6 +328,9 @@ enum format_status claims_decode(const void *buf, uint32_t node, unsigned buffer
 		look.p += i * CLAIM_LEN + 28;
 		if (get(&look, 4) >= CLAIM_STATE_END)
 			return FORMAT_E_CONTENT;
+		for (uint32_t j = 0; j < i; j++)
+			if (memcmp(c.p + i * CLAIM_LEN, c.p + j * CLAIM_LEN, 16) == 0)
+				return FORMAT_E_CONTENT; /* two claims on one VM */
 	}
 	ret->node = h.node;
 	ret->epoch = h.epoch;

@@ -19,6 +19,7 @@
 #define FORMAT_BLOCK 4096U
 #define FORMAT_MAX_NODES 64
 #define FORMAT_MAX_CLAIMS 512
+#define FORMAT_MAX_EPOCH 0xfffffff0U /* the next one must still be one */
 #define FORMAT_MAX_VOLUMES 3
 #define FORMAT_HEADER_LEN 64U
 

@@ -133,8 +133,10 @@ static void take_catalog(struct agent *a, const struct catalog *c)
 		if (!v)
 			continue;
 		/* Asked for again: what failed before is forgotten. */
-		if (v->def.desired != c->vm[i].desired)
+		if (v->def.desired != c->vm[i].desired) {
 			v->assigned_ns = 0;
+			v->remove_ns = 0;
+		}
 		v->def = c->vm[i];
 		v->in_catalog = true;
 	}
@@ -164,10 +166,16 @@ static void adopt(struct agent *a)
 	if (a->adopted || !a->have_table || a->epoch == 0 || a->table.table.epoch != a->epoch || !a->have_catalog || !a->listed || !a->claimer.read_once)
 		return;
 	a->adopted = true;
+	/* A write of the process before us may still land: one of our own goes over it. And we do not lead because that one did. */
+	a->claimer.rewrite = true;
+	if (claimer_own(a, agent_leader_uuid) && claimer_own(a, agent_leader_uuid)->state == CLAIM_ACTIVE)
+		claimer_want(a, agent_leader_uuid, WANT_GIVE_UP, CLAIM_RELEASED);
 	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
 		struct vm *v = &a->vm[i];
 		const struct claim *own = v->used ? claimer_own(a, v->def.uuid) : NULL;
 
+		if (own && own->state == CLAIM_FAILED)
+			v->failed_ns = a->now_ns;
 		if (!own || own->state != CLAIM_ACTIVE)
 			continue;
 		v->generation = own->generation;
@@ -191,6 +199,14 @@ static void adopt(struct agent *a)
 	}
 }
 
+void agent_ask(struct agent *a, const uint8_t uuid[16])
+{
+	if (a->n_asked == AGENT_MAX_VMS)
+		return; /* the leader asks again */
+	memcpy(a->asked[a->n_asked].uuid, uuid, 16);
+	a->asked[a->n_asked++].until_ns = a->now_ns + agent_ms(ASKED_MS);
+}
+
 static void take_event(struct agent *a, const struct agent_event *ev)
 {
 	struct claimer_volume *cv = &a->claimer.volume[ev->volume];
@@ -206,6 +222,7 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 		claimer_write_done(a, ev);
 		break;
 	case AGENT_EV_WRITE_SETTLED:
+		cv->write_busy = false;
 		slot_settled(&cv->slot, ev->ok, a->now_ns);
 		break;
 	case AGENT_EV_READ_DONE:
@@ -234,10 +251,7 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 		a->claimer.check_lead = true;
 		break;
 	case AGENT_EV_ASSIGN:
-		if (a->n_asked < AGENT_MAX_VMS) {
-			memcpy(a->asked[a->n_asked].uuid, ev->uuid, 16);
-			a->asked[a->n_asked++].until_ns = a->now_ns + agent_ms(ASKED_MS);
-		}
+		agent_ask(a, ev->uuid);
 		break;
 	case AGENT_EV_DRAINED:
 	case AGENT_EV_STARTED:
@@ -292,6 +306,8 @@ void agent_step(struct agent *a, const struct agent_event *ev, int64_t now_ns)
 	if (ev->kind == AGENT_EV_TABLE || ev->kind == AGENT_EV_CATALOG || now_ns - a->tick_ns >= agent_ms(TICK_MS)) {
 		a->tick_ns = now_ns;
 		lead_step(a);
+		if (a->adopted)
+			follow_assignments(a);
 	}
 	claimer_step(a);
 }

@@ -22,7 +22,7 @@
 #define AGENT_MAX_VMS 480 /* with the leader's well below FORMAT_MAX_CLAIMS */
 #define AGENT_MAX_NAME 64
 #define AGENT_MAX_PREFERRED 16
-#define AGENT_MAX_RESTARTS 32
+#define AGENT_MAX_RESTARTS 128 /* above what a VM file may ask for */
 #define AGENT_MAX_ACTIONS 4096
 
 enum vm_desired { DESIRED_STARTED, DESIRED_STOPPED, DESIRED_REMOVED };
@@ -69,6 +69,7 @@ struct vm {
 	uint32_t owner;               /* as of this step */
 	uint32_t assigned;            /* node asked to start it, 0 none */
 	int64_t assigned_ns;
+	int64_t remove_ns;            /* since when every living node knows that it is to be removed */
 };
 
 enum agent_event_kind {
@@ -140,7 +141,7 @@ struct agent_action {
 enum claimer_phase { CLAIMER_IDLE, CLAIMER_READING, CLAIMER_WRITING, CLAIMER_REREADING };
 
 struct claimer_volume {
-	bool ready, read_busy, read_wait, read_ok, write_wait, write_ok;
+	bool ready, read_busy, write_busy, read_wait, read_ok, write_wait, write_ok; /* busy: until it is settled */
 	struct slot slot;
 	int64_t read_issued_ns;
 	struct { uint32_t epoch; uint64_t seq; } on[FORMAT_MAX_NODES];
@@ -168,8 +169,8 @@ struct claimer {
 	unsigned n_wants;
 	struct claimer_volume volume[FORMAT_MAX_VOLUMES];
 	uint64_t acked_seq;                     /* on a fence quorum */
-	bool refresh, check_lead, read_once;
-	int64_t retry_ns, read_ns;
+	bool refresh, check_lead, read_once, rewrite;
+	int64_t retry_ns, read_ns, complete_ns; /* complete: when the last complete read was issued */
 };
 
 struct agent_node {
@@ -203,7 +204,7 @@ struct agent {
 	uint64_t maintenance;
 	bool leads;
 	uint64_t lead_generation;
-	int64_t lead_retry_ns, tick_ns;
+	int64_t lead_retry_ns, tick_ns, no_leader_ns;
 	struct agent_action action[AGENT_MAX_ACTIONS];
 	unsigned n_actions;
 	int64_t now_ns;
@@ -228,6 +229,8 @@ void agent_note(struct agent *a, enum agent_note note, struct vm *vm, uint32_t n
 const struct keeper_table_node *agent_table_node(const struct agent *a, uint32_t id);
 bool agent_gate_open(const struct agent *a);
 static inline int64_t agent_ms(uint32_t ms) { return (int64_t)ms * NS_PER_MS; }
+
+void agent_ask(struct agent *a, const uint8_t uuid[16]); /* this node is to start the VM as soon as it can */
 
 void claimer_reset(struct agent *a); /* a new epoch: nothing is ours */
 void claimer_step(struct agent *a);

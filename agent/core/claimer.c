@@ -10,7 +10,7 @@
 
 #define RETRY_MS 100
 #define REFRESH_MS 10000
-#define SEQ_SKIP 16
+#define SEQ_SKIP (1ULL << 32) /* beyond anything a volume that is away just now may hold of an earlier process */
 
 const uint8_t agent_leader_uuid[16] = { 'k', 'v', 'm', '-', 'h', 'a', ' ', 'l', 'e', 'a', 'd', 'e', 'r', 0, 0, 1 };
 
@@ -91,6 +91,13 @@ static void put(struct agent *a, const uint8_t vm[16], uint64_t generation, enum
 	c->state = state;
 }
 
+static bool own_active(const struct agent *a, const uint8_t vm[16])
+{
+	const struct claim *own = claimer_own(a, vm);
+
+	return own && own->state == CLAIM_ACTIVE;
+}
+
 static struct want *find_want(struct claimer *c, const uint8_t vm[16])
 {
 	for (unsigned i = 0; i < c->n_wants; i++)
@@ -142,7 +149,7 @@ static bool waits(const struct claimer_volume *v) { return v->read_wait || v->wr
 static bool was_read(const struct claimer_volume *v) { return v->read_ok; }
 static bool was_written(const struct claimer_volume *v) { return v->write_ok; }
 static bool may_read(const struct claimer_volume *v) { return v->ready && !v->read_busy; }
-static bool may_write(const struct claimer_volume *v) { return v->ready && slot_writable(&v->slot); }
+static bool may_write(const struct claimer_volume *v) { return v->ready && !v->write_busy && slot_writable(&v->slot); }
 
 static void start_read(struct agent *a, enum claimer_phase phase)
 {
@@ -155,7 +162,7 @@ static void start_read(struct agent *a, enum claimer_phase phase)
 	for (unsigned i = 0; i < a->opt.n_volumes; i++) {
 		struct claimer_volume *v = &c->volume[i];
 
-		v->read_ok = v->read_wait = false;
+		v->read_ok = v->read_wait = v->write_wait = false; /* who is still to answer an earlier phase does not count */
 		if (!may_read(v))
 			continue;
 		v->read_wait = v->read_busy = true;
@@ -176,10 +183,10 @@ static void start_write(struct agent *a)
 		struct claimer_volume *v = &c->volume[i];
 		struct agent_action *act;
 
-		v->write_ok = v->write_wait = false;
+		v->write_ok = v->write_wait = v->read_wait = false;
 		if (!may_write(v))
 			continue;
-		v->write_wait = true;
+		v->write_wait = v->write_busy = true;
 		act = agent_act(a, AGENT_ACT_WRITE);
 		act->volume = i;
 		act->buffer = v->slot.buffer;
@@ -201,10 +208,17 @@ static bool prepare(struct agent *a)
 		memcpy(vm, w->vm, 16);
 		if (w->kind == WANT_ACQUIRE) {
 			holder = other_holder(a, vm);
-			if (holder != 0) {
+			if (holder != 0 && !own_active(a, vm)) {
 				drop_want(c, w);
 				vmlife_claim_result(a, vm, CLAIM_BUSY, 0, false, holder);
 				continue;
+			}
+			if (holder != 0) {
+				/* A claim of ours that nobody runs must not stay behind: others would wait for it for ever. */
+				*w = (struct want){ .kind = WANT_GIVE_UP, .to = CLAIM_UNCLEAN };
+				memcpy(w->vm, vm, 16);
+				vmlife_claim_result(a, vm, CLAIM_BUSY, 0, false, holder);
+				continue; /* the same want again, now to give up */
 			}
 			w->generation = top_generation(a, vm, &w->unclean) + 1;
 			if (same(vm, agent_leader_uuid)) /* newer than any catalog, too */
@@ -310,6 +324,7 @@ static void end_phase(struct agent *a)
 			return;
 		}
 		c->acked_seq = c->mine.seq;
+		c->rewrite = false;
 		agent_act(a, AGENT_ACT_FACTS);
 		finish_gives(a);
 		start_read(a, CLAIMER_REREADING);
@@ -322,6 +337,7 @@ static void end_phase(struct agent *a)
 		return;
 	}
 	publish_fresh(a);
+	c->complete_ns = c->read_ns;
 	if (was == CLAIMER_REREADING)
 		judge(a);
 	lead_step(a);
@@ -350,6 +366,8 @@ static bool must_refresh(const struct agent *a)
 
 	if (c->refresh || c->check_lead || !c->read_once || a->now_ns - c->read_ns > agent_ms(REFRESH_MS))
 		return true;
+	if (a->now_ns - c->read_ns < agent_ms(RETRY_MS) / 2)
+		return false; /* what is announced may be on no volume we can read: do not ask at storage speed */
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
 		const struct keeper_table_node *n = agent_table_node(a, id);
 
@@ -359,6 +377,13 @@ static bool must_refresh(const struct agent *a)
 	return false;
 }
 
+/* A phase is over when everybody has answered, or a fence quorum has: one slow volume does not set the pace. */
+static bool enough(const struct agent *a)
+{
+	return count(a, waits) == 0 ||
+	       count(a, a->claimer.phase == CLAIMER_WRITING ? was_written : was_read) >= format_fence_quorum(a->opt.n_volumes);
+}
+
 /* Starts what is due. Called at the end of every step of the agent. */
 void claimer_step(struct agent *a)
 {
@@ -366,7 +391,7 @@ void claimer_step(struct agent *a)
 
 	for (unsigned v = 0; v < a->opt.n_volumes; v++)
 		(void)slot_tick(&c->volume[v].slot, a->now_ns, agent_ms(a->opt.timing.drain_ms));
-	for (unsigned i = 0; i < 8 && c->phase != CLAIMER_IDLE && count(a, waits) == 0 && a->now_ns >= c->retry_ns; i++) {
+	for (unsigned i = 0; i < 8 && c->phase != CLAIMER_IDLE && enough(a) && a->now_ns >= c->retry_ns; i++) {
 		if (c->phase == CLAIMER_REREADING && count(a, was_read) < format_fence_quorum(a->opt.n_volumes) && c->retry_ns > c->read_ns)
 			start_read(a, CLAIMER_REREADING);
 		else
@@ -381,6 +406,8 @@ void claimer_step(struct agent *a)
 			start_write(a); /* a write that did not reach its quorum */
 		else
 			start_read(a, CLAIMER_READING);
+	} else if (a->epoch != 0 && c->rewrite && count(a, may_write) >= format_fence_quorum(a->opt.n_volumes)) {
+		start_write(a);
 	} else if (must_refresh(a)) {
 		start_read(a, CLAIMER_READING);
 	}

@@ -6,6 +6,7 @@
 #define ASSIGN_AGAIN_MS 5000
 #define FAILED_AGAIN_MS 60000
 #define LEAD_RETRY_MS 200
+#define FORGET_AGAIN_MS 2000
 
 bool lead_claim_void(const struct agent *a, uint32_t node)
 {
@@ -40,16 +41,21 @@ uint32_t agent_leader(const struct agent *a)
 	return leader;
 }
 
-/* The lowest node whose agent lives and whose lease stands tries first. */
+/* The lowest node whose agent lives and whose lease stands tries first; should it never succeed, the next one's patience ends one T_leader later. */
 static bool candidate(const struct agent *a)
 {
+	int64_t patience = a->now_ns - a->no_leader_ns;
+
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
 		const struct keeper_table_node *n = agent_table_node(a, id);
 
 		if (id == a->opt.self)
 			return agent_gate_open(a);
-		if (n->fresh && (n->state == HEARTBEAT_ARMED || n->state == HEARTBEAT_DISARMED) && !lead_claim_void(a, id) && n->in_view)
-			return false;
+		if (n->fresh && (n->state == HEARTBEAT_ARMED || n->state == HEARTBEAT_DISARMED) && !lead_claim_void(a, id) && n->in_view) {
+			patience -= agent_ms(a->opt.timing.leader_ms);
+			if (patience < 0)
+				return false;
+		}
 	}
 	return false;
 }
@@ -90,6 +96,10 @@ static void assign(struct agent *a, struct vm *v)
 	v->assigned = node;
 	v->assigned_ns = a->now_ns;
 	agent_note(a, NOTE_VM_ASSIGNED, v, node);
+	if (node == a->opt.self) {
+		agent_ask(a, v->def.uuid);
+		return;
+	}
 	act = agent_act(a, AGENT_ACT_ASSIGN);
 	act->vm = v;
 	act->node = node;
@@ -115,6 +125,28 @@ static bool failed_everywhere(const struct agent *a, const struct vm *v)
 	return any;
 }
 
+/* A removed VM stays pending until no live claim on it remains: every living node knows of the removal (so none claims it any more), and a read of the
+ * claims issued after that shows none. */
+static void lead_removal(struct agent *a, struct vm *v)
+{
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		const struct keeper_table_node *n = agent_table_node(a, id);
+
+		if (id != a->opt.self && n->fresh &&
+		    (n->catalog_generation < a->catalog_generation ||
+		     (n->catalog_generation == a->catalog_generation && n->catalog_seq < a->catalog_seq)))
+			return;
+	}
+	if (v->remove_ns == 0) {
+		v->remove_ns = a->now_ns;
+		a->claimer.refresh = true;
+	}
+	if (v->state != VM_IDLE || a->claimer.complete_ns <= v->remove_ns || a->now_ns - v->assigned_ns < agent_ms(FORGET_AGAIN_MS))
+		return;
+	v->assigned_ns = a->now_ns;
+	agent_act(a, AGENT_ACT_FORGET)->vm = v;
+}
+
 static void lead_vm(struct agent *a, struct vm *v)
 {
 	int64_t since = a->now_ns - v->assigned_ns;
@@ -124,10 +156,7 @@ static void lead_vm(struct agent *a, struct vm *v)
 		return;
 	}
 	if (v->def.desired == DESIRED_REMOVED && v->in_catalog) {
-		if (v->state == VM_IDLE && since > agent_ms(ASSIGN_AGAIN_MS)) {
-			v->assigned_ns = a->now_ns;
-			agent_act(a, AGENT_ACT_FORGET)->vm = v;
-		}
+		lead_removal(a, v);
 		return;
 	}
 	if (v->def.desired != DESIRED_STARTED || !v->in_catalog || v->state != VM_IDLE)
@@ -163,6 +192,8 @@ void lead_step(struct agent *a)
 
 	if (!a->adopted || a->epoch == 0 || !a->claimer.read_once)
 		return;
+	if (leader != 0 || a->no_leader_ns == 0)
+		a->no_leader_ns = a->now_ns;
 	if (a->leads && (leader != a->opt.self || !agent_gate_open(a))) {
 		resign(a);
 		if (claimer_own(a, agent_leader_uuid))

@@ -274,6 +274,8 @@ void vmlife_tick(struct agent *a, struct vm *v)
 			drain(a, v, false, CLAIM_NONE);
 		break;
 	case VM_IDLE:
+		if (claimer_own(a, v->def.uuid) && claimer_own(a, v->def.uuid)->state == CLAIM_ACTIVE && !claimer_pending(a, v->def.uuid))
+			claimer_want(a, v->def.uuid, WANT_GIVE_UP, CLAIM_UNCLEAN); /* nobody runs under it */
 		/* What failed here may be tried here again after the window. */
 		if (v->failed_ns != 0 && a->now_ns - v->failed_ns > agent_ms(v->def.restart_window_ms) && claimer_own(a, v->def.uuid) &&
 		    claimer_own(a, v->def.uuid)->state == CLAIM_FAILED && !claimer_pending(a, v->def.uuid)) {
