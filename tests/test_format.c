@@ -279,7 +279,7 @@ static void test_content(void)
 		{ K_HEARTBEAT, "a ring out of range", AT_BODY + 1, HEARTBEAT_RING_END, 1 },
 		{ K_HEARTBEAT, "255 for a state", AT_BODY, 255, 1 },
 		{ K_HEARTBEAT, "an epoch that has no next one", AT_EPOCH, 0xffffffffU, 4 },
-		{ K_HEARTBEAT, "a fence of an epoch that has no next one", AT_BODY + 112 + 2 * 4 * FORMAT_MAX_NODES, 0xffffffffU, 4 },
+		{ K_HEARTBEAT, "a fence of an epoch that has no next one", AT_BODY + 104 + 2 * 4 * FORMAT_MAX_NODES, 0xffffffffU, 4 },
 		{ K_CLAIMS, "more claims than fit the block", AT_BODY, 127, 4 },
 		{ K_CLAIMS, "513 claims", AT_BODY, FORMAT_MAX_CLAIMS + 1, 4 },
 		{ K_CLAIMS, "a number whose length wraps around", AT_BODY, 0x08000001U, 4 },

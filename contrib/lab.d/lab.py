@@ -12,6 +12,7 @@ import labnet
 import labnode
 import labroot
 import labstore
+import labtime
 from labcore import MAX_NODES, Lab, LabError
 
 EXIT_CODES = """exit codes: 0 done; 1 it did not work, the message says what to do; 2 used wrongly; exec passes the command's own.
@@ -188,6 +189,12 @@ def log(lab, args):
     os.execvp("tail", ["tail", "-n", "+1", *(["-f"] if args.follow else []), path])
 
 
+def timeline(lab, args):
+    for ns, name, program, text in labtime.timeline(lab, args.since):
+        print(f"{ns} {name} {program}: {text}")
+    return 0
+
+
 def config_show(lab, args):
     print(labnode.kvm_ha_conf(lab), end="")
     return 0
@@ -247,6 +254,8 @@ def parser():
     v = verb("log", log, "a node's console and journal, or without NODE the power events", changes=False)
     v.add_argument("node", nargs="?")
     v.add_argument("-f", "--follow", action="store_true")
+    v = verb("timeline", timeline, "all logs and power events in order: CLOCK_REALTIME ns, node, program, text", changes=False)
+    v.add_argument("--since", type=int, default=0, metavar="NS", help="leave out what was before")
     verb("config-show", config_show, "the kvm-ha.conf of the nodes", changes=False)
     return p
 

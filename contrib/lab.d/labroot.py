@@ -68,27 +68,40 @@ def _ensure_root_locked(say):
         f.write(want + "\n")
 
 
+def _fits(top):
+    """Configured for the paths that the nodes use?"""
+    try:
+        with open(f"{top}/Makefile", encoding="utf-8") as f:
+            text = f.read()
+    except OSError:
+        return False
+    return all(re.search(rf"(?m)^{line}$", text) for line in ("prefix = /usr", "sysconfdir = /etc"))
+
+
 def build_tree():
-    """Builds what is not built; returns the folder of the Makefile."""
-    if os.environ.get("KVM_HA_BUILD_DIR"):
-        top = os.environ["KVM_HA_BUILD_DIR"]  # `make check` tests what it built
-    elif os.path.exists(f"{TOP}/Makefile"):
-        top = TOP
-    else:
+    """Builds what is not built; returns the folder of the Makefile. `make check` tests what it built, if that fits into a node."""
+    top = next((t for t in (os.environ.get("KVM_HA_BUILD_DIR"), TOP) if t and _fits(t)), None)
+    if not top:
         top = f"{TOP}/build-lab"
         if not os.path.exists(f"{TOP}/configure"):
             run(["autoreconf", "-fi", TOP])
-        if not os.path.exists(f"{top}/Makefile"):
+        if not _fits(top):
             os.makedirs(top, exist_ok=True)
             run([f"{TOP}/configure", "--prefix=/usr", "--sysconfdir=/etc", "--localstatedir=/var"], cwd=top)
-    run(["make", "-C", top, "-s", "-j2"])
+    make(top, "-j2")
     return top
+
+
+def make(top, *args):
+    """make that knows nothing of a make we may run under."""
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "DESTDIR")}
+    run(["make", "-C", top, "-s", *args], env=env)
 
 
 def install_tree(lab):
     tree = f"{lab.image_dir}/tree"
     shutil.rmtree(tree, ignore_errors=True)
-    run(["make", "-C", build_tree(), "-s", "install", f"DESTDIR={tree}"])
+    make(build_tree(), "install", f"DESTDIR={tree}")
     for name in os.listdir(tree):
         # Over a merged-/usr root such a folder would hide /bin and /lib with everything in them.
         if os.path.islink(f"{ROOT}/{name}"):

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+# Sourced by the tests in this folder: TAP, one lab a test with guests that stamp their disks, waiting for conditions.
+# A test calls lab_up, asks with check, tells with note and ends with finish, which asks the stamps whether any guest ever ran twice.
+# The lab goes at exit, however that comes; KVM_HA_TEST_KEEP=1 keeps it.
+
+here=$(cd "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
+test_name=$(basename -- "$0" .sh)
+short=${test_name//[^a-z]/}
+export KVM_HA_LAB_PREFIX=${KVM_HA_LAB_PREFIX:-t${short:0:4}${short: -3}}
+state=/run/kvm-ha-lab/$KVM_HA_LAB_PREFIX
+count=0 failures=0
+nodes="n1 n2 n3"
+
+[ "$(id -u)" -eq 0 ] || { echo "Bail out! the lab needs root"; exit 1; }
+
+lab() { "$top/contrib/lab" "$@"; }
+note() { echo "# $*"; }
+
+ok() # ok STATUS TEXT
+{
+	count=$((count + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $count - $2"
+	else
+		echo "not ok $count - $2"
+		failures=$((failures + 1))
+		why
+	fi
+}
+
+check() { local text=$1; shift; "$@" >/dev/null 2>&1; ok $? "$text"; }
+# exits STATUS COMMAND...: it must end with just this
+exits() { local want=$1; shift; "$@" >/dev/null 2>&1; [ $? -eq "$want" ]; }
+not() { ! "$@"; }
+
+bail()
+{
+	echo "Bail out! $*"
+	why
+	exit 1
+}
+
+# What the cluster thought, for a failed check
+why()
+{
+	lab timeline 2>/dev/null | grep -E ' (power|ha-keeper|ha-agent|ha-launch): | systemd: .*(kvmha|ha-)' | tail -n 60 | sed 's/^/# /'
+	ctl_any status 2>&1 | sed 's/^/# /'
+}
+
+at_exit()
+{
+	local status=$?
+	trap - EXIT
+	[ -n "$KVM_HA_TEST_KEEP" ] || lab down
+	exit $status
+}
+trap at_exit EXIT
+trap 'exit 130' INT TERM HUP
+
+# within SECONDS COMMAND...: until it succeeds
+within()
+{
+	local end=$((SECONDS + $1 + 1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.1
+	done
+}
+
+# throughout SECONDS COMMAND...: it succeeds all the time; the window is the condition
+throughout()
+{
+	local end=$((SECONDS + $1 + 1))
+	shift
+	while [ $SECONDS -lt $end ]; do
+		"$@" >/dev/null 2>&1 || return 1
+		sleep 0.1
+	done
+}
+
+# lab_up [lab up's options]
+lab_up()
+{
+	lab down
+	lab up --profile fast "$@" >"$test_name.lab.log" 2>&1 || { sed 's/^/# /' "$test_name.lab.log"; bail "the lab does not come up"; }
+	rm -f "$test_name.lab.log"
+	nodes=$(lab status -o json | jq -r '.nodes | keys | join(" ")')
+	bound_ms=$(ctl_any config show -o json | jq .failover_bound_ms)
+	[ "$bound_ms" -gt 0 ] || bail "ha-ctl config show tells no bound"
+}
+
+# How long to wait for what must come after a failover: the bound, and time for slow machines. The bound itself is asserted by in_bound.
+patience=60
+
+ctl() { local node=$1; shift; lab exec "$node" -- timeout 40 ha-ctl "$@"; }
+
+# The first node whose agent answers
+ctl_any()
+{
+	local node out
+	for node in ${view:-$nodes}; do
+		out=$(ctl "$node" "$@" 2>/dev/null </dev/null) && { printf '%s\n' "$out"; return 0; }
+	done
+	return 1
+}
+
+node_is() { [ "$(ctl_any status -o json | jq -r --arg n "$1" ".status.nodes[] | select(.name == \$n) | $2")" = "$3" ]; }
+online() { node_is "$1" '.state + " " + (.armed | tostring) + " " + (.agent | tostring)' "online true true"; }
+epoch() { ctl_any status -o json | jq -r --arg n "$1" '.status.nodes[] | select(.name == $n) | .epoch'; }
+all_online() { local n; for n in $nodes; do online "$n" || return 1; done; }
+leader() { ctl_any status -o json | jq -r '.status.leader // "none"'; }
+led() { [ "$(leader)" != none ]; }
+
+vm() { ctl_any status -o json | jq -r --arg v "$1" ".status.vms[] | select(.name == \$v) | $2"; }
+vm_node() { vm "$1" '.node // "none"'; }
+vm_uuid() { vm "$1" .uuid; }
+runs() { [ "$(vm "$1" .state)" = running ]; }
+runs_on() { [ "$(vm "$1" '.state + " " + (.node // "none")')" = "running $2" ]; }
+runs_elsewhere() { runs "$1" && [ "$(vm_node "$1")" != "$2" ]; }
+is_down() { [ "$(vm "$1" '.state + " " + (.node // "none")')" = "stopped none" ]; }
+
+stamp() { lab stamps "$1" | jq -r ".$2"; }
+token() { stamp "$1" token; }
+lives() { lab stamps "$1" | jq '.lives | length'; }
+same_life() { [ "$(token "$1")" = "$2" ]; }
+other_life() { [ "$(token "$1")" != "$2" ]; }
+above() { [ "$(stamp "$1" counter)" -gt "$2" ]; }
+stamps_on() { within "$patience" above "$1" $(($(stamp "$1" counter) + 3)); }
+
+# guest NAME NODE [lab guest's options]: it runs there and stamps
+guest()
+{
+	local name=$1 node=$2
+	lab guest "$@" >/dev/null 2>&1 || bail "guest $name cannot be added"
+	within $patience runs_on "$name" "$node" || bail "guest $name does not run on $node"
+	stamps_on "$name" || bail "guest $name does not stamp its disk"
+}
+
+now_ns() { date +%s%N; }
+history() { lab timeline --since "$1"; }            # history NS
+told() { history "$1" | grep -Eq -- "$2"; }         # told NS REGEX
+# When it was first told after NS
+when() { history "$1" | grep -E -m1 -- "$2" | cut -d' ' -f1; }
+ms_between() { echo $((($2 - $1) / 1000000)); }
+
+power_off()
+{
+	local before
+	before=$(grep -c " $1 off" "$state/events.log")
+	lab power "$1" off || bail "power of $1"
+	cut_ns=$(grep " $1 off" "$state/events.log" | tail -n +$((before + 1)) | tail -n 1 | cut -d' ' -f1)
+}
+resets() { grep -c " $1 watchdog reset" "$state/events.log"; }
+
+# in_bound NS VM: its QEMU was executed, after NS, within the bound that `ha-ctl config show` prints
+in_bound()
+{
+	local exec_ns ms
+	exec_ns=$(when "$1" "ha-keeper: VM $(vm_uuid "$2"): .* passes the gate")
+	[ -n "$exec_ns" ] || { note "$2: QEMU was not executed"; return 1; }
+	ms=$(ms_between "$1" "$exec_ns")
+	echo "# $2: QEMU executed after $ms ms, the bound is $bound_ms ms" >&2
+	[ "$ms" -le "$bound_ms" ]
+}
+
+# moved VM FROM OLD_TOKEN: it runs on another node, in a life of its own
+moved()
+{
+	check "$1 runs on another node" within $patience runs_elsewhere "$1" "$2"
+	check "$1 stamps in a new life" within $patience other_life "$1" "$3"
+}
+
+finish()
+{
+	local out
+	out=$(lab check 2>&1)
+	ok $? "no guest ever ran twice"
+	printf '%s\n' "$out" | sed 's/^/# /'
+	echo "1..$count"
+	[ $failures -eq 0 ]
+	exit
+}

@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ha-sim: a whole cluster in one process on a virtual clock, from one seed. The cores and their dispatch are the shipped ones; what is here takes the
+ * place of the daemons' shells and of everything below them. No threads, no real time, no real I/O: the same seed gives the same history, to the byte.
+ *
+ *   ha_sim.c       options, one seed after the other, the report
+ *   world.c        virtual time, the event queue, random numbers, processes, the history
+ *   disk.c         volumes and image storage: sessions, operations and their stages, late landings
+ *   blocks.c       what is on the volumes; takes the place of the decoders at link time (-Wl,--wrap), so that blocks need not be bytes
+ *   ring.c         corosync: partitions, views that come late, messages
+ *   keeper_edge.c  a node's keeper daemon, its watchdog, the VM slice
+ *   agent_edge.c   a node's agent daemon: link to the keeper, catalog, units, drains
+ *   guest.c        QEMU processes: gate, start, writes to their image, death
+ *   machine.c      a node's power and boot, restarts of its daemons
+ *   chaos.c        which faults may occur in a seed, how often; healing
+ *   check.c        the invariants
+ *
+ * Times are nanoseconds of the world's clock unless a name says "local": each node's clock runs at a rate of its own, within rho.
+ */
+#pragma once
+
+#include "agent/base/log.h"
+#include "agent/core/dispatch.h"
+#include "fence/dispatch.h"
+
+#define SIM_MAX_NODES 16
+#define SIM_MAX_VMS 24
+#define SIM_MAX_TARGETS (FORMAT_MAX_VOLUMES + 2)
+#define SIM_MAX_CLAIMS (SIM_MAX_VMS + 2)
+#define SIM_NEVER INT64_MAX
+#define SIM_S (1000 * NS_PER_MS)
+
+/* ---- world.c ---- */
+
+struct sim_proc;
+struct sim_event;
+typedef void (*sim_fn)(struct sim_event *ev);
+
+struct sim_event {
+	int64_t at;
+	uint64_t order;
+	sim_fn fn;
+	void *obj;
+	uint64_t arg;
+	struct sim_proc *proc; /* runs only in that life of that process, and waits while it is stopped; NULL: the world's own */
+	uint32_t life;
+};
+
+struct sim_proc {
+	uint32_t life; /* odd while alive: another number each time */
+	bool stopped;
+	uint64_t stop_number;
+	struct sim_event *late; /* came while it was stopped */
+	unsigned n_late, late_size;
+	unsigned stall_in;      /* > 0: is stopped before its n-th next effect, in the middle of a dispatch */
+	int64_t stall_ns;
+	int64_t hurt_ns;        /* last time it was not running as it should */
+};
+
+static inline bool proc_alive(const struct sim_proc *p) { return p->life & 1; }
+
+void world_reset(uint64_t seed);
+bool world_step(int64_t until);
+void world_post(int64_t delay, sim_fn fn, void *obj, uint64_t arg);
+void world_post_proc(struct sim_proc *p, int64_t delay, sim_fn fn, void *obj, uint64_t arg);
+/* For events that own something: 1 go on, 0 the process is stopped (the event is kept for later), -1 the life it was meant for is over. */
+int world_for(struct sim_proc *p, uint32_t life, const struct sim_event *ev);
+
+uint64_t rnd(uint64_t below);                      /* 0 if below is 0 */
+static inline int64_t rnd_us(int64_t lo, int64_t hi) { return (lo + (int64_t)rnd((uint64_t)(hi - lo + 1))) * 1000; }
+static inline int64_t rnd_ms(int64_t lo, int64_t hi) { return (lo * 1000 + (int64_t)rnd((uint64_t)(hi - lo) * 1000 + 1)) * 1000; }
+static inline bool chance(unsigned permille) { return rnd(1000) < permille; }
+
+void proc_start(struct sim_proc *p);
+void proc_die(struct sim_proc *p);
+void proc_stop(struct sim_proc *p, int64_t ns);
+void proc_resume(struct sim_proc *p);
+/* Called before each effect of a dispatch: may stop the process right there. Says whether the effect must wait. */
+bool proc_stalls(struct sim_proc *p);
+
+void history_add(const char *fmt, ...) _printf_(1, 2);
+void history_print(unsigned last);
+uint64_t history_hash(void);
+
+/* ---- blocks.c ---- */
+
+enum block_kind { BLOCK_HEARTBEAT, BLOCK_CLAIMS };
+
+/* A block on a volume or on its way there: never changed once made. */
+struct block {
+	int refs;
+	enum block_kind kind;
+	enum format_status status;
+	struct block *next_free;
+	union {
+		struct heartbeat hb;
+		struct { uint32_t node, epoch, n; uint64_t seq; struct claim claim[SIM_MAX_CLAIMS]; } cl;
+	};
+};
+
+struct volume_data {
+	enum format_status sb; /* of both copies */
+	struct block *block[SIM_MAX_NODES][2][2]; /* node - 1, kind, buffer */
+};
+
+struct snapshot {
+	unsigned volume;
+	enum format_status sb;
+	struct block *block[SIM_MAX_NODES][2];
+};
+
+void blocks_format(unsigned volume);
+struct block *block_of_heartbeat(const struct heartbeat *hb);
+struct block *block_of_claims(const struct claims *c);
+struct block *block_ref(struct block *b);
+void block_unref(struct block *b);
+void block_land(struct volume_data *d, struct block *b, uint32_t node, unsigned buffer);
+/* A write cut off after some sectors by a loss of power. */
+void block_tear(struct volume_data *d, const struct block *b, uint32_t node, unsigned buffer);
+void block_rot(struct volume_data *d, enum block_kind kind, uint32_t node, unsigned buffer);
+struct snapshot *snapshot_take(unsigned volume, enum block_kind kind);
+void snapshot_free(struct snapshot *s);
+/* What the wrapped decoders see until the next call. Returns what the core is to be given as data. */
+const void *snapshot_use(const struct snapshot *s, enum block_kind kind);
+uint32_t block_epoch(const struct block *b);
+uint64_t block_seq(const struct block *b);
+
+/* ---- disk.c ---- */
+
+struct node;
+struct qemu;
+
+enum op_kind { OP_READ_TABLE, OP_WRITE_HEARTBEAT, OP_READ_CLAIMS, OP_WRITE_CLAIMS, OP_PROBE, OP_WRITE_IMAGE };
+
+struct stamp { uint64_t generation; uint32_t node, epoch; uint64_t instance; };
+
+struct op;
+struct op_calls {
+	void (*done)(struct op *op, bool ok, bool definite);
+	void (*settled)(struct op *op, bool completed);
+};
+
+/* One operation: on this host until it has arrived, then at the target until it is executed there ("phys_done"), then the answer travels. */
+struct op {
+	struct op *next, *prev;
+	enum op_kind kind;
+	const struct op_calls *calls; /* NULL: nobody waits for it */
+	struct sim_proc *proc;
+	uint32_t life;
+	struct node *node;
+	unsigned target;
+	struct client *client; /* NULL: no session (QEMU, probes: they wait for ever) */
+	bool timed;            /* its deadline is in the queue */
+	bool linked;
+	uint64_t serial;
+	int64_t issued, arrive, exec;
+	bool blocked;          /* cannot leave this host */
+	bool held;             /* the target does not get to it */
+	bool phys_done, ok, no_path_back;
+	bool told;             /* done was said; settled is still to come */
+	bool orphan;           /* its session is gone: may land late, at the latest land_by */
+	bool sending;          /* orphan that the host's kernel still tries to send */
+	int64_t orphan_at, land_by;
+	unsigned torn;
+	uint64_t token;        /* of the event under way */
+	void *user;
+	uint64_t arg;
+	unsigned buffer;
+	struct block *block;
+	struct snapshot *snap;
+	struct stamp stamp;
+	struct op *next_free;
+};
+
+enum session_state { SESSION_DOWN, SESSION_READY };
+
+struct session {
+	enum session_state state;
+	int64_t wait_ns;
+};
+
+/* A process that does I/O with sessions of its own to each volume (keeper, agent). */
+struct client {
+	struct sim_proc *proc;
+	struct node *node;
+	struct session session[FORMAT_MAX_VOLUMES];
+	void (*changed)(struct client *c, unsigned volume, bool ready);
+};
+
+struct target {
+	bool is_volume, is_path; /* is_path: a file or block device: its calls come back only when they are done */
+	bool hung, bad_writes, bad_reads;
+	uint64_t cut;          /* bit (id - 1): no path between node and target */
+	unsigned lose_acks;    /* permille */
+	unsigned slow;         /* permille of operations that take longer than T_io */
+	bool near_limit;       /* all take long, but less than T_io */
+	struct op *ops;
+	unsigned n_orphans;
+	struct volume_data data;
+};
+
+void disk_reset(void);
+void client_open(struct client *c);   /* begins to connect to all volumes */
+void client_close(struct client *c);  /* the process has died: what it sent goes on its way without it */
+unsigned client_ready(const struct client *c);
+struct op *op_new(enum op_kind kind, struct sim_proc *p, struct node *n, unsigned target, const struct op_calls *calls, void *user);
+void op_submit_session(struct op *op, struct client *c);
+void op_submit(struct op *op);        /* no session, no time-out */
+void op_cancel(struct op *op);        /* nobody waits for it any more */
+enum gone { GONE_DIED, GONE_SILENCED, GONE_RESET };
+void disk_writer_gone(struct node *n, const struct sim_proc *p, uint32_t life, enum gone how); /* p NULL: the whole node */
+bool disk_host_sends(const struct node *n); /* unsent data of dead processes */
+unsigned disk_pending(const struct sim_proc *p, uint32_t life);
+bool disk_stuck(const struct sim_proc *p, uint32_t life);
+void target_hang(unsigned t, bool on);
+void target_cut(unsigned t, uint32_t node, bool on);
+
+/* ---- ring.c ---- */
+
+void ring_reset(void);
+void ring_changed(void);      /* connectivity or membership may have changed */
+void ring_joined(struct node *n);
+bool ring_connected(const struct node *a, const struct node *b);
+bool ring_whole(void);
+
+/* ---- guest.c ---- */
+
+enum qemu_state { QEMU_NONE, QEMU_LAUNCH, QEMU_ASKING, QEMU_ALLOWED, QEMU_RUNS };
+
+/* The unit of a VM on a node: at most one at a time, as systemd has it. */
+struct qemu {
+	enum qemu_state state;
+	struct sim_proc proc;
+	struct node *node;
+	unsigned vm;
+	struct stamp stamp;
+	bool kill_pending;
+	enum gone kill_how;
+	bool quitting, off;
+	bool powering_down;
+};
+
+struct image {
+	struct stamp last;   /* newest writer that landed */
+	struct stamp runner; /* newest that was started */
+	uint64_t lands;
+};
+
+struct sim_vm {
+	uint8_t uuid[16];
+	unsigned target;
+	struct image image;
+	int64_t gone_ns;     /* since when it does not run though it is wanted; 0 */
+	bool gone_by_node;   /* its node was lost */
+};
+
+bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoch); /* false: the unit exists */
+void qemu_kill(struct qemu *q, enum gone how);
+void qemu_quit(struct qemu *q);
+void qemu_powerdown(struct qemu *q);
+void qemu_crash(struct qemu *q);
+void qemu_io_done(struct qemu *q);
+void qemu_reset(struct qemu *q); /* its host has lost power */
+
+/* ---- nodes ---- */
+
+struct cat {
+	uint64_t generation, seq;
+	bool armed;
+	uint64_t maintenance;
+	enum vm_desired desired[SIM_MAX_VMS];
+	bool present[SIM_MAX_VMS];
+};
+
+struct run { bool used, adopted, told; uint32_t life; unsigned tries; uint64_t generation; uint32_t epoch; };
+struct drain_job { bool used; uint32_t number; };
+
+struct node {
+	uint32_t id;
+	bool up;
+	uint64_t boots;
+	int64_t clock_offset;
+	uint32_t clock_rate;     /* 4096ths more than the world's */
+	int64_t hurt_ns;         /* L2: last moment something was wrong with this node */
+
+	struct sim_proc kproc;
+	struct client kclient;
+	struct keeper *keeper;
+	bool k_known, k_runs, k_clean, k_stopping, k_killing, k_kill_start;
+	uint32_t k_agent_life;   /* the agent that is connected */
+	bool k_resume;
+	uint32_t k_resume_epoch;
+	uint8_t k_resume_life[16], k_life[16], k_boot[16];
+	int64_t k_timer_at;
+	uint32_t k_write_ops[FORMAT_MAX_VOLUMES];
+	struct { bool valid; uint32_t epoch; uint8_t life[16]; enum lease_state state; } saved;
+	struct { uint64_t seq; uint32_t epoch; int64_t acked_ns; bool acked, read; int64_t read_issued; } oracle[FORMAT_MAX_VOLUMES];
+	uint64_t oracle_seq;     /* of the round under way */
+	int64_t published_ns;
+
+	struct { bool running; int64_t fires, resets; uint32_t number; int64_t pet_ns; } wd;
+
+	bool corosync, ring_up;
+	unsigned part;           /* partition of the ring it is in */
+	uint64_t ring_mask;      /* one-way trouble: nodes it does not see */
+	uint64_t ring_view, ring_target;
+	uint64_t ring_number;
+
+	struct sim_proc aproc;
+	struct client aclient;
+	struct agent *agent;
+	bool a_runs, a_connected;
+	uint32_t a_keeper_life;
+	uint64_t a_counter;
+	int64_t a_timer_at;
+	uint32_t a_write_ops[FORMAT_MAX_VOLUMES];
+	bool have_cat, leading, cat_complete, cat_scanning, cat_again, cat_checking;
+	struct cat cat, cat_new;
+	bool cat_writing;
+	int64_t cat_write_ns;
+	uint64_t cat_seq;
+	struct keeper_agent_facts facts;
+	struct run run[SIM_MAX_VMS];
+	struct drain_job drain[SIM_MAX_VMS];
+
+	struct qemu qemu[SIM_MAX_VMS];
+	bool granted[SIM_MAX_VMS];
+};
+
+int64_t node_now(const struct node *n);
+int64_t node_wait(const struct node *n, int64_t local_ns); /* world's time that much local time takes, rounded up */
+
+void keeper_edge_start(struct node *n);
+void keeper_edge_crash(struct node *n);
+void keeper_edge_stop_service(struct node *n);
+void keeper_edge_ring(struct node *n, bool up, uint64_t view);
+void keeper_edge_bell(struct node *n);
+void keeper_edge_facts(struct node *n);
+void keeper_edge_arm(struct node *n, bool on);
+void keeper_edge_gate(struct qemu *q);
+void keeper_edge_suspended(struct node *n);
+
+struct table_msg { struct table_msg *next; struct node *node; uint32_t life; struct keeper_msg msg; };
+void agent_edge_start(struct node *n);
+void agent_edge_crash(struct node *n);
+void agent_edge_table(struct node *n, struct table_msg *m);
+void agent_edge_no_keeper(struct node *n);
+void agent_edge_assign(struct node *n, uint32_t from, unsigned vm);
+void agent_edge_qemu(struct qemu *q, bool started, enum vm_exit how, uint32_t life);
+struct table_msg *table_msg_new(void);
+
+enum edit_kind { EDIT_ARM, EDIT_DISARM, EDIT_START, EDIT_STOP, EDIT_REMOVE, EDIT_FORGET, EDIT_ADD, EDIT_MAINTENANCE, EDIT_ACTIVE, EDIT_GUEST_OFF };
+struct edit { enum edit_kind kind; unsigned vm; uint32_t node; };
+void edit_post(enum edit_kind kind, unsigned vm, uint32_t node);
+
+void machine_boot(struct node *n);
+void machine_reset(struct node *n, const char *why, int64_t off_ns); /* loses all that is in memory; boots again after off_ns, SIM_NEVER: when told to */
+void machine_keeper_again(struct node *n, int64_t after);
+void machine_agent_again(struct node *n, int64_t after);
+
+/* ---- chaos.c ---- */
+
+enum chaos_kind {
+	CHAOS_POWER, CHAOS_KEEPER_CRASH, CHAOS_KEEPER_STOP, CHAOS_KEEPER_STALL, CHAOS_KEEPER_RESTART, CHAOS_AGENT_CRASH, CHAOS_AGENT_STOP,
+	CHAOS_AGENT_STALL, CHAOS_QEMU_CRASH, CHAOS_GUEST_OFF, CHAOS_VOLUME_HANG, CHAOS_ALL_HANG, CHAOS_PATH_CUT, CHAOS_PATHS_CUT, CHAOS_BAD_WRITES,
+	CHAOS_BAD_READS, CHAOS_LOST_ACKS, CHAOS_SLOW, CHAOS_IMAGE_HANG, CHAOS_IMAGE_CUT, CHAOS_RING_SPLIT, CHAOS_RING_ALONE, CHAOS_COROSYNC,
+	CHAOS_COROSYNC_ALL, CHAOS_ONE_WAY, CHAOS_ROT, CHAOS_SUSPEND, CHAOS_OPERATOR, CHAOS_ALL_POWER, CHAOS_KIND_COUNT,
+};
+const char *chaos_name(enum chaos_kind f);
+void chaos_draw(void);     /* what this seed may do */
+void chaos_begin(int64_t ns);
+void chaos_heal(void);
+bool chaos_now(void);
+
+/* ---- check.c ---- */
+
+void violation(const char *invariant, const char *fmt, ...) _printf_(2, 3);
+void check_write_issued(const struct op *op);
+void check_landed(const struct op *op);
+void check_image_landed(const struct op *op);
+void check_exec(const struct qemu *q);
+void check_pet(struct node *n);
+void check_keeper(struct node *n);
+void check_over(struct node *by, uint32_t id, uint32_t epoch);
+void check_commit(struct node *by, uint32_t id, uint32_t why);
+void check_watchdog_reset(struct node *n);
+void check_running(unsigned vm);        /* a VM has come to run: failover times */
+void check_gone(const struct qemu *q, bool by_node);
+const char *check_lively(void); /* NULL: every VM runs once and every node is armed; else what is missing */
+
+struct stats {
+	uint64_t faults[CHAOS_KIND_COUNT];
+	uint64_t events, failovers, resets, releases, false_fences, commits, violations;
+	uint64_t seeds, guest_writes, late_same, episodes;
+	int64_t virtual_ns;
+	uint32_t failover_ms[4096];
+	unsigned n_failover_ms;
+	int64_t heal_max_ms;
+};
+
+struct sim {
+	int64_t now;
+	uint64_t seed;
+	uint64_t rng;
+	bool trace, failed;
+	char failed_invariant[16];
+
+	unsigned n_nodes, n_volumes, n_vms, n_targets;
+	struct timing timing;
+	struct superblock sb[FORMAT_MAX_VOLUMES];
+	struct node node[SIM_MAX_NODES];
+	struct target target[SIM_MAX_TARGETS];
+	struct sim_vm vm[SIM_MAX_VMS];
+	struct cat cat_on_disk[SIM_MAX_NODES];
+	struct edit edit[64];
+	unsigned n_edits;
+	uint64_t instances;
+	int64_t guest_write_ns;
+	uint32_t over[SIM_MAX_NODES]; /* highest epoch anybody has declared over */
+	bool keep_on_ring_loss;
+	struct stats stats;
+};
+
+extern struct sim sim;
+
+static inline struct node *sim_node(uint32_t id) { return &sim.node[id - 1]; }
+int sim_vm_index(const uint8_t uuid[16]);
