@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* ha-agent: start, loop, the core's actions and what operators read of them. May crash, hang or be replaced at any moment: VMs and keeper go on. */
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 
 #include "agent/agentd.h"
 #include "agent/base/clock.h"
+#include "agent/base/program.h"
 #include "agent/base/uuid.h"
 
 #define TICK_MS 1000
@@ -375,59 +375,22 @@ static int start(struct agentd *d)
 	return r;
 }
 
-static int run(struct agentd *d, const char *dir)
-{
-	char err[512] = "";
-	int r = conf_load(dir, NULL, &d->conf, err, sizeof(err));
-
-	if (r < 0) {
-		log_err("%s", err);
-		return r;
-	}
-	if (d->conf.self_id == 0) {
-		log_err("this host's name \"%s\" is not in Nodes=: add it, or set [Node] Name=", d->conf.self_name);
-		return -ENOENT;
-	}
-	begin_log(d);
-	r = start(d);
-	if (r < 0)
-		return r;
-	on_tick(d);
-	(void)sd_notify(0, "STATUS=waiting for the keeper and a quorum of the volumes");
-	qb_loop_run(d->loop);
-	hooks_free(d->hooks);
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "config", required_argument, NULL, 'c' }, { "debug", no_argument, NULL, 'd' },
-		{ "version", no_argument, NULL, 'V' },      { "help", no_argument, NULL, 'h' }, { 0 },
-	};
 	static struct agentd d;
-	const char *dir = CONF_DIR_DEFAULT;
-	enum log_level level = LOG_LEVEL_INFO;
-	int c;
+	const char *dir;
+	int r = program_options(argc, argv, "ha-agent", "Manages this node's VMs.", &dir);
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case 'c':
-			dir = optarg;
-			break;
-		case 'd':
-			level = LOG_LEVEL_DEBUG;
-			break;
-		case 'V':
-			(void)puts("ha-agent " PACKAGE_VERSION);
-			return 0;
-		default:
-			(void)fputs("usage: ha-agent [--config DIR] [--debug] [--version]\n"
-				    "Manages this node's VMs. Started by ha-agent.service; see ha-agent(8).\n",
-				    c == 'h' ? stdout : stderr);
-			return c == 'h' ? 0 : 64;
-		}
-	}
-	log_init("ha-agent", level);
-	return run(&d, dir) < 0 ? 1 : 0;
+	if (r >= 0)
+		return r;
+	if (program_conf(dir, &d.conf) < 0)
+		return 1;
+	begin_log(&d);
+	if (start(&d) < 0)
+		return 1;
+	on_tick(&d);
+	(void)sd_notify(0, "STATUS=waiting for the keeper and a quorum of the volumes");
+	qb_loop_run(d.loop);
+	hooks_free(d.hooks);
+	return 0;
 }

@@ -2,7 +2,6 @@
 /* ha-keeper: owns this node's lease. Start, loop, watchdog, and what operators read of it. */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +13,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
+#include "agent/base/program.h"
 #include "agent/base/uuid.h"
 #include "fence/daemon.h"
 #include "storage/crc32c.h"
@@ -443,7 +443,7 @@ static void be_real_time(void)
 		log_warning("no real-time scheduling (%s): going on without", strerror(errno));
 }
 
-static int run(struct daemon *d, const char *dir)
+static int start(struct daemon *d)
 {
 	static const struct volset_callbacks volset_cb = { .known = on_known, .volume = on_volume };
 	static const struct ring_callbacks ring_cb = { .view = on_view, .message = on_ring_message };
@@ -451,15 +451,6 @@ static int run(struct daemon *d, const char *dir)
 	qb_loop_signal_handle sig[2];
 	int r;
 
-	r = conf_load(dir, NULL, &d->conf, err, sizeof(err));
-	if (r < 0) {
-		log_err("%s", err);
-		return r;
-	}
-	if (d->conf.self_id == 0) {
-		log_err("this host's name \"%s\" is not in Nodes=: add it, or set [Node] Name=", d->conf.self_name);
-		return -ENOENT;
-	}
 	r = vmslice_find_root(root, sizeof(root));
 	if (r < 0) {
 		log_err("cannot find systemd's control groups, so VMs could not be killed for certain: is systemd PID 1?");
@@ -490,41 +481,21 @@ static int run(struct daemon *d, const char *dir)
 		on_clean(d);
 	else
 		vmslice_kill(d->slice, on_clean, d);
-	on_tick(d);
-	(void)sd_notify(0, "STATUS=waiting for a quorum of the volumes");
-	qb_loop_run(d->loop);
 	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "config", required_argument, NULL, 'c' }, { "debug", no_argument, NULL, 'd' },
-		{ "version", no_argument, NULL, 'V' },      { "help", no_argument, NULL, 'h' }, { 0 },
-	};
 	static struct daemon d = { .listen_fd = -1 };
-	const char *dir = CONF_DIR_DEFAULT;
-	enum log_level level = LOG_LEVEL_INFO;
-	int c;
+	const char *dir;
+	int r = program_options(argc, argv, "ha-keeper", "Keeps this node's lease on the cluster's volumes.", &dir);
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case 'c':
-			dir = optarg;
-			break;
-		case 'd':
-			level = LOG_LEVEL_DEBUG;
-			break;
-		case 'V':
-			(void)puts("ha-keeper " PACKAGE_VERSION);
-			return 0;
-		default:
-			(void)fputs("usage: ha-keeper [--config DIR] [--debug] [--version]\n"
-				    "Keeps this node's lease on the cluster's volumes. Started by ha-keeper.service; see ha-keeper(8).\n",
-				    c == 'h' ? stdout : stderr);
-			return c == 'h' ? 0 : 64;
-		}
-	}
-	log_init("ha-keeper", level);
-	return run(&d, dir) < 0 ? 1 : 0;
+	if (r >= 0)
+		return r;
+	if (program_conf(dir, &d.conf) < 0 || start(&d) < 0)
+		return 1;
+	on_tick(&d);
+	(void)sd_notify(0, "STATUS=waiting for a quorum of the volumes");
+	qb_loop_run(d.loop);
+	return 0;
 }

@@ -11,12 +11,13 @@ short=${test_name//[^a-z]/}
 export KVM_HA_LAB_PREFIX=${KVM_HA_LAB_PREFIX:-t${short:0:4}${short: -3}}
 state=/run/kvm-ha-lab/$KVM_HA_LAB_PREFIX
 count=0 failures=0
+exec 3>&1
 nodes="n1 n2 n3"
 
 [ "$(id -u)" -eq 0 ] || { echo "Bail out! the lab needs root"; exit 1; }
 
 lab() { "$top/contrib/lab" "$@"; }
-note() { echo "# $*"; }
+note() { echo "# $*" >&3; } # also from within check
 
 ok() # ok STATUS TEXT
 {
@@ -52,7 +53,9 @@ why()
 at_exit()
 {
 	local status=$?
+	local w
 	trap - EXIT
+	for w in "${watcher[@]}"; do kill "$w"; done
 	[ -n "$KVM_HA_TEST_KEEP" ] || lab down
 	exit $status
 }
@@ -140,10 +143,9 @@ guest()
 }
 
 now_ns() { date +%s%N; }
-history() { lab timeline --since "$1"; }            # history NS
-told() { history "$1" | grep -Eq -- "$2"; }         # told NS REGEX
+told() { lab timeline --since "$1" | grep -E -- "$2"; } # told NS REGEX
 # When it was first told after NS
-when() { history "$1" | grep -E -m1 -- "$2" | cut -d' ' -f1; }
+when() { told "$1" "$2" | head -n 1 | cut -d' ' -f1; }
 ms_between() { echo $((($2 - $1) / 1000000)); }
 
 power_off()
@@ -162,7 +164,7 @@ in_bound()
 	exec_ns=$(when "$1" "ha-keeper: VM $(vm_uuid "$2"): .* passes the gate")
 	[ -n "$exec_ns" ] || { note "$2: QEMU was not executed"; return 1; }
 	ms=$(ms_between "$1" "$exec_ns")
-	echo "# $2: QEMU executed after $ms ms, the bound is $bound_ms ms" >&2
+	note "$2: QEMU executed after $ms ms, the bound is $bound_ms ms"
 	[ "$ms" -le "$bound_ms" ]
 }
 
@@ -171,6 +173,32 @@ moved()
 {
 	check "$1 runs on another node" within $patience runs_elsewhere "$1" "$2"
 	check "$1 stamps in a new life" within $patience other_life "$1" "$3"
+}
+
+# A guest's stamps as they arrive on the server, with the time of each: a guest that stands still shows as a gap.
+declare -A watcher
+watch_stamps() # watch_stamps NAME
+{
+	lab watch "$1" >"$test_name.$1.stamps" 2>/dev/null &
+	watcher[$1]=$!
+}
+unwatch()
+{
+	kill "${watcher[$1]}" 2>/dev/null
+	wait "${watcher[$1]}" 2>/dev/null
+	unset "watcher[$1]"
+}
+# noticed_nothing NAME: one life, and no gap above two write intervals and what a busy machine may delay its watcher. Ends the watch.
+write_interval_ms=110 delay_ms=280
+noticed_nothing()
+{
+	local gap others
+	unwatch "$1"
+	gap=$(awk 'NR > 1 && $1 - last > gap { gap = $1 - last } { last = $1 } END { printf "%d", NR > 1 ? gap / 1000000 : 1000000 }' "$test_name.$1.stamps")
+	others=$(cut -d' ' -f3 "$test_name.$1.stamps" | sort -u | wc -l)
+	note "$1: longest time between two stamps $gap ms, $(wc -l <"$test_name.$1.stamps") stamps, $others life"
+	rm -f "$test_name.$1.stamps"
+	[ "$gap" -le $((2 * write_interval_ms + delay_ms)) ] && [ "$others" -eq 1 ]
 }
 
 finish()

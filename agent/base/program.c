@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "agent/base/program.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+
+#include "agent/base/log.h"
+
+#define EXIT_USAGE 64
+
+int program_options(int argc, char **argv, const char *name, const char *purpose, const char **ret_dir)
+{
+	static const struct option options[] = {
+		{ "config", required_argument, NULL, 'c' }, { "debug", no_argument, NULL, 'd' },
+		{ "version", no_argument, NULL, 'V' },      { "help", no_argument, NULL, 'h' }, { 0 },
+	};
+	enum log_level level = LOG_LEVEL_INFO;
+	int c;
+
+	*ret_dir = CONF_DIR_DEFAULT;
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+			*ret_dir = optarg;
+			break;
+		case 'd':
+			level = LOG_LEVEL_DEBUG;
+			break;
+		case 'V':
+			(void)printf("%s %s\n", name, PACKAGE_VERSION);
+			return 0;
+		default:
+			(void)fprintf(c == 'h' ? stdout : stderr,
+				      "usage: %s [--config DIR] [--debug] [--version] [--help]\n%s Started by %s.service; see %s(8).\n", name, purpose, name,
+				      name);
+			return c == 'h' ? 0 : EXIT_USAGE;
+		}
+	}
+	log_init(name, level);
+	return -1;
+}
+
+int program_conf(const char *dir, struct conf *ret)
+{
+	char err[512] = "";
+	int r = conf_load(dir, NULL, ret, err, sizeof(err));
+
+	if (r < 0) {
+		log_err("%s", err);
+		return r;
+	}
+	if (ret->self_id == 0) {
+		log_err("this host's name \"%s\" is not in Nodes=: add it, or set [Node] Name=", ret->self_name);
+		return -ENOENT;
+	}
+	return 0;
+}

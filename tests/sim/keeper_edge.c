@@ -1,0 +1,627 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What fence/keeper*.c does for the keeper core: one function here for each operation there. */
+#include <stdio.h>
+
+#include "tests/sim/sim.h"
+
+#define KILL_AGAIN_MS 10
+#define KEEPER_WRITE_OPS 2
+
+static void k_event(struct node *n, const struct keeper_event *ev);
+static void start_core(struct node *n);
+
+/* Events that meet the process while it is stopped wait in its sockets and timers. */
+static void on_late_event(struct sim_event *ev)
+{
+	struct keeper_event *k = ev->obj;
+	struct node *n = sim_node((uint32_t)(ev->arg >> 32));
+	int r = world_for(&n->kproc, (uint32_t)ev->arg, ev);
+
+	if (r == 0)
+		return;
+	if (r > 0)
+		k_event(n, k);
+	free(k);
+}
+
+static void on_timer(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	struct keeper_event k = { .kind = KEEPER_EV_TIMER };
+
+	if (ev->arg != (uint64_t)n->k_timer_at)
+		return;
+	n->k_timer_at = SIM_NEVER;
+	k_event(n, &k);
+}
+
+static void arm_timer(struct node *n)
+{
+	int64_t local = node_now(n), at = keeper_deadline(n->keeper), wait, when;
+
+	wait = at == INT64_MAX ? SIM_S : MAX(at - local, 0);
+	when = sim.now + node_wait(n, wait);
+	if (when == n->k_timer_at)
+		return;
+	n->k_timer_at = when;
+	world_post_proc(&n->kproc, when - sim.now, on_timer, n, (uint64_t)when);
+}
+
+/* Storage. */
+
+static void k_volume_event(struct op *op, enum keeper_event_kind kind, bool ok, bool definite, const void *data)
+{
+	struct keeper_event ev = { .kind = kind, .volume = op->target, .ok = ok, .definite = definite, .data = data };
+
+	k_event(op->node, &ev);
+}
+
+static void write_done(struct op *op, bool ok, bool definite)
+{
+	struct node *n = op->node;
+
+	if (ok && block_seq(op->block) == n->oracle_seq) {
+		n->oracle[op->target].acked = true;
+		n->oracle[op->target].acked_ns = sim.now;
+	}
+	k_volume_event(op, KEEPER_EV_WRITE_DONE, ok, definite, NULL);
+}
+
+static void write_settled(struct op *op, bool completed)
+{
+	op->node->k_write_ops[op->target]--;
+	k_volume_event(op, KEEPER_EV_WRITE_SETTLED, completed, false, NULL);
+}
+
+static void read_done(struct op *op, bool ok, bool definite)
+{
+	struct node *n = op->node;
+
+	if (ok) {
+		n->oracle[op->target].read = true;
+		n->oracle[op->target].read_issued = op->issued;
+	}
+	k_volume_event(op, KEEPER_EV_READ_DONE, ok, definite, ok ? snapshot_use(op->snap, BLOCK_HEARTBEAT) : NULL);
+}
+
+static void read_settled(struct op *op, bool completed) { k_volume_event(op, KEEPER_EV_READ_SETTLED, completed, false, NULL); }
+
+static const struct op_calls write_calls = { write_done, write_settled };
+static const struct op_calls read_calls = { read_done, read_settled };
+
+static void late_submit(struct sim_event *ev)
+{
+	struct op *op = ev->obj;
+	int r = world_for(op->proc, op->life, ev);
+
+	if (r > 0)
+		op_submit_session(op, &op->node->kclient);
+	else if (r < 0)
+		op_cancel(op);
+}
+
+/* A process that was stopped before this effect of a step carries it out when it goes on. */
+static void submit(struct node *n, struct op *op)
+{
+	if (proc_stalls(&n->kproc))
+		world_post(0, late_submit, op, 0);
+	else
+		op_submit_session(op, &n->kclient);
+}
+
+static void no_buffer(struct sim_event *ev)
+{
+	struct keeper_event k = { .kind = KEEPER_EV_WRITE_DONE, .volume = (unsigned)ev->arg, .definite = true };
+
+	k_event(ev->obj, &k);
+}
+
+static void op_write(void *edge, unsigned volume, unsigned buffer, const struct heartbeat *block)
+{
+	struct node *n = edge;
+	struct op *op;
+
+	if (n->k_write_ops[volume] == KEEPER_WRITE_OPS) {
+		world_post_proc(&n->kproc, 0, no_buffer, n, volume);
+		return;
+	}
+	n->k_write_ops[volume]++;
+	op = op_new(OP_WRITE_HEARTBEAT, &n->kproc, n, volume, &write_calls, n);
+	op->block = block_of_heartbeat(block);
+	op->buffer = buffer;
+	if (n->oracle_seq != block->seq) {
+		n->oracle_seq = block->seq;
+		for (unsigned v = 0; v < sim.n_volumes; v++)
+			n->oracle[v].acked = n->oracle[v].read = false;
+	}
+	submit(n, op);
+}
+
+static void op_read(void *edge, unsigned volume)
+{
+	struct node *n = edge;
+
+	submit(n, op_new(OP_READ_TABLE, &n->kproc, n, volume, &read_calls, n));
+}
+
+/* The watchdog: bites T_wd after the last pet, up to its granularity later; the reset takes the rest of its declared delay. */
+
+static void on_wd_reset(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+
+	if (!n->up || !n->wd.running || ev->arg != n->wd.number)
+		return;
+	check_watchdog_reset(n);
+	sim.stats.resets++;
+	machine_reset(n, "watchdog", chance(300) ? rnd_ms(2000, 6000) : rnd_ms(10000, 60000));
+}
+
+static void wd_pet(struct node *n)
+{
+	int64_t delay = keeper_ms(sim.timing.wd_delay_ms), grain = (int64_t)rnd((uint64_t)delay), rest = (int64_t)rnd((uint64_t)(delay - grain));
+
+	if (n->wd.running && sim.now >= n->wd.fires)
+		return; /* it has bitten already, the reset is on its way */
+	if (chance(200)) {
+		grain = delay;
+		rest = 0;
+	}
+	n->wd.pet_ns = sim.now;
+	n->wd.number++;
+	n->wd.fires = sim.now + node_wait(n, keeper_ms(sim.timing.wd_ms) + grain);
+	world_post(n->wd.fires - sim.now + node_wait(n, rest), on_wd_reset, n, n->wd.number);
+}
+
+static void late_pet(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+
+	check_pet(n);
+	wd_pet(n);
+}
+
+static void op_pet(void *edge)
+{
+	struct node *n = edge;
+
+	if (proc_stalls(&n->kproc)) {
+		world_post_proc(&n->kproc, 0, late_pet, n, 0);
+		return;
+	}
+	check_pet(n);
+	wd_pet(n);
+}
+
+static void on_watchdog(struct sim_event *ev)
+{
+	struct keeper_event k = { .kind = KEEPER_EV_WATCHDOG, .ok = ev->arg };
+
+	k_event(ev->obj, &k);
+}
+
+static void do_watchdog(struct node *n, bool start)
+{
+	if (start) {
+		n->wd.running = true;
+		n->wd.fires = SIM_NEVER;
+		wd_pet(n);
+	} else if (n->wd.running && sim.now < n->wd.fires) {
+		n->wd.running = false;
+		n->wd.number++;
+	}
+	world_post_proc(&n->kproc, 0, on_watchdog, n, 1);
+}
+
+static void late_watchdog(struct sim_event *ev) { do_watchdog(ev->obj, ev->arg); }
+
+static void op_watchdog(void *edge, bool start)
+{
+	struct node *n = edge;
+
+	if (proc_stalls(&n->kproc))
+		world_post_proc(&n->kproc, 0, late_watchdog, n, start);
+	else
+		do_watchdog(n, start);
+}
+
+/* The VM slice. */
+
+static unsigned slice_count(const struct node *n)
+{
+	unsigned c = 0;
+
+	for (unsigned v = 0; v < sim.n_vms; v++)
+		c += n->qemu[v].state != QEMU_NONE;
+	return c;
+}
+
+static void kill_round(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	struct keeper_event k = { .kind = KEEPER_EV_SILENT };
+
+	for (unsigned v = 0; v < sim.n_vms; v++)
+		if (n->qemu[v].state != QEMU_NONE)
+			qemu_kill(&n->qemu[v], GONE_SILENCED);
+	if (slice_count(n) > 0) {
+		world_post_proc(&n->kproc, KILL_AGAIN_MS * NS_PER_MS, kill_round, n, 0);
+		return;
+	}
+	n->k_killing = false;
+	if (n->k_kill_start) {
+		n->k_kill_start = false;
+		n->k_clean = true;
+		start_core(n);
+		return;
+	}
+	history_add("node %u: every VM process is proven gone", n->id);
+	k_event(n, &k);
+}
+
+static void begin_kill(struct node *n, bool at_start)
+{
+	n->k_kill_start = at_start;
+	if (!n->k_killing)
+		world_post_proc(&n->kproc, 0, kill_round, n, 0);
+	n->k_killing = true;
+}
+
+static void op_kill(void *edge) { begin_kill(edge, false); }
+
+/* Ring. */
+
+static void on_bell(struct sim_event *ev)
+{
+	struct keeper_event k = { .kind = KEEPER_EV_BELL };
+
+	k_event(ev->obj, &k);
+}
+
+static void op_bell(void *edge)
+{
+	struct node *n = edge;
+
+	for (unsigned i = 0; i < sim.n_nodes; i++) {
+		struct node *o = &sim.node[i];
+
+		if (o != n && ring_connected(n, o) && proc_alive(&o->kproc) && !chance(20))
+			world_post_proc(&o->kproc, rnd_us(100, 2000), on_bell, o, 0);
+	}
+}
+
+void keeper_edge_ring(struct node *n, bool up, uint64_t view)
+{
+	struct keeper_event k = { .kind = KEEPER_EV_RING, .ok = up, .view = view };
+
+	n->ring_up = up;
+	n->ring_view = view;
+	k_event(n, &k);
+}
+
+/* The agent. */
+
+static void fill_node(const struct keeper *k, uint32_t id, struct keeper_table_node *ret)
+{
+	const struct table_node *t = &k->node[id - 1];
+	bool self = id == k->opt.self;
+
+	*ret = (struct keeper_table_node){
+		.epoch = self ? k->epoch : t->hb.epoch,
+		.over = self ? (k->epoch ? k->epoch - 1 : 0) : t->over_published,
+		.known = self || t->known,
+		.fresh = self ? keeper_gate_open(k, k->epoch, k->now_ns) : t->fresh,
+		.state = self ? k->mine.state : t->hb.state,
+		.ring = self ? k->ring : t->hb.ring,
+		.reason = t->reason,
+		.committed = k->mine.commit[id - 1] != 0 ? 2 : k->mine.intent[id - 1] != 0,
+		.in_view = k->ring_up && (k->view >> (id - 1) & 1),
+		.agent_counter = self ? k->agent.counter : t->hb.agent_counter,
+		.claims_seq = self ? k->agent.claims_seq : t->hb.claims_seq,
+		.catalog_generation = self ? k->agent.catalog_generation : t->hb.catalog_generation,
+		.catalog_seq = self ? k->agent.catalog_seq : t->hb.catalog_seq,
+	};
+}
+
+static void tell(struct node *n)
+{
+	const struct keeper *k = n->keeper;
+	struct table_msg *t;
+	struct keeper_msg *m;
+
+	if (n->k_agent_life != n->aproc.life || !proc_alive(&n->aproc))
+		return;
+	t = table_msg_new();
+	m = &t->msg;
+	memset(m, 0, offsetof(struct keeper_msg, table.node) + sim.n_nodes * sizeof(m->table.node[0]));
+	m->kind = KEEPER_MSG_TABLE;
+	m->table.self = n->id;
+	m->table.n_volumes = sim.n_volumes;
+	m->table.vms = (int32_t)slice_count(n);
+	if (n->k_runs) {
+		m->table.node_limit = k->opt.node_limit;
+		m->table.epoch = k->published ? k->epoch : 0;
+		m->table.state = k->state;
+		m->table.gate_open = keeper_gate_open(k, k->epoch, k->now_ns) && !n->k_stopping;
+		m->table.release_reason = k->release;
+		m->table.release_by = k->release_by;
+		m->table.want_armed = k->want_armed;
+		m->table.wd_running = k->wd_running;
+		m->table.observed = k->last_observed_ns != 0;
+		m->table.ring = k->ring;
+		m->table.view = k->view;
+		for (uint32_t id = 1; id <= sim.n_nodes; id++)
+			fill_node(k, id, &m->table.node[id - 1]);
+	}
+	agent_edge_table(n, t);
+}
+
+static void op_tell(void *edge, const struct keeper *k) { tell(edge); }
+
+static void op_save(void *edge, const struct keeper *k)
+{
+	struct node *n = edge;
+
+	n->saved.valid = true;
+	n->saved.epoch = k->epoch;
+	n->saved.state = k->state;
+	memcpy(n->saved.life, k->mine.life, 16);
+}
+
+static void on_exit_now(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+
+	history_add("node %u: keeper has left", n->id);
+	keeper_edge_crash(n);
+	machine_keeper_again(n, rnd_ms(500, 20000));
+}
+
+static void op_exit(void *edge) { world_post_proc(&((struct node *)edge)->kproc, 0, on_exit_now, edge, 0); }
+
+static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg)
+{
+	struct node *n = edge;
+	uint32_t self = n->id;
+
+	switch (note) {
+	case NOTE_STATE:
+		history_add("node %u: %s, epoch %u", self, lease_state_name((enum lease_state)arg), n->keeper->epoch);
+		break;
+	case NOTE_RELEASE:
+		sim.stats.releases++;
+		history_add("node %u: releases epoch %u: %s, by %u", self, n->keeper->epoch, release_reason_text((enum release_reason)arg), id);
+		break;
+	case NOTE_INTENT:
+		history_add("node %u: wants to fence %u: %s", self, id, fence_reason_text((enum fence_reason)arg));
+		break;
+	case NOTE_WITHDRAWN:
+		history_add("node %u: withdraws its intent against %u", self, id);
+		break;
+	case NOTE_COMMIT:
+		sim.stats.commits++;
+		history_add("node %u: commits against %u: %s", self, id, fence_reason_text((enum fence_reason)arg));
+		check_commit(n, id, arg);
+		break;
+	case NOTE_OVER:
+		history_add("node %u: epoch %u of %u is over", self, arg, id);
+		check_over(n, id, arg);
+		break;
+	case NOTE_NODE_ALIVE:
+		history_add("node %u: sees %u alive, epoch %u", self, id, arg);
+		break;
+	case NOTE_NODE_STALE:
+		history_add("node %u: %u stands still", self, id);
+		break;
+	case NOTE_VOLUME_FAULT:
+		history_add("node %u: volume %u not used any more: %s", self, id, volume_fault_text((enum volume_fault)arg));
+		break;
+	case NOTE_GAP:
+		history_add("node %u: %u ms between two reads", self, arg);
+		break;
+	case NOTE_WD_FAILED:
+		history_add("node %u: watchdog failed", self);
+		break;
+	case NOTE_FOREIGN_OWNER:
+		history_add("node %u: slot of another host", self);
+		break;
+	}
+}
+
+static const struct keeper_ops ops = {
+	.pet = op_pet, .write = op_write, .read = op_read, .bell = op_bell, .kill = op_kill,
+	.watchdog = op_watchdog, .tell = op_tell, .save = op_save, .exit = op_exit, .note = op_note,
+};
+
+static void k_event(struct node *n, const struct keeper_event *ev)
+{
+	struct keeper_event *copy;
+
+	if (!n->k_runs)
+		return;
+	if (n->kproc.stopped) {
+		copy = malloc(sizeof(*copy));
+		CHECK(copy);
+		*copy = *ev;
+		copy->data = NULL;
+		copy->ok = copy->ok && !ev->data;
+		world_post(0, on_late_event, copy, (uint64_t)n->id << 32 | n->kproc.life);
+		return;
+	}
+	keeper_dispatch(n->keeper, ev, node_now(n), &ops, n);
+	check_keeper(n);
+	arm_timer(n);
+}
+
+/* Start and end of the process. */
+
+static void start_core(struct node *n)
+{
+	struct keeper_options opt = {
+		.self = n->id,
+		.n_volumes = sim.n_volumes,
+		.node_limit = sim.n_nodes,
+		.timing = sim.timing,
+		.members = (2ULL << (sim.n_nodes - 1)) - 1,
+		.keep_on_ring_loss = sim.keep_on_ring_loss,
+		.wd_ms = sim.timing.wd_ms,
+		.wd_delay_ms = sim.timing.wd_delay_ms,
+		.resume = n->k_resume,
+		.resume_epoch = n->k_resume_epoch,
+		.watchdog_runs = n->wd.running,
+	};
+	struct keeper_event ev;
+
+	if (n->k_runs || !n->k_known || !n->k_clean)
+		return;
+	memcpy(opt.cluster, sim.sb[0].cluster, 16);
+	memcpy(opt.set, sim.sb[0].set, sizeof(opt.set));
+	opt.host[0] = (uint8_t)n->id;
+	memcpy(opt.boot, n->k_boot, 16);
+	memcpy(opt.life, n->k_life, 16);
+	memcpy(opt.resume_life, n->k_resume_life, 16);
+	keeper_init(n->keeper, &opt, node_now(n));
+	n->k_runs = true;
+	n->k_timer_at = SIM_NEVER;
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		ev = (struct keeper_event){ .kind = KEEPER_EV_VOLUME, .volume = v, .ok = n->kclient.session[v].state == SESSION_READY };
+		k_event(n, &ev);
+	}
+	ev = (struct keeper_event){ .kind = KEEPER_EV_RING, .ok = n->ring_up, .view = n->ring_view };
+	k_event(n, &ev);
+}
+
+static void volume_changed(struct client *c, unsigned volume, bool ready)
+{
+	struct keeper_event ev = { .kind = KEEPER_EV_VOLUME, .volume = volume, .ok = ready };
+	struct node *n = c->node;
+
+	if (!n->k_known && client_ready(c) >= format_fence_quorum(sim.n_volumes)) {
+		n->k_known = true;
+		start_core(n);
+		return;
+	}
+	k_event(n, &ev);
+}
+
+void keeper_edge_start(struct node *n)
+{
+	bool armed = n->saved.valid && (n->saved.state == LEASE_ARMED || n->saved.state == LEASE_DISARMING);
+
+	proc_start(&n->kproc);
+	n->kclient.proc = &n->kproc;
+	n->kclient.node = n;
+	n->kclient.changed = volume_changed;
+	n->k_known = n->k_runs = n->k_stopping = n->k_killing = n->k_kill_start = false;
+	n->k_agent_life = 0;
+	n->ring_up = false;
+	n->ring_view = 0;
+	n->oracle_seq = 0;
+	memset(n->k_write_ops, 0, sizeof(n->k_write_ops));
+	for (unsigned i = 0; i < 16; i++)
+		n->k_life[i] = (uint8_t)rnd(256);
+	n->k_resume = n->saved.valid && ((armed && n->wd.running) || n->saved.state == LEASE_DISARMED);
+	n->k_resume_epoch = n->saved.epoch;
+	memcpy(n->k_resume_life, n->saved.life, 16);
+	history_add("node %u: keeper starts%s", n->id, n->k_resume ? ", goes on with its epoch" : "");
+	client_open(&n->kclient);
+	n->k_clean = n->k_resume || slice_count(n) == 0;
+	if (!n->k_clean)
+		begin_kill(n, true);
+	ring_joined(n);
+}
+
+void keeper_edge_crash(struct node *n)
+{
+	uint32_t life = n->kproc.life;
+
+	if (!proc_alive(&n->kproc))
+		return;
+	n->k_runs = n->k_known = false;
+	proc_die(&n->kproc);
+	disk_writer_gone(n, &n->kproc, life, GONE_DIED);
+	ring_changed();
+	agent_edge_no_keeper(n);
+}
+
+void keeper_edge_stop_service(struct node *n)
+{
+	struct keeper_event ev = { .kind = KEEPER_EV_LEAVE };
+
+	if (!proc_alive(&n->kproc) || n->kproc.stopped)
+		return;
+	if (slice_count(n) > 0 || !n->k_runs) {
+		keeper_edge_crash(n);
+		machine_keeper_again(n, rnd_ms(20, 2000));
+		return;
+	}
+	n->k_stopping = true;
+	k_event(n, &ev);
+}
+
+void keeper_edge_suspended(struct node *n)
+{
+	struct keeper_event ev = { .kind = KEEPER_EV_SUSPENDED };
+
+	if (proc_alive(&n->kproc))
+		k_event(n, &ev);
+}
+
+/* Messages of the agent and of launchers; they come as events of the keeper's process. */
+
+static void on_facts(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	struct keeper_event k = { .kind = KEEPER_EV_AGENT, .agent = n->facts };
+
+	if (ev->arg != n->aproc.life)
+		return;
+	n->k_agent_life = n->aproc.life;
+	k_event(n, &k);
+	tell(n);
+}
+
+void keeper_edge_facts(struct node *n) { world_post_proc(&n->kproc, rnd_us(20, 100), on_facts, n, n->aproc.life); }
+
+static void on_arm(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	struct keeper_event k = { .kind = ev->arg ? KEEPER_EV_ARM : KEEPER_EV_DISARM };
+
+	if (n->k_runs && n->keeper->want_armed != (bool)ev->arg)
+		k_event(n, &k);
+}
+
+void keeper_edge_arm(struct node *n, bool on) { world_post_proc(&n->kproc, rnd_us(20, 100), on_arm, n, on); }
+
+static void on_allowed(struct sim_event *ev)
+{
+	struct qemu *q = ev->obj;
+
+	if (q->state != QEMU_ALLOWED)
+		return;
+	check_exec(q);
+	q->state = QEMU_RUNS;
+	history_add("node %u: VM %u runs, generation %llu, epoch %u", q->node->id, q->vm, (unsigned long long)q->stamp.generation, q->stamp.epoch);
+	check_running(q->vm);
+	agent_edge_qemu(q, true, VM_EXIT_CRASH, q->proc.life);
+}
+
+static void on_gate(struct sim_event *ev)
+{
+	struct qemu *q = ev->obj;
+	struct node *n = q->node;
+
+	if (q->proc.life != (uint32_t)ev->arg || q->state != QEMU_ASKING)
+		return;
+	if (!n->k_runs || !keeper_gate_open(n->keeper, q->stamp.epoch, node_now(n)) || n->k_stopping) {
+		agent_edge_qemu(q, false, VM_EXIT_REFUSED, q->proc.life);
+		qemu_kill(q, GONE_SILENCED);
+		return;
+	}
+	q->state = QEMU_ALLOWED;
+	/* The launcher may be slow to become QEMU: it is registered by now. */
+	world_post_proc(&q->proc, chance(950) ? rnd_us(50, 3000) : rnd_ms(3, 8000), on_allowed, q, 0);
+}
+
+void keeper_edge_gate(struct qemu *q) { world_post_proc(&q->node->kproc, rnd_us(30, 200), on_gate, q, q->proc.life); }
