@@ -10,6 +10,7 @@
  * running watchdog, nobody is reset who could have released (only counted), and time goes on (no busy loop). */
 #pragma once
 
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "fence/dispatch.h"
@@ -31,7 +32,7 @@ struct sim_io {
 	uint64_t tag;
 	uint32_t epoch;
 	uint64_t seq;
-	int64_t land_ns, done_ns, sure_ns; /* sure: from then on a hung write cannot land */
+	int64_t land_ns, done_ns, settle_ns, sure_ns; /* sure: from then on a hung write cannot land */
 	uint8_t block[FORMAT_BLOCK];
 };
 
@@ -44,7 +45,6 @@ struct sim_node {
 	bool dispatching;
 	struct keeper_event queue[32];
 	unsigned n_queue;
-	bool timer_wanted;
 
 	uint32_t vm_epoch;      /* VMs run under it; 0 none */
 	int64_t kill_ns;        /* when the kill under way is proven */
@@ -60,6 +60,7 @@ struct sim_node {
 	uint8_t host;           /* which hardware */
 	enum sim_path path[SIM_VOLUMES];
 	uint32_t latency_ms[SIM_VOLUMES], late_ms[SIM_VOLUMES]; /* late: a hung write lands that long after it was issued; 0 never */
+	uint32_t settle_ms[SIM_VOLUMES]; /* a hung system call returns that long after it was issued; 0: the session's end settles it */
 	bool up[SIM_VOLUMES];
 	int64_t reconnect_ns[SIM_VOLUMES];
 	uint8_t read_buf[SIM_VOLUMES][SIM_TABLE];
@@ -156,6 +157,7 @@ static inline struct sim_io *sim_io_new(struct sim_node *n, unsigned volume, boo
 			io->done_ns = s->now + SIM_MS(s->timing.io_ms);
 			io->land_ns = is_write && n->late_ms[volume] ? s->now + SIM_MS(n->late_ms[volume]) : SIM_NEVER;
 		}
+		io->settle_ns = hangs && n->settle_ms[volume] ? s->now + SIM_MS(n->settle_ms[volume]) : 0;
 		io->sure_ns = SIM_NEVER;
 		return io;
 	}
@@ -177,10 +179,9 @@ static inline void sim_op_write(void *edge, unsigned volume, unsigned buffer, co
 
 	for (unsigned i = 0; i < SIM_IOS; i++) {
 		const struct sim_io *o = &s->io[i];
-		bool ended = o->landed ? o->answered : o->answered && s->now >= o->sure_ns;
+		bool may_land = !o->landed && !(o->answered && s->now >= o->sure_ns);
 
-		/* One that landed and was read back is resolved although its answer is still to come. */
-		if (o->used && o->is_write && o->node == n->id && o->volume == volume && !o->landed && !ended)
+		if (o->used && o->is_write && o->node == n->id && o->volume == volume && may_land)
 			sim_broken(s, "S5 at %lld ms: node %u writes over an unresolved write", (long long)sim_ms(s), n->id);
 	}
 	if (block->epoch < n->last_epoch || (block->epoch == n->last_epoch && block->seq < n->last_seq))
@@ -266,7 +267,6 @@ static inline void sim_op_exit(void *edge)
 	struct sim_node *n = edge;
 
 	n->exits++;
-	n->timer_wanted = true;
 }
 
 static inline void sim_op_note(void *edge, enum keeper_note note, uint32_t node, uint32_t arg)
@@ -484,6 +484,8 @@ static inline int64_t sim_next(const struct sim *s)
 			at = MIN(at, io->land_ns);
 		if (!io->answered && !n->paused)
 			at = MIN(at, io->done_ns);
+		if (io->answered && io->settle_ns && !n->paused)
+			at = MIN(at, io->settle_ns);
 	}
 	for (unsigned i = 0; i < s->n; i++) {
 		const struct sim_node *n = &s->node[i];
@@ -512,6 +514,22 @@ static inline void sim_land(struct sim *s, struct sim_io *io)
 		memcpy(n->read_buf[io->volume], s->volume[io->volume], SIM_TABLE);
 }
 
+static inline void sim_settle(struct sim *s, struct sim_io *io)
+{
+	struct sim_node *n = sim_node(s, io->node);
+	enum keeper_event_kind kind = io->is_write ? KEEPER_EV_WRITE_SETTLED : KEEPER_EV_READ_SETTLED;
+	bool mine = n->runs && n->life == io->life, completed = !io->hangs || io->settle_ns != 0;
+	unsigned v = io->volume;
+
+	io->settle_ns = 0;
+	if (completed || !io->is_write || io->landed)
+		io->used = false;
+	else if (io->land_ns == SIM_NEVER)
+		io->land_ns = io->sure_ns; /* lost, but nobody can know before: sim_step drops it then */
+	if (mine)
+		sim_event(n, (struct keeper_event){ .kind = kind, .volume = v, .ok = completed });
+}
+
 static inline void sim_answer(struct sim *s, struct sim_io *io)
 {
 	struct sim_node *n = sim_node(s, io->node);
@@ -521,22 +539,16 @@ static inline void sim_answer(struct sim *s, struct sim_io *io)
 				   .data = n->read_buf[v] };
 
 	io->answered = true;
-	io->sure_ns = io->hangs ? s->now + SIM_MS(s->timing.drain_ms) : s->now;
-	if (io->landed || io->land_ns == SIM_NEVER)
-		io->used = io->hangs && io->is_write && !io->landed;
-	if (io->used && io->land_ns == SIM_NEVER)
-		io->land_ns = io->sure_ns; /* see sim_step: dropped then */
-	if (!mine)
-		return;
-	sim_event(n, ev);
-	if (io->hangs && n->up[v]) {
+	io->sure_ns = !io->hangs ? s->now : io->settle_ns ? io->settle_ns : s->now + SIM_MS(s->timing.drain_ms);
+	if (mine)
+		sim_event(n, ev);
+	if (mine && io->hangs && n->up[v]) {
 		n->up[v] = false;
 		n->reconnect_ns[v] = s->now + SIM_MS(100);
 		sim_event(n, (struct keeper_event){ .kind = KEEPER_EV_VOLUME, .volume = v, .ok = false });
 	}
-	ev.kind = io->is_write ? KEEPER_EV_WRITE_SETTLED : KEEPER_EV_READ_SETTLED;
-	ev.ok = !io->hangs;
-	sim_event(n, ev);
+	if (!io->settle_ns)
+		sim_settle(s, io);
 }
 
 static inline void sim_reset(struct sim *s, struct sim_node *n)
@@ -563,13 +575,16 @@ static inline void sim_step(struct sim *s)
 		if (!io->used)
 			continue;
 		if (!io->landed && io->land_ns <= s->now) {
-			/* A hung write without late_ms was answered "unknown" and is lost. */
-			if (io->is_write && io->hangs && io->answered && io->land_ns == io->sure_ns)
-				io->used = false;
+			if (io->is_write && io->answered && io->land_ns == io->sure_ns)
+				io->used = false; /* it was lost */
 			else
 				sim_land(s, io);
-			if (io->used && io->landed && io->answered)
+			if (io->answered && !io->settle_ns)
 				io->used = false;
+			return;
+		}
+		if (io->answered && io->settle_ns && !sim_node(s, io->node)->paused && io->settle_ns <= s->now) {
+			sim_settle(s, io);
 			return;
 		}
 		if (!io->answered && !sim_node(s, io->node)->paused && io->done_ns <= s->now) {
