@@ -247,6 +247,7 @@ static void start_core(struct daemon *d)
 		.resume = d->resume,
 		.resume_epoch = d->resume_epoch,
 		.watchdog_runs = d->watchdog.fd >= 0,
+		.wd_left_ms = d->watchdog.left_ms,
 	};
 	struct keeper_event ev;
 

@@ -133,6 +133,8 @@ struct keeper_volume {
 	int64_t read_issued_ns;
 	uint32_t acked_epoch;    /* newest own block known to be on it */
 	uint64_t acked_seq;
+	uint32_t expect_epoch;   /* the same when the read under way was issued: what it must show at least */
+	uint64_t expect_seq;
 };
 
 struct keeper_options {
@@ -149,6 +151,7 @@ struct keeper_options {
 	uint32_t resume_epoch;
 	uint8_t resume_life[16];
 	bool watchdog_runs;      /* its held fd is armed */
+	uint32_t wd_left_ms;     /* then: until it fires; 0 = not known */
 };
 
 struct keeper {

@@ -155,6 +155,8 @@ static void start_reads(struct keeper *k)
 			continue;
 		v->read_wait = v->read_busy = true;
 		v->read_issued_ns = k->now_ns;
+		v->expect_epoch = v->acked_epoch;
+		v->expect_seq = v->acked_seq;
 		act_volume(k, KEEPER_ACT_READ, i);
 	}
 }
@@ -255,14 +257,14 @@ static void try_start(struct keeper *k, bool observed)
 	uint8_t life[16];
 	uint32_t epoch;
 
+	if (observed && k->opt.resume && !resume) {
+		start_anew(k);
+		return;
+	}
 	if (observed && foreign_owner(k)) {
 		if (!k->foreign_seen)
 			keeper_note(k, NOTE_FOREIGN_OWNER, k->opt.self, 0);
 		k->foreign_seen = true;
-		return;
-	}
-	if (observed && k->opt.resume && !resume) {
-		start_anew(k);
 		return;
 	}
 	if (!observed || count_volumes(k, may_write) < format_renew_quorum(k->opt.n_volumes))
@@ -365,8 +367,8 @@ static void end_round(struct keeper *k)
 
 	k->phase = ROUND_IDLE;
 	k->rounds_in_state++;
-	done = wrote && acks >= renew && reads >= renew && !k->slot_taken && !k->earlier_life && k->block.epoch == k->epoch;
-	renewed = done && committer == 0;
+	done = wrote && acks >= renew && reads >= renew && !k->slot_taken && k->block.epoch == k->epoch;
+	renewed = done && committer == 0 && !k->earlier_life;
 	if (renewed) {
 		k->renewed = true;
 		k->renewals++;
@@ -421,6 +423,17 @@ static void on_ring(struct keeper *k, bool up, uint64_t view)
 	keeper_kick(k);
 }
 
+/* A restarted keeper with VMs and a watchdog that runs on has this long for its first round: then as much must be left for the kill and its proof as
+ * the soft deadline leaves. */
+static int64_t start_limit_ns(const struct keeper *k)
+{
+	uint32_t reserve = k->opt.timing.wd_ms - MIN(k->opt.timing.soft_ms, k->opt.timing.wd_ms);
+
+	if (k->opt.wd_left_ms == 0)
+		return keeper_ms(k->opt.timing.soft_ms) / 2;
+	return keeper_ms(k->opt.wd_left_ms - MIN(reserve, k->opt.wd_left_ms));
+}
+
 static void on_time(struct keeper *k)
 {
 	if (k->ring == HEARTBEAT_RING_JOINING && k->now_ns - k->ring_ns >= keeper_ms(k->opt.timing.ring_grace_ms)) {
@@ -430,7 +443,7 @@ static void on_time(struct keeper *k)
 	}
 	for (unsigned v = 0; v < k->opt.n_volumes; v++)
 		(void)slot_tick(&k->volume[v].slot, k->now_ns, keeper_ms(k->opt.timing.drain_ms));
-	if (k->state == LEASE_STARTING && k->opt.resume && k->wd_running && k->now_ns - k->state_ns >= keeper_ms(k->opt.timing.soft_ms))
+	if (k->state == LEASE_STARTING && k->opt.resume && k->wd_running && k->now_ns - k->state_ns >= start_limit_ns(k))
 		start_anew(k); /* storage is away: as below, before the watchdog does more */
 	/* Before the watchdog's deadline: a lost volume costs VMs, not hosts. */
 	if (watched(k->state) && k->now_ns - k->last_pet_ns >= keeper_ms(k->opt.timing.soft_ms) && !k->renewed)
@@ -600,6 +613,8 @@ int64_t keeper_deadline(const struct keeper *k)
 {
 	int64_t at = k->phase == ROUND_IDLE ? MIN(k->next_round_ns, takeover_deadline(k)) : INT64_MAX;
 
+	if (k->state == LEASE_STARTING && k->opt.resume && k->wd_running)
+		at = MIN(at, k->state_ns + start_limit_ns(k));
 	if (watched(k->state) && !k->renewed)
 		at = MIN(at, k->last_pet_ns + keeper_ms(k->opt.timing.soft_ms));
 	if (k->ring == HEARTBEAT_RING_JOINING)

@@ -82,7 +82,7 @@ static bool check_own(struct keeper *k, unsigned volume, int buffer, const struc
 	}
 	if (k->state == LEASE_STARTING)
 		return true;
-	if (format_compare(hb->epoch, hb->seq, v->acked_epoch, v->acked_seq) < 0) {
+	if (format_compare(hb->epoch, hb->seq, v->expect_epoch, v->expect_seq) < 0) {
 		if (valid == 2)
 			set_fault(k, volume, FAULT_ROLLED_BACK);
 		return false;
@@ -119,6 +119,8 @@ bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 
 		if (buffer < 0) {
 			good = false; /* unreadable is never empty */
+			if (node == k->opt.self) /* but ours to mend: as soon as nothing of an earlier life can land any more */
+				slot_read(&k->volume[volume].slot, -1, 0, 0, k->volume[volume].read_issued_ns, k->now_ns);
 			continue;
 		}
 		if (format_compare(hb.epoch, hb.seq, n->on[volume].epoch, n->on[volume].seq) < 0) {

@@ -127,7 +127,11 @@ int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, si
 	int r;
 
 	if (!w->is_unix) {
+		int left = 0;
+
 		r = device_check(w, fd, wanted_ms, err, err_size);
+		if (ioctl(fd, WDIOC_GETTIMELEFT, &left) == 0 && left > 0)
+			w->left_ms = (uint32_t)left * 1000;
 	} else {
 		r = unix_ask(fd, "Q", answer, sizeof(answer));
 		if (r == 0 && (sscanf(answer, "Q %u %u %u", &timeout_ms, &armed, &left_ms) != 3 || !armed || timeout_ms > wanted_ms))
@@ -135,6 +139,7 @@ int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, si
 		if (r < 0)
 			return fail(-r, err, err_size, "query", w->device);
 		w->timeout_ms = timeout_ms;
+		w->left_ms = left_ms;
 	}
 	if (r == 0)
 		w->fd = fd;

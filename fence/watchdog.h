@@ -13,6 +13,7 @@ struct watchdog {
 	bool is_unix;
 	int fd;             /* -1 while not running */
 	uint32_t timeout_ms; /* as read back */
+	uint32_t left_ms;    /* after watchdog_adopt: until it fires; 0 = not known */
 };
 
 void watchdog_init(struct watchdog *w, const char *device);

@@ -134,7 +134,7 @@ static inline void sim_op_pet(void *edge)
 	struct sim_node *n = edge;
 
 	n->pets++;
-	if (!n->wd_running)
+	if (!n->wd_running && !n->wd_owes)
 		sim_broken(n->s, "node %u pets a watchdog that does not run", n->id);
 	n->wd_deadline_ns = n->s->now + SIM_MS(n->s->timing.wd_ms);
 }
@@ -349,6 +349,16 @@ static inline void sim_path_all(struct sim *s, uint32_t id, enum sim_path path)
 {
 	for (unsigned v = 0; v < s->n_volumes; v++)
 		sim_path(s, id, v, path);
+}
+
+/* The service stops, as fence/keeper.c does it: only when no VM is left. */
+static inline void sim_leave(struct sim *s, uint32_t id)
+{
+	struct sim_node *n = sim_node(s, id);
+
+	sim_say(s, id, KEEPER_EV_LEAVE);
+	if (n->kill_ns == SIM_NEVER)
+		n->vm_epoch = 0;
 }
 
 /* Answers a watchdog that was asked while wd_slow. */

@@ -74,14 +74,16 @@ static void new_epoch(struct agent *a, uint32_t epoch)
 	claimer_reset(a);
 }
 
-static void watch_nodes(struct agent *a)
+static void watch_nodes(struct agent *a, bool anew)
 {
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
 		const struct keeper_table_node *n = agent_table_node(a, id);
 		struct agent_node *w = &a->node[id - 1];
 
-		if (n->agent_counter != w->counter) {
-			w->counter_ns = w->counter || n->fresh ? a->now_ns : 0;
+		/* Standing still counts only while we look. */
+		if (anew || n->agent_counter != w->counter) {
+			w->moved = !anew;
+			w->counter_ns = a->now_ns;
 			w->counter = n->agent_counter;
 		}
 		if (id == a->opt.self || !n->known)
@@ -99,12 +101,14 @@ static void watch_nodes(struct agent *a)
 
 static void take_table(struct agent *a, const struct keeper_msg *table)
 {
+	bool anew = !a->have_table;
+
 	a->table = *table;
 	a->have_table = true;
 	/* 0: the keeper has just started and goes on, perhaps, with the epoch we know. Its gate is closed meanwhile. */
 	if (table->table.epoch != 0 && table->table.epoch != a->epoch)
 		new_epoch(a, table->table.epoch);
-	watch_nodes(a);
+	watch_nodes(a, anew);
 }
 
 static struct vm *free_vm(struct agent *a)

@@ -175,7 +175,8 @@ struct claimer {
 
 struct agent_node {
 	uint64_t counter;
-	int64_t counter_ns;     /* when we saw it move last */
+	int64_t counter_ns;     /* when we saw it move last, or began to look */
+	bool moved;             /* it was seen to move */
 	bool was_fresh;
 	uint32_t over_told;
 };

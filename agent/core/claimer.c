@@ -429,6 +429,8 @@ static bool absorb(struct agent *a, unsigned volume, const uint8_t *data, const 
 			ok[b] = claims_decode(data + format_claims_offset(id, b) - FORMAT_CLAIMS_OFFSET, id, b, cluster, &buf[b]) == FORMAT_OK;
 		if (!ok[0] && !ok[1]) {
 			good = false;
+			if (id == a->opt.self) /* ours to mend */
+				slot_read(&v->slot, -1, 0, 0, v->read_issued_ns, a->now_ns);
 			continue;
 		}
 		newest = !ok[0] || (ok[1] && format_compare(buf[1].epoch, buf[1].seq, buf[0].epoch, buf[0].seq) > 0);

@@ -14,7 +14,7 @@ bool agent_node_usable(const struct agent *a, uint32_t id)
 		return false;
 	if (self)
 		return agent_gate_open(a);
-	return n->fresh && n->in_view && a->node[id - 1].counter_ns != 0 &&
+	return n->fresh && n->in_view && a->node[id - 1].moved &&
 	       a->now_ns - a->node[id - 1].counter_ns < agent_ms(a->opt.timing.leader_ms);
 }
 

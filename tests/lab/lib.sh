@@ -27,7 +27,7 @@ ok() # ok STATUS TEXT
 	else
 		echo "not ok $count - $2"
 		failures=$((failures + 1))
-		why
+		[ $failures -gt 2 ] || why
 	fi
 }
 
@@ -46,7 +46,7 @@ bail()
 # What the cluster thought, for a failed check
 why()
 {
-	lab timeline 2>/dev/null | grep -E ' (power|ha-keeper|ha-agent|ha-launch): | systemd: .*(kvmha|ha-)' | tail -n 60 | sed 's/^/# /'
+	lab timeline 2>/dev/null | grep -E ' (power|ha-keeper|ha-agent|ha-launch): | systemd: .*(kvmha|ha-)' | tail -n 40 | sed 's/^/# /'
 	ctl_any status 2>&1 | sed 's/^/# /'
 }
 
@@ -155,7 +155,7 @@ power_off()
 	lab power "$1" off || bail "power of $1"
 	cut_ns=$(grep " $1 off" "$state/events.log" | tail -n +$((before + 1)) | tail -n 1 | cut -d' ' -f1)
 }
-resets() { grep -c " $1 watchdog reset" "$state/events.log"; }
+resets() { grep -c " $1 reset" "$state/events.log"; }
 
 # in_bound NS VM: its QEMU was executed, after NS, within the bound that `ha-ctl config show` prints
 in_bound()
@@ -199,6 +199,13 @@ noticed_nothing()
 	note "$1: longest time between two stamps $gap ms, $(wc -l <"$test_name.$1.stamps") stamps, $others life"
 	rm -f "$test_name.$1.stamps"
 	[ "$gap" -le $((2 * write_interval_ms + delay_ms)) ] && [ "$others" -eq 1 ]
+}
+
+# again VM OLD_TOKEN: it runs in a new life, wherever
+again()
+{
+	check "$1 stamps in a new life" within $patience other_life "$1" "$2"
+	check "$1 runs" within $patience runs "$1"
 }
 
 finish()

@@ -426,7 +426,7 @@ unsigned disk_pending(const struct sim_proc *p, uint32_t life)
 
 	for (unsigned t = 0; t < sim.n_targets; t++)
 		for (const struct op *op = sim.target[t].ops; op; op = op->next)
-			n += op->proc == p && op->life == life && !op->orphan;
+			n += op->proc == p && op->life == life && !op->orphan && !op->phys_done;
 	return n;
 }
 

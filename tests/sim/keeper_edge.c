@@ -601,7 +601,7 @@ static void on_allowed(struct sim_event *ev)
 	if (q->state != QEMU_ALLOWED)
 		return;
 	check_exec(q);
-	q->state = QEMU_RUNS;
+	qemu_runs(q);
 	history_add("node %u: VM %u runs, generation %llu, epoch %u", q->node->id, q->vm, (unsigned long long)q->stamp.generation, q->stamp.epoch);
 	check_running(q->vm);
 	agent_edge_qemu(q, true, VM_EXIT_CRASH, q->proc.life);
@@ -615,8 +615,7 @@ static void on_gate(struct sim_event *ev)
 	if (q->proc.life != (uint32_t)ev->arg || q->state != QEMU_ASKING)
 		return;
 	if (!n->k_runs || !keeper_gate_open(n->keeper, q->stamp.epoch, node_now(n)) || n->k_stopping) {
-		agent_edge_qemu(q, false, VM_EXIT_REFUSED, q->proc.life);
-		qemu_kill(q, GONE_SILENCED);
+		qemu_refused(q);
 		return;
 	}
 	q->state = QEMU_ALLOWED;

@@ -27,6 +27,7 @@
 #define SIM_MAX_TARGETS (FORMAT_MAX_VOLUMES + 2)
 #define SIM_MAX_CLAIMS (SIM_MAX_VMS + 2)
 #define SIM_NEVER INT64_MAX
+#define SIM_DRAIN_JOINS true /* drain.c: a drain of a VM that is under way answers a second one, too */
 #define SIM_S (1000 * NS_PER_MS)
 
 /* ---- world.c ---- */
@@ -258,7 +259,8 @@ void qemu_kill(struct qemu *q, enum gone how);
 void qemu_quit(struct qemu *q);
 void qemu_powerdown(struct qemu *q);
 void qemu_crash(struct qemu *q);
-void qemu_io_done(struct qemu *q);
+void qemu_refused(struct qemu *q);
+void qemu_runs(struct qemu *q); /* the launcher has become QEMU */
 void qemu_reset(struct qemu *q); /* its host has lost power */
 
 /* ---- nodes ---- */
@@ -271,8 +273,12 @@ struct cat {
 	bool present[SIM_MAX_VMS];
 };
 
-struct run { bool used, adopted, told; uint32_t life; unsigned tries; uint64_t generation; uint32_t epoch; };
-struct drain_job { bool used; uint32_t number; };
+struct run { bool used, adopted, told; uint32_t life, number; unsigned tries; uint64_t generation; uint32_t epoch; };
+struct drain_job { bool used, answered; uint32_t number, tries; };
+
+enum edit_kind { EDIT_ARM, EDIT_DISARM, EDIT_START, EDIT_STOP, EDIT_REMOVE, EDIT_FORGET, EDIT_ADD, EDIT_MAINTENANCE, EDIT_ACTIVE, EDIT_GUEST_OFF };
+struct edit { enum edit_kind kind; unsigned vm; uint32_t node; };
+void edit_post(enum edit_kind kind, unsigned vm, uint32_t node);
 
 struct node {
 	uint32_t id;
@@ -315,6 +321,7 @@ struct node {
 	uint32_t a_write_ops[FORMAT_MAX_VOLUMES];
 	bool have_cat, leading, cat_complete, cat_scanning, cat_again, cat_checking;
 	struct cat cat, cat_new;
+	struct edit cat_edit;
 	bool cat_writing;
 	int64_t cat_write_ns;
 	uint64_t cat_seq;
@@ -323,7 +330,6 @@ struct node {
 	struct drain_job drain[SIM_MAX_VMS];
 
 	struct qemu qemu[SIM_MAX_VMS];
-	bool granted[SIM_MAX_VMS];
 };
 
 int64_t node_now(const struct node *n);
@@ -348,14 +354,12 @@ void agent_edge_assign(struct node *n, uint32_t from, unsigned vm);
 void agent_edge_qemu(struct qemu *q, bool started, enum vm_exit how, uint32_t life);
 struct table_msg *table_msg_new(void);
 
-enum edit_kind { EDIT_ARM, EDIT_DISARM, EDIT_START, EDIT_STOP, EDIT_REMOVE, EDIT_FORGET, EDIT_ADD, EDIT_MAINTENANCE, EDIT_ACTIVE, EDIT_GUEST_OFF };
-struct edit { enum edit_kind kind; unsigned vm; uint32_t node; };
-void edit_post(enum edit_kind kind, unsigned vm, uint32_t node);
-
 void machine_boot(struct node *n);
 void machine_reset(struct node *n, const char *why, int64_t off_ns); /* loses all that is in memory; boots again after off_ns, SIM_NEVER: when told to */
 void machine_keeper_again(struct node *n, int64_t after);
 void machine_agent_again(struct node *n, int64_t after);
+void machine_corosync(struct node *n, bool on, int64_t after);
+#define SIM_PART_ALONE 1000 /* partitions of one, of a corosync that has just started */
 
 /* ---- chaos.c ---- */
 

@@ -1,0 +1,743 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What agent/{agent,store,keeper_link,runner,drain,peers}.c do for the agent core. The catalog is not kept as blocks: each node has one newest version on
+ * disk, which is written and read whole by a quorum's worth of reachable volumes; who may write and which one counts is as in store.c. */
+#include <stdio.h>
+
+#include "tests/sim/sim.h"
+
+#define CLAIM_WRITE_OPS 2
+#define RECONNECT_MS 50
+#define SCAN_AGAIN_MS 200
+#define CATALOG_LIMIT_MS 10000
+#define START_TRIES 250
+#define START_AGAIN_MS 20
+#define LOOK_MS 10
+#define MAX_TABLES_WAITING 64
+
+static struct table_msg *free_tables;
+static uint32_t next_number;
+
+static void a_event(struct node *n, const struct agent_event *ev);
+static void scan(struct node *n);
+
+struct table_msg *table_msg_new(void)
+{
+	struct table_msg *t = free_tables;
+
+	if (t)
+		free_tables = t->next;
+	else
+		t = calloc(1, sizeof(*t));
+	CHECK(t);
+	return t;
+}
+
+static void table_msg_free(struct table_msg *t)
+{
+	t->next = free_tables;
+	free_tables = t;
+}
+
+static struct agent_event about(enum agent_event_kind kind, unsigned vm)
+{
+	struct agent_event ev = { .kind = kind };
+
+	memcpy(ev.uuid, sim.vm[vm].uuid, 16);
+	return ev;
+}
+
+static void on_late_event(struct sim_event *ev)
+{
+	struct agent_event *a = ev->obj;
+	struct node *n = sim_node((uint32_t)(ev->arg >> 32));
+	int r = world_for(&n->aproc, (uint32_t)ev->arg, ev);
+
+	if (r == 0)
+		return;
+	if (r > 0)
+		a_event(n, a);
+	free(a);
+}
+
+static void on_timer(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	struct agent_event a = { .kind = AGENT_EV_TIMER };
+
+	if (ev->arg != (uint64_t)n->a_timer_at)
+		return;
+	n->a_timer_at = SIM_NEVER;
+	a_event(n, &a);
+}
+
+static void arm_timer(struct node *n)
+{
+	int64_t when = sim.now + node_wait(n, MAX(agent_deadline(n->agent) - node_now(n), 0));
+
+	if (when == n->a_timer_at)
+		return;
+	n->a_timer_at = when;
+	world_post_proc(&n->aproc, when - sim.now, on_timer, n, (uint64_t)when);
+}
+
+/* Claims on the volumes. */
+
+static void claim_event(struct op *op, enum agent_event_kind kind, bool ok, bool definite, const void *data)
+{
+	struct agent_event ev = { .kind = kind, .volume = op->target, .ok = ok, .definite = definite, .data = data };
+
+	a_event(op->node, &ev);
+}
+
+static void write_done(struct op *op, bool ok, bool definite) { claim_event(op, AGENT_EV_WRITE_DONE, ok, definite, NULL); }
+
+static void write_settled(struct op *op, bool completed)
+{
+	op->node->a_write_ops[op->target]--;
+	claim_event(op, AGENT_EV_WRITE_SETTLED, completed, true, NULL);
+}
+
+static void read_done(struct op *op, bool ok, bool definite)
+{
+	claim_event(op, AGENT_EV_READ_DONE, ok, definite, ok ? snapshot_use(op->snap, BLOCK_CLAIMS) : NULL);
+}
+
+static void read_settled(struct op *op, bool completed) { claim_event(op, AGENT_EV_READ_SETTLED, completed, true, NULL); }
+
+static const struct op_calls write_calls = { write_done, write_settled };
+static const struct op_calls read_calls = { read_done, read_settled };
+
+static void late_submit(struct sim_event *ev)
+{
+	struct op *op = ev->obj;
+	int r = world_for(op->proc, op->life, ev);
+
+	if (r > 0)
+		op_submit_session(op, &op->node->aclient);
+	else if (r < 0)
+		op_cancel(op);
+}
+
+static void submit(struct node *n, struct op *op)
+{
+	if (proc_stalls(&n->aproc))
+		world_post(0, late_submit, op, 0);
+	else
+		op_submit_session(op, &n->aclient);
+}
+
+static void no_buffer(struct sim_event *ev)
+{
+	struct agent_event a = { .kind = AGENT_EV_WRITE_DONE, .volume = (unsigned)ev->arg, .definite = true };
+
+	a_event(ev->obj, &a);
+}
+
+static void op_write(void *edge, unsigned volume, unsigned buffer, const struct claims *c)
+{
+	struct node *n = edge;
+	struct op *op;
+
+	if (n->a_write_ops[volume] == CLAIM_WRITE_OPS) {
+		world_post_proc(&n->aproc, 0, no_buffer, n, volume);
+		return;
+	}
+	n->a_write_ops[volume]++;
+	op = op_new(OP_WRITE_CLAIMS, &n->aproc, n, volume, &write_calls, n);
+	op->block = block_of_claims(c);
+	op->buffer = buffer;
+	submit(n, op);
+}
+
+static void op_read(void *edge, unsigned volume)
+{
+	struct node *n = edge;
+
+	submit(n, op_new(OP_READ_CLAIMS, &n->aproc, n, volume, &read_calls, n));
+}
+
+/* Link to the keeper. */
+
+static void send_facts(struct node *n)
+{
+	if (!n->a_runs || n->a_keeper_life != n->kproc.life)
+		return;
+	n->facts.counter = n->a_counter;
+	n->facts.claims_seq = n->agent->claimer.acked_seq;
+	n->facts.catalog_generation = n->have_cat ? n->cat.generation : 0;
+	n->facts.catalog_seq = n->have_cat ? n->cat.seq : 0;
+	keeper_edge_facts(n);
+}
+
+static void op_facts(void *edge) { send_facts(edge); }
+
+static void try_edit(struct node *n);
+
+static void on_tick(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	bool up;
+
+	if (n->a_keeper_life != n->kproc.life && proc_alive(&n->kproc))
+		n->a_keeper_life = n->kproc.life;
+	up = n->a_keeper_life == n->kproc.life && proc_alive(&n->kproc);
+	n->a_counter++;
+	if (up)
+		send_facts(n);
+	if (up && n->a_runs && n->have_cat && n->agent->have_catalog && n->agent->have_table &&
+	    n->agent->table.table.want_armed != n->cat.armed && n->a_counter % 4 == 0)
+		keeper_edge_arm(n, n->cat.armed);
+	try_edit(n);
+	world_post_proc(&n->aproc, node_wait(n, keeper_ms(up ? sim.timing.hb_ms : RECONNECT_MS)), on_tick, n, 0);
+}
+
+static void on_no_keeper(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	struct agent_event a = { .kind = AGENT_EV_NO_KEEPER };
+
+	if (n->a_keeper_life == n->kproc.life)
+		return;
+	n->a_keeper_life = 0;
+	a_event(n, &a);
+}
+
+void agent_edge_no_keeper(struct node *n) { world_post_proc(&n->aproc, rnd_us(20, 200), on_no_keeper, n, 0); }
+
+static bool newer(uint64_t generation_a, uint64_t seq_a, const struct cat *b)
+{
+	return generation_a != b->generation ? generation_a > b->generation : seq_a > b->seq;
+}
+
+static void on_table(struct sim_event *ev)
+{
+	struct table_msg *t = ev->obj;
+	struct node *n = t->node;
+	struct agent_event a = { .kind = AGENT_EV_TABLE, .table = &t->msg };
+	int r = n->aproc.stopped && n->aproc.n_late > MAX_TABLES_WAITING ? -1 : world_for(&n->aproc, t->life, ev);
+
+	if (r == 0)
+		return;
+	if (r > 0) {
+		a_event(n, &a);
+		for (uint32_t id = 1; id <= sim.n_nodes && n->have_cat; id++) {
+			const struct keeper_table_node *o = &t->msg.table.node[id - 1];
+
+			if (id != n->id && newer(o->catalog_generation, o->catalog_seq, &n->cat))
+				scan(n);
+		}
+	}
+	table_msg_free(t);
+}
+
+void agent_edge_table(struct node *n, struct table_msg *t)
+{
+	t->node = n;
+	t->life = n->aproc.life;
+	world_post(rnd_us(20, 80), on_table, t, 0);
+}
+
+/* Catalog. */
+
+static unsigned usable_volumes(const struct node *n, bool writing)
+{
+	unsigned c = 0;
+
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		const struct target *t = &sim.target[v];
+
+		c += n->aclient.session[v].state == SESSION_READY && !t->hung && !(t->cut >> (n->id - 1) & 1) && !t->bad_reads &&
+		     !(writing && t->bad_writes);
+	}
+	return c;
+}
+
+static void use_cat(struct node *n, const struct cat *cat)
+{
+	static struct vm_def def[SIM_MAX_VMS];
+	struct catalog c = { .generation = cat->generation, .seq = cat->seq, .armed = cat->armed, .maintenance = cat->maintenance, .vm = def };
+	struct agent_event ev = { .kind = AGENT_EV_CATALOG, .catalog = &c };
+
+	n->cat = *cat;
+	n->have_cat = true;
+	for (unsigned v = 0; v < sim.n_vms; v++) {
+		struct vm_def *d = &def[c.n];
+
+		if (!cat->present[v])
+			continue;
+		c.n++;
+		*d = (struct vm_def){ .desired = cat->desired[v], .memory_mib = 1024, .vcpus = 1, .priority = v % 3, .restart_limit = 3,
+				      .restart_window_ms = 30000, .stop_timeout_ms = 5000 };
+		memcpy(d->uuid, sim.vm[v].uuid, 16);
+		(void)snprintf(d->name, sizeof(d->name), "vm%u", v);
+	}
+	a_event(n, &ev);
+	send_facts(n);
+}
+
+static void on_scan(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	const struct cat *best = &sim.cat_on_disk[0];
+
+	if (usable_volumes(n, false) < format_fence_quorum(sim.n_volumes)) {
+		world_post_proc(&n->aproc, SCAN_AGAIN_MS * NS_PER_MS, on_scan, n, 0);
+		return;
+	}
+	n->cat_scanning = false;
+	for (unsigned i = 1; i < sim.n_nodes; i++)
+		if (newer(sim.cat_on_disk[i].generation, sim.cat_on_disk[i].seq, best))
+			best = &sim.cat_on_disk[i];
+	n->cat_complete = true;
+	if (!n->have_cat || newer(best->generation, best->seq, &n->cat))
+		use_cat(n, best);
+	if (n->cat_again) {
+		n->cat_again = false;
+		scan(n);
+	}
+}
+
+static void scan(struct node *n)
+{
+	if (n->cat_scanning) {
+		n->cat_again = true;
+		return;
+	}
+	n->cat_scanning = true;
+	world_post_proc(&n->aproc, rnd_ms(1, 10), on_scan, n, 0);
+}
+
+static void op_lead(void *edge, bool on, uint64_t generation)
+{
+	struct node *n = edge;
+
+	n->leading = on;
+	n->cat_complete = false;
+	scan(n);
+}
+
+void edit_post(enum edit_kind kind, unsigned vm, uint32_t node)
+{
+	if (sim.n_edits < ARRAY_SIZE(sim.edit))
+		sim.edit[sim.n_edits++] = (struct edit){ kind, vm, node };
+}
+
+static void apply(struct cat *c, const struct edit *e)
+{
+	static const enum vm_desired desired[] = { [EDIT_START] = DESIRED_STARTED, [EDIT_STOP] = DESIRED_STOPPED, [EDIT_REMOVE] = DESIRED_REMOVED };
+	uint64_t bit = e->node ? 1ULL << (e->node - 1) : 0;
+
+	switch (e->kind) {
+	case EDIT_ARM:
+	case EDIT_DISARM:
+		c->armed = e->kind == EDIT_ARM;
+		break;
+	case EDIT_START:
+	case EDIT_STOP:
+	case EDIT_REMOVE:
+		if (c->present[e->vm] && c->desired[e->vm] != DESIRED_REMOVED)
+			c->desired[e->vm] = desired[e->kind];
+		break;
+	case EDIT_FORGET:
+		if (c->desired[e->vm] == DESIRED_REMOVED)
+			c->present[e->vm] = false;
+		break;
+	case EDIT_ADD:
+		if (!c->present[e->vm]) {
+			c->present[e->vm] = true;
+			c->desired[e->vm] = DESIRED_STARTED;
+		}
+		break;
+	case EDIT_MAINTENANCE:
+		c->maintenance |= bit;
+		break;
+	case EDIT_ACTIVE:
+		c->maintenance &= ~bit;
+		break;
+	case EDIT_GUEST_OFF:
+		if (c->desired[e->vm] == DESIRED_STARTED)
+			c->desired[e->vm] = DESIRED_STOPPED;
+		break;
+	}
+}
+
+static void write_end(struct node *n, bool ok)
+{
+	n->cat_writing = n->cat_checking = false;
+	if (!ok) {
+		edit_post(n->cat_edit.kind, n->cat_edit.vm, n->cat_edit.node); /* the operator tries again */
+		scan(n);
+		return;
+	}
+	history_add("catalog: edit %d of VM %u, node %u by node %u counts (%llu, %llu)", (int)n->cat_edit.kind, n->cat_edit.vm, n->cat_edit.node,
+		    n->id, (unsigned long long)n->cat_new.generation, (unsigned long long)n->cat_new.seq);
+	use_cat(n, &n->cat_new);
+}
+
+static void on_cat_write(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	struct agent_event a = { .kind = AGENT_EV_CHECK_LEAD };
+
+	if (usable_volumes(n, true) >= format_fence_quorum(sim.n_volumes)) {
+		sim.cat_on_disk[n->id - 1] = n->cat_new;
+		n->cat_checking = true;
+		a_event(n, &a);
+		return;
+	}
+	if (sim.now - n->cat_write_ns > CATALOG_LIMIT_MS * NS_PER_MS || !n->leading)
+		write_end(n, false);
+	else
+		world_post_proc(&n->aproc, SCAN_AGAIN_MS * NS_PER_MS, on_cat_write, n, 0);
+}
+
+static void try_edit(struct node *n)
+{
+	if (!n->a_runs || !n->leading || !n->cat_complete || n->cat_writing || !n->have_cat || sim.n_edits == 0)
+		return;
+	n->cat_edit = sim.edit[0];
+	memmove(&sim.edit[0], &sim.edit[1], --sim.n_edits * sizeof(sim.edit[0]));
+	n->cat_new = n->cat;
+	apply(&n->cat_new, &n->cat_edit);
+	n->cat_seq = MAX(n->cat_seq, n->cat.seq) + 1;
+	n->cat_new.seq = n->cat_seq;
+	n->cat_new.generation = n->agent->lead_generation;
+	n->cat_writing = true;
+	n->cat_write_ns = sim.now;
+	world_post_proc(&n->aproc, rnd_ms(1, 10), on_cat_write, n, 0);
+}
+
+static void on_lead_checked(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+
+	if (n->cat_writing && n->cat_checking)
+		write_end(n, ev->arg);
+}
+
+static void op_lead_checked(void *edge, bool on) { world_post_proc(&((struct node *)edge)->aproc, 0, on_lead_checked, edge, on); }
+
+/* Peers. */
+
+static void on_assign(struct sim_event *ev)
+{
+	struct agent_event a = about(AGENT_EV_ASSIGN, (unsigned)(ev->arg & 0xffff));
+
+	a.node = (uint32_t)(ev->arg >> 16);
+	a_event(ev->obj, &a);
+}
+
+void agent_edge_assign(struct node *n, uint32_t from, unsigned vm)
+{
+	world_post_proc(&n->aproc, from == n->id ? 0 : rnd_us(200, 5000), on_assign, n, (uint64_t)from << 16 | vm);
+}
+
+static void op_assign(void *edge, uint32_t node, const struct vm *v)
+{
+	struct node *n = edge, *to = sim_node(node);
+
+	if (to == n || (ring_connected(n, to) && !chance(20)))
+		agent_edge_assign(to, n->id, (unsigned)sim_vm_index(v->def.uuid));
+}
+
+/* Units. */
+
+static uint64_t pack(unsigned vm, uint32_t number, bool started, enum vm_exit how)
+{
+	return (uint64_t)number << 32 | (uint64_t)how << 17 | (uint64_t)started << 16 | vm;
+}
+
+static void on_qemu(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	unsigned vm = (unsigned)(ev->arg & 0xffff);
+	struct run *r = &n->run[vm];
+	struct agent_event a = about(ev->arg >> 16 & 1 ? AGENT_EV_STARTED : AGENT_EV_EXIT, vm);
+
+	if (!r->used || r->number != (uint32_t)(ev->arg >> 32))
+		return;
+	if (a.kind == AGENT_EV_STARTED) {
+		if (r->adopted || r->told)
+			return;
+		r->told = true;
+	} else {
+		r->used = false;
+		a.exit = (enum vm_exit)(ev->arg >> 17 & 7);
+	}
+	a_event(n, &a);
+}
+
+static void exit_later(struct node *n, unsigned vm, enum vm_exit how, int64_t delay)
+{
+	world_post_proc(&n->aproc, delay, on_qemu, n, pack(vm, n->run[vm].number, false, how));
+}
+
+void agent_edge_qemu(struct qemu *q, bool started, enum vm_exit how, uint32_t life)
+{
+	struct node *n = q->node;
+	struct run *r = &n->run[q->vm];
+
+	if (r->used && r->life == life)
+		world_post_proc(&n->aproc, started ? rnd_ms(30, 300) : rnd_ms(1, 110), on_qemu, n, pack(q->vm, r->number, started, how));
+}
+
+static void on_launch(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	unsigned vm = (unsigned)(ev->arg & 0xffff);
+	struct run *r = &n->run[vm];
+
+	if (!r->used || r->number != (uint32_t)(ev->arg >> 32))
+		return;
+	if (!n->cat.present[vm]) {
+		exit_later(n, vm, VM_EXIT_CRASH, START_AGAIN_MS * NS_PER_MS);
+		return;
+	}
+	if (qemu_launch(n, vm, r->generation, r->epoch)) {
+		r->life = n->qemu[vm].proc.life;
+		return;
+	}
+	if (++r->tries < START_TRIES)
+		world_post_proc(&n->aproc, START_AGAIN_MS * NS_PER_MS, on_launch, n, ev->arg);
+	else
+		exit_later(n, vm, VM_EXIT_CRASH, 0);
+}
+
+static void op_start(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+	unsigned vm = (unsigned)sim_vm_index(v->def.uuid);
+
+	n->run[vm] = (struct run){ .used = true, .number = ++next_number, .generation = v->generation, .epoch = n->agent->epoch };
+	world_post_proc(&n->aproc, 0, on_launch, n, pack(vm, next_number, false, VM_EXIT_CRASH));
+}
+
+static void op_adopt(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+	unsigned vm = (unsigned)sim_vm_index(v->def.uuid);
+
+	n->run[vm] = (struct run){ .used = true, .adopted = true, .number = ++next_number, .life = n->qemu[vm].proc.life };
+	if (n->qemu[vm].state == QEMU_NONE)
+		exit_later(n, vm, VM_EXIT_CRASH, rnd_ms(1, 10));
+}
+
+static struct qemu *qemu_of(struct node *n, const uint8_t uuid[16], bool of_run)
+{
+	unsigned vm = (unsigned)sim_vm_index(uuid);
+	struct qemu *q = &n->qemu[vm];
+
+	if (q->state == QEMU_NONE || (of_run && (!n->run[vm].used || n->run[vm].life != q->proc.life)))
+		return NULL;
+	return q;
+}
+
+static void op_powerdown(void *edge, const struct vm *v)
+{
+	struct qemu *q = qemu_of(edge, v->def.uuid, true);
+
+	if (q)
+		qemu_powerdown(q);
+}
+
+static void op_quit(void *edge, const struct vm *v)
+{
+	struct qemu *q = qemu_of(edge, v->def.uuid, true);
+
+	if (q)
+		qemu_quit(q);
+}
+
+static void op_kill(void *edge, const uint8_t uuid[16])
+{
+	struct qemu *q = qemu_of(edge, uuid, false);
+
+	if (q)
+		qemu_kill(q, GONE_DIED);
+}
+
+static void op_guest_off(void *edge, const struct vm *v) { edit_post(EDIT_GUEST_OFF, (unsigned)sim_vm_index(v->def.uuid), 0); }
+static void op_forget(void *edge, const struct vm *v) { edit_post(EDIT_FORGET, (unsigned)sim_vm_index(v->def.uuid), 0); }
+
+static void on_listed(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	struct agent_event a;
+
+	for (unsigned v = 0; v < sim.n_vms; v++) {
+		if (n->qemu[v].state == QEMU_NONE)
+			continue;
+		a = about(AGENT_EV_FOUND, v);
+		a_event(n, &a);
+	}
+	a = (struct agent_event){ .kind = AGENT_EV_LISTED };
+	a_event(n, &a);
+}
+
+/* Drains. */
+
+static void on_drained(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	unsigned vm = (unsigned)(ev->arg & 0xffff);
+	struct agent_event a = about(AGENT_EV_DRAINED, vm);
+
+	if (!n->drain[vm].used || n->drain[vm].number != (uint32_t)(ev->arg >> 32))
+		return;
+	n->drain[vm].used = false;
+	a_event(n, &a);
+}
+
+static void probe_done(struct op *op, bool ok, bool definite)
+{
+	struct node *n = op->node;
+	unsigned vm = (unsigned)(op->arg & 0xffff);
+	struct drain_job *j = &n->drain[vm];
+
+	if (!j->used || j->answered || j->number != (uint32_t)(op->arg >> 32) || j->tries != (op->arg >> 16 & 0xffff))
+		return;
+	j->answered = true;
+	world_post_proc(&n->aproc, node_wait(n, keeper_ms(sim.timing.drain_ms)), on_drained, n, op->arg & ~0xffff0000ULL);
+}
+
+static void probe_settled(struct op *op, bool completed) {}
+
+static const struct op_calls probe_calls = { probe_done, probe_settled };
+
+/* A session for each try: an answer that comes after its deadline finds nobody. */
+static void on_probe(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	unsigned vm = (unsigned)(ev->arg & 0xffff);
+	struct drain_job *j = &n->drain[vm];
+	struct op *op;
+
+	if (!j->used || j->answered || j->number != (uint32_t)(ev->arg >> 32))
+		return;
+	j->tries = (j->tries + 1) & 0xffff;
+	op = op_new(OP_PROBE, &n->aproc, n, sim.vm[vm].target, &probe_calls, n);
+	op->arg = ev->arg | (uint64_t)j->tries << 16;
+	op_submit(op);
+	world_post_proc(&n->aproc, node_wait(n, keeper_ms(sim.timing.io_ms)) + rnd_ms(100, 400), on_probe, n, ev->arg);
+}
+
+static void on_quick(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+
+	if (disk_host_sends(n))
+		world_post_proc(&n->aproc, LOOK_MS * NS_PER_MS, on_quick, n, ev->arg);
+	else
+		on_drained(ev);
+}
+
+static void op_drain(void *edge, const struct vm *v, bool full)
+{
+	struct node *n = edge;
+	unsigned vm = (unsigned)sim_vm_index(v->def.uuid);
+	struct drain_job *j = &n->drain[vm];
+
+	if (j->used && SIM_DRAIN_JOINS)
+		return;
+	*j = (struct drain_job){ .used = true, .number = ++next_number };
+	world_post_proc(&n->aproc, full ? rnd_ms(1, 10) : 0, full ? on_probe : on_quick, n, (uint64_t)j->number << 32 | vm);
+}
+
+/* Notes, start and end. */
+
+static const char *const note_text[] = {
+	[NOTE_VM_CLAIMED] = "claimed", [NOTE_VM_BUSY] = "busy, held by", [NOTE_VM_CONFLICT] = "conflict with", [NOTE_VM_STARTED] = "started on",
+	[NOTE_VM_RECOVERED] = "recovered on", [NOTE_VM_FAILED] = "failed here too often", [NOTE_VM_RESTART] = "restart here",
+	[NOTE_VM_GIVEN_UP] = "claim given up", [NOTE_VM_STOPPING] = "shutting down", [NOTE_VM_STOPPED] = "stopped", [NOTE_VM_REFUSED] = "gate is closed",
+	[NOTE_VM_ADOPTED] = "adopted", [NOTE_VM_ALIEN] = "runs without a claim: killed", [NOTE_VM_LOST] = "lost with the lease",
+	[NOTE_VM_ASSIGNED] = "assigned to", [NOTE_VM_NO_PLACE] = "no place", [NOTE_LEADER] = "this node leads", [NOTE_NOT_LEADER] = "leads no more",
+};
+
+static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32_t id)
+{
+	const struct node *n = edge;
+
+	if ((size_t)note < ARRAY_SIZE(note_text) && note_text[note])
+		history_add("node %u: agent: %s %s %u", n->id, v ? v->def.name : "", note_text[note], id);
+}
+
+static const struct agent_ops ops = {
+	.write = op_write, .read = op_read, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
+	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget, .lead = op_lead,
+	.lead_checked = op_lead_checked, .note = op_note,
+};
+
+static void a_event(struct node *n, const struct agent_event *ev)
+{
+	struct agent_event *copy;
+
+	if (!n->a_runs)
+		return;
+	if (n->aproc.stopped) {
+		if (ev->table || ev->catalog)
+			return; /* asked for again */
+		copy = malloc(sizeof(*copy));
+		CHECK(copy);
+		*copy = *ev;
+		copy->data = NULL;
+		copy->ok = copy->ok && !ev->data;
+		world_post(0, on_late_event, copy, (uint64_t)n->id << 32 | n->aproc.life);
+		return;
+	}
+	agent_dispatch(n->agent, ev, node_now(n), &ops, n);
+	arm_timer(n);
+}
+
+static void volume_changed(struct client *c, unsigned volume, bool ready)
+{
+	struct node *n = c->node;
+	struct agent_event ev = { .kind = AGENT_EV_VOLUME, .volume = volume, .ok = ready };
+	struct agent_options opt = { .self = n->id, .node_limit = sim.n_nodes, .node_max = sim.n_nodes, .n_volumes = sim.n_volumes,
+				     .members = (2ULL << (sim.n_nodes - 1)) - 1, .timing = sim.timing };
+
+	if (n->a_runs || client_ready(c) < format_fence_quorum(sim.n_volumes)) {
+		a_event(n, &ev);
+		return;
+	}
+	memcpy(opt.cluster, sim.sb[0].cluster, 16);
+	agent_init(n->agent, &opt, node_now(n));
+	n->a_runs = true;
+	n->a_timer_at = SIM_NEVER;
+	world_post_proc(&n->aproc, rnd_ms(1, 50), on_listed, n, 0);
+	scan(n);
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		ev.volume = v;
+		ev.ok = c->session[v].state == SESSION_READY;
+		a_event(n, &ev);
+	}
+}
+
+void agent_edge_start(struct node *n)
+{
+	proc_start(&n->aproc);
+	n->aclient.proc = &n->aproc;
+	n->aclient.node = n;
+	n->aclient.changed = volume_changed;
+	n->a_runs = n->have_cat = n->leading = n->cat_complete = n->cat_scanning = n->cat_again = n->cat_checking = n->cat_writing = false;
+	n->a_keeper_life = 0;
+	n->a_counter = 0;
+	memset(n->a_write_ops, 0, sizeof(n->a_write_ops));
+	memset(n->run, 0, sizeof(n->run));
+	memset(n->drain, 0, sizeof(n->drain));
+	n->cat_seq = sim.cat_on_disk[n->id - 1].seq;
+	client_open(&n->aclient);
+	world_post_proc(&n->aproc, 0, on_tick, n, 0);
+}
+
+void agent_edge_crash(struct node *n)
+{
+	uint32_t life = n->aproc.life;
+
+	if (!proc_alive(&n->aproc))
+		return;
+	if (n->cat_writing)
+		edit_post(n->cat_edit.kind, n->cat_edit.vm, n->cat_edit.node);
+	n->a_runs = n->leading = n->cat_writing = false;
+	proc_die(&n->aproc);
+	disk_writer_gone(n, &n->aproc, life, GONE_DIED);
+}
