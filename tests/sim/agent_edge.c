@@ -637,8 +637,6 @@ static void op_drain(void *edge, const struct vm *v, bool full)
 	unsigned vm = (unsigned)sim_vm_index(v->def.uuid);
 	struct drain_job *j = &n->drain[vm];
 
-	if (j->used && SIM_DRAIN_JOINS)
-		return;
 	*j = (struct drain_job){ .used = true, .number = ++next_number };
 	world_post_proc(&n->aproc, full ? rnd_ms(1, 10) : 0, full ? on_probe : on_quick, n, (uint64_t)j->number << 32 | vm);
 }

@@ -27,7 +27,6 @@
 #define SIM_MAX_TARGETS (FORMAT_MAX_VOLUMES + 2)
 #define SIM_MAX_CLAIMS (SIM_MAX_VMS + 2)
 #define SIM_NEVER INT64_MAX
-#define SIM_DRAIN_JOINS true /* drain.c: a drain of a VM that is under way answers a second one, too */
 #define SIM_S (1000 * NS_PER_MS)
 
 /* ---- world.c ---- */
@@ -371,13 +370,14 @@ enum chaos_kind {
 };
 const char *chaos_name(enum chaos_kind f);
 void chaos_draw(void);     /* what this seed may do */
-void chaos_begin(int64_t ns);
+void chaos_begin(void);
 void chaos_heal(void);
-bool chaos_now(void);
+bool chaos_hurts(const struct node *n); /* something is wrong with this node, its paths or the ring at this moment */
 
 /* ---- check.c ---- */
 
 void violation(const char *invariant, const char *fmt, ...) _printf_(2, 3);
+void check_reset(void);
 void check_write_issued(const struct op *op);
 void check_landed(const struct op *op);
 void check_image_landed(const struct op *op);
@@ -391,13 +391,15 @@ void check_running(unsigned vm);        /* a VM has come to run: failover times 
 void check_gone(const struct qemu *q, bool by_node);
 const char *check_lively(void); /* NULL: every VM runs once and every node is armed; else what is missing */
 
+#define SIM_HISTOGRAM 4096
+#define SIM_HISTOGRAM_MS 100
+
 struct stats {
 	uint64_t faults[CHAOS_KIND_COUNT];
 	uint64_t events, failovers, resets, releases, false_fences, commits, violations;
 	uint64_t seeds, guest_writes, late_same, episodes;
 	int64_t virtual_ns;
-	uint32_t failover_ms[4096];
-	unsigned n_failover_ms;
+	uint32_t failover_ms[SIM_HISTOGRAM]; /* how many took that long, in steps of SIM_HISTOGRAM_MS */
 	int64_t heal_max_ms;
 };
 
@@ -406,7 +408,8 @@ struct sim {
 	uint64_t seed;
 	uint64_t rng;
 	bool trace, failed;
-	char failed_invariant[16];
+	char failed_invariant[16], failed_text[160];
+	int64_t failed_ns;
 
 	unsigned n_nodes, n_volumes, n_vms, n_targets;
 	struct timing timing;
@@ -421,6 +424,7 @@ struct sim {
 	int64_t guest_write_ns;
 	uint32_t over[SIM_MAX_NODES]; /* highest epoch anybody has declared over */
 	bool keep_on_ring_loss;
+	bool chaos;
 	struct stats stats;
 };
 

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The invariants of DESIGN.md, asserted where something happens that could break them.
+ *
+ *   S1  check_exec: never two QEMU processes of a VM; check_image_landed: nothing of an older writer lands once a newer was started
+ *   S2  check_exec, check_landed: a QEMU's own claim is active on a fence quorum of the volumes for as long as it runs
+ *   S3  check_over, check_exec: no process of an epoch that anybody has declared over
+ *   S4  check_pet: the round before was written to a renew quorum and then read from one
+ *   S5  check_write_issued: no write to a slot while another of the same writer may still land on it
+ *   S6  check_landed: (epoch, seq) of a slot grows, generations of a node's claims do */
+#include "tests/sim/sim.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define CALM_MS 30000 /* L2: nothing was wrong with a node for this long */
+
+static struct { uint32_t epoch; uint64_t seq; } newest[SIM_MAX_NODES][2][FORMAT_MAX_VOLUMES];
+static uint64_t top_generation[SIM_MAX_NODES][SIM_MAX_VMS];
+static uint32_t epoch_of_pet[SIM_MAX_NODES];
+
+void check_reset(void)
+{
+	memset(newest, 0, sizeof(newest));
+	memset(top_generation, 0, sizeof(top_generation));
+	memset(epoch_of_pet, 0, sizeof(epoch_of_pet));
+}
+
+void violation(const char *invariant, const char *fmt, ...)
+{
+	char text[160];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	history_add("VIOLATION %s: %s", invariant, text);
+	sim.stats.violations++;
+	if (!sim.failed) {
+		(void)str_copy(sim.failed_invariant, sizeof(sim.failed_invariant), invariant);
+		(void)str_copy(sim.failed_text, sizeof(sim.failed_text), text);
+		sim.failed_ns = sim.now;
+	}
+	sim.failed = true;
+}
+
+void check_write_issued(const struct op *op)
+{
+	if (op->kind != OP_WRITE_HEARTBEAT && op->kind != OP_WRITE_CLAIMS)
+		return;
+	for (const struct op *o = sim.target[op->target].ops; o; o = o->next)
+		if (o != op && o->kind == op->kind && o->node == op->node && !o->phys_done)
+			violation("S5", "node %u writes volume %u (%s %u, %llu) while (%u, %llu) may still land", op->node->id, op->target,
+				  op->kind == OP_WRITE_CLAIMS ? "claims" : "heartbeat", block_epoch(op->block), (unsigned long long)block_seq(op->block),
+				  block_epoch(o->block), (unsigned long long)block_seq(o->block));
+}
+
+static const struct claim *claim_in(const struct block *b, unsigned vm)
+{
+	for (uint32_t i = 0; i < b->cl.n; i++)
+		if (memcmp(b->cl.claim[i].vm, sim.vm[vm].uuid, 16) == 0)
+			return &b->cl.claim[i];
+	return NULL;
+}
+
+static const struct block *newest_claims(unsigned volume, uint32_t node)
+{
+	struct block *const *b = sim.target[volume].data.block[node - 1][BLOCK_CLAIMS];
+
+	if (b[0]->status != FORMAT_OK || b[1]->status != FORMAT_OK)
+		return b[0]->status == FORMAT_OK ? b[0] : b[1];
+	return format_compare(b[0]->cl.epoch, b[0]->cl.seq, b[1]->cl.epoch, b[1]->cl.seq) >= 0 ? b[0] : b[1];
+}
+
+/* Its claim is active on a fence quorum, so far as the blocks can be read. */
+static void check_claimed(const struct qemu *q, const char *when)
+{
+	unsigned ok = 0;
+
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		const struct block *b = newest_claims(v, q->node->id);
+		const struct claim *c = b->status == FORMAT_OK ? claim_in(b, q->vm) : NULL;
+
+		ok += b->status != FORMAT_OK ||
+		      (c && c->state == CLAIM_ACTIVE && c->epoch == q->stamp.epoch && c->generation == q->stamp.generation);
+	}
+	if (ok < format_fence_quorum(sim.n_volumes))
+		violation("S2", "VM %u runs on node %u, generation %llu, epoch %u, without that claim on a fence quorum (%s)", q->vm, q->node->id,
+			  (unsigned long long)q->stamp.generation, q->stamp.epoch, when);
+}
+
+static void check_landed_claims(const struct op *op)
+{
+	const struct node *n = op->node;
+
+	for (unsigned vm = 0; vm < sim.n_vms; vm++) {
+		const struct claim *c = claim_in(op->block, vm);
+		uint64_t *top = &top_generation[n->id - 1][vm];
+
+		if (c && c->generation < *top && c->state == CLAIM_ACTIVE)
+			violation("S6", "node %u claims VM %u as generation %llu after %llu", n->id, vm, (unsigned long long)c->generation,
+				  (unsigned long long)*top);
+		if (c)
+			*top = MAX(*top, c->generation);
+		if (n->qemu[vm].state == QEMU_RUNS && !n->qemu[vm].kill_pending)
+			check_claimed(&n->qemu[vm], "a block of claims landed");
+	}
+}
+
+void check_landed(const struct op *op)
+{
+	unsigned kind = op->kind == OP_WRITE_CLAIMS ? BLOCK_CLAIMS : BLOCK_HEARTBEAT;
+	uint32_t epoch = block_epoch(op->block);
+	uint64_t seq = block_seq(op->block);
+
+	if (op->torn)
+		return;
+	if (format_compare(epoch, seq, newest[op->node->id - 1][kind][op->target].epoch, newest[op->node->id - 1][kind][op->target].seq) <= 0)
+		violation("S6", "volume %u: node %u's %s (%u, %llu) lands after (%u, %llu)", op->target, op->node->id, kind ? "claims" : "heartbeat",
+			  epoch, (unsigned long long)seq, newest[op->node->id - 1][kind][op->target].epoch,
+			  (unsigned long long)newest[op->node->id - 1][kind][op->target].seq);
+	newest[op->node->id - 1][kind][op->target].epoch = epoch;
+	newest[op->node->id - 1][kind][op->target].seq = seq;
+	if (kind == BLOCK_CLAIMS)
+		check_landed_claims(op);
+}
+
+void check_image_landed(const struct op *op)
+{
+	struct image *im = &sim.vm[op->arg].image;
+	const struct stamp *s = &op->stamp;
+
+	if (s->generation < im->runner.generation)
+		violation("S1", "VM %u: a write of node %u, generation %llu, epoch %u lands after node %u was started with generation %llu",
+			  (unsigned)op->arg, s->node, (unsigned long long)s->generation, s->epoch, im->runner.node,
+			  (unsigned long long)im->runner.generation);
+	else if (s->generation == im->runner.generation && (s->node != im->runner.node || s->epoch != im->runner.epoch))
+		violation("S1", "VM %u: nodes %u and %u write with the same generation %llu", (unsigned)op->arg, s->node, im->runner.node,
+			  (unsigned long long)s->generation);
+	else if (s->instance < im->runner.instance)
+		sim.stats.late_same++;
+	im->last = *s;
+	im->lands++;
+}
+
+void check_exec(const struct qemu *q)
+{
+	struct image *im = &sim.vm[q->vm].image;
+
+	for (unsigned i = 0; i < sim.n_nodes; i++) {
+		const struct qemu *o = &sim.node[i].qemu[q->vm];
+
+		if (o != q && o->state == QEMU_RUNS)
+			violation("S1", "VM %u is started on node %u, generation %llu, while it runs on node %u, generation %llu", q->vm, q->node->id,
+				  (unsigned long long)q->stamp.generation, o->node->id, (unsigned long long)o->stamp.generation);
+	}
+	if (q->stamp.epoch <= sim.over[q->node->id - 1])
+		violation("S3", "VM %u is started on node %u under epoch %u, which is declared over", q->vm, q->node->id, q->stamp.epoch);
+	if (q->stamp.generation < im->runner.generation ||
+	    (q->stamp.generation == im->runner.generation && (im->runner.node != q->node->id || im->runner.epoch != q->stamp.epoch)))
+		violation("S6", "VM %u is started on node %u with generation %llu after node %u's %llu", q->vm, q->node->id,
+			  (unsigned long long)q->stamp.generation, im->runner.node, (unsigned long long)im->runner.generation);
+	check_claimed(q, "at its start");
+	im->runner = q->stamp;
+}
+
+void check_pet(struct node *n)
+{
+	unsigned acked = 0, read = 0, quorum = format_renew_quorum(sim.n_volumes);
+	int64_t last_ack = 0;
+
+	/* The first pets of an epoch's watchdog may stand for rounds of a time when it was not watched. */
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		acked += n->oracle[v].acked;
+		if (n->oracle[v].acked)
+			last_ack = last_ack == 0 ? n->oracle[v].acked_ns : MIN(last_ack, n->oracle[v].acked_ns);
+	}
+	for (unsigned v = 0; v < sim.n_volumes; v++)
+		read += n->oracle[v].read && n->oracle[v].read_issued >= last_ack;
+	if (acked < quorum || read < quorum)
+		violation("S4", "node %u pets though its last round was written to %u volumes and then read from %u", n->id, acked, read);
+}
+
+void check_keeper(struct node *n)
+{
+	const struct keeper *k = n->keeper;
+
+	if (k->pets > k->renewals + 1)
+		violation("S4", "node %u: %llu pets, %llu renewals", n->id, (unsigned long long)k->pets, (unsigned long long)k->renewals);
+	if (k->epoch == epoch_of_pet[n->id - 1])
+		return;
+	epoch_of_pet[n->id - 1] = k->epoch;
+	for (unsigned v = 0; v < sim.n_vms; v++)
+		if (n->qemu[v].state == QEMU_RUNS && n->qemu[v].stamp.epoch != k->epoch && k->epoch != 0)
+			violation("S3", "node %u begins epoch %u while VM %u runs under epoch %u", n->id, k->epoch, v, n->qemu[v].stamp.epoch);
+}
+
+void check_over(struct node *by, uint32_t id, uint32_t epoch)
+{
+	const struct node *x = sim_node(id);
+
+	for (unsigned v = 0; v < sim.n_vms; v++)
+		if (x->qemu[v].state == QEMU_RUNS && x->qemu[v].stamp.epoch <= epoch)
+			violation("S3", "node %u declares epoch %u of node %u over while VM %u runs there under epoch %u", by->id, epoch, id, v,
+				  x->qemu[v].stamp.epoch);
+	sim.over[id - 1] = MAX(sim.over[id - 1], epoch);
+}
+
+void check_commit(struct node *by, uint32_t id, uint32_t why)
+{
+	const struct node *x = sim_node(id);
+
+	if (chaos_hurts(x) || sim.now - x->hurt_ns < CALM_MS * NS_PER_MS)
+		return;
+	sim.stats.false_fences++;
+	violation("L2", "node %u fences node %u (%s), with which nothing was wrong for %lld s", by->id, id,
+		  fence_reason_text((enum fence_reason)why), (long long)((sim.now - x->hurt_ns) / SIM_S));
+}
+
+void check_watchdog_reset(struct node *n)
+{
+	if (n->kproc.hurt_ns >= n->wd.pet_ns || n->kproc.stopped || !proc_alive(&n->kproc))
+		return;
+	for (unsigned v = 0; v < sim.n_vms; v++)
+		if (n->qemu[v].kill_pending)
+			return;
+	violation("L4", "node %u is reset by its watchdog though its keeper runs and could have released it", n->id);
+}
+
+void check_running(unsigned vm)
+{
+	struct sim_vm *v = &sim.vm[vm];
+	int64_t ms = (sim.now - v->gone_ns) / NS_PER_MS;
+
+	if (v->gone_ns != 0 && v->gone_by_node) {
+		sim.stats.failovers++;
+		sim.stats.failover_ms[MIN(ms / SIM_HISTOGRAM_MS, SIM_HISTOGRAM - 1)]++;
+		history_add("VM %u: recovered after %lld ms", vm, (long long)ms);
+	}
+	v->gone_ns = 0;
+}
+
+void check_gone(const struct qemu *q, bool by_node)
+{
+	sim.vm[q->vm].gone_ns = sim.now;
+	sim.vm[q->vm].gone_by_node = by_node;
+}
+
+const char *check_lively(void)
+{
+	static char text[160];
+
+	for (unsigned i = 0; i < sim.n_nodes; i++) {
+		const struct node *n = &sim.node[i];
+
+		if (n->up && n->k_runs && n->keeper->state == LEASE_ARMED && n->a_runs && n->agent->adopted)
+			continue;
+		(void)snprintf(text, sizeof(text), "node %u is %s, its agent %s", n->id,
+			       !n->up ? "down" : !n->k_runs ? "without a keeper" : lease_state_name(n->keeper->state),
+			       n->a_runs && n->agent->adopted ? "runs" : "does not manage");
+		return text;
+	}
+	for (unsigned v = 0; v < sim.n_vms; v++) {
+		unsigned running = 0;
+
+		for (unsigned i = 0; i < sim.n_nodes; i++)
+			running += sim.node[i].qemu[v].state == QEMU_RUNS;
+		if (running == 1)
+			continue;
+		(void)snprintf(text, sizeof(text), "VM %u runs %u times", v, running);
+		return text;
+	}
+	return NULL;
+}

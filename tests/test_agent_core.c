@@ -1,0 +1,1200 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Scenarios for the agent core: three agents, their claims on in-memory volumes, a keeper's table made up by the scenario, VMs that start, stop and crash
+ * as told. Virtual time, one event at a time, through the shipped dispatch. At every start of a VM the volumes themselves are looked at: the claim
+ * must be on a fence quorum of them, no other live claim beside it, and nobody else may run the VM. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "agent/core/dispatch.h"
+#include "tests/tap.h"
+
+#define NODES 3
+#define VOLUMES 3
+#define VMS 48
+#define EVENTS 1024
+#define TABLE_MS 250
+#define MS(ms) ((int64_t)(ms) * NS_PER_MS)
+#define REGION (2 * NODES * FORMAT_CLAIMS_LEN)
+
+static const uint8_t cluster[16] = { 'c' };
+
+/* What will happen to an agent at some time; data and table are filled in when it does. */
+struct pending {
+	bool used, is_write, lands, landed;
+	int64_t at, land_at;
+	uint32_t node;
+	unsigned life, buffer;
+	struct agent_event ev;
+	uint8_t block[FORMAT_CLAIMS_LEN];
+	uint32_t len;
+};
+
+struct process { bool runs; uint32_t epoch; };
+
+struct node {
+	struct agent a;
+	uint32_t id;
+	bool powered, runs, frozen, ring;
+	unsigned life;
+	uint32_t epoch, over;
+	bool gate, fresh, armed;
+	uint64_t counter, claims_seq;
+	bool volume_gone[VOLUMES], writes_refused[VOLUMES];
+	bool crashing, refusing, deaf, very_deaf; /* its QEMUs: end at once; the gate says no; guests, QEMU itself ignore requests */
+	uint32_t drain_ms, start_ms;
+	struct process process[VMS];
+	uint8_t read_buf[VOLUMES][REGION];
+	char trace[256];
+	unsigned leads_told, notes[NOTE_MAINTENANCE_DONE + 1];
+	bool led;
+};
+
+static struct {
+	int64_t now, table_at;
+	unsigned n, n_volumes;
+	uint8_t volume[VOLUMES][REGION];
+	struct node node[NODES];
+	struct pending pending[EVENTS];
+	struct vm_def vm[VMS];
+	unsigned n_vms;
+	struct catalog catalog;
+	bool catalog_stuck; /* edits are asked for and do not come about */
+	unsigned forgotten;
+	char broken[200];
+} s;
+
+static struct keeper_msg table;
+static struct claims claims[NODES];
+
+static struct node *node(uint32_t id) { return &s.node[id - 1]; }
+static struct agent *agent(uint32_t id) { return &s.node[id - 1].a; }
+static uint64_t bit(uint32_t id) { return 1ULL << (id - 1); }
+
+__attribute__((format(printf, 1, 2))) static void broken(const char *fmt, ...)
+{
+	va_list ap;
+
+	if (s.broken[0])
+		return;
+	va_start(ap, fmt);
+	(void)vsnprintf(s.broken, sizeof(s.broken), fmt, ap);
+	va_end(ap);
+}
+
+static unsigned vm_index(const uint8_t uuid[16]) { return uuid[1]; }
+static bool runs(uint32_t id, unsigned vm) { return node(id)->process[vm].runs; }
+
+static unsigned running(unsigned vm)
+{
+	unsigned sum = 0;
+
+	for (uint32_t id = 1; id <= s.n; id++)
+		sum += runs(id, vm);
+	return sum;
+}
+
+static struct vm *vm_of(uint32_t id, unsigned vm) { return agent_vm_by_uuid(agent(id), s.vm[vm].uuid); }
+
+static void trace(struct node *n, char what)
+{
+	size_t len = strlen(n->trace);
+
+	if (len + 1 < sizeof(n->trace))
+		n->trace[len] = what;
+}
+
+static struct pending *later(struct node *n, uint32_t ms, enum agent_event_kind kind)
+{
+	for (unsigned i = 0; i < EVENTS; i++) {
+		struct pending *p = &s.pending[i];
+
+		if (p->used)
+			continue;
+		*p = (struct pending){ .used = true, .node = n->id, .life = n->life, .at = s.now + MS(ms), .ev = { .kind = kind } };
+		return p;
+	}
+	broken("too many events");
+	return &s.pending[0];
+}
+
+static void later_vm(struct node *n, uint32_t ms, enum agent_event_kind kind, const uint8_t uuid[16], enum vm_exit how)
+{
+	struct pending *p = later(n, ms, kind);
+
+	memcpy(p->ev.uuid, uuid, 16);
+	p->ev.exit = how;
+}
+
+/* The newest claims block of a node among the volumes that can be read at all. */
+static const struct claims *on_disk(uint32_t id, unsigned first, unsigned end)
+{
+	static struct claims got[2];
+	struct claims *best = &got[0], *c = &got[1], *t;
+
+	memset(got, 0, sizeof(got));
+	for (unsigned v = first; v < end; v++) {
+		for (unsigned b = 0; b < 2; b++) {
+			if (claims_decode(s.volume[v] + format_claims_offset(id, b) - FORMAT_CLAIMS_OFFSET, id, b, cluster, c) != FORMAT_OK)
+				continue;
+			if (format_compare(c->epoch, c->seq, best->epoch, best->seq) <= 0)
+				continue;
+			t = best;
+			best = c;
+			c = t;
+		}
+	}
+	return best;
+}
+
+static const struct claim *claim_in(const struct claims *c, const uint8_t uuid[16])
+{
+	for (uint32_t i = 0; i < c->n; i++)
+		if (memcmp(c->claim[i].vm, uuid, 16) == 0)
+			return &c->claim[i];
+	return NULL;
+}
+
+static enum claim_state disk_state(uint32_t id, unsigned vm)
+{
+	const struct claim *c = claim_in(on_disk(id, 0, s.n_volumes), s.vm[vm].uuid);
+
+	return c ? c->state : CLAIM_NONE;
+}
+
+/* S1, S2 at the moment a VM is about to run. */
+static void check_start(struct node *n, const struct vm *v)
+{
+	unsigned holds = 0, vm = vm_index(v->def.uuid);
+
+	for (unsigned i = 0; i < s.n_volumes; i++) {
+		const struct claim *c = claim_in(on_disk(n->id, i, i + 1), v->def.uuid);
+
+		holds += c && c->state == CLAIM_ACTIVE && c->epoch == n->a.epoch && c->generation == v->generation;
+	}
+	if (holds < format_fence_quorum(s.n_volumes))
+		broken("node %u starts VM %u with its claim on %u volumes", n->id, vm, holds);
+	for (uint32_t id = 1; id <= s.n; id++) {
+		const struct claim *c = claim_in(on_disk(id, 0, s.n_volumes), v->def.uuid);
+
+		if (id == n->id)
+			continue;
+		if (c && c->state == CLAIM_ACTIVE && c->epoch > node(id)->over && c->generation <= v->generation && runs(id, vm))
+			broken("node %u starts VM %u beside the claim of node %u", n->id, vm, id);
+		if (runs(id, vm))
+			broken("node %u starts VM %u while node %u runs it", n->id, vm, id);
+	}
+}
+
+static void op_write(void *edge, unsigned volume, unsigned buffer, const struct claims *c)
+{
+	struct node *n = edge;
+	struct pending *p = later(n, 4, AGENT_EV_WRITE_DONE);
+	bool refused = n->volume_gone[volume] || n->writes_refused[volume];
+
+	for (unsigned i = 0; i < EVENTS; i++)
+		if (s.pending[i].used && &s.pending[i] != p && s.pending[i].is_write && !s.pending[i].landed && s.pending[i].lands &&
+		    s.pending[i].node == n->id && s.pending[i].life == n->life && s.pending[i].ev.volume == volume)
+			broken("S5: node %u writes its claims over an unresolved write", n->id);
+	if (volume == 0)
+		trace(n, 'W');
+	p->is_write = true;
+	p->lands = !refused;
+	p->land_at = s.now + MS(2);
+	p->buffer = buffer;
+	p->len = claims_block_len(c->n);
+	claims_encode(c, cluster, buffer, p->block);
+	p->ev.volume = volume;
+	p->ev.ok = !refused;
+	p->ev.definite = true;
+	p = later(n, 4, AGENT_EV_WRITE_SETTLED);
+	p->ev.volume = volume;
+	p->ev.ok = true;
+}
+
+static void op_read(void *edge, unsigned volume)
+{
+	struct node *n = edge;
+	struct pending *p = later(n, 4, AGENT_EV_READ_DONE);
+
+	if (volume == 0)
+		trace(n, 'R');
+	p->lands = !n->volume_gone[volume];
+	p->land_at = s.now + MS(2);
+	p->ev.volume = volume;
+	p->ev.ok = p->lands;
+	p->ev.definite = true;
+	p = later(n, 4, AGENT_EV_READ_SETTLED);
+	p->ev.volume = volume;
+}
+
+static void op_facts(void *edge)
+{
+	struct node *n = edge;
+
+	n->claims_seq = n->a.claimer.acked_seq;
+	s.table_at = MIN(s.table_at, s.now + MS(10)); /* the doorbell */
+}
+
+static void op_assign(void *edge, uint32_t to, const struct vm *v)
+{
+	if (node(to)->runs)
+		later_vm(node(to), 1, AGENT_EV_ASSIGN, v->def.uuid, VM_EXIT_CRASH);
+}
+
+static void op_drain(void *edge, const struct vm *v, bool full)
+{
+	struct node *n = edge;
+
+	trace(n, full ? 'D' : 'd');
+	later_vm(n, full ? n->drain_ms : 1, AGENT_EV_DRAINED, v->def.uuid, VM_EXIT_CRASH);
+}
+
+static void op_start(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+	struct process *p = &n->process[vm_index(v->def.uuid)];
+
+	trace(n, 'S');
+	if (n->refusing || !n->gate || n->epoch != n->a.epoch) {
+		later_vm(n, 2, AGENT_EV_EXIT, v->def.uuid, VM_EXIT_REFUSED);
+		return;
+	}
+	check_start(n, v);
+	if (n->crashing) {
+		later_vm(n, 5, AGENT_EV_EXIT, v->def.uuid, VM_EXIT_CRASH);
+		return;
+	}
+	*p = (struct process){ true, n->epoch };
+	later_vm(n, n->start_ms, AGENT_EV_STARTED, v->def.uuid, VM_EXIT_CRASH);
+}
+
+static void op_adopt(void *edge, const struct vm *v) { trace(edge, 'A'); }
+
+static void process_ends(struct node *n, unsigned vm, uint32_t ms, enum vm_exit how)
+{
+	if (!n->process[vm].runs)
+		return;
+	n->process[vm].runs = false;
+	later_vm(n, ms, AGENT_EV_EXIT, s.vm[vm].uuid, how);
+}
+
+static void op_powerdown(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+
+	trace(n, 'P');
+	if (!n->deaf)
+		process_ends(n, vm_index(v->def.uuid), 50, VM_EXIT_GUEST_OFF);
+}
+
+static void op_quit(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+
+	trace(n, 'Q');
+	if (!n->very_deaf)
+		process_ends(n, vm_index(v->def.uuid), 10, VM_EXIT_QUIT);
+}
+
+static void op_kill(void *edge, const uint8_t uuid[16])
+{
+	struct node *n = edge;
+
+	trace(n, 'K');
+	process_ends(n, vm_index(uuid), 5, VM_EXIT_KILLED);
+}
+
+static void op_lead(void *edge, bool on, uint64_t generation)
+{
+	struct node *n = edge;
+
+	n->led = on;
+	n->leads_told += on;
+	trace(n, on ? 'L' : 'l');
+}
+
+static void op_lead_checked(void *edge, bool on) { trace(edge, on ? 'C' : 'c'); }
+
+static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32_t id)
+{
+	struct node *n = edge;
+
+	if ((size_t)note < ARRAY_SIZE(n->notes))
+		n->notes[note]++;
+}
+
+/* The catalog as every running agent gets it; each edit has the next seq. */
+static void spread_catalog(void)
+{
+	s.catalog.seq++;
+	for (uint32_t id = 1; id <= s.n; id++)
+		if (node(id)->runs)
+			(void)later(node(id), 20, AGENT_EV_CATALOG);
+	s.table_at = MIN(s.table_at, s.now + MS(25));
+}
+
+static void op_guest_off(void *edge, const struct vm *v)
+{
+	trace(edge, 'O');
+	if (s.catalog_stuck)
+		return;
+	s.vm[vm_index(v->def.uuid)].desired = DESIRED_STOPPED;
+	spread_catalog();
+}
+
+static void op_forget(void *edge, const struct vm *v)
+{
+	unsigned vm = vm_index(v->def.uuid);
+
+	trace(edge, 'F');
+	s.forgotten++;
+	for (uint32_t id = 1; id <= s.n; id++)
+		if (runs(id, vm) || (disk_state(id, vm) == CLAIM_ACTIVE && node(id)->over == 0))
+			broken("VM %u is forgotten while node %u has it", vm, id);
+	if (vm != s.n_vms - 1)
+		broken("the scenario can forget its last VM only");
+	s.n_vms = vm;
+	spread_catalog();
+}
+
+static const struct agent_ops ops = {
+	.write = op_write, .read = op_read, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
+	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget, .lead = op_lead,
+	.lead_checked = op_lead_checked, .note = op_note,
+};
+
+static void give(struct node *n, struct agent_event *ev)
+{
+	if (n->runs && !n->frozen)
+		agent_dispatch(&n->a, ev, s.now, &ops, n);
+}
+
+static void give_table(struct node *n)
+{
+	struct agent_event ev = { .kind = AGENT_EV_TABLE, .table = &table };
+
+	memset(&table, 0, sizeof(table));
+	table.table.self = n->id;
+	table.table.epoch = n->epoch;
+	table.table.gate_open = n->gate;
+	table.table.node_limit = NODES;
+	table.table.state = LEASE_ARMED;
+	for (uint32_t id = 1; id <= s.n; id++) {
+		const struct node *x = node(id);
+
+		table.table.node[id - 1] = (struct keeper_table_node){
+			.epoch = x->epoch, .over = MAX(x->over, x->epoch ? x->epoch - 1 : 0), .known = x->epoch != 0, .fresh = id == n->id ? n->gate : x->fresh,
+			.state = x->armed ? HEARTBEAT_ARMED : HEARTBEAT_DISARMED, .ring = HEARTBEAT_RING_OK, .in_view = x->ring && n->ring,
+			.committed = x->over >= x->epoch ? 2 : 0, .agent_counter = x->counter, .claims_seq = x->claims_seq,
+			.catalog_generation = s.catalog.generation, .catalog_seq = x->a.catalog_seq,
+		};
+	}
+	give(n, &ev);
+}
+
+static void deliver(struct pending *p)
+{
+	struct node *n = node(p->node);
+	struct agent_event ev = p->ev;
+	bool mine = n->runs && p->life == n->life;
+
+	if (mine && n->frozen) {
+		p->at = s.now + MS(10); /* hung: it takes it later */
+		return;
+	}
+	p->used = false;
+	if (!mine)
+		return;
+	ev.data = n->read_buf[ev.volume];
+	if (ev.kind == AGENT_EV_CATALOG) {
+		s.catalog.vm = s.vm;
+		s.catalog.n = s.n_vms;
+		ev.catalog = &s.catalog;
+	}
+	give(n, &ev);
+}
+
+static void land(struct pending *p)
+{
+	p->landed = true;
+	if (p->is_write)
+		memcpy(s.volume[p->ev.volume] + format_claims_offset(p->node, p->buffer) - FORMAT_CLAIMS_OFFSET, p->block, p->len);
+	else
+		memcpy(node(p->node)->read_buf[p->ev.volume], s.volume[p->ev.volume], REGION);
+}
+
+static int64_t next_at(void)
+{
+	int64_t at = s.table_at;
+
+	for (unsigned i = 0; i < EVENTS; i++) {
+		const struct pending *p = &s.pending[i];
+
+		if (p->used)
+			at = MIN(at, p->lands && !p->landed ? MIN(p->land_at, p->at) : p->at);
+	}
+	for (uint32_t id = 1; id <= s.n; id++)
+		if (node(id)->runs && !node(id)->frozen)
+			at = MIN(at, agent_deadline(agent(id)));
+	return MAX(at, s.now);
+}
+
+static void step(void)
+{
+	static unsigned same;
+	int64_t at = next_at();
+
+	same = at > s.now ? 0 : same + 1;
+	if (same > 20000) {
+		broken("busy loop");
+		same = 0;
+		at += MS(1);
+	}
+	s.now = at;
+	for (unsigned i = 0; i < EVENTS; i++) {
+		struct pending *p = &s.pending[i];
+
+		if (p->used && p->lands && !p->landed && p->land_at <= s.now) {
+			land(p);
+			return;
+		}
+	}
+	/* In the order in which they were asked for. */
+	for (unsigned i = 0; i < EVENTS; i++) {
+		if (s.pending[i].used && s.pending[i].at <= s.now) {
+			deliver(&s.pending[i]);
+			return;
+		}
+	}
+	if (s.table_at <= s.now) {
+		s.table_at = s.now + MS(TABLE_MS);
+		for (uint32_t id = 1; id <= s.n; id++) {
+			node(id)->counter += node(id)->runs && !node(id)->frozen;
+			give_table(node(id));
+		}
+		return;
+	}
+	for (uint32_t id = 1; id <= s.n; id++) {
+		struct agent_event ev = { .kind = AGENT_EV_TIMER };
+
+		if (node(id)->runs && !node(id)->frozen && agent_deadline(agent(id)) <= s.now)
+			give(node(id), &ev);
+	}
+}
+
+static void run(uint32_t ms)
+{
+	int64_t end = s.now + MS(ms);
+
+	while (next_at() <= end)
+		step();
+	s.now = end;
+}
+
+#define UNTIL(ms, cond) \
+	({ \
+		int64_t until_end = s.now + MS(ms); \
+		while (!(cond) && next_at() <= until_end) \
+			step(); \
+		(cond); \
+	})
+
+static void start_agent(uint32_t id)
+{
+	struct node *n = node(id);
+	struct agent_options opt = { .self = id, .node_limit = NODES, .node_max = s.n, .n_volumes = s.n_volumes, .members = (1ULL << s.n) - 1 };
+
+	timing_of_profile(TIMING_FAST, &opt.timing);
+	memcpy(opt.cluster, cluster, 16);
+	n->runs = true;
+	n->frozen = n->led = false;
+	n->life++;
+	n->claims_seq = 0;
+	agent_init(&n->a, &opt, s.now);
+	for (unsigned v = 0; v < s.n_volumes; v++) {
+		struct agent_event ev = { .kind = AGENT_EV_VOLUME, .volume = v, .ok = !n->volume_gone[v] };
+
+		give(n, &ev);
+	}
+	for (unsigned vm = 0; vm < VMS; vm++)
+		if (n->process[vm].runs)
+			later_vm(n, 1, AGENT_EV_FOUND, s.vm[vm].uuid, VM_EXIT_CRASH);
+	(void)later(n, 2, AGENT_EV_LISTED);
+	(void)later(n, 30, AGENT_EV_CATALOG);
+	s.table_at = MIN(s.table_at, s.now + MS(1));
+}
+
+static void stop_agent(uint32_t id)
+{
+	node(id)->runs = false;
+	node(id)->life++;
+	node(id)->led = false;
+}
+
+static void power_off(uint32_t id)
+{
+	stop_agent(id);
+	node(id)->powered = node(id)->gate = node(id)->fresh = node(id)->ring = false;
+	memset(node(id)->process, 0, sizeof(node(id)->process));
+}
+
+static void proven_over(uint32_t id)
+{
+	node(id)->over = node(id)->epoch;
+	s.table_at = s.now;
+}
+
+static void volume(uint32_t id, unsigned v, bool there)
+{
+	struct agent_event ev = { .kind = AGENT_EV_VOLUME, .volume = v, .ok = there };
+
+	node(id)->volume_gone[v] = !there;
+	give(node(id), &ev);
+}
+
+static void add_vms(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct vm_def *d = &s.vm[s.n_vms];
+
+		*d = (struct vm_def){ .uuid = { 'v', (uint8_t)s.n_vms, 1 }, .desired = DESIRED_STARTED, .restart_limit = 2, .restart_window_ms = 60000, .stop_timeout_ms = 3000 };
+		(void)snprintf(d->name, sizeof(d->name), "vm%u", s.n_vms++);
+	}
+}
+
+static void init(unsigned nodes, unsigned volumes, unsigned vms)
+{
+	memset(&s, 0, sizeof(s));
+	s.now = MS(1000000);
+	s.table_at = s.now;
+	s.n = nodes;
+	s.n_volumes = volumes;
+	s.catalog.armed = true;
+	s.catalog.generation = s.catalog.seq = 1;
+	for (unsigned v = 0; v < volumes; v++)
+		for (uint32_t id = 1; id <= NODES; id++)
+			for (unsigned b = 0; b < 2; b++) {
+				claims[0] = (struct claims){ .node = id };
+				claims_encode(&claims[0], cluster, b, s.volume[v] + format_claims_offset(id, b) - FORMAT_CLAIMS_OFFSET);
+			}
+	for (uint32_t id = 1; id <= nodes; id++) {
+		struct node *n = node(id);
+
+		n->id = id;
+		n->epoch = 1;
+		n->powered = n->gate = n->fresh = n->armed = n->ring = true;
+		n->drain_ms = 600;
+		n->start_ms = 100;
+	}
+	add_vms(vms);
+}
+
+static void boot(unsigned nodes, unsigned volumes, unsigned vms)
+{
+	init(nodes, volumes, vms);
+	for (uint32_t id = 1; id <= nodes; id++)
+		start_agent(id);
+	run(6000);
+}
+
+static void sound(const char *name)
+{
+	TAP_OK(!s.broken[0], "%s: and no invariant broke", name);
+	if (s.broken[0])
+		printf("#   %s\n", s.broken);
+}
+
+static unsigned leaders(void)
+{
+	unsigned sum = 0;
+
+	for (uint32_t id = 1; id <= s.n; id++)
+		sum += node(id)->runs && agent(id)->leads;
+	return sum;
+}
+
+static bool all_run(void)
+{
+	for (unsigned vm = 0; vm < s.n_vms; vm++)
+		if (running(vm) != 1)
+			return false;
+	return true;
+}
+
+static void test_cycle(void)
+{
+	init(1, 1, 1);
+	s.vm[0].desired = DESIRED_STOPPED;
+	start_agent(1);
+	run(5000);
+	TAP_OK(agent(1)->leads && running(0) == 0, "one node: it leads");
+	memset(node(1)->trace, 0, sizeof(node(1)->trace));
+	s.vm[0].desired = DESIRED_STARTED;
+	spread_catalog();
+	(void)UNTIL(5000, strchr(node(1)->trace, 'S'));
+	TAP_STR(node(1)->trace, "RWRS", "a start: read all, write own, read all again, only then start");
+	(void)UNTIL(5000, vm_of(1, 0)->state == VM_RUNNING);
+	TAP_OK(running(0) == 1 && node(1)->notes[NOTE_VM_STARTED] == 1 && node(1)->notes[NOTE_VM_RECOVERED] == 0, "and it runs: a first start is no recovery");
+	sound("a start");
+
+	/* The claim must be acknowledged by a fence quorum: with one of two volumes refusing writes nothing starts. */
+	init(1, 2, 1);
+	node(1)->writes_refused[1] = true;
+	start_agent(1);
+	run(10000);
+	TAP_OK(running(0) == 0, "two volumes, one refuses writes: nothing is claimed");
+	node(1)->writes_refused[1] = false;
+	TAP_OK(UNTIL(8000, running(0) == 1), "two volumes: and then it is");
+	sound("two volumes");
+
+	init(1, 2, 1);
+	node(1)->volume_gone[1] = true;
+	start_agent(1);
+	run(10000);
+	TAP_OK(running(0) == 0 && !agent(1)->leads, "two volumes, one gone: nothing is claimed");
+	volume(1, 1, true);
+	TAP_OK(UNTIL(8000, running(0) == 1), "two volumes, both there: started");
+	sound("two volumes, one gone");
+
+	for (unsigned v = 0; v < 3; v++) {
+		init(2, 3, 2);
+		node(1)->volume_gone[v] = true;
+		node(2)->volume_gone[(v + 1) % 3] = true;
+		start_agent(1);
+		start_agent(2);
+		TAP_OK(UNTIL(8000, all_run()), "three volumes, each node without another one: all start");
+		sound("three volumes");
+	}
+
+	init(1, 1, 1);
+	node(1)->refusing = true;
+	start_agent(1);
+	run(8000);
+	TAP_OK(running(0) == 0 && node(1)->notes[NOTE_VM_FAILED] == 0, "refused at the gate: not taken for a failure");
+	node(1)->refusing = false;
+	TAP_OK(UNTIL(2000, running(0) == 1), "and started as soon as the gate lets it");
+	sound("refused at the gate");
+
+	init(1, 1, 1);
+	node(1)->gate = false;
+	start_agent(1);
+	run(8000);
+	TAP_OK(!strchr(node(1)->trace, 'S') && !agent(1)->leads, "the gate is closed: nothing is tried");
+	sound("the gate is closed");
+}
+
+static void test_conflict(void)
+{
+	for (uint32_t offset = 0; offset < 14; offset++) {
+		boot(2, 1, 0);
+		add_vms(1);
+		spread_catalog();
+		run(21); /* the catalog is there; the leader has not yet assigned by the table */
+		later_vm(node(1), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
+		later_vm(node(2), 1 + offset, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
+		(void)UNTIL(20000, running(0) == 1 && vm_of(1, 0)->state + vm_of(2, 0)->state == VM_RUNNING);
+		run(3000);
+		if (running(0) != 1 || s.broken[0])
+			break;
+	}
+	TAP_OK(running(0) == 1, "two nodes claim the same VM at any distance: one runs it in the end");
+	sound("a conflict");
+
+	boot(2, 1, 0);
+	add_vms(1);
+	spread_catalog();
+	run(21);
+	later_vm(node(1), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
+	later_vm(node(2), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
+	TAP_OK(UNTIL(1000, node(1)->notes[NOTE_VM_CONFLICT] && node(2)->notes[NOTE_VM_CONFLICT]), "both wrote: both see it and withdraw");
+	(void)UNTIL(1000, disk_state(1, 0) != CLAIM_ACTIVE && disk_state(2, 0) != CLAIM_ACTIVE);
+	TAP_OK(running(0) == 0, "nobody starts it meanwhile");
+	TAP_OK(UNTIL(15000, running(0) == 1), "one does later");
+	TAP_OK(!strchr(node(1)->trace, 'D') && !strchr(node(2)->trace, 'D'), "a withdrawn claim never ran it: no drain");
+	sound("both withdraw");
+
+	/* Both agents are replaced in the middle of a conflict. */
+	for (uint32_t ms = 1; ms < 16; ms++) {
+		boot(2, 1, 0);
+		add_vms(1);
+		spread_catalog();
+		run(21);
+		later_vm(node(1), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
+		later_vm(node(2), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
+		run(ms);
+		stop_agent(1);
+		stop_agent(2);
+		start_agent(1);
+		start_agent(2);
+		if (!UNTIL(20000, running(0) == 1) || s.broken[0])
+			break;
+	}
+	TAP_OK(running(0) == 1, "both agents are restarted at any point of a conflict: it runs in the end");
+	sound("restarts in a conflict");
+
+	/* A claim reaches one volume of two only; then another node takes the VM. */
+	boot(2, 2, 0);
+	add_vms(1);
+	s.vm[0].preferred[0] = 2;
+	s.vm[0].n_preferred = 1;
+	spread_catalog();
+	run(21);
+	node(2)->writes_refused[1] = true;
+	later_vm(node(2), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
+	run(3000);
+	TAP_OK(running(0) == 0, "a claim on one volume of two: not started");
+	node(2)->writes_refused[1] = false;
+	TAP_OK(UNTIL(15000, running(0) == 1), "and once it is on both, it runs");
+	sound("a claim on one volume");
+}
+
+static void test_takeover(void)
+{
+	uint32_t owner, other;
+
+	boot(3, 1, 3);
+	TAP_OK(all_run() && leaders() == 1 && agent(1)->leads, "three VMs on three nodes, the lowest node leads");
+	TAP_OK(runs(1, 0) + runs(2, 0) * 2 + runs(3, 0) * 3 + (runs(1, 1) + runs(2, 1) * 2 + runs(3, 1) * 3) + (runs(1, 2) + runs(2, 2) * 2 + runs(3, 2) * 3) == 6,
+	       "spread evenly");
+	memset(node(1)->trace, 0, 256);
+	memset(node(2)->trace, 0, 256);
+	power_off(3);
+	run(3000);
+	TAP_OK(!all_run() && !strchr(node(1)->trace, 'S') && !strchr(node(2)->trace, 'S'), "a silent node: nothing of it is started before its epoch is over");
+	proven_over(3);
+	TAP_OK(UNTIL(3000, all_run()), "over: its VM runs elsewhere");
+	owner = strchr(node(1)->trace, 'S') ? 1 : 2;
+	TAP_OK(strstr(node(owner)->trace, "D") && strchr(node(owner)->trace, 'D') < strchr(node(owner)->trace, 'S'), "a takeover drains before it starts");
+	TAP_OK(UNTIL(1000, node(owner)->notes[NOTE_VM_RECOVERED] == 1), "and says that it recovered the VM");
+	sound("a takeover");
+
+	/* The taker dies as well before it has started it: the next one drains, too. */
+	boot(3, 1, 1);
+	owner = runs(1, 0) ? 1 : runs(2, 0) ? 2 : 3;
+	power_off(owner);
+	run(1000);
+	proven_over(owner);
+	(void)UNTIL(5000, strchr(node(owner % 3 + 1)->trace, 'D') || strchr(node((owner + 1) % 3 + 1)->trace, 'D'));
+	other = strchr(node(owner % 3 + 1)->trace, 'D') ? owner % 3 + 1 : (owner + 1) % 3 + 1;
+	power_off(other);
+	run(1000);
+	proven_over(other);
+	TAP_OK(UNTIL(15000, running(0) == 1) && strchr(node(6 - owner - other)->trace, 'D'), "the taker dies while it drains: the third one drains again");
+	sound("the taker dies");
+
+	/* A clean move: stopped here, started there. */
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
+	other = 3 - owner;
+	memset(node(other)->trace, 0, 256);
+	s.catalog.maintenance = bit(owner);
+	spread_catalog();
+	TAP_OK(UNTIL(15000, runs(other, 0)) && !strchr(node(other)->trace, 'D'), "maintenance: stopped cleanly, started elsewhere without a drain");
+	TAP_OK(disk_state(owner, 0) == CLAIM_RELEASED, "its claim was given up");
+	TAP_OK(UNTIL(2000, node(owner)->notes[NOTE_MAINTENANCE_DONE] == 1), "and the node says that it is empty");
+	sound("maintenance");
+
+	/* QEMU had to be killed: nothing may be on its way any more. */
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
+	node(owner)->deaf = node(owner)->very_deaf = true;
+	memset(node(owner)->trace, 0, 256);
+	s.catalog.maintenance = bit(owner);
+	spread_catalog();
+	(void)UNTIL(20000, strchr(node(owner)->trace, 'K') != NULL);
+	TAP_OK(strchr(node(owner)->trace, 'P') && strchr(node(owner)->trace, 'Q') > strchr(node(owner)->trace, 'P') &&
+	       strchr(node(owner)->trace, 'K') > strchr(node(owner)->trace, 'Q'), "a deaf guest: power down, quit, kill, in that order");
+	TAP_OK(disk_state(owner, 0) == CLAIM_ACTIVE, "the claim is kept until it is gone");
+	TAP_OK(UNTIL(15000, runs(3 - owner, 0)) && strchr(strchr(node(owner)->trace, 'K'), 'D'), "after a kill its own node drains before it gives the claim up");
+	sound("a deaf guest");
+
+	/* Everything dies and comes back. */
+	boot(3, 1, 6);
+	for (uint32_t id = 1; id <= 3; id++)
+		power_off(id);
+	run(5000);
+	for (uint32_t id = 1; id <= 3; id++) {
+		node(id)->epoch = 2;
+		node(id)->over = 1;
+		node(id)->powered = node(id)->gate = node(id)->fresh = node(id)->ring = true;
+		start_agent(id);
+	}
+	TAP_OK(UNTIL(10000, all_run()), "cold start of everything: every VM runs once");
+	sound("cold start");
+
+	boot(2, 1, 40);
+	TAP_OK(all_run(), "forty VMs on two nodes");
+	power_off(2);
+	run(2000);
+	proven_over(2);
+	TAP_OK(UNTIL(10000, all_run()), "the survivor takes all of them");
+	sound("forty VMs");
+}
+
+static void test_restart(void)
+{
+	uint32_t owner;
+
+	for (uint32_t id = 1; id <= 3; id++) {
+		boot(3, 1, 3);
+		memset(node(id)->trace, 0, 256);
+		stop_agent(id);
+		run(300);
+		start_agent(id);
+		run(6000);
+		TAP_OK(all_run() && strchr(node(id)->trace, 'A') && !strchr(node(id)->trace, 'S') && !strchr(node(id)->trace, 'K'),
+		       "agent %u restarted: it adopts what runs, nothing else happens", id);
+		TAP_OK(UNTIL(10000, leaders() == 1), "agent %u restarted: there is a leader", id);
+		add_vms(1);
+		spread_catalog();
+		TAP_OK(UNTIL(10000, all_run()), "agent %u restarted: and new VMs start", id);
+		sound("an agent restarted");
+	}
+
+	/* The leader is not the lowest node. */
+	init(2, 1, 1);
+	start_agent(2);
+	node(1)->fresh = false;
+	run(10000);
+	TAP_OK(agent(2)->leads, "node 2 leads while node 1 is away");
+	node(1)->fresh = true;
+	start_agent(1);
+	run(5000);
+	TAP_OK(agent(2)->leads && !agent(1)->leads, "node 1 comes and leaves it at that");
+	stop_agent(2);
+	run(200);
+	start_agent(2);
+	TAP_OK(UNTIL(15000, leaders() == 1), "agent 2 restarted: somebody leads again");
+	sound("a leader that is not the lowest restarted");
+
+	/* It died between writing the claim and starting the VM. */
+	for (uint32_t ms = 1; ms < 40; ms += 2) {
+		boot(2, 1, 0);
+		add_vms(1);
+		s.vm[0].preferred[0] = 2;
+		s.vm[0].n_preferred = 1;
+		spread_catalog();
+		(void)UNTIL(5000, agent(2)->claimer.phase == CLAIMER_WRITING);
+		run(ms);
+		if (runs(2, 0))
+			break;
+		stop_agent(2);
+		memset(node(2)->trace, 0, 256);
+		start_agent(2);
+		if (!UNTIL(20000, running(0) == 1) || s.broken[0])
+			break;
+		if (runs(2, 0) && !strstr(node(2)->trace, "RWR") && !strstr(node(2)->trace, "RWW")) {
+			broken("restarted %u ms after its write: started by the old claim: %s", ms, node(2)->trace);
+			break;
+		}
+	}
+	TAP_OK(running(0) == 1, "an agent dies between claim and start: the new one goes through the cycle again");
+	sound("between claim and start");
+
+	/* A VM died while the agent was away. */
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
+	stop_agent(owner);
+	node(owner)->process[0].runs = false;
+	run(500);
+	start_agent(owner);
+	TAP_OK(UNTIL(15000, running(0) == 1), "a VM that died while the agent was away is started again");
+	sound("a VM died meanwhile");
+
+	/* What runs without a claim of ours is killed. */
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
+	stop_agent(3 - owner);
+	node(3 - owner)->process[7] = (struct process){ true, 1 };
+	memcpy(s.vm[7].uuid, (uint8_t[16]){ 'v', 7, 1 }, 16);
+	start_agent(3 - owner);
+	TAP_OK(UNTIL(5000, !runs(3 - owner, 7)), "a VM that runs without a claim is killed");
+	sound("an alien VM");
+}
+
+static void test_lost_lease(void)
+{
+	uint32_t owner, other;
+
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
+	other = 3 - owner;
+	/* The keeper released: VMs killed, gate closed, then a new epoch. */
+	node(owner)->gate = node(owner)->fresh = false;
+	node(owner)->process[0].runs = false;
+	node(owner)->over = 1;
+	run(100);
+	memset(node(other)->trace, 0, 256);
+	(void)UNTIL(5000, runs(other, 0));printf("# DBG %u [%s] [%s] lead %d %d at %lld\n", owner, node(1)->trace,node(2)->trace, agent(1)->leads, agent(2)->leads, (long long)(s.now/NS_PER_MS));
+	TAP_OK(UNTIL(5000, runs(other, 0)) && strchr(node(other)->trace, 'D'), "a node released: its VM starts elsewhere, drained");
+	node(owner)->epoch = 2;
+	node(owner)->gate = node(owner)->fresh = true;
+	run(5000);
+	TAP_OK(running(0) == 1 && vm_of(owner, 0)->state == VM_IDLE && node(owner)->notes[NOTE_VM_LOST] == 1, "its agent begins anew with the next epoch");
+	TAP_OK(leaders() == 1, "and somebody leads");
+	sound("a lost lease");
+
+	/* In every state a VM can be in. */
+	for (uint32_t ms = 0; ms < 1500; ms += 35) {
+		boot(1, 1, 0);
+		add_vms(1);
+		spread_catalog();
+		run(20 + ms);
+		node(1)->gate = false;
+		node(1)->process[0].runs = false;
+		run(300);
+		node(1)->over = 1;
+		node(1)->epoch = 2;
+		node(1)->gate = true;
+		if (!UNTIL(20000, running(0) == 1) || s.broken[0])
+			break;
+	}
+	TAP_OK(running(0) == 1, "a lease lost at any moment of a start: it runs again under the next epoch");
+	sound("a lease lost at any moment");
+
+	boot(1, 1, 1);
+	{
+		struct agent_event ev = { .kind = AGENT_EV_NO_KEEPER };
+
+		give(node(1), &ev);
+		add_vms(1);
+		TAP_OK(running(0) == 1 && !agent_gate_open(agent(1)), "the keeper is away: VMs go on, the gate counts as closed");
+		spread_catalog();
+	}
+	TAP_OK(UNTIL(10000, all_run()), "and with it back the next VM starts");
+	sound("no keeper");
+}
+
+static void test_failures(void)
+{
+	uint32_t owner;
+
+	init(2, 1, 1);
+	s.vm[0].preferred[0] = 1;
+	s.vm[0].n_preferred = 1;
+	node(1)->crashing = true;
+	start_agent(1);
+	start_agent(2);
+	TAP_OK(UNTIL(30000, runs(2, 0)), "a VM that does not run on its preferred node is started on another");
+	TAP_OK(node(1)->notes[NOTE_VM_RESTART] == 2 && node(1)->notes[NOTE_VM_FAILED] == 1 && disk_state(1, 0) == CLAIM_FAILED, "after as many restarts as allowed");
+	run(10000);
+	TAP_OK(runs(2, 0) && node(1)->notes[NOTE_VM_FAILED] == 1, "and stays there");
+	run(60000);
+	TAP_OK(disk_state(1, 0) == CLAIM_RELEASED && runs(2, 0), "the failure is forgotten after the window");
+	sound("a VM that fails");
+
+	boot(2, 1, 1);
+	node(1)->crashing = node(2)->crashing = true;
+	owner = runs(1, 0) ? 1 : 2;
+	process_ends(node(owner), 0, 1, VM_EXIT_CRASH);
+	run(30000);
+	TAP_OK(running(0) == 0 && node(1)->notes[NOTE_VM_FAILED] + node(2)->notes[NOTE_VM_FAILED] <= 3, "a VM that fails everywhere: tried slowly");
+	node(1)->crashing = node(2)->crashing = false;
+	TAP_OK(UNTIL(130000, running(0) == 1), "and not given up for ever");
+	sound("a VM that fails everywhere");
+
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
+	memset(node(owner)->trace, 0, 256);
+	process_ends(node(owner), 0, 1, VM_EXIT_CRASH);
+	TAP_OK(UNTIL(3000, runs(owner, 0)) && strstr(node(owner)->trace, "dS"), "a crash: started again here under the same claim, once this host is quiet");
+	sound("a crash");
+
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
+	s.catalog_stuck = true;
+	process_ends(node(owner), 0, 1, VM_EXIT_GUEST_OFF);
+	run(10000);
+	TAP_OK(running(0) == 0 && disk_state(owner, 0) == CLAIM_ACTIVE && strchr(node(owner)->trace, 'O') != strrchr(node(owner)->trace, 'O'),
+	       "a guest powers itself off: the claim is kept, the catalog's edit asked for again");
+	s.catalog_stuck = false;
+	TAP_OK(UNTIL(5000, disk_state(owner, 0) == CLAIM_RELEASED) && s.vm[0].desired == DESIRED_STOPPED, "and given up when the catalog says stopped");
+	run(10000);
+	TAP_OK(running(0) == 0, "nobody starts it again");
+	s.vm[0].desired = DESIRED_STARTED;
+	spread_catalog();
+	TAP_OK(UNTIL(10000, running(0) == 1), "until somebody asks for it");
+	sound("a guest powers itself off");
+
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
+	s.vm[0].desired = DESIRED_STOPPED;
+	spread_catalog();
+	TAP_OK(UNTIL(5000, running(0) == 0 && disk_state(owner, 0) == CLAIM_RELEASED), "stop: powered down, then given up");
+	sound("stop");
+
+	boot(2, 1, 2);
+	s.vm[1].desired = DESIRED_REMOVED;
+	spread_catalog();
+	TAP_OK(UNTIL(15000, s.forgotten == 1) && running(1) == 0 && running(0) == 1, "remove: stopped, given up, then forgotten");
+	run(5000);
+	TAP_OK(!vm_of(1, 1) && !vm_of(2, 1), "and gone from every agent");
+	sound("remove");
+
+	/* Removed just when it was assigned: pending until no live claim remains. */
+	for (uint32_t ms = 0; ms < 400; ms += 7) {
+		boot(2, 1, 0);
+		add_vms(1);
+		s.vm[0].preferred[0] = 2;
+		s.vm[0].n_preferred = 1;
+		spread_catalog();
+		run(ms);
+		s.vm[0].desired = DESIRED_REMOVED;
+		spread_catalog();
+		if (!UNTIL(20000, s.forgotten == 1) || s.broken[0])
+			break;
+	}
+	TAP_OK(s.forgotten == 1, "removed at any moment of its start: forgotten in the end");
+	sound("removed at any moment");
+
+	/* Stopped at any moment of its start. */
+	for (uint32_t ms = 0; ms < 600; ms += 11) {
+		boot(2, 1, 0);
+		add_vms(1);
+		spread_catalog();
+		run(ms);
+		s.vm[0].desired = DESIRED_STOPPED;
+		spread_catalog();
+		run(6000);
+		if (running(0) != 0 || disk_state(1, 0) == CLAIM_ACTIVE || disk_state(2, 0) == CLAIM_ACTIVE || s.broken[0])
+			break;
+		s.vm[0].desired = DESIRED_STARTED;
+		spread_catalog();
+		if (!UNTIL(12000, running(0) == 1))
+			break;
+	}
+	TAP_OK(running(0) == 1, "stopped at any moment of its start, and started again");
+	sound("stopped at any moment");
+}
+
+static void test_leader(void)
+{
+	boot(3, 1, 0);
+	TAP_OK(agent(1)->leads && leaders() == 1 && agent_leader(agent(3)) == 1, "the lowest node leads, and all know");
+	node(1)->frozen = true;
+	run(1000);
+	TAP_OK(!agent(2)->leads && !agent(3)->leads, "a leader that is silent for a moment keeps its claim");
+	TAP_OK(UNTIL(10000, agent(2)->leads), "silent for longer than T_leader: its claim is void, the next one leads");
+	TAP_OK(agent(2)->lead_generation > agent(1)->lead_generation, "with a higher generation");
+	node(1)->frozen = false;
+	TAP_OK(UNTIL(3000, !agent(1)->leads), "the old one wakes up and resigns");
+	run(5000);
+	TAP_OK(leaders() == 1, "one leader is left");
+	sound("a silent leader");
+
+	boot(3, 1, 0);
+	power_off(1);
+	TAP_OK(UNTIL(10000, agent(2)->leads), "the leader's node dies: the next one leads, without waiting for its end");
+	sound("a dead leader");
+
+	boot(3, 1, 0);
+	node(1)->gate = false;
+	TAP_OK(UNTIL(10000, !agent(1)->leads && agent(2)->leads + agent(3)->leads == 1), "a leader whose gate is closed gives it up");
+	sound("a leader without a gate");
+
+	init(3, 1, 1);
+	node(1)->volume_gone[0] = true; /* its agent's path only: its keeper is well */
+	for (uint32_t id = 1; id <= 3; id++)
+		start_agent(id);
+	TAP_OK(UNTIL(20000, leaders() == 1 && running(0) == 1), "the lowest node's agent lives and cannot claim: another one leads in the end");
+	sound("a lowest node that cannot lead");
+
+	init(3, 1, 2);
+	for (uint32_t id = 1; id <= 3; id++)
+		node(id)->ring = false;
+	for (uint32_t id = 1; id <= 3; id++)
+		start_agent(id);
+	run(15000);
+	TAP_OK(leaders() == 1, "no ring at all: one leader all the same");
+	sound("no ring");
+
+	boot(2, 1, 0);
+	{
+		struct agent_event ev = { .kind = AGENT_EV_CHECK_LEAD };
+
+		memset(node(1)->trace, 0, 256);
+		give(node(1), &ev);
+		(void)UNTIL(1000, strchr(node(1)->trace, 'C') || strchr(node(1)->trace, 'c'));
+		TAP_OK(strchr(node(1)->trace, 'R') && strchr(node(1)->trace, 'C') > strchr(node(1)->trace, 'R'), "a leader that asks whether it still leads: reads first");
+	}
+	sound("asking");
+}
+
+/* Placement alone: who is armed, in maintenance, how loaded, where it failed, what is preferred. */
+static void test_place(void)
+{
+	static const struct {
+		const char *name;
+		uint64_t armed, maintenance, failed, silent;
+		unsigned load[3], preferred[3];
+		uint32_t want;
+	} cases[] = {
+		{ "all equal: the lowest id", 7, 0, 0, 0, { 0 }, { 0 }, 1 },
+		{ "the least loaded", 7, 0, 0, 0, { 2, 1, 2 }, { 0 }, 2 },
+		{ "equal loads: the lower id", 7, 0, 0, 0, { 3, 1, 1 }, { 0 }, 2 },
+		{ "preference goes before load", 7, 0, 0, 0, { 0, 0, 9 }, { 3 }, 3 },
+		{ "the first preferred one that is usable", 3, 0, 0, 0, { 0, 9, 0 }, { 3, 2 }, 2 },
+		{ "none of the preferred: the least loaded", 3, 0, 0, 0, { 1, 0, 0 }, { 3 }, 2 },
+		{ "where it failed comes last, preferred or not", 7, 0, 4, 0, { 5, 6, 0 }, { 3 }, 1 },
+		{ "failed everywhere: as if nowhere", 7, 0, 7, 0, { 5, 6, 0 }, { 0 }, 3 },
+		{ "not into maintenance", 7, 1, 0, 0, { 0, 1, 2 }, { 1 }, 2 },
+		{ "not on a node whose agent is silent", 7, 0, 0, 1, { 0, 1, 2 }, { 1 }, 2 },
+		{ "not on a node that is not armed", 6, 0, 0, 0, { 0, 1, 2 }, { 0 }, 2 },
+		{ "nowhere at all", 0, 0, 0, 0, { 0 }, { 0 }, 0 },
+		{ "everything in maintenance", 7, 7, 0, 0, { 0 }, { 0 }, 0 },
+	};
+	static struct agent a;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct agent_options opt = { .self = 3, .node_limit = 3, .node_max = 3, .n_volumes = 1, .members = 7 };
+		struct vm *v;
+		unsigned next = 1;
+
+		timing_of_profile(TIMING_FAST, &opt.timing);
+		agent_init(&a, &opt, MS(100000));
+		a.have_table = true;
+		a.epoch = a.table.table.epoch = 1;
+		a.table.table.gate_open = cases[i].armed >> 2 & 1;
+		a.catalog_armed = true;
+		a.maintenance = cases[i].maintenance;
+		v = &a.vm[0];
+		v->used = true;
+		v->def.uuid[0] = 1;
+		for (unsigned p = 0; p < 3 && cases[i].preferred[p]; p++)
+			v->def.preferred[v->def.n_preferred++] = cases[i].preferred[p];
+		for (uint32_t id = 1; id <= 3; id++) {
+			struct claims *c = id == 3 ? &a.claimer.mine : &a.claimer.seen[id - 1];
+
+			a.table.table.node[id - 1] = (struct keeper_table_node){
+				.known = 1, .fresh = 1, .in_view = 1, .state = cases[i].armed >> (id - 1) & 1 ? HEARTBEAT_ARMED : HEARTBEAT_DISARMED,
+			};
+			a.node[id - 1].moved = true;
+			a.node[id - 1].counter_ns = a.now_ns - (cases[i].silent >> (id - 1) & 1 ? MS(5000) : MS(100));
+			if (cases[i].failed >> (id - 1) & 1) {
+				c->n = 1;
+				c->claim[0] = (struct claim){ .vm = { 1 }, .generation = 1, .epoch = 1, .state = CLAIM_FAILED };
+			}
+			for (unsigned l = 0; l < cases[i].load[id - 1]; l++, next++) {
+				a.vm[next].used = true;
+				a.vm[next].owner = id;
+			}
+		}
+		TAP_OK(place_choose(&a, v) == cases[i].want, "placement: %s", cases[i].name);
+	}
+}
+
+int main(void)
+{
+	test_cycle();
+	test_conflict();
+	test_takeover();
+	test_restart();
+	test_lost_lease();
+	test_failures();
+	test_leader();
+	test_place();
+	for (int st = 0; st < VM_STATE_COUNT; st++)
+		if (strcmp(vm_state_name((enum vm_state)st), "unknown") == 0)
+			TAP_OK(false, "state %d has a name", st);
+	return tap_done();
+}
