@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Keepers on shared in-memory volumes, on virtual time, through the shipped dispatch. Deterministic: no threads, no random numbers; what happens is what
- * the scenario says, one event at a time, earliest first.
+/* Keepers on shared in-memory volumes, on virtual time, through the shipped dispatch. Deterministic: no threads, no random
+ * numbers; what happens is what the scenario says, one event at a time, earliest first.
  *
- * A node has a watchdog (it resets the node when it runs out), a process (which may crash, pause and start again), VMs (they run from the moment the
- * gate is open, under its epoch) and a path to each volume, which may be slow, hang, refuse, be gone or deliver a write late.
+ * A node has a watchdog (it resets the node when it runs out), a process (which may crash, pause and start again), VMs (they
+ * run from the moment the gate is open, under its epoch) and a path to each volume, which may be slow, hang, refuse, be gone
+ * or deliver a write late.
  *
- * After every step sim_check() looks at the invariants of DESIGN: nothing runs under an epoch that is proven over (S3), pets <= renewals + 1 (S4),
- * no write while another of the same node to the same volume may still land (S5), (epoch, seq) only grow (S6), no block says "armed" without a
- * running watchdog, nobody is reset who could have released (only counted), and time goes on (no busy loop). */
+ * After every step sim_check() looks at the invariants of DESIGN: nothing runs under an epoch that is proven over (S3), pets
+ * <= renewals + 1 (S4), no write while another of the same node to the same volume may still land (S5), (epoch, seq) only grow
+ * (S6), no block says "armed" without a running watchdog, nobody is reset who could have released (only counted), and time
+ * goes on (no busy loop). */
 #pragma once
 
 #include <stdarg.h>
@@ -59,7 +61,8 @@ struct sim_node {
 	uint64_t view;
 	uint8_t host;           /* which hardware */
 	enum sim_path path[SIM_VOLUMES];
-	uint32_t latency_ms[SIM_VOLUMES], late_ms[SIM_VOLUMES]; /* late: a hung write lands that long after it was issued; 0 never */
+	uint32_t latency_ms[SIM_VOLUMES],
+		late_ms[SIM_VOLUMES]; /* late: a hung write lands that long after it was issued; 0 never */
 	uint32_t settle_ms[SIM_VOLUMES]; /* a hung system call returns that long after it was issued; 0: the session's end settles it */
 	bool up[SIM_VOLUMES];
 	int64_t reconnect_ns[SIM_VOLUMES];
@@ -115,12 +118,14 @@ static inline void sim_check(struct sim *s)
 		if (n->runs && keeper_gate_open(&n->k, n->k.epoch, s->now))
 			n->vm_epoch = n->k.epoch;
 		if (n->runs && n->k.pets > n->k.renewals + 1)
-			sim_broken(s, "S4: node %u has petted %u times with %u renewals", n->id, (unsigned)n->k.pets, (unsigned)n->k.renewals);
+			sim_broken(s, "S4: node %u has petted %u times with %u renewals", n->id, (unsigned)n->k.pets,
+				(unsigned)n->k.renewals);
 		for (unsigned j = 0; j < s->n; j++) {
 			const struct sim_node *x = &s->node[j];
 
 			if (i != j && n->runs && x->vm_epoch != 0 && n->k.mine.over[j] >= x->vm_epoch)
-				sim_broken(s, "S3 at %lld ms: node %u holds epoch %u of node %u for over, its VMs run under %u", (long long)sim_ms(s), n->id,
+				sim_broken(s, "S3 at %lld ms: node %u holds epoch %u of node %u for over, its VMs run under %u",
+					(long long)sim_ms(s), n->id,
 					   n->k.mine.over[j], x->id, x->vm_epoch);
 		}
 	}
@@ -149,7 +154,8 @@ static inline struct sim_io *sim_io_new(struct sim_node *n, unsigned volume, boo
 
 		if (io->used)
 			continue;
-		*io = (struct sim_io){ .used = true, .is_write = is_write, .node = n->id, .life = n->life, .volume = volume, .tag = ++s->next_tag };
+		*io = (struct sim_io){ .used = true, .is_write = is_write, .node = n->id, .life = n->life, .volume = volume,
+			.tag = ++s->next_tag };
 		io->hangs = hangs;
 		io->land_ns = s->now + SIM_MS(n->latency_ms[volume]) / 2;
 		io->done_ns = s->now + SIM_MS(n->latency_ms[volume]);
@@ -185,7 +191,8 @@ static inline void sim_op_write(void *edge, unsigned volume, unsigned buffer, co
 			sim_broken(s, "S5 at %lld ms: node %u writes over an unresolved write", (long long)sim_ms(s), n->id);
 	}
 	if (block->epoch < n->last_epoch || (block->epoch == n->last_epoch && block->seq < n->last_seq))
-		sim_broken(s, "S6: node %u writes (%u, %llu) after (%u, %llu)", n->id, block->epoch, (unsigned long long)block->seq, n->last_epoch,
+		sim_broken(s, "S6: node %u writes (%u, %llu) after (%u, %llu)", n->id, block->epoch,
+			(unsigned long long)block->seq, n->last_epoch,
 			   (unsigned long long)n->last_seq);
 	n->last_epoch = block->epoch;
 	n->last_seq = block->seq;
@@ -372,7 +379,8 @@ static inline void sim_wd_answer(struct sim *s, uint32_t id)
 	sim_event(n, (struct keeper_event){ .kind = KEEPER_EV_WATCHDOG, .ok = n->wd_owes_ok });
 }
 
-/* Starts the keeper process as fence/keeper.c does: with VMs of this boot left and nothing to resume from, they are killed first. */
+/* Starts the keeper process as fence/keeper.c does: with VMs of this boot left and nothing to resume from, they are killed
+ * first. */
 static inline void sim_start(struct sim *s, uint32_t id)
 {
 	struct sim_node *n = sim_node(s, id);
@@ -461,7 +469,8 @@ static inline void sim_init(struct sim *s, unsigned n, unsigned n_volumes)
 			superblock_encode(&sb, c, s->volume[v] + format_superblock_offset(c));
 		for (uint32_t id = 1; id <= SIM_NODES; id++)
 			for (unsigned b = 0; b < 2; b++)
-				heartbeat_encode(&(struct heartbeat){ .node = id }, sim_cluster, b, s->volume[v] + format_heartbeat_offset(id, b));
+				heartbeat_encode(&(struct heartbeat){ .node = id }, sim_cluster, b,
+					s->volume[v] + format_heartbeat_offset(id, b));
 	}
 	for (uint32_t id = 1; id <= SIM_NODES; id++) {
 		struct sim_node *x = sim_node(s, id);
@@ -545,7 +554,8 @@ static inline void sim_answer(struct sim *s, struct sim_io *io)
 	struct sim_node *n = sim_node(s, io->node);
 	unsigned v = io->volume;
 	bool ok = io->landed && !io->hangs, mine = n->runs && n->life == io->life;
-	struct keeper_event ev = { .kind = io->is_write ? KEEPER_EV_WRITE_DONE : KEEPER_EV_READ_DONE, .volume = v, .ok = ok, .definite = !io->hangs,
+	struct keeper_event ev = { .kind = io->is_write ? KEEPER_EV_WRITE_DONE : KEEPER_EV_READ_DONE, .volume = v, .ok = ok,
+		.definite = !io->hangs,
 				   .data = n->read_buf[v] };
 
 	io->answered = true;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Scenarios for the agent core: three agents, their claims on in-memory volumes, a keeper's table made up by the scenario, VMs that start, stop and crash
- * as told. Virtual time, one event at a time, through the shipped dispatch. At every start of a VM the volumes themselves are looked at: the claim
- * must be on a fence quorum of them, no other live claim beside it, and nobody else may run the VM. */
+/* Scenarios for the agent core: three agents, their claims on in-memory volumes, a keeper's table made up by the scenario, VMs
+ * that start, stop and crash as told. Virtual time, one event at a time, through the shipped dispatch. At every start of a VM
+ * the volumes themselves are looked at: the claim must be on a fence quorum of them, no other live claim beside it, and nobody
+ * else may run the VM. */
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -40,7 +41,8 @@ struct node {
 	bool gate, fresh, armed;
 	uint64_t counter, claims_seq;
 	bool volume_gone[VOLUMES], writes_refused[VOLUMES];
-	bool crashing, refusing, deaf, very_deaf; /* its QEMUs: end at once; the gate says no; guests, QEMU itself ignore requests */
+	bool crashing, refusing, deaf,
+		very_deaf; /* its QEMUs: end at once; the gate says no; guests, QEMU itself ignore requests */
 	uint32_t drain_ms, start_ms;
 	struct process process[VMS];
 	uint8_t read_buf[VOLUMES][REGION];
@@ -134,7 +136,8 @@ static const struct claims *on_disk(uint32_t id, unsigned first, unsigned end)
 	memset(got, 0, sizeof(got));
 	for (unsigned v = first; v < end; v++) {
 		for (unsigned b = 0; b < 2; b++) {
-			if (claims_decode(s.volume[v] + format_claims_offset(id, b) - FORMAT_CLAIMS_OFFSET, id, b, cluster, c) != FORMAT_OK)
+			if (claims_decode(s.volume[v] + format_claims_offset(id, b) - FORMAT_CLAIMS_OFFSET, id, b, cluster,
+			    c) != FORMAT_OK)
 				continue;
 			if (format_compare(c->epoch, c->seq, best->epoch, best->seq) <= 0)
 				continue;
@@ -192,7 +195,8 @@ static void op_write(void *edge, unsigned volume, unsigned buffer, const struct 
 	bool refused = n->volume_gone[volume] || n->writes_refused[volume];
 
 	for (unsigned i = 0; i < EVENTS; i++)
-		if (s.pending[i].used && &s.pending[i] != p && s.pending[i].is_write && !s.pending[i].landed && s.pending[i].lands &&
+		if (s.pending[i].used && &s.pending[i] != p && s.pending[i].is_write && !s.pending[i].landed &&
+		    s.pending[i].lands &&
 		    s.pending[i].node == n->id && s.pending[i].life == n->life && s.pending[i].ev.volume == volume)
 			broken("S5: node %u writes its claims over an unresolved write", n->id);
 	if (volume == 0)
@@ -358,8 +362,10 @@ static void op_forget(void *edge, const struct vm *v)
 }
 
 static const struct agent_ops ops = {
-	.write = op_write, .read = op_read, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
-	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget, .lead = op_lead,
+	.write = op_write, .read = op_read, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start,
+		.adopt = op_adopt,
+	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget,
+		.lead = op_lead,
 	.lead_checked = op_lead_checked, .note = op_note,
 };
 
@@ -383,8 +389,10 @@ static void give_table(struct node *n)
 		const struct node *x = node(id);
 
 		table.table.node[id - 1] = (struct keeper_table_node){
-			.epoch = x->epoch, .over = MAX(x->over, x->epoch ? x->epoch - 1 : 0), .known = x->epoch != 0, .fresh = id == n->id ? n->gate : x->fresh,
-			.state = x->armed ? HEARTBEAT_ARMED : HEARTBEAT_DISARMED, .ring = HEARTBEAT_RING_OK, .in_view = x->ring && n->ring,
+			.epoch = x->epoch, .over = MAX(x->over, x->epoch ? x->epoch - 1 : 0), .known = x->epoch != 0,
+				.fresh = id == n->id ? n->gate : x->fresh,
+			.state = x->armed ? HEARTBEAT_ARMED : HEARTBEAT_DISARMED, .ring = HEARTBEAT_RING_OK,
+				.in_view = x->ring && n->ring,
 			.committed = x->over >= x->epoch ? 2 : 0, .agent_counter = x->counter, .claims_seq = x->claims_seq,
 			.catalog_generation = s.catalog.generation, .catalog_seq = x->a.catalog_seq,
 		};
@@ -502,7 +510,8 @@ static void run(uint32_t ms)
 static void start_agent(uint32_t id)
 {
 	struct node *n = node(id);
-	struct agent_options opt = { .self = id, .node_limit = NODES, .node_max = s.n, .n_volumes = s.n_volumes, .members = (1ULL << s.n) - 1 };
+	struct agent_options opt = { .self = id, .node_limit = NODES, .node_max = s.n, .n_volumes = s.n_volumes,
+		.members = (1ULL << s.n) - 1 };
 
 	timing_of_profile(TIMING_FAST, &opt.timing);
 	memcpy(opt.cluster, cluster, 16);
@@ -557,7 +566,8 @@ static void add_vms(unsigned n)
 	for (unsigned i = 0; i < n; i++) {
 		struct vm_def *d = &s.vm[s.n_vms];
 
-		*d = (struct vm_def){ .uuid = { 'v', (uint8_t)s.n_vms, 1 }, .desired = DESIRED_STARTED, .restart_limit = 2, .restart_window_ms = 60000, .stop_timeout_ms = 3000 };
+		*d = (struct vm_def){ .uuid = { 'v', (uint8_t)s.n_vms, 1 }, .desired = DESIRED_STARTED, .restart_limit = 2,
+			.restart_window_ms = 60000, .stop_timeout_ms = 3000 };
 		(void)snprintf(d->name, sizeof(d->name), "vm%u", s.n_vms++);
 	}
 }
@@ -575,7 +585,8 @@ static void init(unsigned nodes, unsigned volumes, unsigned vms)
 		for (uint32_t id = 1; id <= NODES; id++)
 			for (unsigned b = 0; b < 2; b++) {
 				claims[0] = (struct claims){ .node = id };
-				claims_encode(&claims[0], cluster, b, s.volume[v] + format_claims_offset(id, b) - FORMAT_CLAIMS_OFFSET);
+				claims_encode(&claims[0], cluster, b, s.volume[v] + format_claims_offset(id,
+					b) - FORMAT_CLAIMS_OFFSET);
 			}
 	for (uint32_t id = 1; id <= nodes; id++) {
 		struct node *n = node(id);
@@ -634,7 +645,8 @@ static void test_cycle(void)
 	(void)UNTIL(5000, strchr(node(1)->trace, 'S'));
 	TAP_STR(node(1)->trace, "RWRS", "a start: read all, write own, read all again, only then start");
 	(void)UNTIL(5000, vm_of(1, 0)->state == VM_RUNNING);
-	TAP_OK(running(0) == 1 && node(1)->notes[NOTE_VM_STARTED] == 1 && node(1)->notes[NOTE_VM_RECOVERED] == 0, "and it runs: a first start is no recovery");
+	TAP_OK(running(0) == 1 && node(1)->notes[NOTE_VM_STARTED] == 1 && node(1)->notes[NOTE_VM_RECOVERED] == 0,
+	       "and it runs: a first start is no recovery");
 	sound("a start");
 
 	/* The claim must be acknowledged by a fence quorum: with one of two volumes refusing writes nothing starts. */
@@ -706,7 +718,8 @@ static void test_conflict(void)
 	run(21);
 	later_vm(node(1), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
 	later_vm(node(2), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
-	TAP_OK(UNTIL(1000, node(1)->notes[NOTE_VM_CONFLICT] && node(2)->notes[NOTE_VM_CONFLICT]), "both wrote: both see it and withdraw");
+	TAP_OK(UNTIL(1000, node(1)->notes[NOTE_VM_CONFLICT] && node(2)->notes[NOTE_VM_CONFLICT]),
+	       "both wrote: both see it and withdraw");
 	(void)UNTIL(1000, disk_state(1, 0) != CLAIM_ACTIVE && disk_state(2, 0) != CLAIM_ACTIVE);
 	TAP_OK(running(0) == 0, "nobody starts it meanwhile");
 	TAP_OK(UNTIL(15000, running(0) == 1), "one does later");
@@ -754,17 +767,20 @@ static void test_takeover(void)
 
 	boot(3, 1, 3);
 	TAP_OK(all_run() && leaders() == 1 && agent(1)->leads, "three VMs on three nodes, the lowest node leads");
-	TAP_OK(runs(1, 0) + runs(2, 0) * 2 + runs(3, 0) * 3 + (runs(1, 1) + runs(2, 1) * 2 + runs(3, 1) * 3) + (runs(1, 2) + runs(2, 2) * 2 + runs(3, 2) * 3) == 6,
+	TAP_OK(runs(1, 0) + runs(2, 0) * 2 + runs(3, 0) * 3 + (runs(1, 1) + runs(2, 1) * 2 + runs(3, 1) * 3) + (runs(1,
+	       2) + runs(2, 2) * 2 + runs(3, 2) * 3) == 6,
 	       "spread evenly");
 	memset(node(1)->trace, 0, 256);
 	memset(node(2)->trace, 0, 256);
 	power_off(3);
 	run(3000);
-	TAP_OK(!all_run() && !strchr(node(1)->trace, 'S') && !strchr(node(2)->trace, 'S'), "a silent node: nothing of it is started before its epoch is over");
+	TAP_OK(!all_run() && !strchr(node(1)->trace, 'S') && !strchr(node(2)->trace, 'S'),
+	       "a silent node: nothing of it is started before its epoch is over");
 	proven_over(3);
 	TAP_OK(UNTIL(3000, all_run()), "over: its VM runs elsewhere");
 	owner = strchr(node(1)->trace, 'S') ? 1 : 2;
-	TAP_OK(strstr(node(owner)->trace, "D") && strchr(node(owner)->trace, 'D') < strchr(node(owner)->trace, 'S'), "a takeover drains before it starts");
+	TAP_OK(strstr(node(owner)->trace, "D") && strchr(node(owner)->trace, 'D') < strchr(node(owner)->trace, 'S'),
+	       "a takeover drains before it starts");
 	TAP_OK(UNTIL(1000, node(owner)->notes[NOTE_VM_RECOVERED] == 1), "and says that it recovered the VM");
 	sound("a takeover");
 
@@ -779,7 +795,8 @@ static void test_takeover(void)
 	power_off(other);
 	run(1000);
 	proven_over(other);
-	TAP_OK(UNTIL(15000, running(0) == 1) && strchr(node(6 - owner - other)->trace, 'D'), "the taker dies while it drains: the third one drains again");
+	TAP_OK(UNTIL(15000, running(0) == 1) && strchr(node(6 - owner - other)->trace, 'D'),
+	       "the taker dies while it drains: the third one drains again");
 	sound("the taker dies");
 
 	/* A clean move: stopped here, started there. */
@@ -789,7 +806,8 @@ static void test_takeover(void)
 	memset(node(other)->trace, 0, 256);
 	s.catalog.maintenance = bit(owner);
 	spread_catalog();
-	TAP_OK(UNTIL(15000, runs(other, 0)) && !strchr(node(other)->trace, 'D'), "maintenance: stopped cleanly, started elsewhere without a drain");
+	TAP_OK(UNTIL(15000, runs(other, 0)) && !strchr(node(other)->trace, 'D'),
+	       "maintenance: stopped cleanly, started elsewhere without a drain");
 	TAP_OK(disk_state(owner, 0) == CLAIM_RELEASED, "its claim was given up");
 	TAP_OK(UNTIL(2000, node(owner)->notes[NOTE_MAINTENANCE_DONE] == 1), "and the node says that it is empty");
 	sound("maintenance");
@@ -803,9 +821,11 @@ static void test_takeover(void)
 	spread_catalog();
 	(void)UNTIL(20000, strchr(node(owner)->trace, 'K') != NULL);
 	TAP_OK(strchr(node(owner)->trace, 'P') && strchr(node(owner)->trace, 'Q') > strchr(node(owner)->trace, 'P') &&
-	       strchr(node(owner)->trace, 'K') > strchr(node(owner)->trace, 'Q'), "a deaf guest: power down, quit, kill, in that order");
+	       strchr(node(owner)->trace, 'K') > strchr(node(owner)->trace, 'Q'),
+	       "a deaf guest: power down, quit, kill, in that order");
 	TAP_OK(disk_state(owner, 0) == CLAIM_ACTIVE, "the claim is kept until it is gone");
-	TAP_OK(UNTIL(15000, runs(3 - owner, 0)) && strchr(strchr(node(owner)->trace, 'K'), 'D'), "after a kill its own node drains before it gives the claim up");
+	TAP_OK(UNTIL(15000, runs(3 - owner, 0)) && strchr(strchr(node(owner)->trace, 'K'), 'D'),
+	       "after a kill its own node drains before it gives the claim up");
 	sound("a deaf guest");
 
 	/* Everything dies and comes back. */
@@ -923,14 +943,14 @@ static void test_lost_lease(void)
 	node(owner)->gate = node(owner)->fresh = false;
 	node(owner)->process[0].runs = false;
 	node(owner)->over = 1;
-	run(100);
 	memset(node(other)->trace, 0, 256);
-	(void)UNTIL(5000, runs(other, 0));printf("# DBG %u [%s] [%s] lead %d %d at %lld\n", owner, node(1)->trace,node(2)->trace, agent(1)->leads, agent(2)->leads, (long long)(s.now/NS_PER_MS));
-	TAP_OK(UNTIL(5000, runs(other, 0)) && strchr(node(other)->trace, 'D'), "a node released: its VM starts elsewhere, drained");
+	TAP_OK(UNTIL(5000, runs(other, 0)) && strchr(node(other)->trace, 'D'),
+	       "a node released: its VM starts elsewhere, drained");
 	node(owner)->epoch = 2;
 	node(owner)->gate = node(owner)->fresh = true;
 	run(5000);
-	TAP_OK(running(0) == 1 && vm_of(owner, 0)->state == VM_IDLE && node(owner)->notes[NOTE_VM_LOST] == 1, "its agent begins anew with the next epoch");
+	TAP_OK(running(0) == 1 && vm_of(owner, 0)->state == VM_IDLE && node(owner)->notes[NOTE_VM_LOST] == 1,
+	       "its agent begins anew with the next epoch");
 	TAP_OK(leaders() == 1, "and somebody leads");
 	sound("a lost lease");
 
@@ -976,7 +996,8 @@ static void test_failures(void)
 	start_agent(1);
 	start_agent(2);
 	TAP_OK(UNTIL(30000, runs(2, 0)), "a VM that does not run on its preferred node is started on another");
-	TAP_OK(node(1)->notes[NOTE_VM_RESTART] == 2 && node(1)->notes[NOTE_VM_FAILED] == 1 && disk_state(1, 0) == CLAIM_FAILED, "after as many restarts as allowed");
+	TAP_OK(node(1)->notes[NOTE_VM_RESTART] == 2 && node(1)->notes[NOTE_VM_FAILED] == 1 && disk_state(1, 0) == CLAIM_FAILED,
+	       "after as many restarts as allowed");
 	run(10000);
 	TAP_OK(runs(2, 0) && node(1)->notes[NOTE_VM_FAILED] == 1, "and stays there");
 	run(60000);
@@ -988,7 +1009,8 @@ static void test_failures(void)
 	owner = runs(1, 0) ? 1 : 2;
 	process_ends(node(owner), 0, 1, VM_EXIT_CRASH);
 	run(30000);
-	TAP_OK(running(0) == 0 && node(1)->notes[NOTE_VM_FAILED] + node(2)->notes[NOTE_VM_FAILED] <= 3, "a VM that fails everywhere: tried slowly");
+	TAP_OK(running(0) == 0 && node(1)->notes[NOTE_VM_FAILED] + node(2)->notes[NOTE_VM_FAILED] <= 3,
+	       "a VM that fails everywhere: tried slowly");
 	node(1)->crashing = node(2)->crashing = false;
 	TAP_OK(UNTIL(130000, running(0) == 1), "and not given up for ever");
 	sound("a VM that fails everywhere");
@@ -997,7 +1019,8 @@ static void test_failures(void)
 	owner = runs(1, 0) ? 1 : 2;
 	memset(node(owner)->trace, 0, 256);
 	process_ends(node(owner), 0, 1, VM_EXIT_CRASH);
-	TAP_OK(UNTIL(3000, runs(owner, 0)) && strstr(node(owner)->trace, "dS"), "a crash: started again here under the same claim, once this host is quiet");
+	TAP_OK(UNTIL(3000, runs(owner, 0)) && strstr(node(owner)->trace, "dS"),
+	       "a crash: started again here under the same claim, once this host is quiet");
 	sound("a crash");
 
 	boot(2, 1, 1);
@@ -1005,10 +1028,12 @@ static void test_failures(void)
 	s.catalog_stuck = true;
 	process_ends(node(owner), 0, 1, VM_EXIT_GUEST_OFF);
 	run(10000);
-	TAP_OK(running(0) == 0 && disk_state(owner, 0) == CLAIM_ACTIVE && strchr(node(owner)->trace, 'O') != strrchr(node(owner)->trace, 'O'),
+	TAP_OK(running(0) == 0 && disk_state(owner, 0) == CLAIM_ACTIVE && strchr(node(owner)->trace,
+	       'O') != strrchr(node(owner)->trace, 'O'),
 	       "a guest powers itself off: the claim is kept, the catalog's edit asked for again");
 	s.catalog_stuck = false;
-	TAP_OK(UNTIL(5000, disk_state(owner, 0) == CLAIM_RELEASED) && s.vm[0].desired == DESIRED_STOPPED, "and given up when the catalog says stopped");
+	TAP_OK(UNTIL(5000, disk_state(owner, 0) == CLAIM_RELEASED) && s.vm[0].desired == DESIRED_STOPPED,
+	       "and given up when the catalog says stopped");
 	run(10000);
 	TAP_OK(running(0) == 0, "nobody starts it again");
 	s.vm[0].desired = DESIRED_STARTED;
@@ -1089,14 +1114,16 @@ static void test_leader(void)
 
 	boot(3, 1, 0);
 	node(1)->gate = false;
-	TAP_OK(UNTIL(10000, !agent(1)->leads && agent(2)->leads + agent(3)->leads == 1), "a leader whose gate is closed gives it up");
+	TAP_OK(UNTIL(10000, !agent(1)->leads && agent(2)->leads + agent(3)->leads == 1),
+	       "a leader whose gate is closed gives it up");
 	sound("a leader without a gate");
 
 	init(3, 1, 1);
 	node(1)->volume_gone[0] = true; /* its agent's path only: its keeper is well */
 	for (uint32_t id = 1; id <= 3; id++)
 		start_agent(id);
-	TAP_OK(UNTIL(20000, leaders() == 1 && running(0) == 1), "the lowest node's agent lives and cannot claim: another one leads in the end");
+	TAP_OK(UNTIL(20000, leaders() == 1 && running(0) == 1),
+	       "the lowest node's agent lives and cannot claim: another one leads in the end");
 	sound("a lowest node that cannot lead");
 
 	init(3, 1, 2);
@@ -1115,7 +1142,8 @@ static void test_leader(void)
 		memset(node(1)->trace, 0, 256);
 		give(node(1), &ev);
 		(void)UNTIL(1000, strchr(node(1)->trace, 'C') || strchr(node(1)->trace, 'c'));
-		TAP_OK(strchr(node(1)->trace, 'R') && strchr(node(1)->trace, 'C') > strchr(node(1)->trace, 'R'), "a leader that asks whether it still leads: reads first");
+		TAP_OK(strchr(node(1)->trace, 'R') && strchr(node(1)->trace, 'C') > strchr(node(1)->trace, 'R'),
+		       "a leader that asks whether it still leads: reads first");
 	}
 	sound("asking");
 }
@@ -1166,7 +1194,8 @@ static void test_place(void)
 			struct claims *c = id == 3 ? &a.claimer.mine : &a.claimer.seen[id - 1];
 
 			a.table.table.node[id - 1] = (struct keeper_table_node){
-				.known = 1, .fresh = 1, .in_view = 1, .state = cases[i].armed >> (id - 1) & 1 ? HEARTBEAT_ARMED : HEARTBEAT_DISARMED,
+				.known = 1, .fresh = 1, .in_view = 1,
+					.state = cases[i].armed >> (id - 1) & 1 ? HEARTBEAT_ARMED : HEARTBEAT_DISARMED,
 			};
 			a.node[id - 1].moved = true;
 			a.node[id - 1].counter_ns = a.now_ns - (cases[i].silent >> (id - 1) & 1 ? MS(5000) : MS(100));

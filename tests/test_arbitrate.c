@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Who wins which split. A case is the list of published views, written as the node ids seen; "-" = ring lost or joining, "!" = does not count. */
+/* Who wins which split. A case is the list of published views, written as the node ids seen; "-" = ring lost or joining, "!" =
+ * does not count. */
 #include "fence/arbitrate.h"
 #include "tests/tap.h"
 

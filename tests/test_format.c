@@ -167,11 +167,13 @@ static void test_round_trips(void)
 
 	memset(&s2, 0, sizeof(s2));
 	superblock_encode(&s, 0, buf);
-	TAP_OK(superblock_decode(buf, 0, cluster, &s2) == FORMAT_OK && memcmp(&s, &s2, sizeof(s)) == 0, "a superblock comes back");
+	TAP_OK(superblock_decode(buf, 0, cluster, &s2) == FORMAT_OK && memcmp(&s, &s2, sizeof(s)) == 0,
+	       "a superblock comes back");
 	TAP_OK(superblock_decode(buf, 0, NULL, &s2) == FORMAT_OK, "and to one who does not know the cluster");
 	memset(&h2, 0, sizeof(h2));
 	heartbeat_encode(&h, cluster, 0, buf);
-	TAP_OK(heartbeat_decode(buf, 5, 0, cluster, &h2) == FORMAT_OK && memcmp(&h, &h2, sizeof(h)) == 0, "a heartbeat comes back");
+	TAP_OK(heartbeat_decode(buf, 5, 0, cluster, &h2) == FORMAT_OK && memcmp(&h, &h2, sizeof(h)) == 0,
+	       "a heartbeat comes back");
 	for (n = 0; n <= FORMAT_MAX_CLAIMS; n += n < 3 ? 1 : 73) {
 		claims_encode(some_claims(n), cluster, 0, buf);
 		if (claims_decode(buf, 3, 0, cluster, &claims_got) != FORMAT_OK || !same_claims(&claims_buf, &claims_got))
@@ -179,16 +181,20 @@ static void test_round_trips(void)
 	}
 	TAP_OK(n > FORMAT_MAX_CLAIMS, "claims come back, whatever their number");
 	claims_encode(some_claims(FORMAT_MAX_CLAIMS), cluster, 0, buf);
-	TAP_OK(claims_decode(buf, 3, 0, cluster, &claims_got) == FORMAT_OK && same_claims(&claims_buf, &claims_got), "the most there may be, too");
-	TAP_OK(claims_block_len(FORMAT_MAX_CLAIMS) <= FORMAT_CLAIMS_LEN && claims_block_len(0) == FORMAT_BLOCK, "and they fit their place");
+	TAP_OK(claims_decode(buf, 3, 0, cluster, &claims_got) == FORMAT_OK && same_claims(&claims_buf, &claims_got),
+	       "the most there may be, too");
+	TAP_OK(claims_block_len(FORMAT_MAX_CLAIMS) <= FORMAT_CLAIMS_LEN && claims_block_len(0) == FORMAT_BLOCK,
+	       "and they fit their place");
 	fill(copy, sizeof(copy), 9);
 	for (n = 0; n <= FORMAT_CATALOG_MAX_PAYLOAD; n += n < 4 ? 1 : 349493) {
 		head.len = n;
 		catalog_encode(&head, copy, cluster, 1, buf);
-		if (catalog_decode(buf, catalog_block_len(n), 64, 1, cluster, &head2, &text) != FORMAT_OK || memcmp(text, copy, n) != 0 ||
+		if (catalog_decode(buf, catalog_block_len(n), 64, 1, cluster, &head2, &text) != FORMAT_OK || memcmp(text, copy,
+		    n) != 0 ||
 		    head2.len != n || head2.generation != 10 || head2.seq != 8 || head2.epoch != 6 || head2.node != 64)
 			break;
-		if (!catalog_peek(buf, cluster, &head2, &peeked) || peeked != catalog_block_len(n) || head2.len != n || head2.seq != 8)
+		if (!catalog_peek(buf, cluster, &head2, &peeked) || peeked != catalog_block_len(n) || head2.len != n ||
+		    head2.seq != 8)
 			break;
 	}
 	TAP_OK(n > FORMAT_CATALOG_MAX_PAYLOAD, "catalogs come back, and their first block says how long they are");
@@ -216,7 +222,8 @@ static void test_status(void)
 		TAP_OK(try_at(k, len, other, node_of[k], 1) == FORMAT_E_CLUSTER, "%s: another cluster's", kind_name[k]);
 		TAP_OK(try_at(k, len, cluster, node_of[k], 0) == FORMAT_E_MISPLACED, "%s: in the other buffer", kind_name[k]);
 		if (k != K_SUPERBLOCK)
-			TAP_OK(try_at(k, len, cluster, node_of[k] + 1, 1) == FORMAT_E_MISPLACED, "%s: in another node's place", kind_name[k]);
+			TAP_OK(try_at(k, len, cluster, node_of[k] + 1, 1) == FORMAT_E_MISPLACED,
+			       "%s: in another node's place", kind_name[k]);
 		for (size_t i = 0; i < ARRAY_SIZE(forged); i++) {
 			len = make(k);
 			poke(buf, forged[i].at, forged[i].value, forged[i].bytes);
@@ -229,7 +236,8 @@ static void test_status(void)
 		TAP_OK(try_one(k, len) == FORMAT_E_FOREIGN, "%s: all ones is foreign", kind_name[k]);
 	}
 	for (int s = FORMAT_OK; s <= FORMAT_E_CONTENT; s++)
-		if (!*format_status_name((enum format_status)s) || strcmp(format_status_name((enum format_status)s), "unknown") == 0)
+		if (!*format_status_name((enum format_status)s) || strcmp(format_status_name((enum format_status)s),
+		    "unknown") == 0)
 			TAP_OK(false, "status %d has a name", s);
 	TAP_STR(format_status_name((enum format_status)99), "unknown", "a status out of range is unknown");
 }
@@ -279,7 +287,8 @@ static void test_content(void)
 		{ K_HEARTBEAT, "a ring out of range", AT_BODY + 1, HEARTBEAT_RING_END, 1 },
 		{ K_HEARTBEAT, "255 for a state", AT_BODY, 255, 1 },
 		{ K_HEARTBEAT, "an epoch that has no next one", AT_EPOCH, 0xffffffffU, 4 },
-		{ K_HEARTBEAT, "a fence of an epoch that has no next one", AT_BODY + 104 + 2 * 4 * FORMAT_MAX_NODES, 0xffffffffU, 4 },
+		{ K_HEARTBEAT, "a fence of an epoch that has no next one", AT_BODY + 104 + 2 * 4 * FORMAT_MAX_NODES, 0xffffffffU,
+			4 },
 		{ K_CLAIMS, "more claims than fit the block", AT_BODY, 127, 4 },
 		{ K_CLAIMS, "513 claims", AT_BODY, FORMAT_MAX_CLAIMS + 1, 4 },
 		{ K_CLAIMS, "a number whose length wraps around", AT_BODY, 0x08000001U, 4 },
@@ -298,7 +307,8 @@ static void test_content(void)
 		len = make(forged[i].kind);
 		poke(buf, forged[i].at, forged[i].value, forged[i].bytes);
 		seal(buf, len);
-		TAP_OK(try_one(forged[i].kind, len) == FORMAT_E_CONTENT, "%s with the right checksum: %s", kind_name[forged[i].kind], forged[i].name);
+		TAP_OK(try_one(forged[i].kind, len) == FORMAT_E_CONTENT,
+		       "%s with the right checksum: %s", kind_name[forged[i].kind], forged[i].name);
 	}
 	len = make(K_CLAIMS);
 	memcpy(buf + AT_BODY + 8 + 19 * 32, buf + AT_BODY + 8, 16);
@@ -313,7 +323,8 @@ static void test_content(void)
 	}
 	make(K_HEARTBEAT);
 	buf[100] ^= 1;
-	TAP_OK(heartbeat_decode(buf, 5, 1, cluster, &h) != FORMAT_OK && memcmp(&h, &kept, sizeof(h)) == 0, "a refused block leaves the result alone");
+	TAP_OK(heartbeat_decode(buf, 5, 1, cluster, &h) != FORMAT_OK && memcmp(&h, &kept, sizeof(h)) == 0,
+	       "a refused block leaves the result alone");
 	superblock_encode(&s, 0, buf);
 	TAP_OK(!catalog_peek(buf, cluster, &head, &len), "a superblock is no catalog to peek at");
 	make(K_CATALOG);
@@ -340,12 +351,15 @@ static void test_places(void)
 	TAP_OK(format_superblock_offset(1) + FORMAT_BLOCK <= format_heartbeat_offset(1, 0), "superblocks end before the table");
 	TAP_OK(format_table_len(FORMAT_MAX_NODES) <= FORMAT_CLAIMS_OFFSET, "the table ends before the claims");
 	TAP_OK(format_claims_offset(FORMAT_MAX_NODES + 1, 0) <= FORMAT_CATALOG_OFFSET, "the claims end before the catalog");
-	TAP_OK(format_volume_len(3) == format_catalog_offset(3, 1) + FORMAT_CATALOG_LEN, "a volume ends with the last node's catalog");
-	TAP_OK(format_compare(1, 9, 2, 0) == -1 && format_compare(2, 0, 1, 9) == 1 && format_compare(2, 5, 2, 5) == 0 && format_compare(2, 4, 2, 5) == -1,
+	TAP_OK(format_volume_len(3) == format_catalog_offset(3, 1) + FORMAT_CATALOG_LEN,
+	       "a volume ends with the last node's catalog");
+	TAP_OK(format_compare(1, 9, 2, 0) == -1 && format_compare(2, 0, 1, 9) == 1 && format_compare(2, 5, 2, 5) == 0 &&
+	       format_compare(2, 4, 2, 5) == -1,
 	       "epoch orders before seq");
 	for (unsigned n = 1; n <= FORMAT_MAX_VOLUMES; n++)
 		TAP_OK(format_renew_quorum(n) + format_fence_quorum(n) > n, "%u volumes: renewals and fences meet", n);
-	TAP_OK(format_renew_quorum(1) == 1 && format_renew_quorum(2) == 1 && format_renew_quorum(3) == 2 && format_fence_quorum(1) == 1 &&
+	TAP_OK(format_renew_quorum(1) == 1 && format_renew_quorum(2) == 1 && format_renew_quorum(3) == 2 &&
+	       format_fence_quorum(1) == 1 &&
 	       format_fence_quorum(2) == 2 && format_fence_quorum(3) == 2, "quorums are as DESIGN says");
 }
 

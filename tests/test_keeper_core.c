@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Scenarios for the keeper core: what happens to a cluster of keepers, and what must come of it. The invariants are looked at after every step by
- * tests/sim_keeper.h; each scenario ends with "and nothing broke". Profile "fast": heartbeat 250 ms, I/O 500, watchdog 2000, soft 1600, W 4444. */
+/* Scenarios for the keeper core: what happens to a cluster of keepers, and what must come of it. The invariants are looked at
+ * after every step by tests/sim_keeper.h; each scenario ends with "and nothing broke". Profile "fast": heartbeat 250 ms, I/O
+ * 500, watchdog 2000, soft 1600, W 4444. */
 #include "tests/sim_keeper.h"
 #include "tests/tap.h"
 
@@ -82,7 +83,8 @@ static struct heartbeat on_disk(uint32_t id, unsigned volume)
 	return format_compare(hb[0].epoch, hb[0].seq, hb[1].epoch, hb[1].seq) > 0 ? hb[0] : hb[1];
 }
 
-/* Puts a block on every volume, as another host that believes to be this node would; both buffers, so that the age of either cannot matter. */
+/* Puts a block on every volume, as another host that believes to be this node would; both buffers, so that the age of either
+ * cannot matter. */
 static void forge(uint32_t id, const struct heartbeat *hb)
 {
 	for (unsigned v = 0; v < s.n_volumes; v++)
@@ -103,7 +105,8 @@ static void test_start(void)
 	TAP_OK(on_disk(1, 0).state == HEARTBEAT_DISARMED && !n(1)->wd_running, "start: disarmed, without a watchdog");
 	TAP_OK(!keeper_gate_open(k(1), 1, s.now), "start: the gate is closed until the epoch is known to be published");
 	sim_run(&s, 500);
-	TAP_OK(keeper_gate_open(k(1), 1, s.now) && !keeper_gate_open(k(1), 0, s.now) && !keeper_gate_open(k(1), 2, s.now), "start: then open for this epoch only");
+	TAP_OK(keeper_gate_open(k(1), 1, s.now) && !keeper_gate_open(k(1), 0, s.now) && !keeper_gate_open(k(1), 2, s.now),
+	       "start: then open for this epoch only");
 	sim_power_cut(&s, 1, SIM_CUT_DROP);
 	sim_start(&s, 1);
 	sim_run(&s, 2000);
@@ -128,7 +131,8 @@ static void test_arm(void)
 	TAP_OK(state(1) == LEASE_ARMED && resets() == 0 && n(1)->pets > 30, "arm: and it is petted, once a round");
 	sim_say(&s, 1, KEEPER_EV_DISARM);
 	TAP_OK(n(1)->wd_running, "disarm: not stopped at once");
-	TAP_OK(SIM_UNTIL(&s, 2000, !n(1)->wd_running) && on_disk(1, 0).state == HEARTBEAT_DISARMED, "disarm: the word first, then the watchdog");
+	TAP_OK(SIM_UNTIL(&s, 2000, !n(1)->wd_running) && on_disk(1, 0).state == HEARTBEAT_DISARMED,
+	       "disarm: the word first, then the watchdog");
 	pets = n(1)->pets;
 	sim_run(&s, 3000);
 	TAP_OK(state(1) == LEASE_DISARMED && n(1)->pets == pets && resets() == 0, "disarm: no pets after");
@@ -146,7 +150,8 @@ static void test_arm(void)
 	(void)SIM_UNTIL(&s, 2000, !n(1)->wd_running);
 	sim_say(&s, 1, KEEPER_EV_ARM);
 	sim_run(&s, 3000);
-	TAP_OK(state(1) == LEASE_ARMED && n(1)->wd_running && resets() == 0, "arm just after the watchdog was stopped: it is started again first");
+	TAP_OK(state(1) == LEASE_ARMED && n(1)->wd_running && resets() == 0,
+	       "arm just after the watchdog was stopped: it is started again first");
 	sound("arm just after the watchdog was stopped");
 
 	armed_cluster(2, 1);
@@ -168,7 +173,8 @@ static void test_arm(void)
 	n(1)->wd_slow = false;
 	sim_wd_answer(&s, 1);
 	sim_run(&s, 5000);
-	TAP_OK(state(1) == LEASE_DISARMED && !n(1)->wd_running && resets() == 0, "disarm while the watchdog is being started: it is stopped again");
+	TAP_OK(state(1) == LEASE_DISARMED && !n(1)->wd_running && resets() == 0,
+	       "disarm while the watchdog is being started: it is stopped again");
 	sound("disarm while the watchdog is being started");
 
 	start_all(2, 1);
@@ -202,7 +208,8 @@ static void test_arm(void)
 
 static void test_power_cut(void)
 {
-	static const char *const name[] = { "power cut, writes lost", "power cut, the last write lands after it", "power cut in the middle of a write" };
+	static const char *const name[] = { "power cut, writes lost", "power cut, the last write lands after it",
+		"power cut in the middle of a write" };
 
 	for (unsigned how = SIM_CUT_DROP; how <= SIM_CUT_TEAR; how++) {
 		int64_t cut, t0;
@@ -213,16 +220,21 @@ static void test_power_cut(void)
 		cut = s.now;
 		(void)SIM_UNTIL(&s, 20000, k(1)->mine.over[2] != 0 || k(2)->mine.over[2] != 0);
 		t0 = MAX(k(1)->node[2].t0_ns, k(2)->node[2].t0_ns);
-		TAP_OK(s.now - MIN(k(1)->node[2].t0_ns, k(2)->node[2].t0_ns) >= SIM_MS(w_ms()), "%s: over not before W after t0", name[how]);
-		TAP_OK(s.now - cut <= SIM_MS(over_bound_ms()), "%s: and in time (%lld ms)", name[how], (long long)((s.now - cut) / NS_PER_MS));
-		TAP_OK(SIM_UNTIL(&s, 1000, k(1)->mine.over[2] == 1 && k(2)->mine.over[2] == 1) && t0 != 0, "%s: both survivors know", name[how]);
+		TAP_OK(s.now - MIN(k(1)->node[2].t0_ns, k(2)->node[2].t0_ns) >= SIM_MS(w_ms()),
+		       "%s: over not before W after t0", name[how]);
+		TAP_OK(s.now - cut <= SIM_MS(over_bound_ms()),
+		       "%s: and in time (%lld ms)", name[how], (long long)((s.now - cut) / NS_PER_MS));
+		TAP_OK(SIM_UNTIL(&s, 1000, k(1)->mine.over[2] == 1 && k(2)->mine.over[2] == 1) && t0 != 0,
+		       "%s: both survivors know", name[how]);
 		TAP_OK(state(1) == LEASE_ARMED && state(2) == LEASE_ARMED && resets() == 0 && total(NOTE_RELEASE) == 0 &&
 		       n(1)->fault[0] == FAULT_NONE, "%s: and go on", name[how]);
 		sim_start(&s, 3);
 		sim_say(&s, 3, KEEPER_EV_ARM);
 		sim_run(&s, 5000);
-		TAP_OK(k(3)->epoch == 2 && state(3) == LEASE_ARMED && total(NOTE_RELEASE) == 0, "%s: back with the next epoch, not fenced for the old one", name[how]);
-		TAP_OK(k(1)->mine.commit[2] == 0 && k(1)->mine.over[2] == 1, "%s: the commit is dropped, the death is kept", name[how]);
+		TAP_OK(k(3)->epoch == 2 && state(3) == LEASE_ARMED && total(NOTE_RELEASE) == 0,
+		       "%s: back with the next epoch, not fenced for the old one", name[how]);
+		TAP_OK(k(1)->mine.commit[2] == 0 && k(1)->mine.over[2] == 1,
+		       "%s: the commit is dropped, the death is kept", name[how]);
 		sound(name[how]);
 	}
 
@@ -231,13 +243,15 @@ static void test_power_cut(void)
 	(void)SIM_UNTIL(&s, 20000, n(1)->notes[NOTE_COMMIT] > 0);
 	sim_start(&s, 3);
 	sim_run(&s, 6000);
-	TAP_OK(k(3)->epoch == 2 && state(3) == LEASE_DISARMED && k(1)->mine.over[2] == 1 && total(NOTE_RELEASE) == 0, "back during its own fence: new epoch, the old one over");
+	TAP_OK(k(3)->epoch == 2 && state(3) == LEASE_DISARMED && k(1)->mine.over[2] == 1 && total(NOTE_RELEASE) == 0,
+	       "back during its own fence: new epoch, the old one over");
 	sound("back during its own fence");
 
 	armed_cluster(3, 1);
 	sim_power_cut(&s, 2, SIM_CUT_DROP);
 	sim_power_cut(&s, 3, SIM_CUT_DROP);
-	TAP_OK(SIM_UNTIL(&s, 10000, k(1)->mine.over[1] == 1 && k(1)->mine.over[2] == 1), "two of three die at once: the last one standing takes over from both");
+	TAP_OK(SIM_UNTIL(&s, 10000, k(1)->mine.over[1] == 1 && k(1)->mine.over[2] == 1),
+	       "two of three die at once: the last one standing takes over from both");
 	sound("two of three die");
 
 	/* A death outlives its publisher. */
@@ -259,7 +273,8 @@ static void test_power_cut(void)
 	(void)SIM_UNTIL(&s, 5000, all_are(LEASE_DISARMED));
 	arm_all();
 	sim_run(&s, 10000);
-	TAP_OK(all_are(LEASE_ARMED) && k(1)->epoch == 2 && k(3)->epoch == 2 && k(1)->mine.over[2] == 1 && undisturbed(), "all power off and on: all back, all old epochs over");
+	TAP_OK(all_are(LEASE_ARMED) && k(1)->epoch == 2 && k(3)->epoch == 2 && k(1)->mine.over[2] == 1 && undisturbed(),
+	       "all power off and on: all back, all old epochs over");
 	sound("all power off and on");
 
 	armed_cluster(2, 1);
@@ -269,7 +284,8 @@ static void test_power_cut(void)
 	sim_start(&s, 2);
 	(void)SIM_UNTIL(&s, 5000, state(2) == LEASE_DISARMED);
 	sim_say(&s, 2, KEEPER_EV_ARM);
-	TAP_OK(SIM_UNTIL(&s, 20000, k(2)->mine.over[0] == 1), "cold start of one of two: takes over from the other, which stays away");
+	TAP_OK(SIM_UNTIL(&s, 20000, k(2)->mine.over[0] == 1),
+	       "cold start of one of two: takes over from the other, which stays away");
 	sound("cold start of one of two");
 }
 
@@ -339,11 +355,14 @@ static void test_split(void)
 	sim_ring_of(&s, bit(3));
 	TAP_OK(SIM_UNTIL(&s, 5000, state(3) == LEASE_RELEASING), "split 2/1: the loser releases");
 	TAP_OK(s.now - began >= SIM_MS(s.timing.settle_ms), "split 2/1: after the views have settled");
-	TAP_OK(n(3)->released_for == RELEASE_INTENT || n(3)->released_for == RELEASE_COMMIT, "split 2/1: for the winner's word, not its own sum");
-	TAP_OK(SIM_UNTIL(&s, 1000, k(1)->mine.over[2] == 1 && k(2)->mine.over[2] == 1), "split 2/1: the winners see it, without a wait");
+	TAP_OK(n(3)->released_for == RELEASE_INTENT || n(3)->released_for == RELEASE_COMMIT,
+	       "split 2/1: for the winner's word, not its own sum");
+	TAP_OK(SIM_UNTIL(&s, 1000, k(1)->mine.over[2] == 1 && k(2)->mine.over[2] == 1),
+	       "split 2/1: the winners see it, without a wait");
 	TAP_OK(s.now - began < SIM_MS(w_ms()), "split 2/1: in less than W (%lld ms)", (long long)((s.now - began) / NS_PER_MS));
 	sim_run(&s, 10000);
-	TAP_OK(state(3) == LEASE_RELEASED && !n(3)->wd_running && resets() == 0, "split 2/1: it stays out, alive, while the split lasts");
+	TAP_OK(state(3) == LEASE_RELEASED && !n(3)->wd_running && resets() == 0,
+	       "split 2/1: it stays out, alive, while the split lasts");
 	TAP_OK(state(1) == LEASE_ARMED && state(2) == LEASE_ARMED && k(1)->epoch == 1, "split 2/1: the winners go on");
 	sim_ring_of(&s, bit(1) | bit(2) | bit(3));
 	TAP_OK(SIM_UNTIL(&s, 10000, state(3) == LEASE_ARMED) && k(3)->epoch == 2, "split 2/1: healed, it is back by itself");
@@ -354,7 +373,8 @@ static void test_split(void)
 	armed_cluster(2, 1);
 	sim_ring_of(&s, bit(1));
 	sim_ring_of(&s, bit(2));
-	TAP_OK(SIM_UNTIL(&s, 5000, k(1)->mine.over[1] == 1) && state(1) == LEASE_ARMED && n(2)->kills == 1, "split 1/1: the lower id goes on, the other releases");
+	TAP_OK(SIM_UNTIL(&s, 5000, k(1)->mine.over[1] == 1) && state(1) == LEASE_ARMED && n(2)->kills == 1,
+	       "split 1/1: the lower id goes on, the other releases");
 	sim_run(&s, 5000);
 	TAP_OK(n(1)->kills == 0 && resets() == 0, "split 1/1: never both");
 	sound("split 1/1");
@@ -362,14 +382,16 @@ static void test_split(void)
 	armed_cluster(3, 1);
 	for (uint32_t id = 1; id <= 3; id++)
 		sim_ring_of(&s, bit(id));
-	TAP_OK(SIM_UNTIL(&s, 5000, k(1)->mine.over[1] == 1 && k(1)->mine.over[2] == 1) && n(1)->kills == 0, "three groups of one: the lowest id goes on");
+	TAP_OK(SIM_UNTIL(&s, 5000, k(1)->mine.over[1] == 1 && k(1)->mine.over[2] == 1) && n(1)->kills == 0,
+	       "three groups of one: the lowest id goes on");
 	sound("three groups of one");
 
 	armed_cluster(4, 1);
 	sim_ring_of(&s, bit(1) | bit(4));
 	sim_ring_of(&s, bit(2) | bit(3));
 	sim_run(&s, 8000);
-	TAP_OK(state(1) == LEASE_ARMED && state(4) == LEASE_ARMED && n(2)->kills == 1 && n(3)->kills == 1, "split 2/2: the pair with the lowest id goes on");
+	TAP_OK(state(1) == LEASE_ARMED && state(4) == LEASE_ARMED && n(2)->kills == 1 && n(3)->kills == 1,
+	       "split 2/2: the pair with the lowest id goes on");
 	sound("split 2/2");
 
 	armed_cluster(3, 1);
@@ -397,7 +419,8 @@ static void test_split(void)
 	}
 	sim_ring_of(&s, bit(1) | bit(2) | bit(3));
 	sim_run(&s, 10000);
-	TAP_OK(all_are(LEASE_ARMED) && n(1)->kills == 0 && n(2)->kills == 0 && resets() == 0, "flapping views: it settles, the majority never releases");
+	TAP_OK(all_are(LEASE_ARMED) && n(1)->kills == 0 && n(2)->kills == 0 && resets() == 0,
+	       "flapping views: it settles, the majority never releases");
 	sound("flapping views");
 
 	/* The winner dies while it is about to fence. */
@@ -407,7 +430,8 @@ static void test_split(void)
 	(void)SIM_UNTIL(&s, 5000, n(1)->notes[NOTE_INTENT] > 0);
 	sim_power_cut(&s, 1, SIM_CUT_DROP);
 	sim_run(&s, 30000);
-	TAP_OK(state(2) == LEASE_ARMED && k(2)->mine.over[0] == 1, "split 1/1, then the winner dies: the other one runs in the end");
+	TAP_OK(state(2) == LEASE_ARMED && k(2)->mine.over[0] == 1,
+	       "split 1/1, then the winner dies: the other one runs in the end");
 	sound("the winner dies");
 }
 
@@ -426,7 +450,8 @@ static void test_ring_lost(void)
 	armed_cluster(3, 1);
 	sim_ring(&s, 3, 0);
 	sim_ring_of(&s, bit(1) | bit(2));
-	TAP_OK(SIM_UNTIL(&s, 10000, k(1)->mine.over[2] == 1) && n(3)->kills == 1 && resets() == 0, "ring lost by one for longer: it releases");
+	TAP_OK(SIM_UNTIL(&s, 10000, k(1)->mine.over[2] == 1) && n(3)->kills == 1 && resets() == 0,
+	       "ring lost by one for longer: it releases");
 	sim_run(&s, 10000);
 	TAP_OK(state(3) == LEASE_RELEASED, "and stays out as long");
 	sim_ring_of(&s, bit(1) | bit(2) | bit(3));
@@ -466,7 +491,8 @@ static void test_ring_lost(void)
 		sim_ring(&s, id, 0);
 	sim_run(&s, 8000);
 	sim_power_cut(&s, 2, SIM_CUT_DROP);
-	TAP_OK(SIM_UNTIL(&s, over_bound_ms(), k(1)->mine.over[1] == 1 && k(3)->mine.over[1] == 1), "no ring anywhere and one dies: over after W all the same");
+	TAP_OK(SIM_UNTIL(&s, over_bound_ms(), k(1)->mine.over[1] == 1 && k(3)->mine.over[1] == 1),
+	       "no ring anywhere and one dies: over after W all the same");
 	sound("no ring and a death");
 }
 
@@ -478,7 +504,8 @@ static void test_storage(void)
 	began = s.now;
 	sim_path(&s, 3, 0, SIM_GONE);
 	TAP_OK(SIM_UNTIL(&s, 5000, n(3)->kills == 1), "storage lost by one: it kills its VMs");
-	TAP_OK(s.now - began < SIM_MS(s.timing.wd_ms) && n(3)->released_for == RELEASE_STORAGE, "storage lost by one: before the watchdog would");
+	TAP_OK(s.now - began < SIM_MS(s.timing.wd_ms) && n(3)->released_for == RELEASE_STORAGE,
+	       "storage lost by one: before the watchdog would");
 	TAP_OK(!keeper_gate_open(k(3), 1, s.now), "storage lost by one: the gate is closed before the kill");
 	sim_run(&s, 10000);
 	TAP_OK(resets() == 0 && state(3) == LEASE_RELEASED && !n(3)->wd_running, "storage lost by one: released, not reset");
@@ -513,12 +540,14 @@ static void test_storage(void)
 		TAP_OK(undisturbed() && all_are(LEASE_ARMED), "three volumes, one %s: nothing happens", name[mode]);
 		sim_power_cut(&s, 3, SIM_CUT_DROP);
 		last = s.now;
-		TAP_OK(SIM_UNTIL(&s, over_bound_ms(), k(1)->mine.over[2] == 1), "three volumes, one %s: a death is known in time (%lld ms)", name[mode],
+		TAP_OK(SIM_UNTIL(&s, over_bound_ms(), k(1)->mine.over[2] == 1),
+		       "three volumes, one %s: a death is known in time (%lld ms)", name[mode],
 		       (long long)((s.now - last) / NS_PER_MS));
 		for (uint32_t id = 1; id <= 2; id++)
 			sim_path(&s, id, 2, SIM_OK);
 		sim_run(&s, 5000);
-		TAP_OK(k(1)->volume[2].read_ok && k(1)->volume[2].fault == FAULT_NONE && on_disk(1, 2).seq + 2 >= k(1)->seq, "three volumes, one %s: used again after", name[mode]);
+		TAP_OK(k(1)->volume[2].read_ok && k(1)->volume[2].fault == FAULT_NONE && on_disk(1, 2).seq + 2 >= k(1)->seq,
+		       "three volumes, one %s: used again after", name[mode]);
 		sound(name[mode]);
 
 		armed_cluster(2, 2);
@@ -528,9 +557,11 @@ static void test_storage(void)
 		TAP_OK(undisturbed() && all_are(LEASE_ARMED), "two volumes, one %s: leases go on", name[mode]);
 		sim_power_cut(&s, 2, SIM_CUT_DROP);
 		sim_run(&s, 20000);
-		TAP_OK(k(1)->mine.over[1] == 0 && k(1)->mine.commit[1] == 0, "two volumes, one %s: nobody is fenced without both", name[mode]);
+		TAP_OK(k(1)->mine.over[1] == 0 && k(1)->mine.commit[1] == 0,
+		       "two volumes, one %s: nobody is fenced without both", name[mode]);
 		sim_path(&s, 1, 1, SIM_OK);
-		TAP_OK(SIM_UNTIL(&s, over_bound_ms() + s.timing.wd_ms, k(1)->mine.over[1] == 1), "two volumes, one %s: but once it is back", name[mode]);
+		TAP_OK(SIM_UNTIL(&s, over_bound_ms() + s.timing.wd_ms, k(1)->mine.over[1] == 1),
+		       "two volumes, one %s: but once it is back", name[mode]);
 		sound(name[mode]);
 	}
 
@@ -541,14 +572,16 @@ static void test_storage(void)
 	sim_run(&s, 20000);
 	TAP_OK(undisturbed() && all_are(LEASE_ARMED), "three volumes, each node has lost another one: nothing happens");
 	sim_power_cut(&s, 1, SIM_CUT_DROP);
-	TAP_OK(SIM_UNTIL(&s, over_bound_ms(), k(2)->mine.over[0] == 1 && k(3)->mine.over[0] == 1), "and a death is seen by both others");
+	TAP_OK(SIM_UNTIL(&s, over_bound_ms(), k(2)->mine.over[0] == 1 && k(3)->mine.over[0] == 1),
+	       "and a death is seen by both others");
 	sound("each has lost another volume");
 
 	armed_cluster(2, 3);
 	sim_path(&s, 2, 0, SIM_GONE);
 	sim_path(&s, 2, 1, SIM_GONE);
 	sim_run(&s, 8000);
-	TAP_OK(n(2)->kills == 1 && k(1)->mine.over[1] == 1 && resets() == 0, "two of three volumes lost by one node: it releases");
+	TAP_OK(n(2)->kills == 1 && k(1)->mine.over[1] == 1 && resets() == 0,
+	       "two of three volumes lost by one node: it releases");
 	sound("two of three lost");
 }
 
@@ -574,7 +607,8 @@ static void test_unresolved(void)
 		}
 		sim_path(&s, 1, 2, SIM_OK);
 		sim_run(&s, 6000);
-		TAP_OK(undisturbed() && k(2)->volume[2].fault == FAULT_NONE && k(1)->volume[2].fault == FAULT_NONE, "%s: never another over it, no block goes back", cases[i].name);
+		TAP_OK(undisturbed() && k(2)->volume[2].fault == FAULT_NONE && k(1)->volume[2].fault == FAULT_NONE,
+		       "%s: never another over it, no block goes back", cases[i].name);
 		TAP_OK(on_disk(1, 2).seq + 2 >= k(1)->seq, "%s: the volume is written again after", cases[i].name);
 		sound(cases[i].name);
 	}
@@ -588,7 +622,8 @@ static void test_unresolved(void)
 	sim_path(&s, 1, 2, SIM_OK);
 	sim_start(&s, 1);
 	sim_run(&s, 5000);
-	TAP_OK(undisturbed() && k(1)->epoch == 1 && k(2)->volume[2].fault == FAULT_NONE, "a write of the process before: waited for");
+	TAP_OK(undisturbed() && k(1)->epoch == 1 && k(2)->volume[2].fault == FAULT_NONE,
+	       "a write of the process before: waited for");
 	sound("a write of the process before");
 }
 
@@ -600,7 +635,8 @@ static void test_commit(void)
 	TAP_OK(n(3)->released_for == RELEASE_COMMIT && n(3)->released_by == 1, "a commit against us: and who it was is known");
 	TAP_OK(SIM_UNTIL(&s, 1000, k(2)->mine.over[2] == 1), "a commit against us: published when the VMs are gone");
 	sim_run(&s, 5000);
-	TAP_OK(state(3) == LEASE_ARMED && k(3)->epoch == 2 && k(1)->mine.commit[2] == 0, "a commit against us: then back, and the commit is dropped");
+	TAP_OK(state(3) == LEASE_ARMED && k(3)->epoch == 2 && k(1)->mine.commit[2] == 0,
+	       "a commit against us: then back, and the commit is dropped");
 	sound("a commit against us");
 
 	armed_cluster(3, 1);
@@ -636,10 +672,12 @@ static void test_restart(void)
 	deadline = n(3)->wd_deadline_ns;
 	sim_start(&s, 3);
 	renewals = k(3)->renewals;
-	TAP_OK(!SIM_UNTIL(&s, 5000, n(3)->pets > pets && k(3)->renewals == renewals) || k(3)->renewals > 0, "keeper restarted: no pet before a full round");
+	TAP_OK(!SIM_UNTIL(&s, 5000, n(3)->pets > pets && k(3)->renewals == renewals) || k(3)->renewals > 0,
+	       "keeper restarted: no pet before a full round");
 	TAP_OK(SIM_UNTIL(&s, 5000, n(3)->wd_deadline_ns > deadline) && k(3)->renewals > 0, "keeper restarted: then it pets");
 	sim_run(&s, 10000);
-	TAP_OK(k(3)->epoch == 1 && state(3) == LEASE_ARMED && undisturbed() && n(3)->vm_epoch == 1, "keeper restarted: same epoch, nothing happens");
+	TAP_OK(k(3)->epoch == 1 && state(3) == LEASE_ARMED && undisturbed() && n(3)->vm_epoch == 1,
+	       "keeper restarted: same epoch, nothing happens");
 	sound("keeper restarted");
 
 	start_all(2, 1);
@@ -703,7 +741,8 @@ static void test_restart(void)
 		n(2)->saved.life[0] ^= 1;
 		sim_start(&s, 2);
 		(void)SIM_UNTIL(&s, 3000, k(2)->epoch == 2);
-		TAP_OK(k(2)->epoch == 2 && n(2)->kills == 1 && resets() == 0, "restarted with %s and another life in the slot: VMs are killed, then a new epoch",
+		TAP_OK(k(2)->epoch == 2 && n(2)->kills == 1 && resets() == 0,
+		       "restarted with %s and another life in the slot: VMs are killed, then a new epoch",
 		       armed ? "an armed" : "a disarmed");
 		sim_run(&s, 5000);
 		sound("another life in the slot at a restart");
@@ -719,7 +758,8 @@ static void test_restart(void)
 	forge(2, &hb);
 	sim_start(&s, 2);
 	sim_run(&s, 1000);
-	TAP_OK(n(2)->vm_epoch == 0 && n(2)->kills == 1, "another host in the slot at a restart, disarmed: VMs are killed at once, it may do what it likes");
+	TAP_OK(n(2)->vm_epoch == 0 && n(2)->kills == 1,
+	       "another host in the slot at a restart, disarmed: VMs are killed at once, it may do what it likes");
 	sim_run(&s, 15000);
 	TAP_OK(k(2)->epoch == 2, "and its lease is waited for");
 	sound("another host in the slot at a restart");
@@ -737,7 +777,8 @@ static void test_restart(void)
 	sim_run(&s, 3000);
 	sim_path(&s, 1, 2, SIM_OK);
 	sim_run(&s, 5000);
-	TAP_OK(k(1)->epoch == 1 && state(1) == LEASE_DISARMED && !k(1)->slot_taken && total(NOTE_RELEASE) == 0, "a volume far ahead that was away at the restart: still our own blocks");
+	TAP_OK(k(1)->epoch == 1 && state(1) == LEASE_DISARMED && !k(1)->slot_taken && total(NOTE_RELEASE) == 0,
+	       "a volume far ahead that was away at the restart: still our own blocks");
 	sound("a volume far ahead");
 
 	/* An epoch that only one volume has heard of, and that volume was away at the start. */
@@ -757,7 +798,8 @@ static void test_restart(void)
 		       "an epoch %u above ours, of an earlier life, on a volume that was away: no stranger, and we go on above it", ahead);
 		sim_path(&s, 2, 2, SIM_OK);
 		sim_run(&s, 5000);
-		TAP_OK(undisturbed() || (n(1)->kills == 1 && n(2)->kills == 0 && all_are(LEASE_ARMED)), "and the other node does not mind");
+		TAP_OK(undisturbed() || (n(1)->kills == 1 && n(2)->kills == 0 && all_are(LEASE_ARMED)),
+		       "and the other node does not mind");
 		sound("an epoch on one volume");
 	}
 }
@@ -777,7 +819,8 @@ static void test_slot_owner(void)
 	sim_run(&s, 3000);
 	after = on_disk(2, 0);
 	TAP_OK(n(2)->released_for == RELEASE_SLOT_TAKEN && n(2)->kills == 1, "another host writes our slot: release");
-	TAP_OK(after.epoch == hb.epoch && memcmp(after.life, hb.life, 16) == 0, "another host writes our slot: never written over");
+	TAP_OK(after.epoch == hb.epoch && memcmp(after.life, hb.life, 16) == 0,
+	       "another host writes our slot: never written over");
 	sim_run(&s, 10000);
 	TAP_OK(n(2)->vm_epoch == 0 && state(2) != LEASE_ARMED, "another host writes our slot: this one stays out");
 
@@ -787,8 +830,10 @@ static void test_slot_owner(void)
 	began = s.now;
 	sim_start(&s, 2);
 	sim_run(&s, w_ms());
-	TAP_OK(on_disk(2, 0).epoch == 1 && n(2)->notes[NOTE_FOREIGN_OWNER] > 0, "another host's armed block in the slot: waits as for any node");
-	TAP_OK(SIM_UNTIL(&s, 5000, on_disk(2, 0).epoch == 2) && s.now - began >= SIM_MS(w_ms() + s.timing.hb_ms), "and goes on after W + T_hb");
+	TAP_OK(on_disk(2, 0).epoch == 1 && n(2)->notes[NOTE_FOREIGN_OWNER] > 0,
+	       "another host's armed block in the slot: waits as for any node");
+	TAP_OK(SIM_UNTIL(&s, 5000, on_disk(2, 0).epoch == 2) && s.now - began >= SIM_MS(w_ms() + s.timing.hb_ms),
+	       "and goes on after W + T_hb");
 	sound("another host's armed block");
 
 	armed_cluster(2, 1);
@@ -821,7 +866,8 @@ static void test_bad_volumes(void)
 	(void)SIM_UNTIL(&s, 2000, n(1)->fault[0] == FAULT_WIPED && n(2)->fault[0] == FAULT_WIPED);
 	memcpy(kept, s.volume[0], SIM_TABLE);
 	sim_run(&s, 5000);
-	TAP_OK(n(1)->fault[0] == FAULT_WIPED && n(1)->kills == 1 && n(2)->kills == 1 && resets() == 0, "a wiped volume: said, and released for");
+	TAP_OK(n(1)->fault[0] == FAULT_WIPED && n(1)->kills == 1 && n(2)->kills == 1 && resets() == 0,
+	       "a wiped volume: said, and released for");
 	TAP_OK(memcmp(kept, s.volume[0], SIM_TABLE) == 0, "a wiped volume: never written again");
 	sound("a wiped volume");
 
@@ -833,8 +879,10 @@ static void test_bad_volumes(void)
 	sim_run(&s, 2000);
 	memcpy(s.volume[1], kept, SIM_TABLE);
 	sim_run(&s, 10000);
-	TAP_OK(n(1)->fault[1] == FAULT_ROLLED_BACK && n(2)->fault[1] == FAULT_ROLLED_BACK, "a volume rolled back: noticed by all");
-	TAP_OK(undisturbed() && state(1) == LEASE_ARMED && state(2) == LEASE_ARMED, "a volume rolled back: the other two carry on");
+	TAP_OK(n(1)->fault[1] == FAULT_ROLLED_BACK && n(2)->fault[1] == FAULT_ROLLED_BACK,
+	       "a volume rolled back: noticed by all");
+	TAP_OK(undisturbed() && state(1) == LEASE_ARMED && state(2) == LEASE_ARMED,
+	       "a volume rolled back: the other two carry on");
 	sound("a volume rolled back");
 
 	armed_cluster(2, 3);
@@ -849,7 +897,8 @@ static void test_bad_volumes(void)
 	armed_cluster(2, 3);
 	memcpy(s.volume[1], s.volume[2], SIM_TABLE);
 	sim_run(&s, 3000);
-	TAP_OK(n(1)->fault[1] == FAULT_FOREIGN && undisturbed(), "a volume that is a copy of another one of the set: not used any more");
+	TAP_OK(n(1)->fault[1] == FAULT_FOREIGN && undisturbed(),
+	       "a volume that is a copy of another one of the set: not used any more");
 	sound("a copied volume");
 
 	armed_cluster(2, 1);
@@ -863,7 +912,8 @@ static void test_bad_volumes(void)
 	sim_power_cut(&s, 2, SIM_CUT_DROP);
 	for (unsigned b = 0; b < 2; b++)
 		s.volume[0][format_heartbeat_offset(2, b) + 70] ^= 1;
-	TAP_OK(SIM_UNTIL(&s, over_bound_ms(), k(1)->mine.over[1] == 1), "a dead node's block unreadable on one of three volumes: the others suffice");
+	TAP_OK(SIM_UNTIL(&s, over_bound_ms(), k(1)->mine.over[1] == 1),
+	       "a dead node's block unreadable on one of three volumes: the others suffice");
 	TAP_OK(!k(1)->volume[0].read_ok && k(1)->volume[0].fault == FAULT_NONE, "and that volume counts for nothing");
 	sim_start(&s, 2);
 	sim_run(&s, 5000);
@@ -876,7 +926,8 @@ static void test_bad_volumes(void)
 		for (unsigned b = 0; b < 2; b++)
 			s.volume[0][format_heartbeat_offset(2, b) + 70] ^= 1;
 		sim_run(&s, 15000);
-		TAP_OK(k(1)->mine.over[1] == 0, "a dead node's block unreadable, %u volume%s: not proven dead", v, v > 1 ? "s" : "");
+		TAP_OK(k(1)->mine.over[1] == 0,
+		       "a dead node's block unreadable, %u volume%s: not proven dead", v, v > 1 ? "s" : "");
 		sound("an unreadable block without a quorum of others");
 	}
 
@@ -908,8 +959,10 @@ static void test_leave(void)
 	began = s.now;
 	sim_leave(&s, 3);
 	TAP_OK(!keeper_gate_open(k(3), 1, s.now), "leave: the gate is closed");
-	TAP_OK(SIM_UNTIL(&s, 2000, n(3)->exits == 1) && !n(3)->wd_running && on_disk(3, 0).state == HEARTBEAT_LEFT, "leave: published, the watchdog stopped, and out");
-	TAP_OK(SIM_UNTIL(&s, 2000, k(1)->mine.over[2] == 1) && s.now - began < SIM_MS(2000), "leave: over at once for the others");
+	TAP_OK(SIM_UNTIL(&s, 2000, n(3)->exits == 1) && !n(3)->wd_running && on_disk(3, 0).state == HEARTBEAT_LEFT,
+	       "leave: published, the watchdog stopped, and out");
+	TAP_OK(SIM_UNTIL(&s, 2000, k(1)->mine.over[2] == 1) && s.now - began < SIM_MS(2000),
+	       "leave: over at once for the others");
 	sim_run(&s, 10000);
 	TAP_OK(undisturbed() && state(1) == LEASE_ARMED, "leave: nobody is fenced for it");
 	sound("leave");
@@ -942,7 +995,8 @@ static void test_leave(void)
 	n(2)->kill_ms = 300;
 	sim_say(&s, 2, KEEPER_EV_SUSPENDED);
 	sim_leave(&s, 2);
-	TAP_OK(SIM_UNTIL(&s, 5000, n(2)->exits == 1) && on_disk(2, 0).state == HEARTBEAT_LEFT, "leave during a release: not forgotten");
+	TAP_OK(SIM_UNTIL(&s, 5000, n(2)->exits == 1) && on_disk(2, 0).state == HEARTBEAT_LEFT,
+	       "leave during a release: not forgotten");
 	sound("leave during a release");
 
 	start_all(2, 1);

@@ -205,7 +205,7 @@ struct agent {
 	uint64_t maintenance;
 	bool leads;
 	uint64_t lead_generation;
-	int64_t lead_retry_ns, tick_ns, no_leader_ns;
+	int64_t lead_retry_ns, tick_ns, no_leader_ns, gate_open_ns;
 	struct agent_action action[AGENT_MAX_ACTIONS];
 	unsigned n_actions;
 	int64_t now_ns;

@@ -194,7 +194,10 @@ void lead_step(struct agent *a)
 		return;
 	if (leader != 0 || a->no_leader_ns == 0)
 		a->no_leader_ns = a->now_ns;
-	if (a->leads && (leader != a->opt.self || !agent_gate_open(a))) {
+	if (agent_gate_open(a))
+		a->gate_open_ns = a->now_ns;
+	/* A gate that is closed for a moment, as while being armed, is no reason to change the leader. */
+	if (a->leads && (leader != a->opt.self || a->now_ns - a->gate_open_ns > agent_ms(a->opt.timing.leader_ms))) {
 		resign(a);
 		if (claimer_own(a, agent_leader_uuid))
 			claimer_want(a, agent_leader_uuid, WANT_GIVE_UP, CLAIM_RELEASED);

@@ -113,7 +113,12 @@ ctl_any()
 node_is() { [ "$(ctl_any status -o json | jq -r --arg n "$1" ".status.nodes[] | select(.name == \$n) | $2")" = "$3" ]; }
 online() { node_is "$1" '.state + " " + (.armed | tostring) + " " + (.agent | tostring)' "online true true"; }
 epoch() { ctl_any status -o json | jq -r --arg n "$1" '.status.nodes[] | select(.name == $n) | .epoch'; }
-all_online() { local n; for n in $nodes; do online "$n" || return 1; done; }
+# sees NODE COUNT: its corosync has so many members
+sees() { [ "$(lab exec "$1" -- corosync-quorumtool -s | grep -cE '^ +[0-9]+ +[0-9]+ ')" = "$2" ]; }
+members() { ctl_any status -o json | jq '[.status.nodes[] | select(.state == "online")] | length'; }
+# back NODE: as good as before it went
+back() { online "$1" && sees "$1" "$(members)"; }
+all_online() { local n; for n in $nodes; do back "$n" || return 1; done; }
 leader() { ctl_any status -o json | jq -r '.status.leader // "none"'; }
 led() { [ "$(leader)" != none ]; }
 

@@ -25,7 +25,7 @@ cut_ring()
 	check "$node gave its VMs up by itself" test -n "$(when "$cut" "$node ha-keeper: .*(releas|gives up|given up)")"
 	check "somebody leads" within $patience led
 	lab net heal
-	check "$node comes back" within $patience online "$node"
+	check "$node comes back" within $patience back "$node"
 	check "with a new epoch" test "$(epoch "$node")" -gt "$old"
 	check "its host was never reset" test "$(resets "$node") $(boots "$node")" = "$resets_before $booted"
 	view=

@@ -20,7 +20,7 @@ check "n3 is told to be offline" within $patience node_is n3 .state offline
 old=$(epoch n3)
 on_ns=$(now_ns)
 lab power n3 on || bail "n3 does not boot"
-check "n3 joins and is armed" within $patience online n3
+check "n3 joins and is armed" within $patience back n3
 check "it has a new epoch" test "$(epoch n3)" -gt "$old"
 check "it is not fenced for its old life" throughout $((bound_ms / 1000 + 1)) online n3
 check "nobody tried to" not told $on_ns 'node n3 is (to be|being) fenced'
@@ -41,5 +41,5 @@ done
 check "another node leads" within $patience led
 check "not the dead one" test "$(leader)" != "$lead"
 lab power "$lead" on || bail "$lead does not boot"
-check "the former leader is back" within $patience online "$lead"
+check "the former leader is back" within $patience back "$lead"
 finish

@@ -21,7 +21,7 @@ for node in n3 n1; do
 	# What the node's dead QEMUs had on their way gets through now, if it can.
 	lab storage heal $node
 	for v in $moving; do check "$v stamps on" stamps_on "$v"; done
-	check "$node is back" within $patience online $node
+	check "$node is back" within $patience back $node
 	check "with a new epoch" test "$(epoch $node)" -gt "$old"
 	view=
 	guest "new-$node" $node

@@ -12,7 +12,7 @@ for kind in iscsi nfs file; do
 	check "$kind: it stamps in a new life" within $patience other_life a "$a"
 	check "$kind: a was started within the bound" in_bound "$cut_ns" a
 	lab power n3 on || bail "n3 does not boot"
-	check "$kind: n3 is back" within $patience online n3
+	check "$kind: n3 is back" within $patience back n3
 	[ $kind = file ] || check "$kind: a never ran twice" lab check
 done
 finish

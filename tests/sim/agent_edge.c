@@ -369,6 +369,8 @@ static void write_end(struct node *n, bool ok)
 		scan(n);
 		return;
 	}
+	if (n->cat.present[n->cat_edit.vm] && !n->cat_new.present[n->cat_edit.vm])
+		sim.vm[n->cat_edit.vm].incarnation++;
 	history_add("catalog: edit %d of VM %u, node %u by node %u counts (%llu, %llu)", (int)n->cat_edit.kind, n->cat_edit.vm, n->cat_edit.node,
 		    n->id, (unsigned long long)n->cat_new.generation, (unsigned long long)n->cat_new.seq);
 	use_cat(n, &n->cat_new);

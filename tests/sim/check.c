@@ -49,9 +49,9 @@ void check_write_issued(const struct op *op)
 		return;
 	for (const struct op *o = sim.target[op->target].ops; o; o = o->next)
 		if (o != op && o->kind == op->kind && o->node == op->node && !o->phys_done)
-			violation("S5", "node %u writes volume %u (%s %u, %llu) while (%u, %llu) may still land", op->node->id, op->target,
+			violation("S5", "node %u writes volume %u (%s %u, %llu) while (%u, %llu) of %lld ms before may still land", op->node->id, op->target,
 				  op->kind == OP_WRITE_CLAIMS ? "claims" : "heartbeat", block_epoch(op->block), (unsigned long long)block_seq(op->block),
-				  block_epoch(o->block), (unsigned long long)block_seq(o->block));
+				  block_epoch(o->block), (unsigned long long)block_seq(o->block), (long long)((sim.now - o->issued) / NS_PER_MS));
 }
 
 static const struct claim *claim_in(const struct block *b, unsigned vm)
@@ -99,8 +99,7 @@ static void check_landed_claims(const struct op *op)
 		if (c && c->generation < *top && c->state == CLAIM_ACTIVE)
 			violation("S6", "node %u claims VM %u as generation %llu after %llu", n->id, vm, (unsigned long long)c->generation,
 				  (unsigned long long)*top);
-		if (c)
-			*top = MAX(*top, c->generation);
+		*top = c ? MAX(*top, c->generation) : 0; /* dropped: it was out of the catalog */
 		if (n->qemu[vm].state == QEMU_RUNS && !n->qemu[vm].kill_pending)
 			check_claimed(&n->qemu[vm], "a block of claims landed");
 	}
@@ -129,11 +128,11 @@ void check_image_landed(const struct op *op)
 	struct image *im = &sim.vm[op->arg].image;
 	const struct stamp *s = &op->stamp;
 
-	if (s->generation < im->runner.generation)
+	if (s->incarnation < im->runner.incarnation || (s->incarnation == im->runner.incarnation && s->generation < im->runner.generation))
 		violation("S1", "VM %u: a write of node %u, generation %llu, epoch %u lands after node %u was started with generation %llu",
 			  (unsigned)op->arg, s->node, (unsigned long long)s->generation, s->epoch, im->runner.node,
 			  (unsigned long long)im->runner.generation);
-	else if (s->generation == im->runner.generation && (s->node != im->runner.node || s->epoch != im->runner.epoch))
+	else if (s->incarnation == im->runner.incarnation && s->generation == im->runner.generation && (s->node != im->runner.node || s->epoch != im->runner.epoch))
 		violation("S1", "VM %u: nodes %u and %u write with the same generation %llu", (unsigned)op->arg, s->node, im->runner.node,
 			  (unsigned long long)s->generation);
 	else if (s->instance < im->runner.instance)
@@ -155,8 +154,8 @@ void check_exec(const struct qemu *q)
 	}
 	if (q->stamp.epoch <= sim.over[q->node->id - 1])
 		violation("S3", "VM %u is started on node %u under epoch %u, which is declared over", q->vm, q->node->id, q->stamp.epoch);
-	if (q->stamp.generation < im->runner.generation ||
-	    (q->stamp.generation == im->runner.generation && (im->runner.node != q->node->id || im->runner.epoch != q->stamp.epoch)))
+	if (q->stamp.incarnation == im->runner.incarnation && (q->stamp.generation < im->runner.generation ||
+	    (q->stamp.generation == im->runner.generation && (im->runner.node != q->node->id || im->runner.epoch != q->stamp.epoch))))
 		violation("S6", "VM %u is started on node %u with generation %llu after node %u's %llu", q->vm, q->node->id,
 			  (unsigned long long)q->stamp.generation, im->runner.node, (unsigned long long)im->runner.generation);
 	check_claimed(q, "at its start");

@@ -49,7 +49,7 @@ bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoc
 	q->state = QEMU_LAUNCH;
 	q->node = n;
 	q->vm = vm;
-	q->stamp = (struct stamp){ generation, n->id, epoch, ++sim.instances };
+	q->stamp = (struct stamp){ sim.vm[vm].incarnation, generation, n->id, epoch, ++sim.instances };
 	q->kill_pending = q->quitting = q->off = q->powering_down = false;
 	world_post_proc(&q->proc, chance(980) ? rnd_ms(3, 40) : rnd_ms(40, 4000), on_launched, q, 0);
 	return true;

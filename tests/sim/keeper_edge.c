@@ -173,24 +173,17 @@ static void wd_pet(struct node *n)
 	world_post(n->wd.fires - sim.now + node_wait(n, rest), on_wd_reset, n, n->wd.number);
 }
 
-static void late_pet(struct sim_event *ev)
-{
-	struct node *n = ev->obj;
-
-	check_pet(n);
-	wd_pet(n);
-}
+static void late_pet(struct sim_event *ev) { wd_pet(ev->obj); }
 
 static void op_pet(void *edge)
 {
 	struct node *n = edge;
 
-	if (proc_stalls(&n->kproc)) {
-		world_post_proc(&n->kproc, 0, late_pet, n, 0);
-		return;
-	}
 	check_pet(n);
-	wd_pet(n);
+	if (proc_stalls(&n->kproc))
+		world_post_proc(&n->kproc, 0, late_pet, n, 0);
+	else
+		wd_pet(n);
 }
 
 static void on_watchdog(struct sim_event *ev)

@@ -131,7 +131,8 @@ struct qemu;
 
 enum op_kind { OP_READ_TABLE, OP_WRITE_HEARTBEAT, OP_READ_CLAIMS, OP_WRITE_CLAIMS, OP_PROBE, OP_WRITE_IMAGE };
 
-struct stamp { uint64_t generation; uint32_t node, epoch; uint64_t instance; };
+/* incarnation: grows when the VM is taken out of the catalog; generations may begin anew then */
+struct stamp { uint64_t incarnation, generation; uint32_t node, epoch; uint64_t instance; };
 
 struct op;
 struct op_calls {
@@ -249,6 +250,7 @@ struct sim_vm {
 	uint8_t uuid[16];
 	unsigned target;
 	struct image image;
+	uint64_t incarnation;
 	int64_t gone_ns;     /* since when it does not run though it is wanted; 0 */
 	bool gone_by_node;   /* its node was lost */
 };
