@@ -82,7 +82,6 @@ struct sim {
 	int64_t now;
 	unsigned n, n_volumes;
 	struct timing timing;
-	bool keep_on_ring_loss;
 	uint8_t volume[SIM_VOLUMES][SIM_TABLE];
 	struct sim_node node[SIM_NODES];
 	struct sim_io io[SIM_IOS];
@@ -387,7 +386,7 @@ static inline void sim_start(struct sim *s, uint32_t id)
 	bool armed = n->saved.state == LEASE_ARMED || n->saved.state == LEASE_DISARMING;
 	struct keeper_options opt = {
 		.self = id, .n_volumes = s->n_volumes, .node_limit = SIM_NODES, .timing = s->timing, .members = (1ULL << s->n) - 1,
-		.keep_on_ring_loss = s->keep_on_ring_loss, .wd_ms = s->timing.wd_ms, .wd_delay_ms = s->timing.wd_delay_ms,
+		.wd_ms = s->timing.wd_ms, .wd_delay_ms = s->timing.wd_delay_ms,
 	};
 
 	n->life++;
@@ -399,6 +398,7 @@ static inline void sim_start(struct sim *s, uint32_t id)
 	opt.resume_epoch = n->saved.epoch;
 	memcpy(opt.resume_life, n->saved.life, 16);
 	opt.watchdog_runs = n->wd_running;
+	opt.wd_left_ms = n->wd_running ? (uint32_t)((n->wd_deadline_ns - s->now) / NS_PER_MS) : 0;
 	if (!opt.resume)
 		n->vm_epoch = 0;
 	memcpy(opt.cluster, sim_cluster, 16);

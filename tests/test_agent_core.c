@@ -105,6 +105,16 @@ static void trace(struct node *n, char what)
 		n->trace[len] = what;
 }
 
+static bool did(uint32_t id, char what) { return strchr(node(id)->trace, what) != NULL; }
+
+/* Both were done, the one first. */
+static bool in_order(uint32_t id, char first, char then)
+{
+	const char *a = strchr(node(id)->trace, first);
+
+	return a && strchr(a, then);
+}
+
 static struct pending *later(struct node *n, uint32_t ms, enum agent_event_kind kind)
 {
 	for (unsigned i = 0; i < EVENTS; i++) {
@@ -127,6 +137,11 @@ static void later_vm(struct node *n, uint32_t ms, enum agent_event_kind kind, co
 	p->ev.exit = how;
 }
 
+static uint8_t *place(unsigned v, uint32_t id, unsigned buffer)
+{
+	return s.volume[v] + (format_claims_offset(id, buffer) - FORMAT_CLAIMS_OFFSET);
+}
+
 /* The newest claims block of a node among the volumes that can be read at all. */
 static const struct claims *on_disk(uint32_t id, unsigned first, unsigned end)
 {
@@ -136,7 +151,7 @@ static const struct claims *on_disk(uint32_t id, unsigned first, unsigned end)
 	memset(got, 0, sizeof(got));
 	for (unsigned v = first; v < end; v++) {
 		for (unsigned b = 0; b < 2; b++) {
-			if (claims_decode(s.volume[v] + format_claims_offset(id, b) - FORMAT_CLAIMS_OFFSET, id, b, cluster,
+			if (claims_decode(place(v, id, b), id, b, cluster,
 			    c) != FORMAT_OK)
 				continue;
 			if (format_compare(c->epoch, c->seq, best->epoch, best->seq) <= 0)
@@ -426,7 +441,7 @@ static void land(struct pending *p)
 {
 	p->landed = true;
 	if (p->is_write)
-		memcpy(s.volume[p->ev.volume] + format_claims_offset(p->node, p->buffer) - FORMAT_CLAIMS_OFFSET, p->block, p->len);
+		memcpy(place(p->ev.volume, p->node, p->buffer), p->block, p->len);
 	else
 		memcpy(node(p->node)->read_buf[p->ev.volume], s.volume[p->ev.volume], REGION);
 }
@@ -585,8 +600,7 @@ static void init(unsigned nodes, unsigned volumes, unsigned vms)
 		for (uint32_t id = 1; id <= NODES; id++)
 			for (unsigned b = 0; b < 2; b++) {
 				claims[0] = (struct claims){ .node = id };
-				claims_encode(&claims[0], cluster, b, s.volume[v] + format_claims_offset(id,
-					b) - FORMAT_CLAIMS_OFFSET);
+				claims_encode(&claims[0], cluster, b, place(v, id, b));
 			}
 	for (uint32_t id = 1; id <= nodes; id++) {
 		struct node *n = node(id);
@@ -642,7 +656,7 @@ static void test_cycle(void)
 	memset(node(1)->trace, 0, sizeof(node(1)->trace));
 	s.vm[0].desired = DESIRED_STARTED;
 	spread_catalog();
-	(void)UNTIL(5000, strchr(node(1)->trace, 'S'));
+	(void)UNTIL(5000, did(1, 'S'));
 	TAP_STR(node(1)->trace, "RWRS", "a start: read all, write own, read all again, only then start");
 	(void)UNTIL(5000, vm_of(1, 0)->state == VM_RUNNING);
 	TAP_OK(running(0) == 1 && node(1)->notes[NOTE_VM_STARTED] == 1 && node(1)->notes[NOTE_VM_RECOVERED] == 0,
@@ -691,7 +705,7 @@ static void test_cycle(void)
 	node(1)->gate = false;
 	start_agent(1);
 	run(8000);
-	TAP_OK(!strchr(node(1)->trace, 'S') && !agent(1)->leads, "the gate is closed: nothing is tried");
+	TAP_OK(!did(1, 'S') && !agent(1)->leads, "the gate is closed: nothing is tried");
 	sound("the gate is closed");
 }
 
@@ -723,7 +737,7 @@ static void test_conflict(void)
 	(void)UNTIL(1000, disk_state(1, 0) != CLAIM_ACTIVE && disk_state(2, 0) != CLAIM_ACTIVE);
 	TAP_OK(running(0) == 0, "nobody starts it meanwhile");
 	TAP_OK(UNTIL(15000, running(0) == 1), "one does later");
-	TAP_OK(!strchr(node(1)->trace, 'D') && !strchr(node(2)->trace, 'D'), "a withdrawn claim never ran it: no drain");
+	TAP_OK(!did(1, 'D') && !did(2, 'D'), "a withdrawn claim never ran it: no drain");
 	sound("both withdraw");
 
 	/* Both agents are replaced in the middle of a conflict. */
@@ -774,12 +788,12 @@ static void test_takeover(void)
 	memset(node(2)->trace, 0, 256);
 	power_off(3);
 	run(3000);
-	TAP_OK(!all_run() && !strchr(node(1)->trace, 'S') && !strchr(node(2)->trace, 'S'),
+	TAP_OK(!all_run() && !did(1, 'S') && !did(2, 'S'),
 	       "a silent node: nothing of it is started before its epoch is over");
 	proven_over(3);
 	TAP_OK(UNTIL(3000, all_run()), "over: its VM runs elsewhere");
-	owner = strchr(node(1)->trace, 'S') ? 1 : 2;
-	TAP_OK(strstr(node(owner)->trace, "D") && strchr(node(owner)->trace, 'D') < strchr(node(owner)->trace, 'S'),
+	owner = did(1, 'S') ? 1 : 2;
+	TAP_OK(in_order(owner, 'D', 'S'),
 	       "a takeover drains before it starts");
 	TAP_OK(UNTIL(1000, node(owner)->notes[NOTE_VM_RECOVERED] == 1), "and says that it recovered the VM");
 	sound("a takeover");
@@ -790,12 +804,12 @@ static void test_takeover(void)
 	power_off(owner);
 	run(1000);
 	proven_over(owner);
-	(void)UNTIL(5000, strchr(node(owner % 3 + 1)->trace, 'D') || strchr(node((owner + 1) % 3 + 1)->trace, 'D'));
-	other = strchr(node(owner % 3 + 1)->trace, 'D') ? owner % 3 + 1 : (owner + 1) % 3 + 1;
+	(void)UNTIL(5000, did(owner % 3 + 1, 'D') || did((owner + 1) % 3 + 1, 'D'));
+	other = did(owner % 3 + 1, 'D') ? owner % 3 + 1 : (owner + 1) % 3 + 1;
 	power_off(other);
 	run(1000);
 	proven_over(other);
-	TAP_OK(UNTIL(15000, running(0) == 1) && strchr(node(6 - owner - other)->trace, 'D'),
+	TAP_OK(UNTIL(15000, running(0) == 1) && did(6 - owner - other, 'D'),
 	       "the taker dies while it drains: the third one drains again");
 	sound("the taker dies");
 
@@ -806,7 +820,7 @@ static void test_takeover(void)
 	memset(node(other)->trace, 0, 256);
 	s.catalog.maintenance = bit(owner);
 	spread_catalog();
-	TAP_OK(UNTIL(15000, runs(other, 0)) && !strchr(node(other)->trace, 'D'),
+	TAP_OK(UNTIL(15000, runs(other, 0)) && !did(other, 'D'),
 	       "maintenance: stopped cleanly, started elsewhere without a drain");
 	TAP_OK(disk_state(owner, 0) == CLAIM_RELEASED, "its claim was given up");
 	TAP_OK(UNTIL(2000, node(owner)->notes[NOTE_MAINTENANCE_DONE] == 1), "and the node says that it is empty");
@@ -819,12 +833,11 @@ static void test_takeover(void)
 	memset(node(owner)->trace, 0, 256);
 	s.catalog.maintenance = bit(owner);
 	spread_catalog();
-	(void)UNTIL(20000, strchr(node(owner)->trace, 'K') != NULL);
-	TAP_OK(strchr(node(owner)->trace, 'P') && strchr(node(owner)->trace, 'Q') > strchr(node(owner)->trace, 'P') &&
-	       strchr(node(owner)->trace, 'K') > strchr(node(owner)->trace, 'Q'),
+	(void)UNTIL(20000, did(owner, 'K'));
+	TAP_OK(in_order(owner, 'P', 'Q') && in_order(owner, 'Q', 'K'),
 	       "a deaf guest: power down, quit, kill, in that order");
 	TAP_OK(disk_state(owner, 0) == CLAIM_ACTIVE, "the claim is kept until it is gone");
-	TAP_OK(UNTIL(15000, runs(3 - owner, 0)) && strchr(strchr(node(owner)->trace, 'K'), 'D'),
+	TAP_OK(UNTIL(15000, runs(3 - owner, 0)) && in_order(owner, 'K', 'D'),
 	       "after a kill its own node drains before it gives the claim up");
 	sound("a deaf guest");
 
@@ -862,7 +875,7 @@ static void test_restart(void)
 		run(300);
 		start_agent(id);
 		run(6000);
-		TAP_OK(all_run() && strchr(node(id)->trace, 'A') && !strchr(node(id)->trace, 'S') && !strchr(node(id)->trace, 'K'),
+		TAP_OK(all_run() && did(id, 'A') && !did(id, 'S') && !did(id, 'K'),
 		       "agent %u restarted: it adopts what runs, nothing else happens", id);
 		TAP_OK(UNTIL(10000, leaders() == 1), "agent %u restarted: there is a leader", id);
 		add_vms(1);
@@ -944,7 +957,7 @@ static void test_lost_lease(void)
 	node(owner)->process[0].runs = false;
 	node(owner)->over = 1;
 	memset(node(other)->trace, 0, 256);
-	TAP_OK(UNTIL(5000, runs(other, 0)) && strchr(node(other)->trace, 'D'),
+	TAP_OK(UNTIL(5000, runs(other, 0)) && did(other, 'D'),
 	       "a node released: its VM starts elsewhere, drained");
 	node(owner)->epoch = 2;
 	node(owner)->gate = node(owner)->fresh = true;
@@ -1028,8 +1041,8 @@ static void test_failures(void)
 	s.catalog_stuck = true;
 	process_ends(node(owner), 0, 1, VM_EXIT_GUEST_OFF);
 	run(10000);
-	TAP_OK(running(0) == 0 && disk_state(owner, 0) == CLAIM_ACTIVE && strchr(node(owner)->trace,
-	       'O') != strrchr(node(owner)->trace, 'O'),
+	TAP_OK(running(0) == 0 && disk_state(owner, 0) == CLAIM_ACTIVE && did(owner, 'O') &&
+	       strchr(node(owner)->trace, 'O') != strrchr(node(owner)->trace, 'O'),
 	       "a guest powers itself off: the claim is kept, the catalog's edit asked for again");
 	s.catalog_stuck = false;
 	TAP_OK(UNTIL(5000, disk_state(owner, 0) == CLAIM_RELEASED) && s.vm[0].desired == DESIRED_STOPPED,
@@ -1141,8 +1154,8 @@ static void test_leader(void)
 
 		memset(node(1)->trace, 0, 256);
 		give(node(1), &ev);
-		(void)UNTIL(1000, strchr(node(1)->trace, 'C') || strchr(node(1)->trace, 'c'));
-		TAP_OK(strchr(node(1)->trace, 'R') && strchr(node(1)->trace, 'C') > strchr(node(1)->trace, 'R'),
+		(void)UNTIL(1000, did(1, 'C') || did(1, 'c'));
+		TAP_OK(in_order(1, 'R', 'C'),
 		       "a leader that asks whether it still leads: reads first");
 	}
 	sound("asking");

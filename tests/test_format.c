@@ -189,8 +189,8 @@ static void test_round_trips(void)
 	for (n = 0; n <= FORMAT_CATALOG_MAX_PAYLOAD; n += n < 4 ? 1 : 349493) {
 		head.len = n;
 		catalog_encode(&head, copy, cluster, 1, buf);
-		if (catalog_decode(buf, catalog_block_len(n), 64, 1, cluster, &head2, &text) != FORMAT_OK || memcmp(text, copy,
-		    n) != 0 ||
+		if (catalog_decode(buf, catalog_block_len(n), 64, 1, cluster, &head2, &text) != FORMAT_OK ||
+		    memcmp(text, copy, n) != 0 ||
 		    head2.len != n || head2.generation != 10 || head2.seq != 8 || head2.epoch != 6 || head2.node != 64)
 			break;
 		if (!catalog_peek(buf, cluster, &head2, &peeked) || peeked != catalog_block_len(n) || head2.len != n ||

@@ -43,8 +43,9 @@ def storage_ip(name):
 def make_switch(lab):
     run(["ip", "netns", "add", lab.switch])
     # The storage host's ports must not learn of a node's new address late: nodes keep theirs, see HOOK.
+    # And the bridges have addresses of their own: one taken from a port would change, and be unknown to all, when that port goes with its node.
     run(["ip", "-n", lab.switch, "-batch", "-"],
-        stdin=f"link add ring type bridge\nlink add stor type bridge\naddr add {STORAGE_IP}/24 dev stor\n"
+        stdin=f"link add ring address 02:77:01:00:00:ff type bridge\nlink add stor address 02:77:02:00:00:ff type bridge\naddr add {STORAGE_IP}/24 dev stor\n"
               "link set lo up\nlink set ring up\nlink set stor up\n")
     apply_rules(lab)
 

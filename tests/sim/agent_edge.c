@@ -369,8 +369,6 @@ static void write_end(struct node *n, bool ok)
 		scan(n);
 		return;
 	}
-	if (n->cat.present[n->cat_edit.vm] && !n->cat_new.present[n->cat_edit.vm])
-		sim.vm[n->cat_edit.vm].incarnation++;
 	history_add("catalog: edit %d of VM %u, node %u by node %u counts (%llu, %llu)", (int)n->cat_edit.kind, n->cat_edit.vm, n->cat_edit.node,
 		    n->id, (unsigned long long)n->cat_new.generation, (unsigned long long)n->cat_new.seq);
 	use_cat(n, &n->cat_new);
@@ -383,6 +381,8 @@ static void on_cat_write(struct sim_event *ev)
 
 	if (usable_volumes(n, true) >= format_fence_quorum(sim.n_volumes)) {
 		sim.cat_on_disk[n->id - 1] = n->cat_new;
+		if (!n->cat.present[n->cat_edit.vm] && n->cat_new.present[n->cat_edit.vm])
+			sim.vm[n->cat_edit.vm].incarnation++; /* added again: another VM as far as generations go */
 		n->cat_checking = true;
 		a_event(n, &a);
 		return;

@@ -46,7 +46,7 @@ void chaos_draw(void)
 
 	while (any == 0) {
 		for (unsigned k = 0; k < CHAOS_KIND_COUNT; k++) {
-			allowed[k].on = rnd(100) < percent;
+			allowed[k].on = rnd(100) < percent && !(sim.without >> k & 1);
 			allowed[k].mean_ns = rnd_ms(5000, 1000 * (5LL << rnd(7)));
 			any += allowed[k].on;
 		}

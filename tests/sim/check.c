@@ -15,7 +15,7 @@
 #define CALM_MS 30000 /* L2: nothing was wrong with a node for this long */
 
 static struct { uint32_t epoch; uint64_t seq; } newest[SIM_MAX_NODES][2][FORMAT_MAX_VOLUMES];
-static uint64_t top_generation[SIM_MAX_NODES][SIM_MAX_VMS];
+static uint64_t top_generation[SIM_MAX_NODES][FORMAT_MAX_VOLUMES][SIM_MAX_VMS];
 static uint32_t epoch_of_pet[SIM_MAX_NODES];
 
 void check_reset(void)
@@ -62,12 +62,13 @@ static const struct claim *claim_in(const struct block *b, unsigned vm)
 	return NULL;
 }
 
+/* NULL: one of the two is rotten, and it may have been the newer. */
 static const struct block *newest_claims(unsigned volume, uint32_t node)
 {
 	struct block *const *b = sim.target[volume].data.block[node - 1][BLOCK_CLAIMS];
 
 	if (b[0]->status != FORMAT_OK || b[1]->status != FORMAT_OK)
-		return b[0]->status == FORMAT_OK ? b[0] : b[1];
+		return NULL;
 	return format_compare(b[0]->cl.epoch, b[0]->cl.seq, b[1]->cl.epoch, b[1]->cl.seq) >= 0 ? b[0] : b[1];
 }
 
@@ -78,10 +79,9 @@ static void check_claimed(const struct qemu *q, const char *when)
 
 	for (unsigned v = 0; v < sim.n_volumes; v++) {
 		const struct block *b = newest_claims(v, q->node->id);
-		const struct claim *c = b->status == FORMAT_OK ? claim_in(b, q->vm) : NULL;
+		const struct claim *c = b ? claim_in(b, q->vm) : NULL;
 
-		ok += b->status != FORMAT_OK ||
-		      (c && c->state == CLAIM_ACTIVE && c->epoch == q->stamp.epoch && c->generation == q->stamp.generation);
+		ok += !b || (c && c->state == CLAIM_ACTIVE && c->epoch == q->stamp.epoch && c->generation == q->stamp.generation);
 	}
 	if (ok < format_fence_quorum(sim.n_volumes))
 		violation("S2", "VM %u runs on node %u, generation %llu, epoch %u, without that claim on a fence quorum (%s)", q->vm, q->node->id,
@@ -94,7 +94,7 @@ static void check_landed_claims(const struct op *op)
 
 	for (unsigned vm = 0; vm < sim.n_vms; vm++) {
 		const struct claim *c = claim_in(op->block, vm);
-		uint64_t *top = &top_generation[n->id - 1][vm];
+		uint64_t *top = &top_generation[n->id - 1][op->target][vm];
 
 		if (c && c->generation < *top && c->state == CLAIM_ACTIVE)
 			violation("S6", "node %u claims VM %u as generation %llu after %llu", n->id, vm, (unsigned long long)c->generation,
@@ -269,4 +269,36 @@ const char *check_lively(void)
 		return text;
 	}
 	return NULL;
+}
+
+/* What everybody believes, for whoever has to find out why. */
+void check_dump(void)
+{
+	for (unsigned i = 0; i < sim.n_nodes; i++) {
+		const struct node *n = &sim.node[i];
+		const struct keeper *k = n->keeper;
+		const struct agent *a = n->agent;
+
+		history_add("node %u: up %d, keeper %d%s, %s, epoch %u, wants armed %d, published %d, phase %d, ring %d view %llx, watchdog %d asked %d",
+			    n->id, n->up, n->k_runs, n->kproc.stopped ? " stopped" : "", lease_state_name(k->state), k->epoch, k->want_armed, k->published,
+			    (int)k->phase, (int)k->ring, (unsigned long long)k->view, k->wd_running, k->wd_asked);
+		for (unsigned v = 0; v < sim.n_volumes; v++)
+			history_add("  volume %u: ready %d, %s, slot %s, write busy %d wait %d, read busy %d wait %d; agent: ready %d, slot %s, read busy %d", v,
+				    k->volume[v].ready, volume_fault_text(k->volume[v].fault), slot_state_name(k->volume[v].slot.state),
+				    k->volume[v].write_busy, k->volume[v].write_wait, k->volume[v].read_busy, k->volume[v].read_wait,
+				    a->claimer.volume[v].ready, slot_state_name(a->claimer.volume[v].slot.state), a->claimer.volume[v].read_busy);
+		history_add("  agent: runs %d%s, adopted %d, epoch %u, table %d, catalog %d, listed %d, leads %d, phase %d, wants %u, read once %d, leader %u",
+			    n->a_runs, n->aproc.stopped ? " stopped" : "", a->adopted, a->epoch, a->have_table, a->have_catalog, a->listed, a->leads,
+			    (int)a->claimer.phase, a->claimer.n_wants, a->claimer.read_once, n->a_runs ? agent_leader(a) : 0);
+		for (unsigned v = 0; v < AGENT_MAX_VMS && n->a_runs; v++)
+			if (a->vm[v].used)
+				history_add("  %s: %s, wanted %d, owner %u, assigned to %u, unit %d", a->vm[v].def.name, vm_state_name(a->vm[v].state),
+					    (int)a->vm[v].def.desired, agent_owner(a, a->vm[v].def.uuid), a->vm[v].assigned,
+					    (int)n->qemu[sim_vm_index(a->vm[v].def.uuid)].state);
+	}
+	for (unsigned t = 0; t < sim.n_targets; t++)
+		for (const struct op *op = sim.target[t].ops; op; op = op->next)
+			history_add("target %u: op %d of node %u, %lld ms old, blocked %d, held %d, done %d, told %d, orphan %d, %s", t, (int)op->kind,
+				    op->node->id, (long long)((sim.now - op->issued) / NS_PER_MS), op->blocked, op->held, op->phys_done, op->told,
+				    op->orphan, op->proc->life == op->life ? "its process lives" : "its process is gone");
 }

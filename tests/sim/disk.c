@@ -235,6 +235,7 @@ static void on_answer(struct sim_event *ev)
 		return;
 	}
 	stop(op);
+	op->in_call = true;
 	if (!op->told)
 		op->calls->done(op, op->ok, true);
 	op->calls->settled(op, true);
@@ -396,7 +397,7 @@ void disk_writer_gone(struct node *n, const struct sim_proc *p, uint32_t life, e
 
 		for (struct op *op = sim.target[t].ops; op; op = next) {
 			next = op->next;
-			if (op->node != n || (p && (op->proc != p || op->life != life)))
+			if (op->in_call || op->node != n || (p && (op->proc != p || op->life != life)))
 				continue;
 			if (op->orphan) {
 				if (how == GONE_RESET && op->sending && !arrived(op))

@@ -10,7 +10,7 @@
 #define CHAOS_MS (15 * 60 * 1000)
 #define HEAL_LIMIT_S 240
 #define CALM_S 20 /* after everything is well again: it stays so */
-#define HISTORY_SHOWN 200
+#define HISTORY_SHOWN 300
 
 struct options {
 	uint64_t from, to;
@@ -153,6 +153,7 @@ static uint64_t run_seed(const struct options *o, uint64_t seed)
 	sim.stats.virtual_ns += sim.now - SIM_S;
 	sim.stats.seeds++;
 	if (sim.failed) {
+		check_dump();
 		(void)fprintf(stderr, "\nseed %llu, event %llu, at %.6f s: %s violated: %s\n%u nodes, %u volumes; the history before it:\n",
 			      (unsigned long long)seed, (unsigned long long)sim.stats.events, (double)(sim.failed_ns - SIM_S) / 1e9,
 			      sim.failed_invariant, sim.failed_text, sim.n_nodes, sim.n_volumes);
@@ -222,7 +223,7 @@ static double clock_s(clockid_t id)
 static int usage(void)
 {
 	(void)fputs("usage: ha-sim [--seeds A..B | --seed S] [--hours H] [--nodes N] [--volumes V] [--profile fast|standard|safe] [--json]\n"
-		    "              [--trace] [--keep-going]\n"
+		    "              [--without FAULT,...] [--trace] [--keep-going]\n"
 		    "H cluster-hours a seed (default 1); N and V are drawn by the seed unless given.\n",
 		    stderr);
 	return 64;
@@ -238,13 +239,27 @@ static bool parse_seeds(const char *text, struct options *o)
 	return *end == '\0' && end != text && o->to >= o->from;
 }
 
+static bool parse_without(char *list)
+{
+	for (char *word = strtok(list, ","); word; word = strtok(NULL, ",")) {
+		unsigned k = 0;
+
+		while (k < CHAOS_KIND_COUNT && !streq(word, chaos_name((enum chaos_kind)k)))
+			k++;
+		if (k == CHAOS_KIND_COUNT)
+			return false;
+		sim.without |= 1ULL << k;
+	}
+	return sim.without != (1ULL << CHAOS_KIND_COUNT) - 1;
+}
+
 static bool parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option options[] = {
 		{ "seeds", required_argument, NULL, 's' }, { "seed", required_argument, NULL, 's' },    { "hours", required_argument, NULL, 'h' },
 		{ "nodes", required_argument, NULL, 'n' }, { "volumes", required_argument, NULL, 'v' }, { "profile", required_argument, NULL, 'p' },
 		{ "json", no_argument, NULL, 'j' },        { "trace", no_argument, NULL, 't' },         { "keep-going", no_argument, NULL, 'k' },
-		{ 0 },
+		{ "without", required_argument, NULL, 'w' }, { 0 },
 	};
 	int c;
 
@@ -272,6 +287,10 @@ static bool parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 't':
 			o->trace = true;
+			break;
+		case 'w':
+			if (!parse_without(optarg))
+				return false;
 			break;
 		case 'k':
 			o->keep_going = true;

@@ -158,6 +158,7 @@ struct op {
 	bool held;             /* the target does not get to it */
 	bool phys_done, ok, no_path_back;
 	bool told;             /* done was said; settled is still to come */
+	bool in_call;          /* its callbacks are being made: whoever makes them frees it */
 	bool orphan;           /* its session is gone: may land late, at the latest land_by */
 	bool sending;          /* orphan that the host's kernel still tries to send */
 	int64_t orphan_at, land_by;
@@ -380,6 +381,7 @@ bool chaos_hurts(const struct node *n); /* something is wrong with this node, it
 
 void violation(const char *invariant, const char *fmt, ...) _printf_(2, 3);
 void check_reset(void);
+void check_dump(void); /* into the history */
 void check_write_issued(const struct op *op);
 void check_landed(const struct op *op);
 void check_image_landed(const struct op *op);
@@ -427,6 +429,7 @@ struct sim {
 	uint32_t over[SIM_MAX_NODES]; /* highest epoch anybody has declared over */
 	bool keep_on_ring_loss;
 	bool chaos;
+	uint64_t without; /* bit: enum chaos_kind that may not occur */
 	struct stats stats;
 };
 
