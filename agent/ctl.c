@@ -88,7 +88,7 @@ static const struct command commands[] = {
 	{ "vm", "show", "NAME", 1, 1, 0, ctl_vm_show, "one VM with its definition", "" },
 	{ "vm", "start", "NAME", 1, 1, 0, ctl_vm_start, "want a VM started, wherever there is room", "" },
 	{ "vm", "stop", "NAME", 1, 1, 0, ctl_vm_stop, "shut a VM down and keep it down", "" },
-	{ "vm", "remove", "NAME", 1, 1, 0, ctl_vm_remove, "stop a VM and forget its definition", "Its disks are left as they are.\n" },
+	{ "vm", "remove", "NAME", 1, 1, 0, ctl_vm_remove, "forget the definition of a stopped VM", "Its disks are left as they are.\n" },
 	{ "volume", "init", "[URL...] [--force NAME|URL]... [--nodes-max N]", 0, CONF_MAX_VOLUMES, OPTION_FORCE | OPTION_NODES_MAX,
 	  ctl_volume_init, "make a new cluster on the volumes of Volumes=",
 	  "URLs may be given to be sure; then they must be those of Volumes=. A volume that is not blank is refused.\n"

@@ -122,7 +122,8 @@ static struct pending *later(struct node *n, uint32_t ms, enum agent_event_kind 
 
 		if (p->used)
 			continue;
-		*p = (struct pending){ .used = true, .node = n->id, .life = n->life, .at = s.now + MS(ms), .ev = { .kind = kind } };
+		*p = (struct pending){ .used = true, .node = n->id, .life = n->life, .at = s.now + MS(ms) };
+		p->ev.kind = kind;
 		return p;
 	}
 	broken("too many events");
@@ -739,6 +740,19 @@ static void test_conflict(void)
 	TAP_OK(UNTIL(15000, running(0) == 1), "one does later");
 	TAP_OK(!did(1, 'D') && !did(2, 'D'), "a withdrawn claim never ran it: no drain");
 	sound("both withdraw");
+
+	boot(2, 1, 1);
+	{
+		uint32_t other = runs(1, 0) ? 2 : 1;
+
+		run(3000);
+		memset(node(other)->trace, 0, 256);
+		later_vm(node(other), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
+		run(3000);
+		TAP_OK(node(other)->notes[NOTE_VM_BUSY] == 1 && !did(other, 'W'),
+		       "asked for a VM that runs elsewhere: read, and nothing is written");
+	}
+	sound("a VM that runs elsewhere");
 
 	/* Both agents are replaced in the middle of a conflict. */
 	for (uint32_t ms = 1; ms < 16; ms++) {

@@ -2,7 +2,6 @@
 #include "agent/core/agent_core.h"
 
 #define TICK_MS 100
-#define ASKED_MS 2000 /* well below the leader's patience */
 
 struct agent_action *agent_act(struct agent *a, enum agent_action_kind kind)
 {
@@ -203,12 +202,13 @@ static void adopt(struct agent *a)
 	}
 }
 
-void agent_ask(struct agent *a, const uint8_t uuid[16])
+void agent_ask(struct agent *a, const uint8_t uuid[16], int64_t from_ns, int64_t until_ns)
 {
 	if (a->n_asked == AGENT_MAX_VMS)
 		return; /* the leader asks again */
 	memcpy(a->asked[a->n_asked].uuid, uuid, 16);
-	a->asked[a->n_asked++].until_ns = a->now_ns + agent_ms(ASKED_MS);
+	a->asked[a->n_asked].from_ns = from_ns;
+	a->asked[a->n_asked++].until_ns = until_ns;
 }
 
 static void take_event(struct agent *a, const struct agent_event *ev)
@@ -255,7 +255,7 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 		a->claimer.check_lead = true;
 		break;
 	case AGENT_EV_ASSIGN:
-		agent_ask(a, ev->uuid);
+		agent_ask(a, ev->uuid, a->now_ns, a->now_ns + agent_ms(AGENT_ASKED_MS));
 		break;
 	case AGENT_EV_DRAINED:
 	case AGENT_EV_STARTED:
@@ -273,10 +273,13 @@ static void follow_assignments(struct agent *a)
 	for (unsigned i = 0; i < a->n_asked;) {
 		struct vm *v = agent_vm_by_uuid(a, a->asked[i].uuid);
 
-		if ((v && vmlife_assign(a, v)) || a->now_ns >= a->asked[i].until_ns)
-			a->asked[i] = a->asked[--a->n_asked];
-		else
+		if (a->now_ns < a->asked[i].until_ns && (a->now_ns < a->asked[i].from_ns || !v || !vmlife_assign(a, v))) {
 			i++;
+			continue;
+		}
+		if (v)
+			v->asked_until_ns = a->asked[i].until_ns;
+		a->asked[i] = a->asked[--a->n_asked];
 	}
 }
 

@@ -61,6 +61,7 @@ struct vm {
 	bool guest_off;               /* RESTARTING: not to be restarted, its guest powered it off */
 	uint64_t generation;          /* of our claim */
 	int64_t since_ns, retry_ns;
+	int64_t asked_until_ns;       /* CLAIMING: how long the assignment it follows is worth another try */
 	int64_t failure_ns[AGENT_MAX_RESTARTS]; /* newest first */
 	unsigned failures;            /* within the window */
 	unsigned conflicts;
@@ -196,7 +197,7 @@ struct agent {
 	struct agent_node node[FORMAT_MAX_NODES];
 	struct claimer claimer;
 	struct vm vm[AGENT_MAX_VMS];
-	struct { uint8_t uuid[16]; int64_t until_ns; } asked[AGENT_MAX_VMS]; /* assignments we cannot follow yet */
+	struct { uint8_t uuid[16]; int64_t from_ns, until_ns; } asked[AGENT_MAX_VMS]; /* assignments we cannot follow yet */
 	unsigned n_asked;
 	uint8_t found[AGENT_MAX_VMS][16]; /* units that ran when we started */
 	unsigned n_found;
@@ -231,7 +232,9 @@ const struct keeper_table_node *agent_table_node(const struct agent *a, uint32_t
 bool agent_gate_open(const struct agent *a);
 static inline int64_t agent_ms(uint32_t ms) { return (int64_t)ms * NS_PER_MS; }
 
-void agent_ask(struct agent *a, const uint8_t uuid[16]); /* this node is to start the VM as soon as it can */
+/* This node is to start the VM as soon as it can, from then until then. */
+void agent_ask(struct agent *a, const uint8_t uuid[16], int64_t from_ns, int64_t until_ns);
+#define AGENT_ASKED_MS 2000 /* well below the leader's patience */
 
 void claimer_reset(struct agent *a); /* a new epoch: nothing is ours */
 void claimer_step(struct agent *a);

@@ -97,7 +97,7 @@ static void assign(struct agent *a, struct vm *v)
 	v->assigned_ns = a->now_ns;
 	agent_note(a, NOTE_VM_ASSIGNED, v, node);
 	if (node == a->opt.self) {
-		agent_ask(a, v->def.uuid);
+		agent_ask(a, v->def.uuid, a->now_ns, a->now_ns + agent_ms(AGENT_ASKED_MS));
 		return;
 	}
 	act = agent_act(a, AGENT_ACT_ASSIGN);

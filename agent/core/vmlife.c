@@ -5,6 +5,7 @@
 #define QUIT_MS 5000      /* QEMU is given this long to quit before it is killed */
 #define BACKOFF_MS 1000   /* the first restart is at once, each further one within the window waits this much longer */
 #define GATE_RETRY_MS 200
+#define BUSY_AGAIN_MS 50
 #define GUEST_OFF_AGAIN_MS 1000
 #define STUCK_MS 30000    /* a start that systemd never answers */
 
@@ -99,8 +100,12 @@ void vmlife_claim_result(struct agent *a, const uint8_t uuid[16], enum claim_res
 	if (v->state != VM_CLAIMING)
 		return;
 	if (result != CLAIM_GRANTED) {
-		agent_note(a, result == CLAIM_BUSY ? NOTE_VM_BUSY : NOTE_VM_CONFLICT, v, node);
 		move(a, v, VM_IDLE);
+		/* Most often the leader knew of the holder's death a moment before us: the news is on its way. */
+		if (result == CLAIM_BUSY && a->now_ns + agent_ms(BUSY_AGAIN_MS) < v->asked_until_ns)
+			agent_ask(a, uuid, a->now_ns + agent_ms(BUSY_AGAIN_MS), v->asked_until_ns);
+		else
+			agent_note(a, result == CLAIM_BUSY ? NOTE_VM_BUSY : NOTE_VM_CONFLICT, v, node);
 		return;
 	}
 	v->generation = generation;

@@ -63,6 +63,7 @@ def remove(lab):
     labnode.stop_all(lab, lab.state["nodes"])
     labstore.stop_all(lab)
     labnet.remove_all(lab)
+    labstore.remove_places(lab)
     labnode.remove_files(lab)
 
 

@@ -57,10 +57,39 @@ def guest_disk(lab, kind, name):
     return {"kind": kind, "image": f"{lab.image_dir}/file/guests/{name}.img", "url": f"/srv/kvm-ha/guests/{name}.img"}
 
 
+def _takes_direct_io(path):
+    try:
+        fd = os.open(f"{path}/probe", os.O_CREAT | os.O_RDWR | os.O_DIRECT, 0o600)
+    except OSError:
+        return False
+    finally:
+        if os.path.exists(f"{path}/probe"):
+            os.unlink(f"{path}/probe")
+    os.close(fd)
+    return True
+
+
+def make_place(lab, kind):
+    """A folder for images, in memory: the servers sync every write, and this machine's disk may be busy for longer than any profile
+    bears. Files want O_DIRECT, which tmpfs has since Linux 6.6; before, they are on the disk."""
+    path = f"{lab.image_dir}/{kind}"
+    os.makedirs(path, exist_ok=True)
+    run(["mount", "-t", "tmpfs", "-o", "mode=755,nosuid,nodev", "kvm-ha-lab", path])
+    if kind == "file" and not _takes_direct_io(path):
+        run(["umount", path])
+
+
+def remove_places(lab):
+    for kind in KINDS:
+        path = f"{lab.image_dir}/{kind}"
+        while os.path.ismount(path):
+            run(["umount", "--lazy", path])
+
+
 def make_volumes(lab, kinds):
     lab.state["volumes"] = [volume(lab, k, i) for i, k in enumerate(kinds, 1)]
     for kind in KINDS:
-        os.makedirs(f"{lab.image_dir}/{kind}", exist_ok=True)
+        make_place(lab, kind)
     for v in lab.state["volumes"]:
         sparse(v["image"], VOLUME_BYTES)
     lab.save()

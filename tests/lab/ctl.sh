@@ -7,7 +7,7 @@ work=$(mktemp -d) || bail "mktemp"
 json() { ctl n1 "$@" -o json; }
 add() { lab exec n1 -- ha-ctl vm add - <"$1"; }
 says() { local re=$1; shift; "$@" 2>&1 | grep -Eq -- "$re"; }
-gone() { [ "$(ctl n1 vm list -o json | jq --arg v "$1" '[.vms[] | select(.name == $v)] | length')" = 0 ]; }
+gone() { [ "$(ctl n1 vm list -o json | jq --arg v "$1" '[.status.vms[] | select(.name == $v)] | length')" = 0 ]; }
 armed_is() { [ "$(json status | jq -r '[.status.nodes[].armed] | unique | join(" ")')" = "$1" ]; }
 agent_gone() { ! lab exec n3 -- systemctl -q is-active ha-agent; }
 
@@ -24,10 +24,10 @@ check "and says why" says "a" add "$work/a.vm"
 sed 's/^Name=a$/Name=other/' "$work/a.vm" >"$work/disk.vm"
 check "another VM with its disk is refused" exits 1 add "$work/disk.vm"
 sed 's/^Memory=32M$/Memory=32/' "$work/a.vm" >"$work/bad.vm"
-check "a broken definition is refused" exits 78 add "$work/bad.vm"
+check "a broken definition is refused" exits 1 add "$work/bad.vm"
 check "and names the line" says ':3' add "$work/bad.vm"
 check "a was not touched" same_life a "$a"
-check "vm list shows it" test "$(json vm list | jq -r '.vms | map(.name + " " + .state) | join(",")')" = "a running"
+check "vm list shows it" test "$(json vm list | jq -r '.status.vms | map(.name + " " + .state) | join(",")')" = "a running"
 check "vm show has its definition" says '^Name=a$' ctl n3 vm show a
 check "vm show -o json has its text" test "$(json vm show a | jq -r '.vm.text | test("Memory=32M")')" = true
 check "an unknown VM is refused" exits 1 ctl n1 vm stop nobody
@@ -74,6 +74,9 @@ check "b is started by an operator" ctl n1 vm start b
 check "b runs again" within $patience runs b
 check "in a new life" within $patience other_life b "$b"
 
+check "vm remove of a VM that is to run is refused" exits 1 ctl n1 vm remove a
+check "a is stopped" ctl n1 vm stop a
+check "a is down" within $patience is_down a
 check "vm remove" ctl n1 vm remove a
 check "a is forgotten" within $patience gone a
 check "its unit is gone" within $patience not lab exec "$node" -- systemctl -q is-active "kvmha-vm-$uuid.service"
@@ -97,7 +100,7 @@ check "all are disarmed" within $patience armed_is false
 b=$(token b)
 check "b runs on" stamps_on b
 check "in its life" same_life b "$b"
-check "status says that nothing is protected" says 'disarmed' ctl n1 status
+check "status says that nothing is protected" says 'not armed' ctl n1 status
 check "arm" ctl n2 arm
 check "all are armed" within $patience armed_is true
 check "b noticed nothing" same_life b "$b"

@@ -405,13 +405,33 @@ void chaos_heal(void)
 		machine_corosync(n, true, rnd_ms(0, 500));
 		machine_keeper_again(n, rnd_ms(0, 500));
 		machine_agent_again(n, rnd_ms(0, 500));
-		edit_post(EDIT_ACTIVE, 0, n->id);
 	}
 	ring_changed();
-	edit_post(EDIT_ARM, 0, 0);
+	sim.n_edits = 0;
+}
+
+void chaos_operator(void)
+{
+	const struct cat *c = &sim.cat_on_disk[0];
+
+	if (sim.n_edits > 0)
+		return;
+	for (unsigned i = 1; i < sim.n_nodes; i++) {
+		const struct cat *o = &sim.cat_on_disk[i];
+
+		if (o->generation > c->generation || (o->generation == c->generation && o->seq > c->seq))
+			c = o;
+	}
+	if (!c->armed)
+		edit_post(EDIT_ARM, 0, 0);
+	for (uint32_t id = 1; id <= sim.n_nodes; id++)
+		if (c->maintenance >> (id - 1) & 1)
+			edit_post(EDIT_ACTIVE, 0, id);
 	for (unsigned v = 0; v < sim.n_vms; v++) {
-		edit_post(EDIT_ADD, v, 0);
-		edit_post(EDIT_START, v, 0);
+		if (!c->present[v])
+			edit_post(EDIT_ADD, v, 0);
+		else if (c->desired[v] == DESIRED_STOPPED)
+			edit_post(EDIT_START, v, 0);
 	}
 }
 

@@ -137,6 +137,10 @@ void check_image_landed(const struct op *op)
 			  (unsigned long long)s->generation);
 	else if (s->instance < im->runner.instance)
 		sim.stats.late_same++;
+	if (sim.failed && sim.failed_ns == sim.now)
+		history_add("  that write: issued %lld ms ago, arrived %lld ms ago, sent by the kernel %d, orphan for %lld ms, to land by %lld ms from now",
+			    (long long)((sim.now - op->issued) / NS_PER_MS), (long long)((sim.now - op->arrive) / NS_PER_MS), op->sending,
+			    (long long)((sim.now - op->orphan_at) / NS_PER_MS), (long long)((op->land_by - sim.now) / NS_PER_MS));
 	im->last = *s;
 	im->lands++;
 }

@@ -197,6 +197,8 @@ static void execute(struct op *op)
 	}
 	if (op->client && t->lose_acks && chance(t->lose_acks)) {
 		need_timeout(op);
+		if (t->is_path) /* the kernel tries again for as long as it takes */
+			schedule(op, sim.now + rnd_ms(1000, 30000), on_answer);
 		return;
 	}
 	if (is_cut(op)) {
@@ -231,7 +233,11 @@ static void on_answer(struct sim_event *ev)
 	}
 	/* A process that slept finds the answer and the deadline passed: either may come first. */
 	if (op->client && !op->told && sim.now - op->issued > node_wait(op->node, keeper_ms(sim.timing.io_ms)) && chance(500)) {
+		bool is_path = sim.target[op->target].is_path;
+
 		session_lost(op->client, op->target);
+		if (is_path)
+			schedule(op, sim.now, on_answer);
 		return;
 	}
 	stop(op);

@@ -120,6 +120,7 @@ static void heal_and_check(void)
 			violation("L1/L3", "%d s after everything was healed: %s", HEAL_LIMIT_S, missing);
 			return;
 		}
+		chaos_operator();
 		run_until(sim.now + SIM_S / 4);
 	}
 	sim.stats.heal_max_ms = MAX(sim.stats.heal_max_ms, (sim.now - begin) / NS_PER_MS);

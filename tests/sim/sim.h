@@ -375,6 +375,7 @@ const char *chaos_name(enum chaos_kind f);
 void chaos_draw(void);     /* what this seed may do */
 void chaos_begin(void);
 void chaos_heal(void);
+void chaos_operator(void); /* after healing: somebody sees to it that the catalog wants everything as it should be, and tries again */
 bool chaos_hurts(const struct node *n); /* something is wrong with this node, its paths or the ring at this moment */
 
 /* ---- check.c ---- */
