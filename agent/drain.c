@@ -4,12 +4,11 @@
  *   full    each disk's own storage answers a read that was sent after the death, then T_drain passes (DESIGN, "Taking over", 6)
  *   quick   qemu died on this very host: wait until no orphaned TCP connection of this host has unsent data for a disk's server
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 
 #include "agent/agentd.h"
-#include "agent/base/clock.h"
+#include "agent/base/orphans.h"
 #include "storage/volop.h"
 
 #define LOOK_MS 10
@@ -129,39 +128,12 @@ static void start_probes(struct job *j, const struct catalog_entry *e)
 	}
 }
 
-/* Does the line of /proc/net/tcp or tcp6 show an orphan (inode 0) with data not yet acknowledged? */
-static bool orphan_sends(const char *line)
-{
-	unsigned state, tx, rx, inode;
-
-	return sscanf(line, " %*d: %*[0-9A-Fa-f]:%*x %*[0-9A-Fa-f]:%*x %x %x:%x %*x:%*x %*x %*u %*u %u", &state, &tx, &rx, &inode) == 4 &&
-	       inode == 0 && tx != 0 && state != 2 /* SYN_SENT has sent no data */ && state != 6 /* TIME_WAIT */;
-}
-
-static bool host_is_quiet(void)
-{
-	static const char *const file[] = { "/proc/net/tcp", "/proc/net/tcp6" };
-	char line[512];
-	bool quiet = true;
-
-	for (size_t i = 0; i < ARRAY_SIZE(file); i++) {
-		FILE *f = fopen(file[i], "re");
-
-		if (!f)
-			continue;
-		while (quiet && fgets(line, sizeof(line), f))
-			quiet = !orphan_sends(line);
-		(void)fclose(f);
-	}
-	return quiet;
-}
-
 static void look_quick(void *data)
 {
 	struct job *j = data;
 
 	j->timer = 0;
-	if (host_is_quiet()) {
+	if (orphans_quiet()) {
 		job_end(j);
 		return;
 	}

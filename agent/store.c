@@ -15,8 +15,11 @@
 #define AGAIN_MS 200
 #define WRITE_LIMIT_MS 10000
 
-struct best {
-	bool valid;
+#define MAX_HEADS (FORMAT_MAX_NODES * 2 * FORMAT_MAX_VOLUMES)
+
+/* A catalog block as its first 4 KiB describe it; whether it is whole shows only when all of it is read. */
+struct head {
+	bool tried;
 	uint32_t node;
 	unsigned buffer, volume;
 	uint64_t generation, seq;
@@ -26,7 +29,7 @@ struct best {
 struct member {
 	struct volop claim_write[CLAIM_WRITE_OPS], claim_read, head, body, catalog_write;
 	struct slot slot;        /* our own catalog block */
-	bool scanning, scan_ok, write_wait, write_ok;
+	bool scanning, scan_ok, write_wait, write_ok, node_has_one;
 	uint32_t scan_node;      /* 1..node_max */
 	unsigned scan_buffer;
 	int64_t scan_ns;
@@ -40,7 +43,9 @@ struct store {
 	uint64_t again;          /* nodes to scan once this one is over */
 	bool scanning, loading, complete; /* complete: a scan of all nodes has succeeded since we lead (or started) */
 	bool leading;
-	struct best best;
+	struct head head[MAX_HEADS]; /* found by the scan */
+	unsigned n_heads;
+	struct head *loading_head;
 	qb_loop_timer_handle timer;
 
 	struct catalog_doc *writing;
@@ -101,6 +106,7 @@ void store_read_claims(struct store *s, unsigned volume)
 
 static void scan_start(struct store *s, uint64_t nodes);
 static void scan_next(struct store *s, unsigned volume);
+static void load_newest(struct store *s);
 static void write_progress(struct store *s);
 
 static void on_again(void *data)
@@ -148,6 +154,44 @@ static void scan_fail(struct store *s)
 	scan_later(s, nodes);
 }
 
+static bool newer(uint64_t generation_a, uint64_t seq_a, uint64_t generation_b, uint64_t seq_b)
+{
+	return generation_a != generation_b ? generation_a > generation_b : seq_a > seq_b;
+}
+
+/* Reads the newest catalog found that is newer than ours and was not tried yet; with none left the scan is over. */
+static void load_newest(struct store *s)
+{
+	struct head *best = NULL;
+	struct member *m;
+
+	for (unsigned i = 0; i < s->n_heads; i++) {
+		struct head *h = &s->head[i];
+
+		if (h->tried || (s->d->catalog && !newer(h->generation, h->seq, s->d->catalog->generation, s->d->catalog->seq)))
+			continue;
+		if (!best || newer(h->generation, h->seq, best->generation, best->seq))
+			best = h;
+	}
+	if (!best && !s->d->catalog) {
+		scan_fail(s); /* there are heads (volume init wrote them), and none can be read */
+		return;
+	}
+	if (!best) {
+		scan_finish(s);
+		return;
+	}
+	best->tried = true;
+	m = &s->member[best->volume];
+	if (m->body.busy || !volset_good(s->d->volset, best->volume)) {
+		scan_fail(s);
+		return;
+	}
+	s->loading = true;
+	s->loading_head = best;
+	volop_read(&m->body, volume_of(s, best->volume), format_catalog_offset(best->node, best->buffer), best->len, io_ms(s));
+}
+
 static void body_read(struct volop *op, bool ok, bool definite)
 {
 	struct store *s = op->user;
@@ -157,27 +201,29 @@ static void body_read(struct volop *op, bool ok, bool definite)
 	char err[512] = "";
 	int r;
 
-	if (!s->loading || op->volume != s->best.volume)
+	const struct head *h = s->loading_head;
+
+	if (!s->loading || op->volume != h->volume)
 		return;
-	if (!ok || catalog_decode(op->io.buf, op->io.len, s->best.node, s->best.buffer, s->d->sb->cluster, &head, &payload) != FORMAT_OK) {
-		scan_fail(s); /* torn just now, or damaged: its writer or another volume has a whole one */
+	s->loading = false;
+	if (!ok) {
+		scan_fail(s);
+		return;
+	}
+	if (catalog_decode(op->io.buf, op->io.len, h->node, h->buffer, s->d->sb->cluster, &head, &payload) != FORMAT_OK) {
+		load_newest(s); /* torn by a power cut, or rotten: the same block on another volume, or the one before it */
 		return;
 	}
 	r = catalog_parse(payload, head.len, &doc, err, sizeof(err));
 	if (r < 0) {
-		agentd_say(s->d, LOG_LEVEL_ERR, "catalog of node %s cannot be used: %s", agentd_node_name(s->d, s->best.node), err);
-		scan_fail(s);
+		agentd_say(s->d, LOG_LEVEL_ERR, "catalog of node %s cannot be used: %s", agentd_node_name(s->d, h->node), err);
+		load_newest(s);
 		return;
 	}
 	doc->generation = head.generation;
 	doc->seq = head.seq;
 	use_catalog(s, doc);
 	scan_finish(s);
-}
-
-static bool newer(uint64_t generation_a, uint64_t seq_a, uint64_t generation_b, uint64_t seq_b)
-{
-	return generation_a != generation_b ? generation_a > generation_b : seq_a > seq_b;
 }
 
 static void scan_end(struct store *s)
@@ -193,24 +239,7 @@ static void scan_end(struct store *s)
 		scan_fail(s);
 		return;
 	}
-	if (s->best.valid && (!s->d->catalog || newer(s->best.generation, s->best.seq, s->d->catalog->generation, s->d->catalog->seq))) {
-		struct member *m = &s->member[s->best.volume];
-
-		if (m->body.busy || !volset_good(s->d->volset, s->best.volume)) {
-			scan_fail(s);
-			return;
-		}
-		s->loading = true;
-		volop_read(&m->body, volume_of(s, s->best.volume), format_catalog_offset(s->best.node, s->best.buffer), s->best.len, io_ms(s));
-		return;
-	}
-	if (!s->d->catalog) {
-		struct catalog_doc *empty = catalog_new();
-
-		CHECK(empty);
-		use_catalog(s, empty); /* nobody has written one yet */
-	}
-	scan_finish(s);
+	load_newest(s);
 }
 
 static void own_heads_seen(struct store *s, struct member *m)
@@ -243,8 +272,14 @@ static void head_read(struct volop *op, bool ok, bool definite)
 		return;
 	}
 	valid = catalog_peek(op->io.buf, s->d->sb->cluster, &head, &len) && head.node == m->scan_node;
-	if (valid && (!s->best.valid || newer(head.generation, head.seq, s->best.generation, s->best.seq)))
-		s->best = (struct best){ true, m->scan_node, m->scan_buffer, op->volume, head.generation, head.seq, len };
+	if (valid && s->n_heads < MAX_HEADS)
+		s->head[s->n_heads++] = (struct head){ false, m->scan_node, m->scan_buffer, op->volume, head.generation, head.seq, len };
+	m->node_has_one = (m->scan_buffer == 1 && m->node_has_one) || valid;
+	if (m->scan_buffer == 1 && !m->node_has_one) {
+		m->scanning = false; /* unreadable is never empty */
+		scan_end(s);
+		return;
+	}
 	if (m->scan_node == s->d->conf.self_id) {
 		m->own[m->scan_buffer].valid = valid;
 		m->own[m->scan_buffer].seq = valid ? head.seq : 0;
@@ -286,7 +321,7 @@ static void scan_start(struct store *s, uint64_t nodes)
 		if (s->member[v].slot.state == SLOT_DESTROYED)
 			nodes |= 1ULL << (s->d->conf.self_id - 1);
 	s->wanted = nodes;
-	s->best.valid = false;
+	s->n_heads = 0;
 	for (unsigned v = 0; v < s->d->sb->n_volumes; v++) {
 		struct member *m = &s->member[v];
 

@@ -249,10 +249,13 @@ static void start_core(struct daemon *d)
 		.watchdog_runs = d->watchdog.fd >= 0,
 		.wd_left_ms = d->watchdog.left_ms,
 	};
+	uint32_t since_ms = (uint32_t)((clock_now_ns() - d->adopted_ns) / NS_PER_MS);
 	struct keeper_event ev;
 
 	if (d->core_runs || !d->sb || !d->clean)
 		return;
+	if (opt.wd_left_ms != 0)
+		opt.wd_left_ms = opt.wd_left_ms > since_ms ? opt.wd_left_ms - since_ms : 1;
 	opt.n_volumes = d->sb->n_volumes;
 	opt.node_limit = d->sb->node_limit;
 	memcpy(opt.cluster, d->sb->cluster, 16);
@@ -319,6 +322,42 @@ static void on_clean(void *user)
 
 	d->clean = true;
 	start_core(d);
+}
+
+static void on_outage_silent(void *user)
+{
+	struct daemon *d = user;
+	char err[256];
+
+	daemon_text(d, LOG_LEVEL_ERR, "no volume could be reached after the restart: this node's VMs were killed before the watchdog would reset the host");
+	if (watchdog_stop(&d->watchdog, err, sizeof(err)) < 0)
+		log_err("%s", err);
+	else
+		(void)sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=watchdog");
+	on_clean(d);
+}
+
+/* A restarted keeper that has reached no volume at all has no core yet that could release: the same, before the watchdog acts. */
+static void on_outage(void *data)
+{
+	struct daemon *d = data;
+
+	if (d->core_runs || !d->resume)
+		return;
+	d->resume = false;
+	d->clean = false;
+	vmslice_kill(d->slice, on_outage_silent, d);
+}
+
+static void watch_for_outage(struct daemon *d)
+{
+	const struct timing *t = &d->conf.timing;
+	uint32_t left = d->watchdog.left_ms ? d->watchdog.left_ms : t->soft_ms / 2 + t->wd_ms - t->soft_ms;
+	uint32_t reserve = t->wd_ms - t->soft_ms;
+	qb_loop_timer_handle h;
+
+	if (d->resume && d->watchdog.fd >= 0)
+		(void)qb_loop_timer_add(d->loop, QB_LOOP_HIGH, (left - MIN(left, reserve)) * NS_PER_MS, d, on_outage, &h);
 }
 
 static void stop_service(struct daemon *d)
@@ -466,6 +505,8 @@ static int start(struct daemon *d)
 	}
 	watchdog_init(&d->watchdog, d->conf.watchdog);
 	find_earlier_life(d);
+	d->adopted_ns = clock_now_ns();
+	watch_for_outage(d);
 	(void)qb_loop_signal_add(d->loop, QB_LOOP_HIGH, SIGTERM, d, on_signal, &sig[0]);
 	(void)qb_loop_signal_add(d->loop, QB_LOOP_HIGH, SIGINT, d, on_signal, &sig[1]);
 	r = volset_new(d->loop, &d->conf, &volset_cb, d, &d->volset, err, sizeof(err));

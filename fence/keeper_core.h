@@ -171,7 +171,7 @@ struct keeper {
 	bool kick, bell_due;
 	bool renewed;            /* a renewal succeeded since the last pet */
 	bool published;          /* this epoch is on a renew quorum */
-	int64_t round_ns, next_round_ns, last_pet_ns, last_renewal_ns, last_observed_ns, state_ns;
+	int64_t round_ns, next_round_ns, last_pet_ns, last_renewal_ns, last_observed_ns, state_ns, writable_ns;
 	unsigned rounds_in_state;
 	uint64_t pets, renewals; /* S4 */
 

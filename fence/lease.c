@@ -267,7 +267,16 @@ static void try_start(struct keeper *k, bool observed)
 		k->foreign_seen = true;
 		return;
 	}
-	if (!observed || count_volumes(k, may_write) < format_renew_quorum(k->opt.n_volumes))
+	if (count_volumes(k, may_write) < format_renew_quorum(k->opt.n_volumes)) {
+		k->writable_ns = 0;
+		return;
+	}
+	/* Our own newest block must be read after nothing of an earlier life could land any more: its number must not be used twice. */
+	if (k->writable_ns == 0) {
+		k->writable_ns = k->now_ns;
+		k->kick = true;
+	}
+	if (!observed || k->round_ns <= k->writable_ns)
 		return;
 	if (self->known) {
 		/* Commits and deaths are carried into one's own next epoch. */

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 
 #include "agent/base/log.h"
+#include "agent/base/orphans.h"
 
 #define AGAIN_MS 10
 
@@ -239,7 +240,8 @@ static void kill_round(void *data)
 		(void)pidfd_signal(s->process[i].fd, SIGKILL);
 	}
 	forget_gone(s);
-	if (r == 0 && s->n == 0) {
+	/* A QEMU that died by itself before was not told to drop its data. */
+	if (r == 0 && s->n == 0 && orphans_quiet()) {
 		void (*silent)(void *) = s->silent;
 
 		s->silent = NULL;

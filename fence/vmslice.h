@@ -4,7 +4,7 @@
  * The proof: no process is left in the slice, the pidfd of each one seen has become readable (the whole thread group is gone, so no system call
  * of it is under way), and what it had handed to the kernel for the network is thrown away: a killed process' sockets would otherwise go on
  * sending for minutes. So each victim is stopped first, its TCP sockets are told to drop unsent data on close (SO_LINGER 0, through
- * pidfd_getfd(2)), and only then it is killed. What is already on the wire or at the target is bounded by T_drain, which whoever takes over waits.
+ * pidfd_getfd(2)), and only then it is killed. And no connection of a process that died before may have data left (agent/base/orphans.h). What is already on the wire or at the target is bounded by T_drain, which whoever takes over waits.
  */
 #pragma once
 

@@ -122,6 +122,9 @@ static struct vm *free_vm(struct agent *a)
 	return NULL; /* a catalog of more VMs than we take was refused when it was read */
 }
 
+static bool was_found(const struct agent *a, const uint8_t uuid[16]);
+static void adopt_vm(struct agent *a, struct vm *v);
+
 static void take_catalog(struct agent *a, const struct catalog *c)
 {
 	bool was = a->maintenance >> (a->opt.self - 1) & 1;
@@ -130,6 +133,7 @@ static void take_catalog(struct agent *a, const struct catalog *c)
 		a->vm[i].in_catalog = false;
 	for (unsigned i = 0; i < c->n; i++) {
 		struct vm *v = agent_vm_by_uuid(a, c->vm[i].uuid);
+		bool anew;
 
 		if (!v)
 			v = free_vm(a);
@@ -140,8 +144,11 @@ static void take_catalog(struct agent *a, const struct catalog *c)
 			v->assigned_ns = 0;
 			v->remove_ns = 0;
 		}
+		anew = !v->in_catalog && v->def.name[0] == '\0';
 		v->def = c->vm[i];
 		v->in_catalog = true;
+		if (anew && a->adopted && was_found(a, v->def.uuid))
+			adopt_vm(a, v);
 	}
 	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
 		if (a->vm[i].used && !a->vm[i].in_catalog && a->vm[i].state == VM_IDLE && !claimer_pending(a, a->vm[i].def.uuid))
@@ -163,6 +170,26 @@ static bool was_found(const struct agent *a, const uint8_t uuid[16])
 	return false;
 }
 
+static void adopt_vm(struct agent *a, struct vm *v)
+{
+	const struct claim *own = claimer_own(a, v->def.uuid);
+
+	if (own && own->state == CLAIM_FAILED)
+		v->failed_ns = a->now_ns;
+	if (!own || own->state != CLAIM_ACTIVE)
+		return;
+	v->generation = own->generation;
+	v->since_ns = a->now_ns;
+	if (was_found(a, v->def.uuid)) {
+		v->state = VM_RUNNING;
+		agent_note(a, NOTE_VM_ADOPTED, v, 0);
+		agent_act(a, AGENT_ACT_ADOPT)->vm = v;
+	} else {
+		v->state = VM_CLAIMING; /* the claim counts as written only: read all again before starting it */
+		claimer_want(a, v->def.uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
+	}
+}
+
 /* After a start of the agent, once everything is known: what runs under our claim goes on, the rest is claimed again or killed. */
 static void adopt(struct agent *a)
 {
@@ -173,29 +200,15 @@ static void adopt(struct agent *a)
 	a->claimer.rewrite = true;
 	if (claimer_own(a, agent_leader_uuid) && claimer_own(a, agent_leader_uuid)->state == CLAIM_ACTIVE)
 		claimer_want(a, agent_leader_uuid, WANT_GIVE_UP, CLAIM_RELEASED);
-	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
-		struct vm *v = &a->vm[i];
-		const struct claim *own = v->used ? claimer_own(a, v->def.uuid) : NULL;
-
-		if (own && own->state == CLAIM_FAILED)
-			v->failed_ns = a->now_ns;
-		if (!own || own->state != CLAIM_ACTIVE)
-			continue;
-		v->generation = own->generation;
-		v->since_ns = a->now_ns;
-		if (was_found(a, v->def.uuid)) {
-			v->state = VM_RUNNING;
-			agent_note(a, NOTE_VM_ADOPTED, v, 0);
-			agent_act(a, AGENT_ACT_ADOPT)->vm = v;
-		} else {
-			v->state = VM_CLAIMING; /* the claim counts as written only: read all again before starting it */
-			claimer_want(a, v->def.uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
-		}
-	}
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+		if (a->vm[i].used)
+			adopt_vm(a, &a->vm[i]);
 	for (unsigned i = 0; i < a->n_found; i++) {
 		struct vm *v = agent_vm_by_uuid(a, a->found[i]);
+		const struct claim *own = claimer_own(a, a->found[i]);
 
-		if (v && v->state == VM_RUNNING)
+		/* Under our claim, but in no catalog that we know: it runs on, and is taken up when a newer catalog has it. */
+		if (own && own->state == CLAIM_ACTIVE)
 			continue;
 		agent_note(a, NOTE_VM_ALIEN, v, 0);
 		memcpy(agent_act(a, AGENT_ACT_KILL_UNKNOWN)->uuid, a->found[i], 16);

@@ -171,6 +171,8 @@ struct claimer {
 	struct claimer_volume volume[FORMAT_MAX_VOLUMES];
 	uint64_t acked_seq;                     /* on a fence quorum */
 	bool refresh, check_lead, read_once, rewrite;
+	bool numbered;                          /* mine.seq is beyond anything of an earlier process: it may be written */
+	int64_t writable_ns;                    /* since when a quorum's slots are free of earlier writes; 0 not yet */
 	int64_t retry_ns, read_ns, complete_ns; /* complete: when the last complete read was issued */
 };
 

@@ -306,8 +306,12 @@ static void publish_fresh(struct agent *a)
 		/* The first read after our start: what an earlier process of this agent wrote. */
 		c->mine = c->fresh[a->opt.self - 1];
 		c->acked_seq = c->mine.seq;
-		c->mine.seq += SEQ_SKIP;
 		c->read_once = true;
+	}
+	if (!c->numbered && c->writable_ns != 0 && c->read_ns >= c->writable_ns) {
+		/* Nothing of an earlier process can land any more (or only on a volume that is away): stay clear of all its numbers. */
+		c->mine.seq = MAX(c->mine.seq, c->fresh[a->opt.self - 1].seq) + SEQ_SKIP;
+		c->numbered = true;
 	}
 }
 
@@ -345,7 +349,7 @@ static void end_phase(struct agent *a)
 		c->check_lead = false;
 		agent_act(a, AGENT_ACT_LEAD_CHECKED)->on = a->leads;
 	}
-	if (was == CLAIMER_READING && a->epoch != 0 && c->n_wants > 0) {
+	if (was == CLAIMER_READING && a->epoch != 0 && c->numbered && c->n_wants > 0) {
 		drop_removed(a);
 		if (prepare(a))
 			start_write(a);
@@ -401,12 +405,18 @@ void claimer_step(struct agent *a)
 		return;
 	if (count(a, may_read) < format_fence_quorum(a->opt.n_volumes))
 		return;
-	if (a->epoch != 0 && c->read_once && c->n_wants > 0 && count(a, may_write) >= format_fence_quorum(a->opt.n_volumes)) {
+	if (c->writable_ns == 0 && count(a, may_write) >= format_fence_quorum(a->opt.n_volumes))
+		c->writable_ns = a->now_ns;
+	if (!c->numbered && c->writable_ns != 0) {
+		start_read(a, CLAIMER_READING);
+		return;
+	}
+	if (a->epoch != 0 && c->numbered && c->n_wants > 0 && count(a, may_write) >= format_fence_quorum(a->opt.n_volumes)) {
 		if (in_cycle(c))
 			start_write(a); /* a write that did not reach its quorum */
 		else
 			start_read(a, CLAIMER_READING);
-	} else if (a->epoch != 0 && c->rewrite && count(a, may_write) >= format_fence_quorum(a->opt.n_volumes)) {
+	} else if (a->epoch != 0 && c->rewrite && c->numbered && count(a, may_write) >= format_fence_quorum(a->opt.n_volumes)) {
 		start_write(a);
 	} else if (must_refresh(a)) {
 		start_read(a, CLAIMER_READING);
@@ -434,6 +444,11 @@ static bool absorb(struct agent *a, unsigned volume, const uint8_t *data, const 
 			continue;
 		}
 		newest = !ok[0] || (ok[1] && format_compare(buf[1].epoch, buf[1].seq, buf[0].epoch, buf[0].seq) > 0);
+		/* One bad, and the other older than announced: the bad one may hold the claim that counts. */
+		if (!(ok[0] && ok[1]) && id != a->opt.self && a->have_table && buf[newest].seq < agent_table_node(a, id)->claims_seq) {
+			good = false;
+			continue;
+		}
 		if (format_compare(buf[newest].epoch, buf[newest].seq, v->on[id - 1].epoch, v->on[id - 1].seq) < 0) {
 			good = false;
 			continue;

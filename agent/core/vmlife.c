@@ -135,7 +135,7 @@ static void failed(struct agent *a, struct vm *v)
 		agent_note(a, NOTE_VM_FAILED, v, 0);
 		v->failed_ns = a->now_ns;
 		v->failures = 0;
-		drain(a, v, false, CLAIM_FAILED);
+		drain(a, v, true, CLAIM_FAILED); /* the next owner takes it for quiet */
 		return;
 	}
 	agent_note(a, NOTE_VM_RESTART, v, v->failures);

@@ -199,7 +199,7 @@ noticed_nothing()
 {
 	local gap others
 	unwatch "$1"
-	gap=$(awk 'NR > 1 && $1 - last > gap { gap = $1 - last } { last = $1 } END { printf "%d", NR > 1 ? gap / 1000000 : 1000000 }' "$test_name.$1.stamps")
+	gap=$(awk 'NR > 1 && $1 - last > gap { gap = $1 - last } { last = $1 } END { print int(NR > 1 ? gap / 1000000 : 1000000) }' "$test_name.$1.stamps")
 	others=$(cut -d' ' -f3 "$test_name.$1.stamps" | sort -u | wc -l)
 	note "$1: longest time between two stamps $gap ms, $(wc -l <"$test_name.$1.stamps") stamps, $others life"
 	rm -f "$test_name.$1.stamps"

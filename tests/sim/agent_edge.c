@@ -381,6 +381,7 @@ static void on_cat_write(struct sim_event *ev)
 
 	if (usable_volumes(n, true) >= format_fence_quorum(sim.n_volumes)) {
 		sim.cat_on_disk[n->id - 1] = n->cat_new;
+		sim.edit_ns = sim.now;
 		if (!n->cat.present[n->cat_edit.vm] && n->cat_new.present[n->cat_edit.vm])
 			sim.vm[n->cat_edit.vm].incarnation++; /* added again: another VM as far as generations go */
 		n->cat_checking = true;
@@ -657,6 +658,8 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 {
 	const struct node *n = edge;
 
+	if (note == NOTE_VM_CLAIMED)
+		check_granted(n, (unsigned)sim_vm_index(v->def.uuid), v->generation);
 	if ((size_t)note < ARRAY_SIZE(note_text) && note_text[note])
 		history_add("node %u: agent: %s %s %u", n->id, v ? v->def.name : "", note_text[note], id);
 }

@@ -6,7 +6,7 @@
  *   S3  check_over, check_exec: no process of an epoch that anybody has declared over
  *   S4  check_pet: the round before was written to a renew quorum and then read from one
  *   S5  check_write_issued: no write to a slot while another of the same writer may still land on it
- *   S6  check_landed: (epoch, seq) of a slot grows, generations of a node's claims do */
+ *   S6  check_landed: (epoch, seq) of a slot grows; check_write_issued: a node claims nothing below what it was granted; check_exec: across nodes */
 #include "tests/sim/sim.h"
 
 #include <stdarg.h>
@@ -15,13 +15,13 @@
 #define CALM_MS 30000 /* L2: nothing was wrong with a node for this long */
 
 static struct { uint32_t epoch; uint64_t seq; } newest[SIM_MAX_NODES][2][FORMAT_MAX_VOLUMES];
-static uint64_t top_generation[SIM_MAX_NODES][FORMAT_MAX_VOLUMES][SIM_MAX_VMS];
+static struct { uint64_t incarnation, generation; } granted[SIM_MAX_NODES][SIM_MAX_VMS];
 static uint32_t epoch_of_pet[SIM_MAX_NODES];
 
 void check_reset(void)
 {
 	memset(newest, 0, sizeof(newest));
-	memset(top_generation, 0, sizeof(top_generation));
+	memset(granted, 0, sizeof(granted));
 	memset(epoch_of_pet, 0, sizeof(epoch_of_pet));
 }
 
@@ -43,6 +43,28 @@ void violation(const char *invariant, const char *fmt, ...)
 	sim.failed = true;
 }
 
+static const struct claim *claim_in(const struct block *b, unsigned vm)
+{
+	for (uint32_t i = 0; i < b->cl.n; i++)
+		if (memcmp(b->cl.claim[i].vm, sim.vm[vm].uuid, 16) == 0)
+			return &b->cl.claim[i];
+	return NULL;
+}
+
+static void check_generations(const struct op *op)
+{
+	const struct node *n = op->node;
+
+	for (unsigned vm = 0; vm < sim.n_vms; vm++) {
+		const struct claim *c = claim_in(op->block, vm);
+
+		if (c && c->state == CLAIM_ACTIVE && granted[n->id - 1][vm].incarnation == sim.vm[vm].incarnation &&
+		    c->generation < granted[n->id - 1][vm].generation)
+			violation("S6", "node %u claims VM %u as generation %llu after it was granted %llu", n->id, vm, (unsigned long long)c->generation,
+				  (unsigned long long)granted[n->id - 1][vm].generation);
+	}
+}
+
 void check_write_issued(const struct op *op)
 {
 	if (op->kind != OP_WRITE_HEARTBEAT && op->kind != OP_WRITE_CLAIMS)
@@ -52,14 +74,8 @@ void check_write_issued(const struct op *op)
 			violation("S5", "node %u writes volume %u (%s %u, %llu) while (%u, %llu) of %lld ms before may still land", op->node->id, op->target,
 				  op->kind == OP_WRITE_CLAIMS ? "claims" : "heartbeat", block_epoch(op->block), (unsigned long long)block_seq(op->block),
 				  block_epoch(o->block), (unsigned long long)block_seq(o->block), (long long)((sim.now - o->issued) / NS_PER_MS));
-}
-
-static const struct claim *claim_in(const struct block *b, unsigned vm)
-{
-	for (uint32_t i = 0; i < b->cl.n; i++)
-		if (memcmp(b->cl.claim[i].vm, sim.vm[vm].uuid, 16) == 0)
-			return &b->cl.claim[i];
-	return NULL;
+	if (op->kind == OP_WRITE_CLAIMS)
+		check_generations(op);
 }
 
 /* NULL: one of the two is rotten, and it may have been the newer. */
@@ -93,16 +109,15 @@ static void check_landed_claims(const struct op *op)
 	const struct node *n = op->node;
 
 	for (unsigned vm = 0; vm < sim.n_vms; vm++) {
-		const struct claim *c = claim_in(op->block, vm);
-		uint64_t *top = &top_generation[n->id - 1][op->target][vm];
-
-		if (c && c->generation < *top && c->state == CLAIM_ACTIVE)
-			violation("S6", "node %u claims VM %u as generation %llu after %llu", n->id, vm, (unsigned long long)c->generation,
-				  (unsigned long long)*top);
-		*top = c ? MAX(*top, c->generation) : 0; /* dropped: it was out of the catalog */
 		if (n->qemu[vm].state == QEMU_RUNS && !n->qemu[vm].kill_pending)
 			check_claimed(&n->qemu[vm], "a block of claims landed");
 	}
+}
+
+void check_granted(const struct node *n, unsigned vm, uint64_t generation)
+{
+	granted[n->id - 1][vm].incarnation = sim.vm[vm].incarnation;
+	granted[n->id - 1][vm].generation = generation;
 }
 
 void check_landed(const struct op *op)
@@ -221,7 +236,7 @@ void check_commit(struct node *by, uint32_t id, uint32_t why)
 
 void check_watchdog_reset(struct node *n)
 {
-	if (n->kproc.hurt_ns >= n->wd.pet_ns || n->kproc.stopped || !proc_alive(&n->kproc))
+	if (n->kproc.hurt_ns >= n->wd.pet_ns || n->kproc.stopped || !proc_alive(&n->kproc) || disk_host_sends(n))
 		return;
 	for (unsigned v = 0; v < sim.n_vms; v++)
 		if (n->qemu[v].kill_pending)

@@ -10,6 +10,7 @@
 
 #define ASSUMED_DRAIN_PERMILLE 985 /* waiters' clocks may be fast by rho */
 #define CONNECT_MS 1000
+#define WIRE_US 300
 #define BACKOFF_MS 100
 #define BACKOFF_MAX_MS 1600
 #define SUPERBLOCK_AGAIN_MS 1000
@@ -108,7 +109,7 @@ static void go(struct op *op)
 	struct target *t = &sim.target[op->target];
 
 	op->issued = sim.now;
-	op->arrive = sim.now + rnd_us(20, 300);
+	op->arrive = sim.now + rnd_us(20, WIRE_US);
 	op->exec = op->arrive + service_ns(t);
 	check_write_issued(op);
 	link_op(op);
@@ -278,10 +279,13 @@ static void make_orphan(struct op *op)
 	schedule(op, op->exec, on_exec);
 }
 
+/* Still in the host's send queue, perhaps between two retransmissions. */
+static bool on_host(const struct op *op) { return op->blocked || op->arrive > sim.now + WIRE_US * 1000; }
+
 /* Nobody waits for it any more and the host sends nothing more of it. */
 static void abandon(struct op *op, bool reset)
 {
-	if (op->phys_done || !is_write(op) || op->blocked || (!arrived(op) && chance(500))) {
+	if (op->phys_done || !is_write(op) || on_host(op) || (!arrived(op) && chance(500))) {
 		op_free(op);
 		return;
 	}

@@ -237,7 +237,7 @@ static void kill_round(struct sim_event *ev)
 	for (unsigned v = 0; v < sim.n_vms; v++)
 		if (n->qemu[v].state != QEMU_NONE)
 			qemu_kill(&n->qemu[v], GONE_SILENCED);
-	if (slice_count(n) > 0) {
+	if (slice_count(n) > 0 || disk_host_sends(n)) {
 		world_post_proc(&n->kproc, KILL_AGAIN_MS * NS_PER_MS, kill_round, n, 0);
 		return;
 	}

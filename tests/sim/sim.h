@@ -385,6 +385,7 @@ void check_reset(void);
 void check_dump(void); /* into the history */
 void check_write_issued(const struct op *op);
 void check_landed(const struct op *op);
+void check_granted(const struct node *n, unsigned vm, uint64_t generation);
 void check_image_landed(const struct op *op);
 void check_exec(const struct qemu *q);
 void check_pet(struct node *n);
@@ -425,6 +426,7 @@ struct sim {
 	struct cat cat_on_disk[SIM_MAX_NODES];
 	struct edit edit[64];
 	unsigned n_edits;
+	int64_t edit_ns; /* when the last one reached the disk */
 	uint64_t instances;
 	int64_t guest_write_ns;
 	uint32_t over[SIM_MAX_NODES]; /* highest epoch anybody has declared over */
