@@ -126,6 +126,12 @@ bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 		if (format_compare(hb.epoch, hb.seq, n->on[volume].epoch, n->on[volume].seq) < 0) {
 			if (valid == 2)
 				set_fault(k, volume, FAULT_ROLLED_BACK);
+			else if (node == k->opt.self && n->known &&
+				 format_compare(n->hb.epoch, n->hb.seq, n->on[volume].epoch, n->on[volume].seq) >= 0) {
+				/* Our own newest block is damaged, but we know what it said: ours to mend. */
+				slot_read(&k->volume[volume].slot, -1, 0, 0, k->volume[volume].read_issued_ns, k->now_ns);
+				continue;
+			}
 			good = false;
 			continue;
 		}

@@ -184,7 +184,7 @@ moved()
 declare -A watcher
 watch_stamps() # watch_stamps NAME
 {
-	lab watch "$1" >"$test_name.$1.stamps" 2>/dev/null &
+	"$top/contrib/lab" watch "$1" >"$test_name.$1.stamps" 2>/dev/null &
 	watcher[$1]=$!
 }
 unwatch()

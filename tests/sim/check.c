@@ -309,12 +309,21 @@ void check_dump(void)
 		history_add("  agent: runs %d%s, adopted %d, epoch %u, table %d, catalog %d, listed %d, leads %d, phase %d, wants %u, read once %d, leader %u",
 			    n->a_runs, n->aproc.stopped ? " stopped" : "", a->adopted, a->epoch, a->have_table, a->have_catalog, a->listed, a->leads,
 			    (int)a->claimer.phase, a->claimer.n_wants, a->claimer.read_once, n->a_runs ? agent_leader(a) : 0);
+		history_add("  catalog (%llu, %llu): leading %d, complete %d, writing %d, checking %d, scanning %d; %u edits wait", (unsigned long long)n->cat.generation,
+			    (unsigned long long)n->cat.seq, n->leading, n->cat_complete, n->cat_writing, n->cat_checking, n->cat_scanning, sim.n_edits);
 		for (unsigned v = 0; v < AGENT_MAX_VMS && n->a_runs; v++)
 			if (a->vm[v].used)
 				history_add("  %s: %s, wanted %d, owner %u, assigned to %u, unit %d", a->vm[v].def.name, vm_state_name(a->vm[v].state),
 					    (int)a->vm[v].def.desired, agent_owner(a, a->vm[v].def.uuid), a->vm[v].assigned,
 					    (int)n->qemu[sim_vm_index(a->vm[v].def.uuid)].state);
 	}
+	for (unsigned v = 0; v < sim.n_volumes; v++)
+		for (unsigned i = 0; i < sim.n_nodes; i++)
+			for (unsigned k = 0; k < 2; k++)
+				for (unsigned b = 0; b < 2; b++)
+					if (sim.target[v].data.block[i][k][b]->status != FORMAT_OK)
+						history_add("volume %u: node %u's %s, buffer %u: %s", v, i + 1, k ? "claims" : "heartbeat", b,
+							    format_status_name(sim.target[v].data.block[i][k][b]->status));
 	for (unsigned t = 0; t < sim.n_targets; t++)
 		for (const struct op *op = sim.target[t].ops; op; op = op->next)
 			history_add("target %u: op %d of node %u, %lld ms old, blocked %d, held %d, done %d, told %d, orphan %d, %s", t, (int)op->kind,

@@ -172,7 +172,8 @@ static void land(struct op *op)
 		check_image_landed(op);
 		return;
 	}
-	if (op->torn)
+	/* Not on top of a rotten buffer: two faults at once in one slot are an operator's business. */
+	if (op->torn && t->data.block[op->node->id - 1][op->block->kind][!op->buffer]->status == FORMAT_OK)
 		block_tear(&t->data, op->block, op->node->id, op->buffer);
 	else
 		block_land(&t->data, op->block, op->node->id, op->buffer);
