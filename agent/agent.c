@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* ha-agent: start, loop, the core's actions and what operators read of them. May crash, hang or be replaced at any moment: VMs and keeper go on. */
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include "agent/base/uuid.h"
 
 #define TICK_MS 1000
+#define SEQ_FILE "/run/kvm-ha/agent.seq"
 
 const char *agentd_node_name(const struct agentd *d, uint32_t id)
 {
@@ -70,6 +72,30 @@ static void op_write(void *edge, unsigned volume, unsigned buffer, const struct 
 }
 
 static void op_read(void *edge, unsigned volume) { store_read_claims(((struct agentd *)edge)->store, volume); }
+/* On a tmpfs: lives as long as this boot, as an epoch does. */
+static void op_numbered(void *edge, uint64_t seq)
+{
+	FILE *f = fopen(SEQ_FILE ".new", "we");
+
+	if (!f || fprintf(f, "%" PRIu64 "\n", seq) < 0 || fclose(f) != 0 || rename(SEQ_FILE ".new", SEQ_FILE) != 0) {
+		log_err("cannot write " SEQ_FILE ": %s: without it claims could be numbered twice", strerror(errno));
+		abort();
+	}
+}
+
+static uint64_t last_number(void)
+{
+	FILE *f = fopen(SEQ_FILE, "re");
+	uint64_t seq = 0;
+
+	if (f) {
+		if (fscanf(f, "%" SCNu64, &seq) != 1)
+			seq = 0;
+		(void)fclose(f);
+	}
+	return seq;
+}
+
 static void op_facts(void *edge) { keeper_link_facts(((struct agentd *)edge)->keeper); }
 
 static void op_assign(void *edge, uint32_t node, const struct vm *v)
@@ -204,7 +230,7 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 }
 
 static const struct agent_ops ops = {
-	.write = op_write, .read = op_read, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
+	.write = op_write, .read = op_read, .numbered = op_numbered, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
 	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget, .lead = op_lead,
 	.lead_checked = op_lead_checked, .note = op_note,
 };
@@ -295,7 +321,8 @@ static void on_units(void *user, const char *error, const struct unit_info *unit
 static void on_known(void *user, const struct superblock *sb)
 {
 	struct agentd *d = user;
-	struct agent_options opt = { .self = d->conf.self_id, .node_limit = sb->node_limit, .n_volumes = sb->n_volumes, .timing = d->conf.timing };
+	struct agent_options opt = { .self = d->conf.self_id, .node_limit = sb->node_limit, .n_volumes = sb->n_volumes, .timing = d->conf.timing,
+				     .seq_base = last_number() };
 
 	memcpy(opt.cluster, sb->cluster, 16);
 	for (size_t i = 0; i < d->conf.n_nodes; i++) {

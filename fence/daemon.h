@@ -50,6 +50,7 @@ struct daemon {
 	bool resume, clean; /* clean: no VM of an earlier life is left */
 	int64_t adopted_ns; /* when the held watchdog was taken over */
 	uint32_t resume_epoch;
+	uint64_t resume_seq;
 	uint8_t resume_life[16], host[16], boot[16], life[16];
 
 	struct vmslice *slice;

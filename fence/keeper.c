@@ -2,6 +2,7 @@
 /* ha-keeper: owns this node's lease. Start, loop, watchdog, and what operators read of it. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -94,7 +95,7 @@ static void op_save(void *edge, const struct keeper *k)
 	FILE *f = fopen(STATE_FILE ".new", "we");
 
 	uuid_format(k->mine.life, life);
-	if (!f || fprintf(f, "%u %s %s\n", k->epoch, life, lease_state_name(k->state)) < 0 || fclose(f) != 0 ||
+	if (!f || fprintf(f, "%u %s %s %" PRIu64 "\n", k->epoch, life, lease_state_name(k->state), k->seq) < 0 || fclose(f) != 0 ||
 	    rename(STATE_FILE ".new", STATE_FILE) != 0)
 		daemon_text(d, LOG_LEVEL_WARNING, "cannot write " STATE_FILE ": %s: after a restart of the keeper this node's VMs will be killed",
 			    strerror(errno));
@@ -246,6 +247,7 @@ static void start_core(struct daemon *d)
 		.wd_delay_ms = d->conf.timing.wd_delay_ms,
 		.resume = d->resume,
 		.resume_epoch = d->resume_epoch,
+		.resume_seq = d->resume_seq,
 		.watchdog_runs = d->watchdog.fd >= 0,
 		.wd_left_ms = d->watchdog.left_ms,
 	};
@@ -464,7 +466,7 @@ static void find_earlier_life(struct daemon *d)
 	f = fopen(STATE_FILE, "re");
 	if (!f)
 		return;
-	if (fscanf(f, "%u %36s %31s", &d->resume_epoch, life, state) == 3 && uuid_parse(life, d->resume_life)) {
+	if (fscanf(f, "%u %36s %31s %" SCNu64, &d->resume_epoch, life, state, &d->resume_seq) == 4 && uuid_parse(life, d->resume_life)) {
 		armed = streq(state, "armed") || streq(state, "disarming");
 		d->resume = (armed && d->watchdog.fd >= 0) || streq(state, "disarmed");
 	}
@@ -519,7 +521,7 @@ static int start(struct daemon *d)
 		log_err("cannot start the ring's thread: %s", strerror(-r));
 		return r;
 	}
-	if (d->resume || vmslice_count(d->slice) == 0)
+	if (d->resume)
 		on_clean(d);
 	else
 		vmslice_kill(d->slice, on_clean, d);

@@ -150,6 +150,7 @@ struct keeper_options {
 	bool resume;
 	uint32_t resume_epoch;
 	uint8_t resume_life[16];
+	uint64_t resume_seq;     /* where that life began to number */
 	bool watchdog_runs;      /* its held fd is armed */
 	uint32_t wd_left_ms;     /* then: until it fires; 0 = not known */
 };

@@ -282,7 +282,7 @@ static void try_start(struct keeper *k, bool observed)
 		/* Commits and deaths are carried into one's own next epoch. */
 		memcpy(k->mine.commit, self->hb.commit, sizeof(k->mine.commit));
 		memcpy(k->mine.over, self->hb.over, sizeof(k->mine.over));
-		k->seq = self->hb.seq + SEQ_SKIP;
+		k->seq = MAX(self->hb.seq, k->opt.resume_seq) + SEQ_SKIP; /* saved before the first write */
 	}
 	k->last_pet_ns = k->now_ns;
 	if (resume) {

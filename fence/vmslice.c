@@ -28,6 +28,7 @@ struct vmslice {
 	void (*silent)(void *user);
 	void *user;
 	qb_loop_timer_handle timer;
+	bool waits_told;
 };
 
 static int pidfd_open_(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
@@ -248,6 +249,10 @@ static void kill_round(void *data)
 		silent(s->user);
 		return;
 	}
+	if (r == 0 && s->n == 0 && !s->waits_told) {
+		log_warning("no VM process is left, but this host still sends data of a dead process: waiting for the end of that");
+		s->waits_told = true;
+	}
 	if (r < 0)
 		log_err("cannot read the VM slice %s: %s: VMs cannot be proven gone, the watchdog will act", s->dir, strerror(-r));
 	if (qb_loop_timer_add(s->loop, QB_LOOP_HIGH, AGAIN_MS * NS_PER_MS, s, kill_round, &s->timer) != 0)
@@ -259,6 +264,7 @@ void vmslice_kill(struct vmslice *s, void (*silent)(void *user), void *user)
 	bool under_way = s->silent != NULL;
 
 	s->silent = silent;
+	s->waits_told = false;
 	s->user = user;
 	if (!under_way && qb_loop_timer_add(s->loop, QB_LOOP_HIGH, 0, s, kill_round, &s->timer) != 0)
 		abort();

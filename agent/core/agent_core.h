@@ -19,7 +19,9 @@
 #include "storage/format.h"
 #include "storage/slot.h"
 
+#ifndef AGENT_MAX_VMS /* a simulator of many nodes takes less */
 #define AGENT_MAX_VMS 480 /* with the leader's well below FORMAT_MAX_CLAIMS */
+#endif
 #define AGENT_MAX_NAME 64
 #define AGENT_MAX_PREFERRED 16
 #define AGENT_MAX_RESTARTS 128 /* above what a VM file may ask for */
@@ -107,6 +109,7 @@ struct agent_event {
 enum agent_action_kind {
 	AGENT_ACT_WRITE,        /* volume, buffer: claimer.mine */
 	AGENT_ACT_READ,         /* volume */
+	AGENT_ACT_NUMBERED,     /* remember claimer.mine.seq over restarts of this process, before anything is written */
 	AGENT_ACT_FACTS,        /* our claims were written: tell the keeper their seq */
 	AGENT_ACT_ASSIGN,       /* node, vm */
 	AGENT_ACT_DRAIN,        /* vm: full = true: probe its disks' storage and wait T_drain; false: only see that this host sends nothing more */
@@ -144,6 +147,7 @@ enum claimer_phase { CLAIMER_IDLE, CLAIMER_READING, CLAIMER_WRITING, CLAIMER_RER
 struct claimer_volume {
 	bool ready, read_busy, write_busy, read_wait, read_ok, write_wait, write_ok; /* busy: until it is settled */
 	struct slot slot;
+	uint64_t acked_seq, expect_seq; /* ours: known to be on it; the same when the read under way was issued */
 	int64_t read_issued_ns;
 	struct { uint32_t epoch; uint64_t seq; } on[FORMAT_MAX_NODES];
 };
@@ -186,6 +190,7 @@ struct agent_node {
 
 struct agent_options {
 	uint8_t cluster[16];
+	uint64_t seq_base;      /* no process of this boot has used a number of claims above this plus what it wrote since */
 	uint32_t self, node_limit, node_max, n_volumes; /* node_max: highest id of the configuration */
 	uint64_t members;
 	struct timing timing;

@@ -128,6 +128,8 @@ void claimer_reset(struct agent *a)
 	struct claimer *c = &a->claimer;
 
 	c->n_wants = 0;
+	if (c->check_lead)
+		agent_act(a, AGENT_ACT_LEAD_CHECKED)->on = false; /* somebody waits for the answer */
 	c->check_lead = false;
 	if (c->phase == CLAIMER_REREADING)
 		c->phase = CLAIMER_READING; /* of use as a refresh only */
@@ -167,6 +169,7 @@ static void start_read(struct agent *a, enum claimer_phase phase)
 			continue;
 		v->read_wait = v->read_busy = true;
 		v->read_issued_ns = a->now_ns;
+		v->expect_seq = v->acked_seq;
 		agent_act(a, AGENT_ACT_READ)->volume = i;
 	}
 }
@@ -309,9 +312,11 @@ static void publish_fresh(struct agent *a)
 		c->read_once = true;
 	}
 	if (!c->numbered && c->writable_ns != 0 && c->read_ns >= c->writable_ns) {
-		/* Nothing of an earlier process can land any more (or only on a volume that is away): stay clear of all its numbers. */
-		c->mine.seq = MAX(c->mine.seq, c->fresh[a->opt.self - 1].seq) + SEQ_SKIP;
+		/* Nothing of an earlier process can land any more, or only on a volume that is away: stay clear of all its numbers, those it
+		 * may have used there, too. */
+		c->mine.seq = MAX(MAX(c->mine.seq, c->fresh[a->opt.self - 1].seq), a->opt.seq_base) + SEQ_SKIP;
 		c->numbered = true;
+		agent_act(a, AGENT_ACT_NUMBERED);
 	}
 }
 
@@ -451,10 +456,15 @@ static bool absorb(struct agent *a, unsigned volume, const uint8_t *data, const 
 		}
 		if (format_compare(buf[newest].epoch, buf[newest].seq, v->on[id - 1].epoch, v->on[id - 1].seq) < 0) {
 			good = false;
+			if (id == a->opt.self && c->numbered)
+				c->rewrite = true;
 			continue;
 		}
 		v->on[id - 1].epoch = buf[newest].epoch;
 		v->on[id - 1].seq = buf[newest].seq;
+		/* A rotten or lost block of our own fails everybody else's read: write it again. */
+		if (id == a->opt.self && c->numbered && (!(ok[0] && ok[1]) || buf[newest].seq < v->expect_seq))
+			c->rewrite = true;
 		if (id == a->opt.self)
 			slot_read(&v->slot, newest, buf[newest].epoch, buf[newest].seq, v->read_issued_ns, a->now_ns);
 		if (c->fresh_any[id - 1] && format_compare(buf[newest].epoch, buf[newest].seq, c->fresh[id - 1].epoch, c->fresh[id - 1].seq) <= 0)
@@ -480,6 +490,8 @@ void claimer_write_done(struct agent *a, const struct agent_event *ev)
 	struct claimer_volume *v = &a->claimer.volume[ev->volume];
 
 	slot_done(&v->slot, ev->ok, ev->definite);
+	if (ev->ok)
+		v->acked_seq = v->slot.writing_seq;
 	if (!v->write_wait)
 		return;
 	v->write_wait = false;

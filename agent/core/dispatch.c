@@ -10,6 +10,10 @@ static void carry_out(struct agent *a, const struct agent_action *act, const str
 	case AGENT_ACT_READ:
 		ops->read(edge, act->volume);
 		break;
+	case AGENT_ACT_NUMBERED:
+		if (ops->numbered)
+			ops->numbered(edge, a->claimer.mine.seq);
+		break;
 	case AGENT_ACT_FACTS:
 		ops->facts(edge);
 		break;

@@ -25,6 +25,19 @@ def _ha_ctl(lab, name, *args):
         raise LabError(f"ha-ctl {' '.join(args)} on {name}: exit {done.returncode}: {why}; see lab log {name}")
 
 
+EX_TEMPFAIL = 75
+
+
+def _arm(lab, name):
+    """The nodes are online a moment before one of them leads."""
+    def probe():
+        done = labnode.node_run(lab, name, ["ha-ctl", "arm"])
+        if done.returncode not in (0, EX_TEMPFAIL):
+            raise LabError(f"ha-ctl arm on {name}: exit {done.returncode}: {done.stderr.strip()}; see lab log {name}")
+        return done.returncode == 0 or f"{done.stderr.strip()}; see lab log {name}"
+    wait_for("ha-ctl arm is taken", 20, probe)
+
+
 def bring_up(lab, arm):
     nodes = lab.state["nodes"]
     _ha_ctl(lab, nodes[0], "volume", "init")
@@ -46,7 +59,7 @@ def bring_up(lab, arm):
 
     wait_for("all nodes online", 60, all_have("state", "online", f"see lab log {nodes[0]}"))
     if arm:
-        _ha_ctl(lab, nodes[0], "arm")
+        _arm(lab, nodes[0])
         wait_for("all nodes armed", 60, all_have("armed", True, "see ha-ctl status"))
 
 

@@ -410,12 +410,13 @@ void chaos_heal(void)
 	sim.n_edits = 0;
 }
 
-void chaos_operator(void)
+bool chaos_operator(void)
 {
 	const struct cat *c = &sim.cat_on_disk[0];
+	bool removed = false;
 
 	if (sim.n_edits > 0)
-		return;
+		return true;
 	for (unsigned i = 1; i < sim.n_nodes; i++) {
 		const struct cat *o = &sim.cat_on_disk[i];
 
@@ -432,7 +433,9 @@ void chaos_operator(void)
 			edit_post(EDIT_ADD, v, 0);
 		else if (c->desired[v] == DESIRED_STOPPED)
 			edit_post(EDIT_START, v, 0);
+		removed = removed || (c->present[v] && c->desired[v] == DESIRED_REMOVED);
 	}
+	return sim.n_edits > 0 || removed;
 }
 
 bool chaos_hurts(const struct node *n)

@@ -237,13 +237,19 @@ static void kill_round(struct sim_event *ev)
 	for (unsigned v = 0; v < sim.n_vms; v++)
 		if (n->qemu[v].state != QEMU_NONE)
 			qemu_kill(&n->qemu[v], GONE_SILENCED);
+	if (disk_host_sends(n))
+		n->kproc.hurt_ns = sim.now; /* L4: a reset that comes of this wait is as it should be */
 	if (slice_count(n) > 0 || disk_host_sends(n)) {
 		world_post_proc(&n->kproc, KILL_AGAIN_MS * NS_PER_MS, kill_round, n, 0);
 		return;
 	}
 	n->k_killing = false;
 	if (n->k_kill_start) {
-		n->k_kill_start = false;
+		if (n->k_outage && n->wd.running && sim.now < n->wd.fires) {
+			n->wd.running = false;
+			n->wd.number++;
+		}
+		n->k_kill_start = n->k_outage = false;
 		n->k_clean = true;
 		start_core(n);
 		return;
@@ -448,6 +454,34 @@ static void k_event(struct node *n, const struct keeper_event *ev)
 
 /* Start and end of the process. */
 
+static uint32_t wd_left_ms(const struct node *n)
+{
+	int64_t left = keeper_ms(sim.timing.wd_ms) - (sim.now - n->wd.pet_ns);
+
+	return n->wd.running && left > 0 ? (uint32_t)(left / NS_PER_MS) : 0;
+}
+
+/* A restarted keeper that has reached no volume at all has no core yet that could release: the same, before the watchdog acts. */
+static void on_outage(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+
+	if (n->k_runs || !n->k_resume)
+		return;
+	history_add("node %u: no volume reached after the restart of the keeper: VMs are killed", n->id);
+	n->k_resume = n->k_clean = false;
+	n->k_outage = true;
+	begin_kill(n, true);
+}
+
+static void watch_for_outage(struct node *n)
+{
+	uint32_t reserve = sim.timing.wd_ms - sim.timing.soft_ms, left = wd_left_ms(n);
+
+	if (n->k_resume && n->wd.running)
+		world_post_proc(&n->kproc, keeper_ms(left - MIN(left, reserve)), on_outage, n, 0);
+}
+
 static void start_core(struct node *n)
 {
 	struct keeper_options opt = {
@@ -462,6 +496,7 @@ static void start_core(struct node *n)
 		.resume = n->k_resume,
 		.resume_epoch = n->k_resume_epoch,
 		.watchdog_runs = n->wd.running,
+		.wd_left_ms = wd_left_ms(n),
 	};
 	struct keeper_event ev;
 
@@ -521,6 +556,8 @@ void keeper_edge_start(struct node *n)
 	n->k_clean = n->k_resume || slice_count(n) == 0;
 	if (!n->k_clean)
 		begin_kill(n, true);
+	n->k_outage = false;
+	watch_for_outage(n);
 	ring_joined(n);
 }
 

@@ -293,7 +293,7 @@ struct node {
 	struct sim_proc kproc;
 	struct client kclient;
 	struct keeper *keeper;
-	bool k_known, k_runs, k_clean, k_stopping, k_killing, k_kill_start;
+	bool k_known, k_runs, k_clean, k_stopping, k_killing, k_kill_start, k_outage;
 	uint32_t k_agent_life;   /* the agent that is connected */
 	bool k_resume;
 	uint32_t k_resume_epoch;
@@ -375,7 +375,8 @@ const char *chaos_name(enum chaos_kind f);
 void chaos_draw(void);     /* what this seed may do */
 void chaos_begin(void);
 void chaos_heal(void);
-void chaos_operator(void); /* after healing: somebody sees to it that the catalog wants everything as it should be, and tries again */
+/* After healing somebody sees to it that the catalog wants everything as it should be, and tries again. Says whether it does not yet. */
+bool chaos_operator(void);
 bool chaos_hurts(const struct node *n); /* something is wrong with this node, its paths or the ring at this moment */
 
 /* ---- check.c ---- */
