@@ -21,7 +21,25 @@ ok() # ok STATUS TEXT
 	fi
 }
 
-check() { local text=$1; shift; "$@" >/dev/null 2>&1; ok $? "$text"; }
+check() # check TEXT COMMAND...: a failed one tells what it said
+{
+	local text=$1 out status
+	shift
+	out=$("$@" 2>&1)
+	status=$?
+	ok $status "$text"
+	[ $status -eq 0 ] || printf '%s: exit %s\n%s\n' "$*" $status "$out" | sed 's/^/# /'
+	return $status
+}
+# A step that is no check of its own, but whose failure explains the next one
+step()
+{
+	local out status
+	out=$("$@" 2>&1)
+	status=$?
+	[ $status -eq 0 ] || printf '%s: exit %s\n%s\n' "$*" $status "$out" | sed 's/^/# /'
+	return $status
+}
 refuse() { local text=$1 want=$2; shift 2; "$@" >/dev/null 2>&1; [ $? -eq "$want" ]; ok $? "$text"; }
 
 within() # within SECONDS COMMAND...: until it succeeds
@@ -52,7 +70,7 @@ still()
 	before=$("$@")
 	while [ $SECONDS -lt $end ]; do
 		after=$("$@")
-		[ "$before" = "$after" ] || return 1
+		[ "$before" = "$after" ] || { echo "$before, then $after"; return 1; }
 		sleep 0.1
 	done
 }
@@ -145,22 +163,22 @@ ring()
 	check "every node sees three members" all_see 3
 	lab exec n2 -- corosync-cmapctl -g runtime.config.totem.token 2>/dev/null | grep -q '= 1000$'
 	ok $? "token is 1000 ms"
-	lab net split n1,n2/n3
+	step lab net split n1,n2/n3
 	within 15 sees n3 1
 	ok $? "split: n3 is alone"
 	check "split: n1 and n2 stay together" within 15 sees n1 2
-	lab net heal
+	step lab net heal
 	check "heal: three members again" within 20 all_see 3
-	lab oneway n1 n3
+	step lab oneway n1 n3
 	# With one direction gone n1 and n3 cannot be in one ring: somebody sees fewer than three.
 	within 15 sh -c "! $top/contrib/lab exec n1 -- corosync-quorumtool -s | grep -q 'Total votes: *3' ||
 		! $top/contrib/lab exec n3 -- corosync-quorumtool -s | grep -q 'Total votes: *3'"
 	ok $? "one-way loss breaks the ring of three"
-	lab net heal
+	step lab net heal
 	check "heal: three members again" within 30 all_see 3
-	lab net n2 down
+	step lab net n2 down
 	check "net down: n2 is alone" within 15 sees n2 1
-	lab net n2 up
+	step lab net n2 up
 	check "net up: three members again" within 20 all_see 3
 	refuse "split must name every node" 2 lab net split n1/n2
 }
@@ -206,7 +224,7 @@ power()
 	check "a reboot from inside boots again" within 20 event_above n2 up "$reboots"
 	lab exec n3 -- systemctl poweroff
 	check "a shutdown from inside leaves it off" within 20 is_off n3
-	lab power n3 on
+	step lab power n3 on
 	check "the ring is whole again" within 30 all_see 3
 }
 
@@ -232,32 +250,32 @@ guests()
 {
 	local kind
 	for kind in iscsi nfs file; do
-		lab guest g-$kind n1 --disk $kind --by-hand
+		step lab guest g-$kind n1 --disk $kind --by-hand
 		check "a guest stamps its $kind disk" stamping g-$kind
 	done
 	for kind in iscsi nfs; do
-		lab storage hang $kind
+		step lab storage hang $kind
 		check "$kind hung: its stamps stop" still 2 counter g-$kind
-		lab storage resume $kind
+		step lab storage resume $kind
 		check "$kind resumed: they go on" stamping g-$kind 40
-		lab storage stop $kind
+		step lab storage stop $kind
 		check "$kind killed: they stop" still 2 counter g-$kind
-		lab storage start $kind
+		step lab storage start $kind
 		check "$kind started: they go on" stamping g-$kind 60
 	done
-	lab storage cut n1
+	step lab storage cut n1
 	check "storage cut: stamps stop" still 2 counter g-iscsi
 	check "storage cut: a local file's do not" stamping g-file
-	lab storage heal n1
+	step lab storage heal n1
 	check "storage healed: they go on" stamping g-iscsi 60
 	check "the power button is answered" powerdown g-nfs n1
-	lab power n1 off
-	lab guest g-iscsi n2 --by-hand
+	step lab power n1 off
+	step lab guest g-iscsi n2 --by-hand
 	check "the guest lives again elsewhere" stamping g-iscsi
 	check "none ran twice" lab check
 	[ "$(lab stamps g-iscsi | jq '.lives | length')" = 2 ]
 	ok $? "two lives, one after the other"
-	lab guest g-iscsi n3 --by-hand
+	step lab guest g-iscsi n3 --by-hand
 	within 20 sh -c "[ \"\$($top/contrib/lab stamps g-iscsi | jq .evidence)\" -gt 0 ]"
 	ok $? "two at once leave evidence"
 	refuse "check tells" 1 lab check

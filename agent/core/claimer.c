@@ -270,6 +270,19 @@ static void finish_gives(struct agent *a)
 	}
 }
 
+/* Somebody claimed the VM between our two reads, may have run it, and is dead already: what the first read said of its last owner is no longer true,
+ * and our generation is not the newest. */
+static bool overtaken(const struct agent *a, const struct want *w)
+{
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		const struct claim *c = find(&a->claimer.fresh[id - 1], w->vm);
+
+		if (id != a->opt.self && a->claimer.fresh_any[id - 1] && c && c->generation >= w->generation)
+			return true;
+	}
+	return false;
+}
+
 /* After REREADING: granted, or withdrawn. */
 static void judge(struct agent *a)
 {
@@ -285,10 +298,10 @@ static void judge(struct agent *a)
 		}
 		holder = other_holder(a, w.vm);
 		drop_want(c, &c->want[i]);
-		if (holder != 0) {
+		if (holder != 0 || overtaken(a, &w)) {
 			/* The withdrawal goes out before anything else is said of this VM. */
 			claimer_want(a, w.vm, WANT_GIVE_UP, w.unclean ? CLAIM_UNCLEAN : CLAIM_NONE);
-			vmlife_claim_result(a, w.vm, CLAIM_CONFLICT, 0, false, holder);
+			vmlife_claim_result(a, w.vm, holder ? CLAIM_CONFLICT : CLAIM_BUSY, 0, false, holder);
 		} else {
 			vmlife_claim_result(a, w.vm, CLAIM_GRANTED, w.generation, w.unclean, 0);
 		}
