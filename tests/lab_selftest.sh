@@ -4,6 +4,10 @@
 # Every wait has a deadline and a condition.
 
 top=$(cd "$(dirname -- "$0")/.." && pwd)
+# One test on clusters at a time on this machine, from whatever tree: they are timed, and share their labs' names.
+if [ -z "${KVM_HA_LAB_PREFIX:-}" ]; then
+	mkdir -p /var/cache/kvm-ha-lab && exec 9</var/cache/kvm-ha-lab && flock 9
+fi
 export KVM_HA_LAB_PREFIX=${KVM_HA_LAB_PREFIX:-khs}
 state=/run/kvm-ha-lab/$KVM_HA_LAB_PREFIX
 count=0 failures=0

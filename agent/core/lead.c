@@ -41,6 +41,18 @@ uint32_t agent_leader(const struct agent *a)
 	return leader;
 }
 
+/* Somebody has claimed the lead after us. Should it be silent just now, its edits still beat ours: lead only by a newer claim. */
+static bool outranked(const struct agent *a)
+{
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		const struct claim *c = leader_claim(a, id);
+
+		if (id != a->opt.self && c && claim_is_live(a, id, c) && c->generation > a->lead_generation)
+			return true;
+	}
+	return false;
+}
+
 /* The lowest node whose agent lives and whose lease stands tries first; should it never succeed, the next one's patience ends one T_leader later. */
 static bool candidate(const struct agent *a)
 {
@@ -197,7 +209,7 @@ void lead_step(struct agent *a)
 	if (agent_gate_open(a))
 		a->gate_open_ns = a->now_ns;
 	/* A gate that is closed for a moment, as while being armed, is no reason to change the leader. */
-	if (a->leads && (leader != a->opt.self || a->now_ns - a->gate_open_ns > agent_ms(a->opt.timing.leader_ms))) {
+	if (a->leads && (leader != a->opt.self || outranked(a) || a->now_ns - a->gate_open_ns > agent_ms(a->opt.timing.leader_ms))) {
 		resign(a);
 		if (claimer_own(a, agent_leader_uuid))
 			claimer_want(a, agent_leader_uuid, WANT_GIVE_UP, CLAIM_RELEASED);

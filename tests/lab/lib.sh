@@ -8,13 +8,16 @@ here=$(cd "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
 test_name=$(basename -- "$0" .sh)
 short=${test_name//[^a-z]/}
+[ "$(id -u)" -eq 0 ] || { echo "Bail out! the lab needs root"; exit 1; }
+# One test on clusters at a time on this machine, from whatever tree: they are timed, and share their labs' names.
+if [ -z "${KVM_HA_LAB_PREFIX:-}" ]; then
+	mkdir -p /var/cache/kvm-ha-lab && exec 9</var/cache/kvm-ha-lab && flock 9
+fi
 export KVM_HA_LAB_PREFIX=${KVM_HA_LAB_PREFIX:-t${short:0:4}${short: -3}}
 state=/run/kvm-ha-lab/$KVM_HA_LAB_PREFIX
 count=0 failures=0
 exec 3>&1
 nodes="n1 n2 n3"
-
-[ "$(id -u)" -eq 0 ] || { echo "Bail out! the lab needs root"; exit 1; }
 
 lab() { "$top/contrib/lab" "$@"; }
 note() { echo "# $*" >&3; } # also from within check
