@@ -27,7 +27,7 @@ struct table_msg *table_msg_new(void)
 	if (t)
 		free_tables = t->next;
 	else
-		t = calloc(1, sizeof(*t));
+		t = pool_alloc(sizeof(*t));
 	CHECK(t);
 	return t;
 }

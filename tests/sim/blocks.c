@@ -26,7 +26,7 @@ static struct block *new_block(enum block_kind kind)
 	if (b)
 		free_blocks[kind] = b->next_free;
 	else
-		b = malloc(sizeof(*b));
+		b = pool_alloc(sizeof(*b));
 	CHECK(b);
 	b->refs = 1;
 	b->kind = kind;

@@ -70,7 +70,7 @@ struct op *op_new(enum op_kind kind, struct sim_proc *p, struct node *n, unsigne
 	if (op)
 		free_ops = op->next_free;
 	else
-		op = malloc(sizeof(*op));
+		op = pool_alloc(sizeof(*op));
 	CHECK(op);
 	*op = (struct op){ .kind = kind, .calls = calls, .proc = p, .life = p->life, .node = n, .target = target, .user = user, .serial = ++next_serial };
 	return op;

@@ -58,6 +58,7 @@ struct sim_proc {
 
 static inline bool proc_alive(const struct sim_proc *p) { return p->life & 1; }
 
+void *pool_alloc(size_t size); /* zeroed, never freed */
 void world_reset(uint64_t seed);
 bool world_step(int64_t until);
 void world_post(int64_t delay, sim_fn fn, void *obj, uint64_t arg);

@@ -29,6 +29,18 @@ uint64_t rnd(uint64_t below)
 	return below ? mix(sim.rng) % below : 0;
 }
 
+/* Objects of the pools live as long as the process: an event that is dropped at the end of a world may be the last to know one. */
+void *pool_alloc(size_t size)
+{
+	static void *all;
+	void **head = calloc(1, sizeof(max_align_t) + size);
+
+	CHECK(head);
+	*head = all;
+	all = head;
+	return (char *)head + sizeof(max_align_t);
+}
+
 void world_reset(uint64_t seed)
 {
 	heap_n = 0;
