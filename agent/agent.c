@@ -123,18 +123,34 @@ static void on_internal_answer(void *user, json_object *answer)
 	/* Asked again by the core until it has come about. */
 }
 
-static void internal_request(struct agentd *d, const char *command, const struct vm *v)
+static json_object *about_vm(const char *command, const struct vm *v)
 {
 	json_object *o = json_object_new_object();
 
 	json_object_object_add(o, "command", json_object_new_string(command));
 	json_object_object_add(o, "name", json_object_new_string(v->def.name));
+	return o;
+}
+
+static void internal_request(struct agentd *d, json_object *o)
+{
 	server_request(d->server, o, false, on_internal_answer, NULL);
 	json_object_put(o);
 }
 
-static void op_guest_off(void *edge, const struct vm *v) { internal_request(edge, "vm-guest-off", v); }
-static void op_forget(void *edge, const struct vm *v) { internal_request(edge, "vm-forget", v); }
+static void op_guest_off(void *edge, const struct vm *v) { internal_request(edge, about_vm("vm-guest-off", v)); }
+static void op_forget(void *edge, const struct vm *v) { internal_request(edge, about_vm("vm-forget", v)); }
+
+static void op_move_over(void *edge, const struct vm *v, bool done)
+{
+	json_object *o = about_vm("vm-move-over", v);
+	char uuid[UUID_STR_LEN];
+
+	uuid_format(v->def.uuid, uuid);
+	json_object_object_add(o, "uuid", json_object_new_string(uuid)); /* another VM of this name would begin with the same numbers */
+	json_object_object_add(o, "number", json_object_new_uint64(v->def.move.number));
+	internal_request(edge, o);
+}
 
 static void op_lead(void *edge, bool on, uint64_t generation) { store_lead(((struct agentd *)edge)->store, on); }
 static void op_lead_checked(void *edge, bool on) { store_lead_checked(((struct agentd *)edge)->store, on); }
@@ -175,10 +191,15 @@ static const struct note_text vm_note[] = {
 	[NOTE_VM_LOST] = { LOG_LEVEL_ERR, "VM %s: lost with this node's lease", -1 },
 	[NOTE_VM_ASSIGNED] = { LOG_LEVEL_INFO, "VM %s: node %s is to start it", -1 },
 	[NOTE_VM_NO_PLACE] = { LOG_LEVEL_ERR, "VM %s: no node can take it at the moment; trying on", -1 },
+	[NOTE_VM_MOVING] = { LOG_LEVEL_NOTICE, "VM %s: on its way to node %s", -1 },
+	[NOTE_VM_MOVED] = { LOG_LEVEL_NOTICE, "VM %s: moved to node %s", -1 },
+	[NOTE_VM_NOT_MOVED] = { LOG_LEVEL_ERR, "VM %s: not moved: node %s cannot take it, or it failed there", -1 },
+	[NOTE_VM_ERROR] = { LOG_LEVEL_ERR, "VM %s: given up: it has failed on more nodes than RelocateLimit= allows; `ha-ctl vm clear-error` tries again", -1 },
 };
 
-static void op_vm_note(struct agentd *d, const struct note_text *t, const struct vm *v, uint32_t node)
+static void op_vm_note(struct agentd *d, enum agent_note note, const struct vm *v, uint32_t node)
 {
+	const struct note_text *t = &vm_note[note];
 	char text[AGENTD_LOG_TEXT];
 	const char *name = v ? v->def.name : "(unknown)";
 
@@ -188,6 +209,8 @@ static void op_vm_note(struct agentd *d, const struct note_text *t, const struct
 	(void)snprintf(text, sizeof(text), t->text, name, node ? agentd_node_name(d, node) : "");
 #pragma GCC diagnostic pop
 	agentd_say(d, t->level, "%s", text);
+	if (note == NOTE_VM_MOVED || note == NOTE_VM_NOT_MOVED || note == NOTE_VM_ERROR)
+		peers_say(d->peers, text); /* the leader's alone, and an operator may be anywhere */
 	if (t->hook >= 0 && v)
 		agentd_hook(d, (enum hook_event)t->hook, d->conf.self_id, v, text);
 }
@@ -199,7 +222,7 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 
 	peers_status_changed(d->peers);
 	if (note < ARRAY_SIZE(vm_note) && vm_note[note].text) {
-		op_vm_note(d, &vm_note[note], v, node);
+		op_vm_note(d, note, v, node);
 		return;
 	}
 	switch (note) {
@@ -231,8 +254,8 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 
 static const struct agent_ops ops = {
 	.write = op_write, .read = op_read, .numbered = op_numbered, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
-	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget, .lead = op_lead,
-	.lead_checked = op_lead_checked, .note = op_note,
+	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over,
+	.lead = op_lead, .lead_checked = op_lead_checked, .note = op_note,
 };
 
 void agentd_event(struct agentd *d, const struct agent_event *ev)
@@ -267,11 +290,12 @@ void agentd_catalog_changed(struct agentd *d)
 	struct vm_def *def = calloc(MAX(d->catalog->n, 1U), sizeof(*def));
 	struct catalog c = {
 		.generation = d->catalog->generation, .seq = d->catalog->seq, .armed = d->catalog->armed, .maintenance = d->catalog->maintenance,
-		.vm = def, .n = d->catalog->n,
+		.pause = d->catalog->pause, .vm = def, .n = d->catalog->n,
 	};
 	struct agent_event ev = { .kind = AGENT_EV_CATALOG, .catalog = &c };
 
 	CHECK(def);
+	memcpy(c.leaving, d->catalog->leaving, sizeof(c.leaving));
 	for (unsigned i = 0; i < c.n; i++)
 		catalog_def(&d->catalog->entry[i], &d->conf, &def[i]);
 	agentd_event(d, &ev);

@@ -116,6 +116,7 @@ const char *drainer_reason(struct drainer *dr, const uint8_t uuid[16]); /* what 
 /* peers.c */
 int peers_new(struct agentd *d, struct peers **ret);
 void peers_assign(struct peers *p, uint32_t node, const uint8_t uuid[16]);
+void peers_say(struct peers *p, const char *text); /* into every other agent's events */
 typedef void (*peers_reply_fn)(void *user, json_object *answer); /* answer borrowed; NULL: none came in time */
 int peers_forward(struct peers *p, uint32_t node, json_object *request, peers_reply_fn fn, void *user);
 void peers_status_changed(struct peers *p);
@@ -132,4 +133,5 @@ json_object *server_ok(void);
 /* status.c */
 json_object *status_build(struct agentd *d);
 json_object *status_vm(struct agentd *d, const struct catalog_entry *e);
+const char *status_node_state(const struct agentd *d, uint32_t id);
 json_object *status_local_vms(struct agentd *d); /* what this node tells its peers: {uuid: {state, reason, restarts}} */

@@ -2,15 +2,23 @@
 #include "agent/catalog.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <json-c/json.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "agent/base/uuid.h"
+#include "agent/base/value.h"
 
 #define JSON_DEPTH 16
 
-static const char *const desired_name[] = { "started", "stopped", "removed" };
+#define MOVE_WAIT_MAX_MS (24U * 3600 * 1000)
+
+static const char *const desired_name[] = { "started", "stopped", "removed", "ignored" };
+static const char *const pause_name[] = { "none", "ignore", "freeze" };
+
+const char *catalog_desired_name(enum vm_desired d) { return desired_name[d]; }
+const char *catalog_pause_name(enum catalog_pause p) { return pause_name[p]; }
 
 struct catalog_doc *catalog_new(void)
 {
@@ -81,7 +89,7 @@ static int check_unique(const struct catalog_doc *c, const struct vmfile *f, con
 			return refuse(err, err_size, "VM %s has the same UUID=: each VM needs its own", e->file.name);
 		for (size_t a = 0; a < e->file.n_disks; a++)
 			for (size_t b = 0; b < f->n_disks; b++)
-				if (streq(e->file.disks[a], f->disks[b]))
+				if (value_same_place(e->file.disks[a], f->disks[b]))
 					return refuse(err, err_size, "VM %s has the writable disk %s already: no two VMs may share one", e->file.name, f->disks[b]);
 	}
 	return 0;
@@ -155,11 +163,51 @@ void catalog_remove(struct catalog_doc *c, const uint8_t uuid[16])
 	memset(&c->entry[c->n], 0, sizeof(*e));
 }
 
+/* A whole number of 0 to max; 0 where there is none. */
+static int parse_number(json_object *o, const char *key, uint64_t max, uint64_t *ret, char *err, size_t err_size)
+{
+	json_object *v;
+	int64_t n;
+
+	*ret = 0;
+	if (!json_object_object_get_ex(o, key, &v))
+		return 0;
+	n = json_object_get_int64(v); /* one that it cannot hold becomes the nearest that it can */
+	if (!json_object_is_type(v, json_type_int) || n < 0 || (uint64_t)n > max)
+		return refuse(err, err_size, "the catalog has \"%s\" that is no whole number from 0 to %" PRIu64, key, max);
+	*ret = (uint64_t)n;
+	return 0;
+}
+
+static int parse_move(json_object *o, struct vm_move *ret, char *err, size_t err_size)
+{
+	uint64_t node, wait_ms, number;
+	json_object *move, *back;
+	int r;
+
+	if (!json_object_object_get_ex(o, "move", &move))
+		return 0;
+	if (!json_object_is_type(move, json_type_object))
+		return refuse(err, err_size, "the catalog has a \"move\" that is not an object");
+	if ((r = parse_number(move, "node", FORMAT_MAX_NODES, &node, err, err_size)) < 0 ||
+	    (r = parse_number(move, "wait_ms", MOVE_WAIT_MAX_MS, &wait_ms, err, err_size)) < 0 ||
+	    (r = parse_number(move, "number", CATALOG_MOVE_NUMBER_MAX, &number, err, err_size)) < 0)
+		return r;
+	if (node != 0 && number == 0)
+		return refuse(err, err_size, "the catalog has a move without its number");
+	if (json_object_object_get_ex(move, "back", &back) && !json_object_is_type(back, json_type_boolean))
+		return refuse(err, err_size, "the catalog has a move whose \"back\" is neither true nor false");
+	*ret = (struct vm_move){ .node = (uint32_t)node, .wait_ms = (uint32_t)wait_ms, .number = number, .back = json_object_get_boolean(back) };
+	return 0;
+}
+
 static int parse_vm(struct catalog_doc *c, json_object *o, char *err, size_t err_size)
 {
 	json_object *text, *desired;
 	enum vm_desired want = DESIRED_STOPPED;
+	struct vm_move move = { 0 };
 	char *copy;
+	int r;
 
 	if (!json_object_is_type(o, json_type_object) || !json_object_object_get_ex(o, "file", &text) || !json_object_is_type(text, json_type_string) ||
 	    !json_object_object_get_ex(o, "desired", &desired) || !json_object_is_type(desired, json_type_string))
@@ -167,8 +215,56 @@ static int parse_vm(struct catalog_doc *c, json_object *o, char *err, size_t err
 	for (size_t i = 0; i < ARRAY_SIZE(desired_name); i++)
 		if (streq(json_object_get_string(desired), desired_name[i]))
 			want = (enum vm_desired)i;
+	if (strlen(json_object_get_string(text)) != (size_t)json_object_get_string_len(text))
+		return refuse(err, err_size, "the catalog has a VM file with a NUL byte in it");
+	r = parse_move(o, &move, err, err_size);
+	if (r < 0)
+		return r;
 	copy = strdup(json_object_get_string(text));
-	return copy ? append(c, copy, want, "catalog", err, err_size) : -ENOMEM;
+	r = copy ? append(c, copy, want, "catalog", err, err_size) : -ENOMEM;
+	if (r == 0)
+		c->entry[c->n - 1].move = move;
+	return r;
+}
+
+static int parse_pause(struct catalog_doc *c, json_object *o, char *err, size_t err_size)
+{
+	json_object *v;
+
+	if (!json_object_object_get_ex(o, "pause", &v))
+		return 0;
+	for (size_t i = 0; json_object_is_type(v, json_type_string) && i < ARRAY_SIZE(pause_name); i++) {
+		if (streq(json_object_get_string(v), pause_name[i])) {
+			c->pause = (enum catalog_pause)i;
+			return 0;
+		}
+	}
+	return refuse(err, err_size, "the catalog has a \"pause\" that is not none, ignore or freeze");
+}
+
+static int parse_leaving(struct catalog_doc *c, json_object *o, char *err, size_t err_size)
+{
+	json_object *list;
+	uint64_t node, epoch;
+	int r;
+
+	if (!json_object_object_get_ex(o, "leaving", &list))
+		return 0;
+	if (!json_object_is_type(list, json_type_array))
+		return refuse(err, err_size, "the catalog has \"leaving\" that is not a list");
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		json_object *n = json_object_array_get_idx(list, i);
+
+		if (!json_object_is_type(n, json_type_object))
+			return refuse(err, err_size, "the catalog has a leaving node that is not an object");
+		if ((r = parse_number(n, "node", FORMAT_MAX_NODES, &node, err, err_size)) < 0 ||
+		    (r = parse_number(n, "epoch", UINT32_MAX, &epoch, err, err_size)) < 0)
+			return r;
+		if (node == 0 || epoch == 0 || c->leaving[node - 1] != 0)
+			return refuse(err, err_size, "the catalog has a leaving node without its number or epoch, or twice");
+		c->leaving[node - 1] = (uint32_t)epoch;
+	}
+	return 0;
 }
 
 static int parse_doc(struct catalog_doc *c, json_object *o, char *err, size_t err_size)
@@ -182,6 +278,8 @@ static int parse_doc(struct catalog_doc *c, json_object *o, char *err, size_t er
 		c->armed = json_object_get_boolean(armed);
 	if (json_object_object_get_ex(o, "maintenance", &maintenance))
 		c->maintenance = json_object_get_uint64(maintenance);
+	if ((r = parse_pause(c, o, err, err_size)) < 0 || (r = parse_leaving(c, o, err, err_size)) < 0)
+		return r;
 	if (!json_object_object_get_ex(o, "vms", &vms) || !json_object_is_type(vms, json_type_array))
 		return refuse(err, err_size, "the catalog has no list of VMs");
 	for (size_t i = 0; i < json_object_array_length(vms) && r == 0; i++)
@@ -213,17 +311,53 @@ int catalog_parse(const char *json, size_t len, struct catalog_doc **ret, char *
 	return 0;
 }
 
+static json_object *move_to_json(const struct vm_move *m)
+{
+	json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "node", json_object_new_int64(m->node));
+	json_object_object_add(o, "wait_ms", json_object_new_int64(m->wait_ms));
+	json_object_object_add(o, "number", json_object_new_uint64(m->number));
+	json_object_object_add(o, "back", json_object_new_boolean(m->back));
+	return o;
+}
+
+static json_object *leaving_to_json(const struct catalog_doc *c)
+{
+	json_object *list = json_object_new_array();
+
+	for (size_t i = 0; i < ARRAY_SIZE(c->leaving); i++) {
+		json_object *n;
+
+		if (c->leaving[i] == 0)
+			continue;
+		n = json_object_new_object();
+		json_object_object_add(n, "node", json_object_new_int64((int64_t)i + 1));
+		json_object_object_add(n, "epoch", json_object_new_int64(c->leaving[i]));
+		json_object_array_add(list, n);
+	}
+	return list;
+}
+
+/* What was never asked for is left out: its room is the VMs'. */
 static json_object *to_json(const struct catalog_doc *c)
 {
-	json_object *o = json_object_new_object(), *vms = json_object_new_array();
+	json_object *o = json_object_new_object(), *vms = json_object_new_array(), *leaving = leaving_to_json(c);
 
 	json_object_object_add(o, "armed", json_object_new_boolean(c->armed));
 	json_object_object_add(o, "maintenance", json_object_new_uint64(c->maintenance));
+	if (c->pause != PAUSE_NONE)
+		json_object_object_add(o, "pause", json_object_new_string(pause_name[c->pause]));
+	if (json_object_array_length(leaving) > 0)
+		json_object_object_add(o, "leaving", json_object_get(leaving));
+	json_object_put(leaving);
 	for (unsigned i = 0; i < c->n; i++) {
 		json_object *vm = json_object_new_object();
 
 		json_object_object_add(vm, "desired", json_object_new_string(desired_name[c->entry[i].desired]));
 		json_object_object_add(vm, "file", json_object_new_string(c->entry[i].text));
+		if (c->entry[i].move.number != 0)
+			json_object_object_add(vm, "move", move_to_json(&c->entry[i].move));
 		json_object_array_add(vms, vm);
 	}
 	json_object_object_add(o, "vms", vms);
@@ -268,6 +402,8 @@ void catalog_def(const struct catalog_entry *e, const struct conf *conf, struct 
 		.restart_limit = f->restart_limit,
 		.restart_window_ms = f->restart_window_ms,
 		.stop_timeout_ms = f->stop_timeout_ms,
+		.failed_limit = f->relocate_limit ? f->relocate_limit + 1 : 0, /* it may fail where it was, and wherever it is moved to */
+		.move = e->move,
 	};
 	memcpy(ret->uuid, e->uuid, 16);
 	(void)str_copy(ret->name, sizeof(ret->name), f->name);

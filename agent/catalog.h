@@ -7,10 +7,13 @@
 #include "agent/core/agent_core.h"
 #include "agent/vmfile.h"
 
+#define CATALOG_MOVE_NUMBER_MAX (1ULL << 53) /* what every reader of JSON takes as it is */
+
 struct catalog_entry {
 	uint8_t uuid[16];
 	char uuid_text[37];
 	enum vm_desired desired;
+	struct vm_move move; /* its number stays when the request is over: the next one's is above it */
 	char *text;          /* the VM file */
 	struct vmfile file;
 };
@@ -18,7 +21,9 @@ struct catalog_entry {
 struct catalog_doc {
 	uint64_t generation, seq; /* of the block it was read from */
 	bool armed;
+	enum catalog_pause pause;
 	uint64_t maintenance;     /* bit (id - 1) */
+	uint32_t leaving[FORMAT_MAX_NODES]; /* epoch under which node id - 1 is being shut down, 0: none */
 	struct catalog_entry *entry;
 	unsigned n;
 };
@@ -38,6 +43,9 @@ struct catalog_entry *catalog_by_uuid(const struct catalog_doc *c, const uint8_t
 /* Adds a VM from its file. Refuses a name, uuid or writable disk that another VM has. Draws a uuid where the file has none. Positive: refused, err says why. */
 int catalog_add(struct catalog_doc *c, const char *text, size_t len, char *err, size_t err_size);
 void catalog_remove(struct catalog_doc *c, const uint8_t uuid[16]);
+
+const char *catalog_desired_name(enum vm_desired d);
+const char *catalog_pause_name(enum catalog_pause p);
 
 /* What the core needs of an entry. Preferred nodes that are not in the configuration are left out. */
 void catalog_def(const struct catalog_entry *e, const struct conf *conf, struct vm_def *ret);

@@ -11,7 +11,8 @@
 #include "agent/ctl_client.h"
 #include "storage/format.h"
 
-enum option_bit { OPTION_FOLLOW = 1, OPTION_FORCE = 2, OPTION_NODES_MAX = 4, OPTION_WHAT = 8 };
+enum option_bit { OPTION_FOLLOW = 1, OPTION_FORCE = 2, OPTION_NODES_MAX = 4, OPTION_WHAT = 8, OPTION_FILE = 16, OPTION_IMPORT = 32,
+		  OPTION_SECONDS = 64, OPTION_FORCE_WRITE = 128, OPTION_WAIT = 256, OPTION_RETURN = 512, OPTION_PAUSE = 1024 };
 
 struct command {
 	const char *group, *verb; /* group "" where the verb stands alone */
@@ -76,18 +77,39 @@ static const struct command commands[] = {
 	{ "", "status", "", 0, 0, 0, ctl_status, "what runs where, problems first", "" },
 	{ "", "arm", "", 0, 0, 0, ctl_arm, "start protecting: watchdogs run, lost nodes are fenced",
 	  "Checks timings, watchdog, volumes and ring encryption first and refuses with the reason.\n" },
-	{ "", "disarm", "", 0, 0, 0, ctl_disarm, "stop protecting, VMs run on",
-	  "Until `ha-ctl arm` no node is fenced and no VM is moved.\n" },
+	{ "", "disarm", "[--freeze|--ignore]", 0, 0, OPTION_PAUSE, ctl_disarm, "stop protecting, VMs run on",
+	  "Until `ha-ctl arm` no node is fenced and no VM of a lost node is started elsewhere.\n"
+	  "  --freeze   and no VM is started, stopped, restarted or moved, whatever was asked for; that is done after `ha-ctl arm`\n"
+	  "  --ignore   the same, except that `ha-ctl vm relocate` is obeyed\n" },
 	{ "", "events", "[--follow]", 0, 0, OPTION_FOLLOW, ctl_events, "what happened, oldest first",
 	  "  --follow   go on and print each new event; end with Ctrl-C\n" },
 	{ "node", "list", "", 0, 0, 0, ctl_node_list, "the nodes, their state and why", "" },
-	{ "node", "maintenance", "on|off NODE", 2, 2, 0, ctl_node_maintenance, "move the VMs off a node and keep it empty, or use it again", "" },
+	{ "node", "maintenance", "on|off NODE [--return]", 2, 2, OPTION_RETURN, ctl_node_maintenance,
+	  "move the VMs off a node and keep it empty, or use it again",
+	  "  --return   with off: the VMs that left it for its maintenance, and were not moved by an operator since, come back\n" },
 	{ "vm", "add", "FILE", 1, 1, 0, ctl_vm_add, "put a VM under protection",
 	  "FILE is a definition as in kvm-ha.vm(5), or - for standard input. If it has no UUID= one is drawn.\n" },
+	{ "vm", "import", "--libvirt FILE.xml|--qemu-cmdline FILE [--name NAME] [--bridge BRIDGE] [--strict] [-o FILE]", 0, 0, OPTION_FILE | OPTION_IMPORT,
+	  ctl_vm_import, "make a VM file of a libvirt domain or a QEMU command line; needs no agent",
+	  "  --libvirt FILE.xml   a domain as `virsh dumpxml` prints it; needs virsh\n"
+	  "  --qemu-cmdline FILE  QEMU's command line as in a script, or /proc/PID/cmdline; - for standard input\n"
+	  "  --name NAME          another name for the VM\n"
+	  "  --bridge BRIDGE      put taps whose bridge is not known on this one\n"
+	  "  --strict             fail if another node could not run the VM, or nothing would protect its disks\n"
+	  "  -o FILE              write there, never over a file; default standard output\n"
+	  "What is changed or left out is listed at the end of the VM file, and why.\n" },
 	{ "vm", "list", "", 0, 0, 0, ctl_vm_list, "the VMs, their state and where they run", "" },
 	{ "vm", "show", "NAME", 1, 1, 0, ctl_vm_show, "one VM with its definition", "" },
 	{ "vm", "start", "NAME", 1, 1, 0, ctl_vm_start, "want a VM started, wherever there is room", "" },
 	{ "vm", "stop", "NAME", 1, 1, 0, ctl_vm_stop, "shut a VM down and keep it down", "" },
+	{ "vm", "relocate", "NAME NODE [--wait]", 2, 2, OPTION_WAIT, ctl_vm_relocate, "shut a VM down where it runs and start it on another node",
+	  "Refused if that node cannot take it. Should the node fail on the way, the VM runs on another one.\n"
+	  "A VM that is stopped is started there when it is started next.\n"
+	  "  --wait     until it runs there; fails if it does not come to that\n" },
+	{ "vm", "ignore", "NAME", 1, 1, 0, ctl_vm_ignore, "hands off a VM: it is neither started, stopped, restarted nor taken over",
+	  "Where it runs it runs on. `ha-ctl vm start` or `ha-ctl vm stop` ends it.\n" },
+	{ "vm", "clear-error", "NAME", 1, 1, 0, ctl_vm_clear_error, "start a VM again that was given up (state error)",
+	  "A VM is given up once it has failed on more nodes than RelocateLimit= of its file allows.\n" },
 	{ "vm", "remove", "NAME", 1, 1, 0, ctl_vm_remove, "forget the definition of a stopped VM", "Its disks are left as they are.\n" },
 	{ "volume", "init", "[URL...] [--force NAME|URL]... [--nodes-max N]", 0, CONF_MAX_VOLUMES, OPTION_FORCE | OPTION_NODES_MAX,
 	  ctl_volume_init, "make a new cluster on the volumes of Volumes=",
@@ -97,6 +119,12 @@ static const struct command commands[] = {
 	{ "volume", "list", "", 0, 0, 0, ctl_volume_list, "the volumes of Volumes=; fails if one is bad", "" },
 	{ "volume", "dump", "URL [--what PART]", 1, 1, OPTION_WHAT, ctl_volume_dump, "what is written on a volume",
 	  "  --what PART  superblock, heartbeats, claims, catalog or all (default)\n" },
+	{ "volume", "test", "URL [--seconds N] [--force-write URL]", 1, 1, OPTION_SECONDS | OPTION_FORCE_WRITE, ctl_volume_test,
+	  "measure a volume before it is trusted",
+	  "Fails if the volume is not fit for the configured profile; without a configuration, for profile standard.\n"
+	  "Writes into a scratch area that nothing else uses, and leaves it as it was; on unknown data it only reads.\n"
+	  "  --seconds N        how long to measure, 1 to 86400; default 60\n"
+	  "  --force-write URL  write although there is unknown data on this very volume; what was there is put back\n" },
 	{ "config", "show", "", 0, 0, 0, config_show, "every value in force and where it came from", "" },
 	{ "config", "check", "", 0, 0, 0, config_check, "check the configuration and its timing rules", "" },
 };
@@ -119,9 +147,12 @@ int ctl_fail(const struct ctl *c, enum ctl_exit code, const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	for (char *p = text; *p; p++)
-		if ((unsigned char)*p < ' ' && *p != '\n')
+	for (unsigned char *p = (unsigned char *)text; *p; p++) {
+		if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f) /* U+0080 to U+009F */
+			p[0] = p[1] = ' ';
+		else if ((*p < ' ' && *p != '\n') || *p == 0x7f)
 			*p = ' ';
+	}
 	(void)fflush(stdout);
 	(void)fprintf(stderr, "%sha-ctl: %s%s\n", color ? "\033[31m" : "", text, color ? "\033[0m" : "");
 	if (c->json) {
@@ -227,7 +258,8 @@ static int unknown_command(const struct ctl *c, char **words, int n)
 
 static int run_command(struct ctl *c, unsigned given, char **words, int n)
 {
-	static const char *const names[] = { "--follow", "--force", "--nodes-max", "--what" };
+	static const char *const names[] = { "--follow", "--force", "--nodes-max", "--what", "-o with another word than text or json",
+					     "--libvirt, --qemu-cmdline, --name, --bridge or --strict", "--seconds", "--force-write", "--wait", "--return", "--freeze or --ignore" };
 	int used = 0, r;
 	const struct command *cmd = find_command(words, n, &used);
 
@@ -277,8 +309,11 @@ static int take_option(struct ctl *c, int option, unsigned *given, bool *help)
 		c->socket = optarg;
 		return 0;
 	case 'o':
-		if (!streq(optarg, "json") && !streq(optarg, "text"))
-			return ctl_fail(c, CTL_USAGE, "-o %.64s: unknown form; write text or json", optarg);
+		if (!streq(optarg, "json") && !streq(optarg, "text")) {
+			*given |= OPTION_FILE;
+			c->file = optarg;
+			return 0;
+		}
 		c->json = streq(optarg, "json");
 		return 0;
 	case 'h':
@@ -303,6 +338,41 @@ static int take_option(struct ctl *c, int option, unsigned *given, bool *help)
 		*given |= OPTION_WHAT;
 		c->what = optarg;
 		return 0;
+	case 'L':
+	case 'Q':
+	case 'N':
+	case 'B':
+	case 'S':
+		*given |= OPTION_IMPORT;
+		if (option == 'S')
+			c->strict = true;
+		else
+			*(option == 'L' ? &c->libvirt : option == 'Q' ? &c->qemu_cmdline : option == 'N' ? &c->name : &c->bridge) = optarg;
+		return 0;
+	case 't':
+		*given |= OPTION_SECONDS;
+		if (value_u32(optarg, 1, 86400, &c->seconds, err, sizeof(err)) < 0)
+			return ctl_fail(c, CTL_USAGE, "--seconds %.64s: %s", optarg, err);
+		return 0;
+	case 'a':
+		*given |= OPTION_WAIT;
+		c->wait = true;
+		return 0;
+	case 'r':
+		*given |= OPTION_RETURN;
+		c->back = true;
+		return 0;
+	case 'z':
+	case 'i':
+		if (*given & OPTION_PAUSE)
+			return ctl_fail(c, CTL_USAGE, "one of --freeze and --ignore, and once");
+		*given |= OPTION_PAUSE;
+		c->pause = option == 'z' ? "freeze" : "ignore";
+		return 0;
+	case 'W':
+		*given |= OPTION_FORCE_WRITE;
+		c->force_write = optarg;
+		return 0;
 	default: /* getopt has said what is wrong */
 		(void)fputs("`ha-ctl --help` lists the options\n", stderr);
 		return CTL_USAGE;
@@ -315,7 +385,12 @@ int main(int argc, char **argv)
 		{ "config", required_argument, NULL, 'c' },    { "socket", required_argument, NULL, 's' }, { "output", required_argument, NULL, 'o' },
 		{ "version", no_argument, NULL, 'V' },         { "help", no_argument, NULL, 'h' },         { "follow", no_argument, NULL, 'f' },
 		{ "force", required_argument, NULL, 'F' },     { "what", required_argument, NULL, 'w' },
-		{ "nodes-max", required_argument, NULL, 'n' }, { 0 },
+		{ "nodes-max", required_argument, NULL, 'n' }, { "libvirt", required_argument, NULL, 'L' },
+		{ "qemu-cmdline", required_argument, NULL, 'Q' }, { "name", required_argument, NULL, 'N' },
+		{ "bridge", required_argument, NULL, 'B' },    { "strict", no_argument, NULL, 'S' },
+		{ "seconds", required_argument, NULL, 't' },   { "force-write", required_argument, NULL, 'W' },
+		{ "wait", no_argument, NULL, 'a' },            { "return", no_argument, NULL, 'r' },
+		{ "freeze", no_argument, NULL, 'z' },          { "ignore", no_argument, NULL, 'i' },       { 0 },
 	};
 	struct ctl c = { .config_dir = CONF_DIR_DEFAULT, .socket = CTL_CLIENT_SOCKET };
 	unsigned given = 0;

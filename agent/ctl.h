@@ -3,7 +3,9 @@
  *   ctl.c         command line, command table, help, configuration commands
  *   ctl_agent.c   commands the agent carries out
  *   ctl_print.c   colors, tables, lists; ctl_status.c: the status in words
+ *   ctl_import.c  vm import
  *   ctl_volume.c  volume init; ctl_dump.c: volume list and dump; ctl_disk.c: what both do to a volume
+ *   ctl_voltest.c volume test; ctl_voltest_run.c: its measurement
  */
 #pragma once
 
@@ -32,11 +34,17 @@ struct ctl {
 	const char *config_dir, *socket;
 	bool json;
 	bool color; /* of stdout */
-	bool follow;
+	bool follow, wait, back; /* back: --return */
+	const char *pause;  /* freeze, ignore; NULL: not given */
 	const char *force[CTL_MAX_FORCE];
 	size_t n_force;
 	uint32_t nodes_max; /* 0: not given */
-	const char *what;   /* NULL: not given */
+	const char *what;   /* NULL: not given; so the others below */
+	const char *file;   /* -o with another word than text or json */
+	const char *libvirt, *qemu_cmdline, *name, *bridge;
+	bool strict;
+	const char *force_write;
+	uint32_t seconds;   /* 0: not given */
 	char **args;        /* what follows the command's name */
 	int n_args;
 };
@@ -58,12 +66,19 @@ int ctl_vm_show(const struct ctl *c);
 int ctl_vm_start(const struct ctl *c);
 int ctl_vm_stop(const struct ctl *c);
 int ctl_vm_remove(const struct ctl *c);
+int ctl_vm_ignore(const struct ctl *c);
+int ctl_vm_relocate(const struct ctl *c);
+int ctl_vm_clear_error(const struct ctl *c);
 int ctl_events(const struct ctl *c);
+
+/* ctl_import.c */
+int ctl_vm_import(const struct ctl *c);
 
 /* ctl_volume.c, ctl_dump.c */
 int ctl_volume_init(const struct ctl *c);
 int ctl_volume_list(const struct ctl *c);
 int ctl_volume_dump(const struct ctl *c);
+int ctl_volume_test(const struct ctl *c); /* ctl_voltest.c */
 
 /* ctl_print.c, ctl_status.c. Text from outside is printed with its control characters replaced. */
 #define CTL_MAX_COLUMNS 8

@@ -13,6 +13,9 @@
 #include "agent/vmfile.h"
 
 #define FOLLOW_S 1
+#define LOOK_AGAIN_MS 200
+#define SETTLE_MS 5000 /* what this node's agent has heard of the others may be so old */
+#define FORGET_MS 20000
 
 static json_object *request_new(const char *command)
 {
@@ -102,7 +105,13 @@ int ctl_arm(const struct ctl *c)
 
 int ctl_disarm(const struct ctl *c)
 {
-	return ask_and_say(c, request_new("disarm"), "The cluster is being disarmed: VMs run on, and nothing protects them until `ha-ctl arm`.%s", "");
+	json_object *o = request_new("disarm");
+
+	if (c->pause)
+		json_object_object_add(o, "pause", json_object_new_string(c->pause));
+	return ask_and_say(c, o, "The cluster is being disarmed: VMs run on, and nothing protects them until `ha-ctl arm`.%s",
+			   !c->pause ? "" : streq(c->pause, "freeze") ? "\nNone is started, stopped, restarted or moved meanwhile." :
+									"\nNone is started, stopped or restarted meanwhile.");
 }
 
 /* 0, or CTL_USAGE after saying why. */
@@ -122,14 +131,18 @@ int ctl_node_maintenance(const struct ctl *c)
 
 	if (!on && !streq(c->args[0], "off"))
 		return ctl_fail(c, CTL_USAGE, "node maintenance %.64s: write `on NODE` or `off NODE`", c->args[0]);
+	if (on && c->back)
+		return ctl_fail(c, CTL_USAGE, "--return is for `node maintenance off`: what comes back comes back then");
 	r = check_name(c, "node", c->args[1]);
 	if (r != 0)
 		return r;
 	o = request_new("node-maintenance");
 	json_object_object_add(o, "node", json_object_new_string(c->args[1]));
 	json_object_object_add(o, "on", json_object_new_boolean(on));
-	return ask_and_say(c, o, on ? "Node %s is being emptied; `ha-ctl node list` shows 0 VMs when it is done." : "Node %s takes VMs again.",
-			   c->args[1]);
+	if (c->back)
+		json_object_object_add(o, "return", json_object_new_boolean(true));
+	return ask_and_say(c, o, on ? "Node %s is being emptied; `ha-ctl node list` shows 0 VMs when it is done."
+			      : c->back ? "Node %s takes VMs again; those that left it come back." : "Node %s takes VMs again.", c->args[1]);
 }
 
 static int ask_about_vm(const struct ctl *c, const char *command, const char *said)
@@ -147,6 +160,172 @@ static int ask_about_vm(const struct ctl *c, const char *command, const char *sa
 int ctl_vm_start(const struct ctl *c) { return ask_about_vm(c, "vm-start", "VM %s is wanted started; `ha-ctl vm list` shows where."); }
 int ctl_vm_stop(const struct ctl *c) { return ask_about_vm(c, "vm-stop", "VM %s is being shut down and stays down."); }
 int ctl_vm_remove(const struct ctl *c) { return ask_about_vm(c, "vm-remove", "VM %s is being removed; its disks are left as they are."); }
+
+int ctl_vm_ignore(const struct ctl *c)
+{
+	return ask_about_vm(c, "vm-ignore", "VM %s is ignored until `ha-ctl vm start` or `ha-ctl vm stop`: nobody starts, stops or recovers it.");
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * MS_PER_S + ts.tv_nsec / NS_PER_MS;
+}
+
+/* Asks about a VM again, after a moment. An agent that is being restarted is waited for as long as for an answer. 0 and *ret, to put; or an exit code. */
+static int look_again(const struct ctl *c, json_object **ret)
+{
+	struct timespec pause = { .tv_nsec = LOOK_AGAIN_MS * NS_PER_MS };
+	int64_t until_ms = now_ms() + CTL_CLIENT_TIMEOUT_MS;
+	char err[CTL_ERROR_LEN] = "";
+	json_object *o = request_new("vm-show");
+	bool again;
+	int r;
+
+	json_object_object_add(o, "name", json_object_new_string(c->args[0]));
+	do {
+		(void)nanosleep(&pause, NULL);
+		r = ctl_client_ask(c->socket, o, CTL_CLIENT_TIMEOUT_MS, ret, err, sizeof(err));
+		again = now_ms() < until_ms && (r < 0 ? r != -EACCES : ctl_bool(*ret, "temporary"));
+		if (again && r == 0)
+			json_object_put(*ret);
+	} while (again);
+	json_object_put(o);
+	if (r < 0)
+		return ctl_fail(c, exit_of_errno(r), "%s", err);
+	if (ctl_get(*ret, "vm", json_type_object))
+		return 0;
+	r = ctl_fail(c, CTL_FAILED, "%s", *ctl_str(*ret, "error") ? ctl_str(*ret, "error") : "the agent's answer has no VM in it");
+	json_object_put(*ret);
+	return r;
+}
+
+enum relocation { RELOCATION_PENDING, RELOCATION_DONE, RELOCATION_LOST, RELOCATION_ELSEWHERE };
+
+/* What became of the request of this number. elsewhere: it is over, and the VM is not there; or not yet, for what this node knows. */
+static enum relocation relocation_of(json_object *vm, const char *to, int64_t number)
+{
+	bool there = streq(ctl_str(vm, "node"), to);
+
+	if (ctl_int(vm, "move_number") < number)
+		return RELOCATION_PENDING; /* the catalog here is an older one */
+	if (ctl_int(vm, "move_number") > number || !streq(ctl_str(vm, "desired"), "started") || streq(ctl_str(vm, "state"), "error"))
+		return RELOCATION_LOST;
+	if (*ctl_str(vm, "move_to"))
+		return RELOCATION_PENDING;
+	if (!there)
+		return RELOCATION_ELSEWHERE;
+	return streq(ctl_str(vm, "state"), "running") ? RELOCATION_DONE : RELOCATION_PENDING;
+}
+
+static int wait_for_relocation(const struct ctl *c, int64_t number)
+{
+	const char *name = c->args[0], *to = c->args[1];
+	int64_t elsewhere_ms = 0;
+
+	for (;;) {
+		json_object *answer, *vm;
+		enum relocation is;
+		int r = look_again(c, &answer);
+
+		if (r != 0)
+			return r;
+		vm = ctl_get(answer, "vm", json_type_object);
+		is = relocation_of(vm, to, number);
+		elsewhere_ms = is != RELOCATION_ELSEWHERE ? 0 : elsewhere_ms ? elsewhere_ms : now_ms();
+		if (is == RELOCATION_PENDING || (is == RELOCATION_ELSEWHERE && now_ms() - elsewhere_ms < SETTLE_MS)) {
+			json_object_put(answer);
+			continue;
+		}
+		if (is != RELOCATION_DONE)
+			r = ctl_fail(c, CTL_FAILED, "VM %s was not moved to %s: it is %s%s%s, wanted %s; `ha-ctl events` tells more", name, to,
+				     ctl_str(vm, "state"), *ctl_str(vm, "node") ? " on " : "", ctl_str(vm, "node"), ctl_str(vm, "desired"));
+		else if (c->json)
+			ctl_print_json(answer);
+		else
+			(void)printf("VM %s runs on %s.\n", name, to);
+		json_object_put(answer);
+		return r;
+	}
+}
+
+int ctl_vm_relocate(const struct ctl *c)
+{
+	json_object *o, *answer;
+	int64_t number;
+	bool runs;
+	int r = check_name(c, "VM", c->args[0]);
+
+	if (r != 0 || (r = check_name(c, "node", c->args[1])) != 0)
+		return r;
+	o = request_new("vm-relocate");
+	json_object_object_add(o, "name", json_object_new_string(c->args[0]));
+	json_object_object_add(o, "node", json_object_new_string(c->args[1]));
+	r = ask(c, o, &answer);
+	if (r != 0)
+		return r;
+	number = ctl_int(answer, "number");
+	runs = streq(ctl_str(answer, "desired"), "started");
+	if (c->json && !(c->wait && runs))
+		ctl_print_json(answer);
+	else if (!c->json && !runs)
+		(void)printf("VM %s is stopped; on its next start it is started on %s.\n", c->args[0], c->args[1]);
+	else if (!c->json && !c->wait) {
+		(void)printf("VM %s is being moved", c->args[0]);
+		if (*ctl_str(answer, "from")) {
+			(void)printf(" from ");
+			ctl_put(ctl_str(answer, "from"));
+		}
+		(void)printf(" to %s; `ha-ctl vm list` shows where it is.\n", c->args[1]);
+	}
+	json_object_put(answer);
+	return c->wait && runs ? wait_for_relocation(c, number) : CTL_OK;
+}
+
+/* 0 when no living node holds on to a failure of the VM any more, or an exit code. */
+static int wait_forgotten(const struct ctl *c)
+{
+	int64_t until_ms = now_ms() + FORGET_MS;
+
+	for (;;) {
+		json_object *answer, *failed_on;
+		size_t n;
+		int r = look_again(c, &answer);
+
+		if (r != 0)
+			return r;
+		n = ctl_list(ctl_get(answer, "vm", json_type_object), "failed_on", &failed_on);
+		if (n > 0 && now_ms() >= until_ms) {
+			const char *node = json_object_get_string(json_object_array_get_idx(failed_on, 0));
+
+			r = ctl_fail(c, CTL_AGAIN, "the agent of node %s does not forget that VM %s failed there: `ha-ctl node list` says how it is; the VM is stopped"
+				     " now, `ha-ctl vm start %s` starts it", node ? node : "?", c->args[0], c->args[0]);
+		}
+		json_object_put(answer);
+		if (n == 0 || r != 0)
+			return r;
+	}
+}
+
+/* Two edits: "to be stopped", which all nodes must have seen, and "to be started". */
+int ctl_vm_clear_error(const struct ctl *c)
+{
+	json_object *o, *answer;
+	int r = check_name(c, "VM", c->args[0]);
+
+	if (r != 0)
+		return r;
+	o = request_new("vm-clear-error");
+	json_object_object_add(o, "name", json_object_new_string(c->args[0]));
+	r = ask(c, o, &answer);
+	if (r != 0)
+		return r;
+	json_object_put(answer);
+	r = wait_forgotten(c);
+	return r != 0 ? r : ask_about_vm(c, "vm-start", "The failures of VM %s are forgotten, and it is started again; `ha-ctl vm list` shows where.");
+}
 
 int ctl_vm_show(const struct ctl *c)
 {

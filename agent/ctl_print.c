@@ -20,8 +20,12 @@ void ctl_color_off(const struct ctl *c)
 
 void ctl_put(const char *text)
 {
-	for (; *text; text++)
-		(void)putchar(((unsigned char)*text < ' ' && *text != '\n' && *text != '\t') || *text == 0x7f ? '?' : *text);
+	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+		bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f; /* U+0080 to U+009F: terminals obey some of these, too */
+
+		(void)putchar(c1 || (*p < ' ' && *p != '\n' && *p != '\t') || *p == 0x7f ? '?' : *p);
+		p += c1;
+	}
 }
 
 json_object *ctl_get(json_object *o, const char *key, enum json_type type)
@@ -140,7 +144,7 @@ size_t ctl_list(json_object *o, const char *key, json_object **ret)
 
 static enum ctl_color color_of(const char *state)
 {
-	static const char *const good[] = { "online", "running", "ready" }, *const bad[] = { "suspect", "fencing", "offline", "failed", "unknown" };
+	static const char *const good[] = { "online", "running", "ready" }, *const bad[] = { "suspect", "fencing", "offline", "failed", "error", "unknown" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++)
 		if (streq(state, good[i]))

@@ -22,6 +22,8 @@ struct problems {
 static const char remedy_agent[] = "`systemctl status ha-agent` on that node";
 static const char remedy_wait[] = "nothing: its VMs start elsewhere once it is proven gone; watch `ha-ctl events --follow`";
 static const char remedy_node[] = "look at the node (console, power, network), start it; it rejoins by itself";
+static const char remedy_error[] = "mend what it failed of (`ha-ctl events`, the journals of the nodes), then `ha-ctl vm clear-error NAME`";
+static const char remedy_ignored[] = "`ha-ctl vm start NAME` or `ha-ctl vm stop NAME` when it is to be looked after again";
 static const char remedy_vm[] = "`ha-ctl vm show NAME` and the journal of its node; `ha-ctl vm start NAME` tries again";
 
 _printf_(4, 5) static void add(struct problems *p, bool severe, const char *remedy, const char *fmt, ...)
@@ -68,6 +70,10 @@ static void find_local(struct problems *p, json_object *s)
 	if (!*ctl_str(s, "leader"))
 		add(p, true, "wait some seconds; if it stays so, `systemctl status ha-agent` on every node",
 		    "no node leads: VMs run on, but none is started or moved");
+	if (streq(ctl_str(s, "pause"), "freeze"))
+		add(p, false, "`ha-ctl arm`", "all VMs are frozen: none is started, stopped, restarted or moved, whatever is asked for");
+	else if (streq(ctl_str(s, "pause"), "ignore"))
+		add(p, false, "`ha-ctl arm`", "all VMs are left alone: none is started, stopped or restarted; `ha-ctl vm relocate` is obeyed");
 	if (!ctl_bool(s, "armed"))
 		add(p, false, "`ha-ctl arm`", "the cluster is not armed: if a node fails, its VMs stay down");
 }
@@ -98,7 +104,11 @@ static void find_vm(struct problems *p, json_object *vm)
 {
 	const char *name = ctl_str(vm, "name"), *state = ctl_str(vm, "state"), *reason = ctl_str(vm, "reason");
 
-	if (streq(state, "failed"))
+	if (streq(ctl_str(vm, "desired"), "ignored"))
+		add(p, false, remedy_ignored, "VM %s is %s and ignored: nobody starts, stops or recovers it", name, state);
+	else if (streq(state, "error"))
+		add(p, true, remedy_error, "VM %s is in error%s%s", name, dash(reason), reason);
+	else if (streq(state, "failed"))
 		add(p, true, remedy_vm, "VM %s failed%s%s", name, dash(reason), reason);
 	else if (streq(state, "waiting"))
 		add(p, true, NULL, "VM %s waits to be started%s%s", name, dash(reason), reason);

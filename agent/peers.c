@@ -53,6 +53,14 @@ void peers_assign(struct peers *p, uint32_t node, const uint8_t uuid[16])
 	(void)send_to(p, node, "assign", m); /* the leader repeats it */
 }
 
+void peers_say(struct peers *p, const char *text)
+{
+	json_object *m = json_object_new_object();
+
+	json_object_object_add(m, "text", json_object_new_string(text));
+	(void)send_to(p, 0, "say", m);
+}
+
 static void forward_end(struct forward *f, json_object *answer)
 {
 	peers_reply_fn fn = f->fn;
@@ -172,6 +180,12 @@ static void take_status(struct peers *p, uint32_t node, json_object *m)
 	p->status[node - 1] = json_object_get(vms);
 }
 
+static void take_say(struct peers *p, uint32_t node, json_object *m)
+{
+	if (node != p->d->conf.self_id)
+		agentd_say(p->d, LOG_LEVEL_NOTICE, "%s (said by node %s)", string_of(m, "text"), agentd_node_name(p->d, node));
+}
+
 static void on_message(struct peers *p, uint32_t node, const char *data, size_t len)
 {
 	json_tokener *tok = json_tokener_new_ex(JSON_DEPTH);
@@ -184,6 +198,8 @@ static void on_message(struct peers *p, uint32_t node, const char *data, size_t 
 		to = int_of(m, "to");
 		if (streq(type, "status"))
 			take_status(p, node, m);
+		else if (streq(type, "say"))
+			take_say(p, node, m);
 		else if (to != p->d->conf.self_id)
 			(void)0; /* not for us */
 		else if (streq(type, "assign"))

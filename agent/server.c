@@ -115,6 +115,19 @@ static struct catalog_entry *edit_vm(struct edit *e)
 	return vm;
 }
 
+/* Arming ends it; disarming says anew how much is left to the operator. */
+static bool take_pause(struct edit *e, bool on)
+{
+	const char *pause = on ? NULL : string_of(e->request, "pause");
+
+	if (pause && !streq(pause, "ignore") && !streq(pause, "freeze")) {
+		(void)snprintf(e->err, sizeof(e->err), "VMs can be frozen or ignored, not %.64s", pause);
+		return false;
+	}
+	e->doc->pause = !pause ? PAUSE_NONE : streq(pause, "freeze") ? PAUSE_FREEZE : PAUSE_IGNORE;
+	return true;
+}
+
 static bool edit_arm(struct edit *e, bool on)
 {
 	const struct agent *a = &e->d->core;
@@ -125,9 +138,34 @@ static bool edit_arm(struct edit *e, bool on)
 						       "[Ring] RequireEncryption=no in kvm-ha.conf if its network can be trusted");
 		return false;
 	}
+	if (!take_pause(e, on))
+		return false;
 	e->doc->armed = on;
-	(void)snprintf(e->what, sizeof(e->what), "cluster %s", on ? "armed" : "disarmed");
+	(void)snprintf(e->what, sizeof(e->what), "cluster %s%s", on ? "armed" : "disarmed",
+		       e->doc->pause == PAUSE_FREEZE   ? ", VMs frozen: none is started, stopped, restarted or moved"
+		       : e->doc->pause == PAUSE_IGNORE ? ", VMs ignored: none is started, stopped or restarted" : "");
 	return true;
+}
+
+/* For the next request. Nobody asks so often that it comes round. */
+static uint64_t next_number(const struct vm_move *m) { return m->number < CATALOG_MOVE_NUMBER_MAX ? m->number + 1 : 1; }
+
+/* The node's VMs are to come back when it takes VMs again; should an operator have asked for another place, that is what counts. */
+static void empty_node(struct edit *e, uint32_t node)
+{
+	for (unsigned i = 0; i < e->doc->n; i++) {
+		struct catalog_entry *vm = &e->doc->entry[i];
+
+		if (agent_owner(&e->d->core, vm->uuid) == node && (vm->move.node == 0 || vm->move.back))
+			vm->move = agent_leave_move(LEAVE_MIGRATE, false, node, next_number(&vm->move));
+	}
+}
+
+static void keep_away(struct catalog_doc *c, uint32_t node)
+{
+	for (unsigned i = 0; i < c->n; i++)
+		if (c->entry[i].move.node == node && c->entry[i].move.back)
+			c->entry[i].move.node = 0;
 }
 
 static bool edit_maintenance(struct edit *e)
@@ -141,6 +179,10 @@ static bool edit_maintenance(struct edit *e)
 		(void)snprintf(e->err, sizeof(e->err), "no node named %.64s in Nodes=: see `ha-ctl node list`", name ? name : "");
 		return false;
 	}
+	if (on && !(e->doc->maintenance & bit))
+		empty_node(e, n->id);
+	if (!on && !bool_of(e->request, "return"))
+		keep_away(e->doc, n->id);
 	e->doc->maintenance = on ? e->doc->maintenance | bit : e->doc->maintenance & ~bit;
 	e->has_hook = true;
 	e->hook = on ? HOOK_MAINTENANCE_ON : HOOK_MAINTENANCE_OFF;
@@ -153,8 +195,11 @@ static bool edit_add(struct edit *e)
 {
 	const char *text = string_of(e->request, "text");
 	struct catalog_entry *vm;
+	json_object *v;
 
-	if (!text || catalog_add(e->doc, text, strlen(text), e->err, sizeof(e->err)) < 0) {
+	/* With its length: what follows a NUL must be refused, not dropped. */
+	if (!text || !json_object_object_get_ex(e->request, "text", &v) ||
+	    catalog_add(e->doc, text, (size_t)json_object_get_string_len(v), e->err, sizeof(e->err)) < 0) {
 		if (!text)
 			(void)snprintf(e->err, sizeof(e->err), "the request has no VM file");
 		return false;
@@ -174,23 +219,132 @@ static bool edit_add(struct edit *e)
 	return true;
 }
 
+static bool in_error(struct edit *e, const struct catalog_entry *vm)
+{
+	const struct vm *v = agent_vm_by_uuid(&e->d->core, vm->uuid);
+
+	return vm->desired == DESIRED_STARTED && v && agent_owner(&e->d->core, vm->uuid) == 0 && agent_vm_error(&e->d->core, v);
+}
+
 static bool edit_desired(struct edit *e, enum vm_desired to)
 {
 	struct catalog_entry *vm = edit_vm(e);
 
 	if (!vm)
 		return false;
-	if (to == DESIRED_REMOVED && vm->desired == DESIRED_STARTED) {
-		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is to run: stop it first, `ha-ctl vm stop %.64s`", vm->file.name, vm->file.name);
+	if (to == DESIRED_REMOVED && (vm->desired == DESIRED_STARTED || vm->desired == DESIRED_IGNORED)) {
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is %s: stop it first, `ha-ctl vm stop %.64s`", vm->file.name,
+			       vm->desired == DESIRED_STARTED ? "to run" : "ignored and may run", vm->file.name);
 		return false;
 	}
 	if (vm->desired == DESIRED_REMOVED) {
 		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is being removed; add it again once it is gone", vm->file.name);
 		return false;
 	}
+	if (to == DESIRED_STARTED && in_error(e, vm)) {
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is given up, not stopped: `ha-ctl vm clear-error %.64s` tries again", vm->file.name, vm->file.name);
+		return false;
+	}
 	vm->desired = to;
-	(void)snprintf(e->what, sizeof(e->what), "VM %.64s: to be %s", vm->file.name,
-		       to == DESIRED_STARTED ? "started" : to == DESIRED_STOPPED ? "stopped" : "removed");
+	(void)snprintf(e->what, sizeof(e->what), "VM %.64s: to be %s", vm->file.name, catalog_desired_name(to));
+	return true;
+}
+
+static bool cannot_take(struct edit *e, const struct conf_node *n)
+{
+	const struct agent *a = &e->d->core;
+	const char *state = status_node_state(e->d, n->id);
+
+	if (agent_node_usable(a, n->id))
+		return false;
+	if (a->maintenance >> (n->id - 1) & 1)
+		(void)snprintf(e->err, sizeof(e->err), "node %.64s is in maintenance: end that first, `ha-ctl node maintenance off %.64s`", n->name, n->name);
+	else if (agent_node_emptied(a, n->id))
+		(void)snprintf(e->err, sizeof(e->err), "node %.64s is being shut down", n->name);
+	else if (!streq(state, "online"))
+		(void)snprintf(e->err, sizeof(e->err), "node %.64s is not online but %s: `ha-ctl node list` says why", n->name, state);
+	else
+		(void)snprintf(e->err, sizeof(e->err), "node %.64s is online but takes no VMs at the moment: `ha-ctl status` says why", n->name);
+	return true;
+}
+
+/* Says whether the VM is in a state in which nobody would move it, and why. */
+static bool cannot_move(struct edit *e, const struct catalog_entry *vm)
+{
+	const char *name = vm->file.name;
+
+	if (vm->desired == DESIRED_REMOVED)
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is being removed", name);
+	else if (vm->desired == DESIRED_IGNORED)
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is ignored: `ha-ctl vm start %.64s` first", name, name);
+	else if (e->doc->pause == PAUSE_FREEZE)
+		(void)snprintf(e->err, sizeof(e->err), "all VMs are frozen: `ha-ctl arm`, or `ha-ctl disarm` without --freeze, first");
+	else if (in_error(e, vm))
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is given up: `ha-ctl vm clear-error %.64s` first", name, name);
+	else
+		return false;
+	return true;
+}
+
+static bool edit_relocate(struct edit *e)
+{
+	const char *name = string_of(e->request, "node");
+	const struct conf_node *n = name ? conf_node_by_name(&e->d->conf, name) : NULL;
+	struct catalog_entry *vm = edit_vm(e);
+	uint32_t owner;
+
+	if (!vm)
+		return false;
+	if (!n) {
+		(void)snprintf(e->err, sizeof(e->err), "no node named %.64s in Nodes=: see `ha-ctl node list`", name ? name : "");
+		return false;
+	}
+	if (cannot_move(e, vm))
+		return false;
+	owner = agent_owner(&e->d->core, vm->uuid);
+	/* With a request for another node under way this one calls it back. */
+	if (owner == n->id && (vm->move.node == 0 || vm->move.node == n->id || vm->move.back)) {
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is on node %.64s already", vm->file.name, n->name);
+		return false;
+	}
+	if (cannot_take(e, n))
+		return false;
+	vm->move = (struct vm_move){ .node = n->id, .number = next_number(&vm->move) };
+	json_object_object_add(e->answer, "from", owner ? json_object_new_string(agentd_node_name(e->d, owner)) : NULL);
+	json_object_object_add(e->answer, "to", json_object_new_string(n->name));
+	json_object_object_add(e->answer, "number", json_object_new_uint64(vm->move.number));
+	json_object_object_add(e->answer, "desired", json_object_new_string(catalog_desired_name(vm->desired)));
+	(void)snprintf(e->what, sizeof(e->what), "VM %.64s: to be moved to node %.30s", vm->file.name, n->name);
+	return true;
+}
+
+/* The first half: while it is to be stopped every node forgets that it failed there. ha-ctl sees that they have, and starts it. */
+static bool edit_clear_error(struct edit *e)
+{
+	struct catalog_entry *vm = edit_vm(e);
+
+	if (!vm)
+		return false;
+	if (!in_error(e, vm)) {
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is not in error", vm->file.name);
+		return false;
+	}
+	vm->desired = DESIRED_STOPPED;
+	(void)snprintf(e->what, sizeof(e->what), "VM %.64s: its failures are to be forgotten", vm->file.name);
+	return true;
+}
+
+/* From the leader's core, which has told how it ended. A newer request is not hit. */
+static bool edit_move_over(struct edit *e)
+{
+	struct catalog_entry *vm = edit_vm(e);
+	const char *uuid = string_of(e->request, "uuid");
+	json_object *number;
+
+	if (!vm || vm->move.node == 0 || !uuid || !streq(uuid, vm->uuid_text) || !json_object_object_get_ex(e->request, "number", &number) ||
+	    json_object_get_uint64(number) != vm->move.number)
+		return false;
+	vm->move.node = 0;
 	return true;
 }
 
@@ -234,15 +388,23 @@ static bool edit(struct edit *e, const char *command)
 		return edit_desired(e, DESIRED_STOPPED);
 	if (streq(command, "vm-remove"))
 		return edit_desired(e, DESIRED_REMOVED);
+	if (streq(command, "vm-ignore"))
+		return edit_desired(e, DESIRED_IGNORED);
+	if (streq(command, "vm-relocate"))
+		return edit_relocate(e);
+	if (streq(command, "vm-clear-error"))
+		return edit_clear_error(e);
 	if (streq(command, "vm-guest-off"))
 		return edit_guest_off(e);
+	if (streq(command, "vm-move-over"))
+		return edit_move_over(e);
 	return edit_forget(e);
 }
 
 static bool is_edit(const char *command)
 {
-	static const char *const edits[] = { "arm", "disarm", "node-maintenance", "vm-add", "vm-start", "vm-stop", "vm-remove", "vm-guest-off",
-					     "vm-forget" };
+	static const char *const edits[] = { "arm", "disarm", "node-maintenance", "vm-add", "vm-start", "vm-stop", "vm-remove", "vm-ignore",
+					     "vm-relocate", "vm-clear-error", "vm-guest-off", "vm-move-over", "vm-forget" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(edits); i++)
 		if (streq(command, edits[i]))
@@ -257,7 +419,10 @@ static void on_written(void *user, const char *error, bool temporary)
 	if (error) {
 		answer_with(p->fn, p->user, server_error(temporary, "%s", error));
 	} else {
-		agentd_say(p->s->d, LOG_LEVEL_NOTICE, "%s", p->what);
+		if (p->what[0]) {
+			agentd_say(p->s->d, LOG_LEVEL_NOTICE, "%s", p->what);
+			peers_say(p->s->d->peers, p->what);
+		}
 		if (p->has_hook)
 			agentd_hook(p->s->d, p->hook, p->hook_node, NULL, p->what);
 		answer_with(p->fn, p->user, json_object_get(p->answer));
@@ -373,6 +538,8 @@ static json_object *show_vm(struct agentd *d, json_object *request)
 	struct catalog_entry *e = name && d->catalog ? catalog_by_name(d->catalog, name) : NULL;
 	json_object *o, *vm;
 
+	if (!d->core_runs || !d->core.have_catalog)
+		return server_error(true, "this agent has just been started and has not read the catalog yet");
 	if (!e)
 		return server_error(false, "no VM named %.64s: see `ha-ctl vm list`", name ? name : "");
 	o = server_ok();
@@ -389,7 +556,8 @@ static json_object *show_events(struct agentd *d, json_object *request)
 	uint64_t after = json_object_object_get_ex(request, "since", &since) ? json_object_get_uint64(since) : 0;
 	uint64_t first = d->next_log_id > AGENTD_LOG ? d->next_log_id - AGENTD_LOG : 0;
 
-	for (uint64_t id = MAX(first, after) + 1; id <= d->next_log_id; id++) {
+	/* What was asked for may be any number: no step beyond the newest. */
+	for (uint64_t id = MIN(MAX(first, after), d->next_log_id) + 1; id <= d->next_log_id; id++) {
 		const struct log_entry *e = &d->log[id % AGENTD_LOG];
 		json_object *line;
 
@@ -398,7 +566,8 @@ static json_object *show_events(struct agentd *d, json_object *request)
 		line = json_object_new_object();
 		json_object_object_add(line, "id", json_object_new_uint64(e->id));
 		json_object_object_add(line, "time_ms", json_object_new_int64(e->time_ms));
-		json_object_object_add(line, "level", json_object_new_string(level[e->level]));
+		/* MIN: the level of a keeper's line is what it said. */
+		json_object_object_add(line, "level", json_object_new_string(level[MIN((size_t)e->level, ARRAY_SIZE(level) - 1)]));
 		json_object_object_add(line, "text", json_object_new_string(e->text));
 		json_object_array_add(list, line);
 	}
@@ -441,6 +610,8 @@ static void client_close(struct ctl_client *c)
 
 static int32_t on_client(int32_t fd, int32_t revents, void *data);
 
+static char *client_line_end(const struct ctl_client *c) { return c->in_len > 0 ? memchr(c->in, '\n', c->in_len) : NULL; }
+
 static void client_flush(struct ctl_client *c)
 {
 	while (c->out_sent < c->out_len) {
@@ -460,7 +631,8 @@ static void client_flush(struct ctl_client *c)
 	c->out = NULL;
 	c->out_len = c->out_sent = 0;
 	c->busy = false;
-	(void)qb_loop_poll_mod(c->s->d->loop, QB_LOOP_LOW, c->fd, POLLIN, c, on_client);
+	/* A line that came together with the one before is here already: the next turn of the loop takes it. */
+	(void)qb_loop_poll_mod(c->s->d->loop, QB_LOOP_LOW, c->fd, client_line_end(c) ? POLLOUT : POLLIN, c, on_client);
 }
 
 struct client_ref {
@@ -500,16 +672,38 @@ static void client_line(struct ctl_client *c, const char *line, size_t len)
 		json_tokener_free(tok);
 }
 
+/* Says whether there was a whole line, and it could be taken. */
+static bool client_take_line(struct ctl_client *c)
+{
+	char *end = c->busy ? NULL : client_line_end(c), *line;
+	size_t len;
+
+	if (!end)
+		return false;
+	len = (size_t)(end - c->in);
+	line = malloc(len + 1); /* what it asks for may close the connection */
+	CHECK(line);
+	memcpy(line, c->in, len);
+	line[len] = '\0';
+	memmove(c->in, end + 1, c->in_len - len - 1);
+	c->in_len -= len + 1;
+	(void)qb_loop_poll_mod(c->s->d->loop, QB_LOOP_LOW, c->fd, POLLIN, c, on_client);
+	client_line(c, line, len);
+	free(line);
+	return true;
+}
+
 static int32_t on_client(int32_t fd, int32_t revents, void *data)
 {
 	struct ctl_client *c = data;
-	char *end;
 	ssize_t n;
 
 	if (c->out) {
 		client_flush(c);
 		return 0;
 	}
+	if (client_take_line(c))
+		return 0;
 	if (c->in_size - c->in_len < 4096) {
 		size_t size = c->in_size ? c->in_size * 2 : 8192;
 		char *more = size <= 2 * MAX_LINE ? realloc(c->in, size) : NULL;
@@ -529,17 +723,7 @@ static int32_t on_client(int32_t fd, int32_t revents, void *data)
 		return 0;
 	}
 	c->in_len += (size_t)n;
-	end = memchr(c->in, '\n', c->in_len);
-	if (end && !c->busy) {
-		size_t len = (size_t)(end - c->in);
-		char *line = strndup(c->in, len);
-
-		memmove(c->in, end + 1, c->in_len - len - 1);
-		c->in_len -= len + 1;
-		CHECK(line);
-		client_line(c, line, len);
-		free(line);
-	}
+	(void)client_take_line(c);
 	return 0;
 }
 

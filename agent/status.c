@@ -13,11 +13,11 @@ static void put_string(json_object *o, const char *key, const char *value)
 static void put_bool(json_object *o, const char *key, bool v) { json_object_object_add(o, key, json_object_new_boolean(v)); }
 static void put_int(json_object *o, const char *key, int64_t v) { json_object_object_add(o, key, json_object_new_int64(v)); }
 
-static const char *const desired_name[] = { "started", "stopped", "removed" };
-
-static const char *local_state(const struct vm *v)
+static const char *local_state(const struct agent *a, const struct vm *v)
 {
 	switch (v->state) {
+	case VM_RESTARTING:
+		return agent_held(a, v) ? "stopped" : "starting";
 	case VM_RUNNING:
 		return "running";
 	case VM_STOPPING:
@@ -44,10 +44,11 @@ json_object *status_local_vms(struct agentd *d)
 			continue;
 		vm = json_object_new_object();
 		uuid_format(v->def.uuid, uuid);
-		reason = v->state == VM_DRAINING ? drainer_reason(d->drainer, v->def.uuid) : v->guest_off ? "its guest powered it off"
+		reason = v->state == VM_RESTARTING && agent_held(&d->core, v) ? "QEMU has ended"
+			 : v->state == VM_DRAINING ? drainer_reason(d->drainer, v->def.uuid) : v->guest_off ? "its guest powered it off"
 			 : v->state == VM_RUNNING || v->state == VM_STARTING				   ? runner_detail(d->runner, v->def.uuid)
 													   : vm_state_name(v->state);
-		put_string(vm, "state", local_state(v));
+		put_string(vm, "state", local_state(&d->core, v));
 		put_string(vm, "reason", streq(reason, "running") ? "" : reason);
 		put_int(vm, "restarts", v->failures);
 		json_object_object_add(o, uuid, vm);
@@ -57,40 +58,105 @@ json_object *status_local_vms(struct agentd *d)
 
 static bool failed_somewhere(const struct agentd *d, const uint8_t uuid[16])
 {
-	for (uint32_t id = 1; id <= d->core.opt.node_max; id++) {
-		const struct claims *c = id == d->conf.self_id ? &d->core.claimer.mine : &d->core.claimer.seen[id - 1];
-
-		for (uint32_t i = 0; i < c->n; i++)
-			if (memcmp(c->claim[i].vm, uuid, 16) == 0 && c->claim[i].state == CLAIM_FAILED)
-				return true;
-	}
+	for (uint32_t id = 1; id <= d->core.opt.node_max; id++)
+		if (place_failed(&d->core, id, uuid))
+			return true;
 	return false;
 }
 
-static void unowned(struct agentd *d, const struct catalog_entry *e, json_object *vm)
+/* The nodes that have given it up as failed and can forget that again: not those that have died since. */
+static json_object *failed_on(const struct agentd *d, const uint8_t uuid[16])
 {
-	const char *why = "waiting for the leader to find it a place";
+	json_object *list = json_object_new_array();
 
-	if (e->desired != DESIRED_STARTED) {
-		put_string(vm, "state", "stopped");
-		put_string(vm, "reason", e->desired == DESIRED_REMOVED ? "being removed" : "");
-		return;
+	for (uint32_t id = 1; id <= d->core.opt.node_max; id++) {
+		const struct claims *c = id == d->conf.self_id ? &d->core.claimer.mine : &d->core.claimer.seen[id - 1];
+		uint32_t over = agent_table_node(&d->core, id)->over;
+
+		for (uint32_t i = 0; i < c->n; i++)
+			if (memcmp(c->claim[i].vm, uuid, 16) == 0 && c->claim[i].state == CLAIM_FAILED && (id == d->conf.self_id || c->claim[i].epoch > over))
+				json_object_array_add(list, json_object_new_string(agentd_node_name(d, id)));
 	}
+	return list;
+}
+
+static bool died_with_node(const struct agentd *d, const uint8_t uuid[16])
+{
 	for (uint32_t id = 1; id <= d->core.opt.node_max; id++) {
 		const struct claims *c = &d->core.claimer.seen[id - 1];
 
 		if (id == d->conf.self_id || agent_table_node(&d->core, id)->fresh)
 			continue;
 		for (uint32_t i = 0; i < c->n; i++)
-			if (memcmp(c->claim[i].vm, e->uuid, 16) == 0 && c->claim[i].state == CLAIM_ACTIVE)
-				why = "its last node is down: being taken over";
+			if (memcmp(c->claim[i].vm, uuid, 16) == 0 && c->claim[i].state == CLAIM_ACTIVE)
+				return true;
 	}
+	return false;
+}
+
+static bool in_error(struct agentd *d, const uint8_t uuid[16])
+{
+	struct vm *v = agent_vm_by_uuid(&d->core, uuid);
+
+	return v && agent_vm_error(&d->core, v);
+}
+
+static void unowned(struct agentd *d, const struct catalog_entry *e, json_object *vm)
+{
+	const char *why = d->catalog->pause != PAUSE_NONE ? "" : "waiting for the leader to find it a place";
+
+	if (e->desired != DESIRED_STARTED) {
+		put_string(vm, "state", "stopped");
+		put_string(vm, "reason", e->desired == DESIRED_REMOVED ? "being removed"
+					 : e->desired == DESIRED_IGNORED && died_with_node(d, e->uuid) ? "its last node is down" : "");
+		return;
+	}
+	if (in_error(d, e->uuid)) {
+		put_string(vm, "state", "error");
+		put_string(vm, "reason", "it has failed on more nodes than RelocateLimit= allows and is given up");
+		return;
+	}
+	if (died_with_node(d, e->uuid))
+		why = "its last node is down: being taken over";
 	if (failed_somewhere(d, e->uuid))
 		why = "it did not run where it was tried: trying on, slowly; see `ha-ctl events`";
 	else if (agent_leader(&d->core) == 0)
 		why = "no node leads at the moment";
+	else if (e->move.node != 0 && !e->move.back && d->catalog->pause == PAUSE_NONE)
+		why = "about to be started where it was asked to be";
 	put_string(vm, "state", failed_somewhere(d, e->uuid) ? "failed" : "waiting");
 	put_string(vm, "reason", why);
+}
+
+static const char *name_or_null(const struct agentd *d, uint32_t id, bool on) { return on && id != 0 ? agentd_node_name(d, id) : NULL; }
+
+/* What an operator has said of it, before what is the matter with it. */
+static void put_requests(struct agentd *d, const struct catalog_entry *e, json_object *vm)
+{
+	bool back = e->move.node != 0 && e->move.back && agent_node_emptied(&d->core, e->move.node);
+	const char *to = name_or_null(d, e->move.node, !back), *hands_off = "", *reason = "";
+	char text[512];
+	json_object *v, *state;
+	size_t len;
+
+	if (e->desired == DESIRED_IGNORED)
+		hands_off = "ignored: nobody starts, stops or recovers it; ";
+	else if (d->catalog->pause != PAUSE_NONE)
+		hands_off = d->catalog->pause == PAUSE_FREEZE ? "frozen until `ha-ctl arm`; " : "left alone until `ha-ctl arm`; ";
+
+	put_string(vm, "move_to", to);
+	put_int(vm, "move_number", (int64_t)e->move.number);
+	put_string(vm, "return_to", name_or_null(d, e->move.node, back));
+	json_object_object_add(vm, "failed_on", failed_on(d, e->uuid));
+	if (json_object_object_get_ex(vm, "reason", &v) && json_object_object_get_ex(vm, "state", &state) &&
+	    !streq(json_object_get_string(v), json_object_get_string(state))) /* which need not be said twice */
+		reason = json_object_get_string(v);
+	(void)snprintf(text, sizeof(text), "%s%s%s%s%s", hands_off, !to ? "" : e->desired == DESIRED_STARTED ? "moving to " : "to be started on ",
+		       to ? to : "", to ? "; " : "", reason);
+	len = strlen(text);
+	if (len >= 2 && streq(text + len - 2, "; "))
+		text[len - 2] = '\0';
+	put_string(vm, "reason", text);
 }
 
 json_object *status_vm(struct agentd *d, const struct catalog_entry *e)
@@ -101,7 +167,7 @@ json_object *status_vm(struct agentd *d, const struct catalog_entry *e)
 	put_string(vm, "name", e->file.name);
 	put_string(vm, "uuid", e->uuid_text);
 	put_string(vm, "node", owner ? agentd_node_name(d, owner) : NULL);
-	put_string(vm, "desired", desired_name[e->desired]);
+	put_string(vm, "desired", catalog_desired_name(e->desired));
 	if (owner == d->conf.self_id) {
 		json_object *all = status_local_vms(d);
 
@@ -125,10 +191,11 @@ json_object *status_vm(struct agentd *d, const struct catalog_entry *e)
 		put_int(vm, "restarts", said && json_object_object_get_ex(said, "restarts", &v) ? json_object_get_int64(v) : 0);
 	}
 	json_object_put(said);
+	put_requests(d, e, vm);
 	return vm;
 }
 
-static const char *node_state(const struct agentd *d, uint32_t id)
+const char *status_node_state(const struct agentd *d, uint32_t id)
 {
 	const struct keeper_table_node *n = agent_table_node(&d->core, id);
 
@@ -148,7 +215,7 @@ static const char *node_state(const struct agentd *d, uint32_t id)
 static void node_reason(const struct agentd *d, uint32_t id, char *ret, size_t size)
 {
 	const struct keeper_table_node *n = agent_table_node(&d->core, id);
-	const char *state = node_state(d, id);
+	const char *state = status_node_state(d, id);
 
 	*ret = '\0';
 	if (streq(state, "fencing"))
@@ -179,7 +246,7 @@ static json_object *node_object(struct agentd *d, const struct conf_node *c)
 	agent = self || (n->fresh && !lead_claim_void(&d->core, c->id));
 	put_string(o, "name", c->name);
 	put_int(o, "id", c->id);
-	put_string(o, "state", node_state(d, c->id));
+	put_string(o, "state", status_node_state(d, c->id));
 	put_bool(o, "armed", n->state == HEARTBEAT_ARMED);
 	put_bool(o, "maintenance", d->core.maintenance >> (c->id - 1) & 1);
 	put_int(o, "epoch", n->epoch);
@@ -250,6 +317,7 @@ json_object *status_build(struct agentd *d)
 
 	put_string(s, "cluster", d->conf.cluster);
 	put_bool(s, "armed", d->catalog && d->catalog->armed);
+	put_string(s, "pause", catalog_pause_name(d->catalog ? d->catalog->pause : PAUSE_NONE));
 	put_string(s, "leader", leader ? agentd_node_name(d, leader) : NULL);
 	put_string(s, "self", d->conf.self_name);
 	list = volumes(d, &good);

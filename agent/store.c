@@ -505,7 +505,8 @@ void store_lead_checked(struct store *s, bool on)
 {
 	qb_loop_timer_handle h;
 
-	s->still_leads = on;
+	/* Under an earlier leadership's generation another node's catalog may be newer than this one. */
+	s->still_leads = on && s->writing && s->writing->generation == s->d->core.lead_generation;
 	CHECK(qb_loop_timer_add(s->d->loop, QB_LOOP_HIGH, 0, s, on_lead_checked, &h) == 0);
 }
 

@@ -19,12 +19,13 @@
 #define WINDOW_MIN_MS 1000
 #define WINDOW_MAX_MS (24U * 3600 * 1000)
 #define WINDOW_DEFAULT_MS (600U * 1000)
+#define RELOCATE_LIMIT_MAX 63
 #define STOP_MAX_MS (24U * 3600 * 1000)
 #define STOP_DEFAULT_MS (60U * 1000)
 
 enum vmfile_key {
 	VMFILE_NAME, VMFILE_UUID, VMFILE_MEMORY, VMFILE_VCPUS, VMFILE_DISK, VMFILE_BINARY, VMFILE_ARGUMENTS, VMFILE_STATE, VMFILE_PRIORITY,
-	VMFILE_RESTART_LIMIT, VMFILE_RESTART_WINDOW, VMFILE_STOP_TIMEOUT, VMFILE_PREFERRED_NODES,
+	VMFILE_RESTART_LIMIT, VMFILE_RESTART_WINDOW, VMFILE_RELOCATE_LIMIT, VMFILE_STOP_TIMEOUT, VMFILE_PREFERRED_NODES,
 	VMFILE_KEY_COUNT,
 };
 
@@ -40,6 +41,7 @@ static const struct ini_key keys[VMFILE_KEY_COUNT] = {
 	[VMFILE_PRIORITY] = { "HA", "Priority", false },
 	[VMFILE_RESTART_LIMIT] = { "HA", "RestartLimit", false },
 	[VMFILE_RESTART_WINDOW] = { "HA", "RestartWindow", false },
+	[VMFILE_RELOCATE_LIMIT] = { "HA", "RelocateLimit", false },
 	[VMFILE_STOP_TIMEOUT] = { "HA", "StopTimeout", false },
 	[VMFILE_PREFERRED_NODES] = { "HA", "PreferredNodes", true },
 };
@@ -264,6 +266,8 @@ static int read_value(struct vmfile_read *r, enum vmfile_key key, const char *va
 		return value_u32(value, 0, RESTART_LIMIT_MAX, &v->restart_limit, err, err_size);
 	case VMFILE_RESTART_WINDOW:
 		return read_span(value, WINDOW_MIN_MS, WINDOW_MAX_MS, &v->restart_window_ms, err, err_size);
+	case VMFILE_RELOCATE_LIMIT:
+		return value_u32(value, 0, RELOCATE_LIMIT_MAX, &v->relocate_limit, err, err_size);
 	case VMFILE_STOP_TIMEOUT:
 		return read_span(value, 0, STOP_MAX_MS, &v->stop_timeout_ms, err, err_size);
 	case VMFILE_PREFERRED_NODES:

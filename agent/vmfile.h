@@ -25,6 +25,7 @@ struct vmfile {
 	uint32_t priority;       /* 0..1000, higher starts first; default 100 */
 	uint32_t restart_limit;  /* local restarts within the window before it goes elsewhere; default 3 */
 	uint32_t restart_window_ms; /* default 600 s */
+	uint32_t relocate_limit;    /* failed on one node after the other: so often it is moved on before it is given up; default 0: always */
 	uint32_t stop_timeout_ms;   /* clean shutdown may take this long, then quit; default 60 s */
 	char preferred[VMFILE_MAX_NODES][VMFILE_NAME_LEN]; /* in order */
 	size_t n_preferred;

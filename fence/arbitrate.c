@@ -12,13 +12,13 @@ bool arbitrate_higher(uint64_t a, uint64_t b)
 
 static bool in_a_ring(const struct arbitrate_node *n, unsigned i) { return n->counts && n->ring_ok && (n->view >> i & 1); }
 
-void arbitrate(const struct arbitrate_node nodes[ARBITRATE_MAX], struct arbitration *ret)
+void arbitrate(const struct arbitrate_node *nodes, unsigned n, struct arbitration *ret)
 {
 	*ret = (struct arbitration){ 0 };
-	for (unsigned i = 0; i < ARBITRATE_MAX; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		if (!in_a_ring(&nodes[i], i))
 			continue;
-		for (unsigned j = 0; j < ARBITRATE_MAX; j++)
+		for (unsigned j = 0; j < n; j++)
 			if (in_a_ring(&nodes[j], j) && nodes[j].view == nodes[i].view)
 				ret->group[i] |= 1ULL << j;
 		ret->any_group = true;

@@ -8,7 +8,9 @@
 
 #include "agent/base/util.h"
 
+#ifndef ARBITRATE_MAX
 #define ARBITRATE_MAX 64
+#endif
 
 struct arbitrate_node {
 	bool counts;   /* alive for certain: itself, or its heartbeat advanced since one's own view changed */
@@ -22,7 +24,8 @@ struct arbitration {
 	uint64_t group[ARBITRATE_MAX]; /* by id - 1: members of that node's group, 0 if it has none */
 };
 
-void arbitrate(const struct arbitrate_node nodes[ARBITRATE_MAX], struct arbitration *ret);
+/* nodes: of ids 1 to n. */
+void arbitrate(const struct arbitrate_node *nodes, unsigned n, struct arbitration *ret);
 
 /* Does group a rank above group b? An empty group ranks below all others. */
 bool arbitrate_higher(uint64_t a, uint64_t b);

@@ -14,6 +14,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
+#include "agent/base/orphans.h"
 #include "agent/base/program.h"
 #include "agent/base/uuid.h"
 #include "fence/daemon.h"
@@ -370,6 +371,12 @@ static void stop_service(struct daemon *d)
 	if (vms != 0) {
 		/* A restart or an upgrade: the watchdog's fd is with systemd, and the next keeper goes on with this epoch. */
 		log_notice("stopping with %d VM processes running: leaving watchdog and epoch to the next start", vms);
+		qb_loop_stop(d->loop);
+		return;
+	}
+	/* "left" ends the epoch at once: nothing of a VM that ended before may still be on its way. */
+	if (!orphans_quiet()) {
+		log_notice("stopping while this host still sends data of a dead process: this epoch's lease has to run out");
 		qb_loop_stop(d->loop);
 		return;
 	}

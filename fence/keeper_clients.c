@@ -93,10 +93,12 @@ static void take_message(struct client *c, const struct keeper_msg *m)
 {
 	struct daemon *d = c->d;
 	struct keeper_event ev = { .kind = KEEPER_EV_AGENT };
+	bool anew;
 
 	switch (m->kind) {
 	case KEEPER_MSG_AGENT:
-		if (d->agent != c) {
+		anew = d->agent != c;
+		if (anew) {
 			if (d->agent)
 				client_close(d->agent);
 			d->agent = c;
@@ -106,7 +108,8 @@ static void take_message(struct client *c, const struct keeper_msg *m)
 		ev.agent = m->facts;
 		if (d->core_runs)
 			daemon_event(d, &ev);
-		daemon_tell(d, &d->core);
+		if (anew || !d->core_runs)
+			daemon_tell(d, &d->core); /* else every round does */
 		break;
 	case KEEPER_MSG_ARM:
 	case KEEPER_MSG_DISARM:

@@ -13,7 +13,8 @@
  *                                        |         new epoch         RELEASING (gate closed, VMs being killed; no pets)
  *                                        +--------------- RELEASED <-----+ proven silent
  *   DISARMED, ARMED -- service stops, no VM left --> LEAVING --> LEFT
- *   STARTING -- resume is not possible after all, VMs run --> RELEASING -- proven silent --> STARTING, with a new epoch to come
+ *   STARTING -- resume is not possible after all, VMs run --> RELEASING -- proven silent --> STARTING, with a new epoch to come; the same way goes an epoch
+ *   that was never on a quorum of the volumes
  */
 #pragma once
 
@@ -115,6 +116,7 @@ struct table_node {
 	struct heartbeat hb;    /* newest */
 	int64_t t0_ns;          /* completion of our first read that showed it */
 	int64_t view_ns;        /* since when it publishes its present view */
+	uint32_t joined;        /* its epoch that was in our ring once */
 	int64_t no_ring_ns;     /* since when its blocks say "no ring"; 0 = it has one */
 	enum fence_reason reason;
 	bool intent_published, commit_published;
@@ -127,9 +129,11 @@ enum round_phase { ROUND_IDLE, ROUND_WRITING, ROUND_READING };
 struct keeper_volume {
 	bool ready;
 	enum volume_fault fault; /* sticky until the keeper starts again */
+	bool later;              /* it was away and holds a later block of an earlier life: not to be written over by this epoch */
 	struct slot slot;
 	bool read_busy, write_busy; /* not settled: no other operation of that kind on this volume */
 	bool write_wait, write_ok, read_wait, read_ok; /* this round */
+	uint64_t unread;         /* bit (id - 1): nodes of which the last read showed no block that counts */
 	int64_t read_issued_ns;
 	uint32_t acked_epoch;    /* newest own block known to be on it */
 	uint64_t acked_seq;
@@ -148,7 +152,7 @@ struct keeper_options {
 	uint32_t wd_ms, wd_delay_ms; /* as read back from the driver */
 	/* A restarted keeper that still holds the watchdog goes on with the epoch and life it had. */
 	bool resume;
-	uint32_t resume_epoch;
+	uint32_t resume_epoch;   /* of the process before in this boot, whether it is gone on with or not; 0 unknown */
 	uint8_t resume_life[16];
 	uint64_t resume_seq;     /* where that life began to number */
 	bool watchdog_runs;      /* its held fd is armed */
@@ -171,9 +175,11 @@ struct keeper {
 	enum round_phase phase;
 	bool kick, bell_due;
 	bool renewed;            /* a renewal succeeded since the last pet */
-	bool published;          /* this epoch is on a renew quorum */
+	bool on_quorum;          /* this epoch was on a renew quorum, perhaps in the life we go on with: nobody can take its number for a free one */
+	bool armed_published;    /* and since it is armed, a block that says so */
+	bool published;          /* this epoch is on a renew quorum, in both buffers: a block that rots does not take it back */
 	int64_t round_ns, next_round_ns, last_pet_ns, last_renewal_ns, last_observed_ns, state_ns, writable_ns;
-	unsigned rounds_in_state;
+	unsigned rounds_in_state, epoch_renewals;
 	uint64_t pets, renewals; /* S4 */
 
 	bool ring_up;
@@ -184,6 +190,7 @@ struct keeper {
 	struct table_node node[FORMAT_MAX_NODES];
 	struct keeper_volume volume[FORMAT_MAX_VOLUMES];
 	struct arbitration arb;
+	int64_t winner_ns;       /* since when the same group wins */
 	struct keeper_agent_facts agent;
 
 	struct keeper_action action[KEEPER_MAX_ACTIONS];
@@ -203,8 +210,10 @@ void keeper_kick(struct keeper *k); /* the next round starts as soon as this one
 bool keeper_is_member(const struct keeper *k, uint32_t node);
 static inline int64_t keeper_ms(uint32_t ms) { return (int64_t)ms * NS_PER_MS; }
 
-/* table.c: takes in what a volume's read showed. Says whether the read counts for a quorum. */
+/* table.c: takes in what a volume's read showed. Says whether the read counts, for all nodes but those in `unread`. */
 bool table_absorb(struct keeper *k, unsigned volume, const void *data);
+/* On how many volumes this round's reads have shown the block of every node: a quorum is one for each node's block. */
+unsigned table_reads(const struct keeper *k);
 /* A fence quorum of reads has completed. */
 void table_observed(struct keeper *k);
 /* First node whose fence commit names (us, our epoch), or 0. */

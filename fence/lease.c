@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The lease: round k is pet, write seq = k to a renew quorum, then read the table from a renew quorum. Nobody's commit names (us, our epoch):
  * renewed, the next round may pet. One pet for each successful renewal; no timer ever pets. */
+#include "agent/base/mutant.h"
 #include "fence/keeper_core.h"
 
 void keeper_act(struct keeper *k, enum keeper_action_kind kind)
@@ -50,6 +51,8 @@ static enum heartbeat_state published_state(enum lease_state s)
 		[LEASE_RELEASED] = HEARTBEAT_RELEASED, [LEASE_LEAVING] = HEARTBEAT_LEFT,      [LEASE_LEFT] = HEARTBEAT_LEFT,
 	};
 
+	if (MUTANT(RELEASED_BEFORE_PROOF) && s == LEASE_RELEASING)
+		return HEARTBEAT_RELEASED;
 	return of[s];
 }
 
@@ -57,7 +60,7 @@ static void move(struct keeper *k, enum lease_state to)
 {
 	static const uint16_t allowed[LEASE_STATE_COUNT] = {
 		[LEASE_STARTING] = 1 << LEASE_DISARMED | 1 << LEASE_ARMED | 1 << LEASE_DISARMING | 1 << LEASE_RELEASING | 1 << LEASE_LEFT,
-		[LEASE_DISARMED] = 1 << LEASE_ARMED | 1 << LEASE_RELEASING | 1 << LEASE_LEAVING,
+		[LEASE_DISARMED] = 1 << LEASE_ARMED | 1 << LEASE_RELEASING | 1 << LEASE_LEAVING | 1 << LEASE_LEFT,
 		[LEASE_ARMED] = 1 << LEASE_DISARMING | 1 << LEASE_RELEASING | 1 << LEASE_LEAVING,
 		[LEASE_DISARMING] = 1 << LEASE_DISARMED | 1 << LEASE_ARMED | 1 << LEASE_RELEASING | 1 << LEASE_LEAVING,
 		[LEASE_RELEASING] = 1 << LEASE_RELEASED | 1 << LEASE_STARTING,
@@ -69,6 +72,7 @@ static void move(struct keeper *k, enum lease_state to)
 	k->state = to;
 	k->state_ns = k->now_ns;
 	k->rounds_in_state = 0;
+	k->armed_published = false;
 	k->mine.state = published_state(to);
 	keeper_note(k, NOTE_STATE, k->opt.self, to);
 	keeper_act(k, KEEPER_ACT_SAVE);
@@ -78,7 +82,22 @@ static void move(struct keeper *k, enum lease_state to)
 
 static bool leased(enum lease_state s) { return s == LEASE_DISARMED || s == LEASE_ARMED || s == LEASE_DISARMING; }
 static bool watched(enum lease_state s) { return s == LEASE_ARMED || s == LEASE_DISARMING; }
-static bool writes(enum lease_state s) { return s != LEASE_STARTING && s != LEASE_RELEASING && s != LEASE_LEFT; }
+static bool writes(enum lease_state s)
+{
+	return s != LEASE_STARTING && (s != LEASE_RELEASING || MUTANT(RELEASED_BEFORE_PROOF)) && s != LEASE_LEFT;
+}
+
+/* Nothing but a renewal since the last pet allows one. */
+static bool may_pet(const struct keeper *k)
+{
+	if (MUTANT(PETS_BY_TIMER))
+		return watched(k->state);
+	if (MUTANT(PETS_WHILE_RELEASING) && k->state == LEASE_RELEASING)
+		return k->wd_running;
+	if (k->wd_asked && !k->wd_starting)
+		return false; /* it is being stopped */
+	return watched(k->state) && k->renewed;
+}
 
 static void release(struct keeper *k, enum release_reason why, uint32_t by)
 {
@@ -90,6 +109,8 @@ static void release(struct keeper *k, enum release_reason why, uint32_t by)
 	move(k, LEASE_RELEASING);
 	memset(k->mine.intent, 0, sizeof(k->mine.intent));
 	keeper_act(k, KEEPER_ACT_KILL);
+	if (MUTANT(WATCHDOG_CLOSED_EARLY))
+		keeper_act(k, KEEPER_ACT_WD_STOP);
 }
 
 static void begin_epoch(struct keeper *k, uint32_t epoch, const uint8_t life[16])
@@ -97,10 +118,13 @@ static void begin_epoch(struct keeper *k, uint32_t epoch, const uint8_t life[16]
 	k->epoch = epoch;
 	k->mine.epoch = epoch;
 	memcpy(k->mine.life, life, 16);
-	k->published = false;
+	k->published = k->on_quorum = false;
+	k->epoch_renewals = 0;
 	k->renewed = false;
 	k->release = RELEASE_NONE;
 	k->earlier_life = false;
+	for (unsigned v = 0; v < k->opt.n_volumes; v++)
+		k->volume[v].later = false;
 	k->last_renewal_ns = k->now_ns;
 }
 
@@ -121,6 +145,7 @@ void keeper_init(struct keeper *k, const struct keeper_options *opt, int64_t now
 	k->state = LEASE_STARTING;
 	k->now_ns = k->state_ns = k->view_ns = now_ns;
 	k->ring = HEARTBEAT_RING_LOST;
+	k->seq = opt->resume_seq; /* what is saved before the first block of this life must not be less */
 	k->mine.node = opt->self;
 	k->mine.wd_ms = opt->wd_ms;
 	k->mine.wd_delay_ms = opt->wd_delay_ms;
@@ -140,10 +165,10 @@ static unsigned count_volumes(const struct keeper *k, bool (*fn)(const struct ke
 	return n;
 }
 
-static bool was_written(const struct keeper_volume *v) { return v->write_ok; }
-static bool was_read(const struct keeper_volume *v) { return v->read_ok; }
+/* Acknowledged, by a volume that is still trusted after its read. */
+static bool was_written(const struct keeper_volume *v) { return v->write_ok && v->fault == FAULT_NONE; }
 static bool waits(const struct keeper_volume *v) { return v->write_wait || v->read_wait; }
-static bool may_write(const struct keeper_volume *v) { return v->ready && v->fault == FAULT_NONE && !v->write_busy && slot_writable(&v->slot); }
+static bool may_write(const struct keeper_volume *v) { return v->ready && v->fault == FAULT_NONE && !v->later && !v->write_busy && slot_writable(&v->slot); }
 
 static void start_reads(struct keeper *k)
 {
@@ -166,7 +191,7 @@ static void start_round(struct keeper *k)
 	k->kick = false;
 	k->round_ns = k->now_ns;
 	k->next_round_ns = k->now_ns + keeper_ms(k->opt.timing.hb_ms);
-	if (watched(k->state) && k->renewed) {
+	if (may_pet(k)) {
 		k->renewed = false;
 		k->last_pet_ns = k->now_ns;
 		k->pets++;
@@ -197,11 +222,15 @@ static void start_round(struct keeper *k)
 		act_volume(k, KEEPER_ACT_WRITE, i);
 		slot_written(&v->slot, k->epoch, k->seq);
 	}
+	if (MUTANT(READS_BEFORE_WRITTEN))
+		start_reads(k);
 }
 
 /* Nobody may fence us for the ring, and nobody who can see us has a ring without us: a new epoch would not be fenced at once again. */
 static bool may_rejoin(const struct keeper *k)
 {
+	if (MUTANT(REJOINS_AT_ONCE))
+		return !k->wd_running;
 	if (k->slot_taken || k->n_actions >= KEEPER_MAX_ACTIONS / 2 || k->wd_running || k->rounds_in_state < 2)
 		return false;
 	if (k->now_ns - k->state_ns < 4 * keeper_ms(k->opt.timing.hb_ms))
@@ -234,7 +263,7 @@ static bool foreign_owner(struct keeper *k)
 
 static void stop_watchdog(struct keeper *k)
 {
-	if (k->wd_running && !k->wd_asked) {
+	if (k->wd_running && !k->wd_asked && !(MUTANT(WATCHDOG_KEPT) && k->state == LEASE_RELEASED)) {
 		k->wd_asked = true;
 		k->wd_starting = false;
 		keeper_act(k, KEEPER_ACT_WD_STOP);
@@ -261,7 +290,7 @@ static void try_start(struct keeper *k, bool observed)
 		start_anew(k);
 		return;
 	}
-	if (observed && foreign_owner(k)) {
+	if (observed && !MUTANT(FOREIGN_SLOT_TAKEN) && foreign_owner(k)) {
 		if (!k->foreign_seen)
 			keeper_note(k, NOTE_FOREIGN_OWNER, k->opt.self, 0);
 		k->foreign_seen = true;
@@ -280,13 +309,20 @@ static void try_start(struct keeper *k, bool observed)
 		return;
 	if (self->known) {
 		/* Commits and deaths are carried into one's own next epoch. */
-		memcpy(k->mine.commit, self->hb.commit, sizeof(k->mine.commit));
-		memcpy(k->mine.over, self->hb.over, sizeof(k->mine.over));
-		k->seq = MAX(self->hb.seq, k->opt.resume_seq) + SEQ_SKIP; /* saved before the first write */
+		if (!MUTANT(NOTHING_CARRIED)) {
+			for (unsigned i = 0; i < FORMAT_MAX_NODES; i++) {
+				k->mine.commit[i] = MAX(k->mine.commit[i], self->hb.commit[i]);
+				k->mine.over[i] = MAX(k->mine.over[i], self->hb.over[i]);
+			}
+		}
+		k->agent.claims_seq = MAX(k->agent.claims_seq, self->hb.claims_seq);
+		k->seq = MAX(MAX(self->hb.seq, k->seq), k->opt.resume_seq) + (MUTANT(SEQ_NOT_SKIPPED) ? 0 : SEQ_SKIP); /* saved before the first write */
 	}
 	k->last_pet_ns = k->now_ns;
 	if (resume) {
 		begin_epoch(k, k->opt.resume_epoch, k->opt.resume_life);
+		k->on_quorum = self->hb.state == HEARTBEAT_ARMED || k->wd_running;
+		k->renewed = MUTANT(RESTART_PETS_FIRST);
 		k->want_armed = self->hb.state == HEARTBEAT_ARMED;
 		/* With a watchdog that runs: armed, or died between publishing disarmed and stopping it. */
 		move(k, k->want_armed ? LEASE_ARMED : k->wd_running ? LEASE_DISARMING : LEASE_DISARMED);
@@ -306,11 +342,19 @@ static void try_arm(struct keeper *k)
 	if (!k->wd_running) {
 		k->wd_asked = k->wd_starting = true;
 		keeper_act(k, KEEPER_ACT_WD_START);
-		return;
+		if (!MUTANT(ARMED_BEFORE_WATCHDOG))
+			return;
 	}
 	k->renewed = false;
 	k->last_pet_ns = k->now_ns; /* starting it is a pet */
 	move(k, LEASE_ARMED);
+}
+
+static int64_t soft_ns(const struct keeper *k)
+{
+	if (MUTANT(SOFT_AFTER_WATCHDOG))
+		return keeper_ms(2 * (k->opt.timing.wd_ms + k->opt.timing.wd_delay_ms));
+	return keeper_ms(k->opt.timing.soft_ms);
 }
 
 /* What a finished round allows. acked: our block is on a fence quorum; done: it is on a renew quorum and the table was read after; renewed: and
@@ -326,7 +370,7 @@ static void after_round(struct keeper *k, bool observed, bool acked, bool done, 
 		try_start(k, observed);
 		break;
 	case LEASE_DISARMING:
-		if (said && acked && observed && renewed) {
+		if (MUTANT(DISARM_UNPUBLISHED) || (said && acked && ((observed && renewed) || MUTANT(DISARM_UNREAD)))) {
 			if (k->wd_running)
 				stop_watchdog(k);
 			else
@@ -369,22 +413,29 @@ static void after_round(struct keeper *k, bool observed, bool acked, bool done, 
 
 static void end_round(struct keeper *k)
 {
-	unsigned acks = count_volumes(k, was_written), reads = count_volumes(k, was_read);
-	unsigned renew = format_renew_quorum(k->opt.n_volumes), fence = format_fence_quorum(k->opt.n_volumes);
+	unsigned acks = count_volumes(k, was_written), reads = table_reads(k);
+	unsigned renew = MUTANT(RENEW_QUORUM_SHORT) ? 1 : format_renew_quorum(k->opt.n_volumes);
+	unsigned fence = MUTANT(FENCE_QUORUM_SHORT) ? 1 : format_fence_quorum(k->opt.n_volumes);
 	bool wrote = writes(k->state), observed = reads >= fence, acked = wrote && acks >= fence, done, renewed;
 	uint32_t committer = wrote ? table_commit_against(k) : 0;
 
 	k->phase = ROUND_IDLE;
 	k->rounds_in_state++;
-	done = wrote && acks >= renew && reads >= renew && !k->slot_taken && k->block.epoch == k->epoch;
+	done = wrote && acks >= renew && (reads >= renew || MUTANT(RENEWS_WITHOUT_READ)) && !k->slot_taken && k->block.epoch == k->epoch;
 	renewed = done && committer == 0 && !k->earlier_life;
 	if (renewed) {
 		k->renewed = true;
 		k->renewals++;
 		k->last_renewal_ns = k->now_ns;
-		if (!k->published) {
-			k->published = true;
+		if (k->state == LEASE_ARMED && k->block.state == HEARTBEAT_ARMED && !k->armed_published) {
+			k->armed_published = true;
 			keeper_act(k, KEEPER_ACT_TELL);
+		}
+		if (!k->published && ++k->epoch_renewals == 2) {
+			k->published = k->on_quorum = true;
+			keeper_act(k, KEEPER_ACT_TELL);
+		} else if (!k->published) {
+			keeper_kick(k);
 		}
 	}
 	if (observed)
@@ -450,12 +501,14 @@ static void on_time(struct keeper *k)
 		k->ring_ns = k->view_ns = k->now_ns;
 		keeper_kick(k);
 	}
+	if (MUTANT(RING_LOSS_RELEASES) && k->ring == HEARTBEAT_RING_LOST && k->now_ns - k->ring_ns >= keeper_ms(k->opt.timing.ring_grace_ms))
+		release(k, RELEASE_INTENT, 0);
 	for (unsigned v = 0; v < k->opt.n_volumes; v++)
 		(void)slot_tick(&k->volume[v].slot, k->now_ns, keeper_ms(k->opt.timing.drain_ms));
 	if (k->state == LEASE_STARTING && k->opt.resume && k->wd_running && k->now_ns - k->state_ns >= start_limit_ns(k))
 		start_anew(k); /* storage is away: as below, before the watchdog does more */
 	/* Before the watchdog's deadline: a lost volume costs VMs, not hosts. */
-	if (watched(k->state) && k->now_ns - k->last_pet_ns >= keeper_ms(k->opt.timing.soft_ms) && !k->renewed)
+	if (watched(k->state) && k->now_ns - k->last_pet_ns >= soft_ns(k) && !k->renewed)
 		release(k, RELEASE_STORAGE, 0);
 }
 
@@ -467,7 +520,7 @@ static void leave(struct keeper *k)
 	if (k->state == LEASE_RELEASING)
 		return; /* once it is proven */
 	stop_watchdog(k);
-	if (k->state == LEASE_STARTING) {
+	if (k->state == LEASE_STARTING || !k->on_quorum) {
 		move(k, LEASE_LEFT);
 		keeper_act(k, KEEPER_ACT_EXIT);
 	} else if (leased(k->state) || k->state == LEASE_RELEASED) {
@@ -475,11 +528,25 @@ static void leave(struct keeper *k)
 	}
 }
 
+/* Nothing runs and nothing is published: the epoch to come is above whatever is read now. */
+static void start_again(struct keeper *k)
+{
+	k->opt.resume = k->earlier_life = false;
+	k->writable_ns = 0;
+	for (unsigned v = 0; v < k->opt.n_volumes; v++)
+		k->volume[v].later = false;
+	move(k, LEASE_STARTING);
+}
+
 static void on_silent(struct keeper *k)
 {
 	if (k->state != LEASE_RELEASING)
 		return;
-	move(k, k->epoch == 0 ? LEASE_STARTING : LEASE_RELEASED);
+	/* An epoch that is on a minority of the volumes only may be begun once more by a life that does not see them: its end is not to be published. */
+	if (!k->on_quorum)
+		start_again(k);
+	else
+		move(k, LEASE_RELEASED);
 	stop_watchdog(k);
 	if (k->want_leave)
 		leave(k);
@@ -527,6 +594,20 @@ static void on_read_done(struct keeper *k, const struct keeper_event *ev)
 		return;
 	v->read_wait = false;
 	v->read_ok = ev->ok && table_absorb(k, ev->volume, ev->data);
+}
+
+/* The number of the claims that a quorum is known to hold never goes back: an agent or a keeper that has just started knows less of them, and what they held
+ * stays there. It is what tells a lost newest block from one that was never written. */
+static void take_facts(struct keeper *k, const struct keeper_agent_facts *facts)
+{
+	struct keeper_agent_facts f = *facts;
+
+	f.claims_seq = MAX(f.claims_seq, k->agent.claims_seq);
+	if (memcmp(&k->agent, &f, sizeof(f)) == 0)
+		return;
+	if (f.claims_seq != k->agent.claims_seq || f.catalog_seq != k->agent.catalog_seq || f.catalog_generation != k->agent.catalog_generation)
+		keeper_kick(k);
+	k->agent = f;
 }
 
 static void take_event(struct keeper *k, const struct keeper_event *ev)
@@ -579,20 +660,15 @@ static void take_event(struct keeper *k, const struct keeper_event *ev)
 		release(k, RELEASE_SUSPEND, 0);
 		break;
 	case KEEPER_EV_AGENT:
-		if (memcmp(&k->agent, &ev->agent, sizeof(k->agent)) != 0) {
-			if (ev->agent.claims_seq != k->agent.claims_seq || ev->agent.catalog_seq != k->agent.catalog_seq ||
-			    ev->agent.catalog_generation != k->agent.catalog_generation)
-				keeper_kick(k);
-			k->agent = ev->agent;
-		}
+		take_facts(k, &ev->agent);
 		break;
 	}
 }
 
 /* A phase is over when everybody has answered, or a fence quorum has: one slow volume does not set the pace. */
-static bool enough(const struct keeper *k, bool (*fn)(const struct keeper_volume *))
+static bool enough(const struct keeper *k, unsigned answers)
 {
-	return count_volumes(k, waits) == 0 || count_volumes(k, fn) >= format_fence_quorum(k->opt.n_volumes);
+	return answers >= format_fence_quorum(k->opt.n_volumes) || count_volumes(k, waits) == 0;
 }
 
 void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns)
@@ -602,9 +678,9 @@ void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns
 	k->n_actions = 0;
 	take_event(k, ev);
 	on_time(k);
-	if (k->phase == ROUND_WRITING && enough(k, was_written))
+	if (k->phase == ROUND_WRITING && enough(k, count_volumes(k, was_written)))
 		start_reads(k);
-	if (k->phase == ROUND_READING && enough(k, was_read))
+	if (k->phase == ROUND_READING && enough(k, table_reads(k)))
 		end_round(k);
 	if (k->phase == ROUND_IDLE && k->state != LEASE_LEFT &&
 	    (k->kick || now_ns >= k->next_round_ns || now_ns >= takeover_deadline(k)))
@@ -625,7 +701,7 @@ int64_t keeper_deadline(const struct keeper *k)
 	if (k->state == LEASE_STARTING && k->opt.resume && k->wd_running)
 		at = MIN(at, k->state_ns + start_limit_ns(k));
 	if (watched(k->state) && !k->renewed)
-		at = MIN(at, k->last_pet_ns + keeper_ms(k->opt.timing.soft_ms));
+		at = MIN(at, k->last_pet_ns + soft_ns(k));
 	if (k->ring == HEARTBEAT_RING_JOINING)
 		at = MIN(at, k->ring_ns + keeper_ms(k->opt.timing.ring_grace_ms));
 	for (unsigned v = 0; v < k->opt.n_volumes; v++)
@@ -639,8 +715,11 @@ bool keeper_gate_open(const struct keeper *k, uint32_t epoch, int64_t now_ns)
 	/* On its way to being armed: the watchdog must run before a VM does. */
 	if (k->state == LEASE_DISARMED && k->want_armed)
 		return false;
-	return leased(k->state) && k->published && epoch == k->epoch && !k->slot_taken &&
-	       now_ns - k->last_renewal_ns < keeper_ms(k->opt.timing.soft_ms);
+	/* Nobody takes over from a node whose blocks do not say yet that it has a watchdog. */
+	if (k->state == LEASE_ARMED && !k->armed_published)
+		return false;
+	return (leased(k->state) || MUTANT(GATE_STAYS_OPEN)) && k->published && epoch == k->epoch && !k->slot_taken &&
+	       (now_ns - k->last_renewal_ns < keeper_ms(k->opt.timing.soft_ms) || MUTANT(GATE_UNTIMED));
 }
 
 const char *lease_state_name(enum lease_state s)

@@ -1,24 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "agent/base/mutant.h"
 #include "fence/keeper_core.h"
 
-/* Two buffers a node: the newest valid one counts. Returns which, or -1. */
-static int newest_of(const struct keeper *k, const uint8_t *table, uint32_t node, struct heartbeat *ret, unsigned *ret_valid)
+/* Two buffers a node: the newest valid one counts. Returns which of hb, or -1. */
+static int newest_of(const struct keeper *k, const uint8_t *table, uint32_t node, struct heartbeat hb[2], unsigned *ret_valid)
 {
-	struct heartbeat hb[2];
 	bool ok[2];
 
 	for (unsigned b = 0; b < 2; b++)
 		ok[b] = heartbeat_decode(table + format_heartbeat_offset(node, b), node, b, k->opt.cluster, &hb[b]) == FORMAT_OK;
 	*ret_valid = ok[0] + ok[1];
-	if (!ok[0] && !ok[1])
-		return -1;
-	for (unsigned b = 0; b < 2; b++) {
-		if (!ok[b] || (ok[!b] && format_compare(hb[b].epoch, hb[b].seq, hb[!b].epoch, hb[!b].seq) < 0))
-			continue;
-		*ret = hb[b];
-		return (int)b;
-	}
-	return -1;
+	if (!ok[0] || !ok[1])
+		return ok[0] ? 0 : ok[1] ? 1 : -1;
+	return (format_compare(hb[0].epoch, hb[0].seq, hb[1].epoch, hb[1].seq) >= 0) != MUTANT(OLDER_BUFFER_COUNTS) ? 0 : 1;
 }
 
 static enum volume_fault check_superblock(const struct keeper *k, unsigned volume, const uint8_t *data)
@@ -65,7 +59,9 @@ static void take_newer(struct keeper *k, struct table_node *n, const struct hear
 		n->no_ring_ns = k->now_ns;
 	n->known = true;
 	n->hb = *hb;
-	n->t0_ns = k->now_ns;
+	if (MUTANT(NO_REREAD) && k->ring == HEARTBEAT_RING_OK && !(k->view >> (hb->node - 1) & 1) && n->t0_ns != 0)
+		return;
+	n->t0_ns = MUTANT(T0_AT_ROUND_START) ? k->round_ns : k->now_ns;
 }
 
 /* Our own slot: what is there must be what we wrote. */
@@ -89,7 +85,7 @@ static bool check_own(struct keeper *k, unsigned volume, int buffer, const struc
 	}
 	if (hb->epoch > k->epoch || (hb->epoch == k->epoch && (hb->seq > k->seq || memcmp(hb->life, k->mine.life, 16) != 0))) {
 		if (memcmp(hb->host, k->opt.host, 16) == 0) {
-			k->earlier_life = true; /* begin an epoch above it */
+			k->earlier_life = v->later = true; /* begin an epoch above it */
 			return false;
 		}
 		k->slot_taken = true;
@@ -103,7 +99,7 @@ bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 {
 	const uint8_t *table = data;
 	enum volume_fault fault = check_superblock(k, volume, table);
-	bool good = true;
+	uint64_t unread = 0;
 
 	if (fault == FAULT_DAMAGED)
 		return false; /* torn or rotten: this round fails, the next may not */
@@ -113,51 +109,68 @@ bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 	}
 	for (uint32_t node = 1; node <= k->opt.node_limit; node++) {
 		struct table_node *n = &k->node[node - 1];
-		struct heartbeat hb;
+		struct heartbeat two[2], *hb;
+		uint64_t bit = 1ULL << (node - 1);
 		unsigned valid;
-		int buffer = newest_of(k, table, node, &hb, &valid);
+		int buffer = newest_of(k, table, node, two, &valid);
 
 		if (buffer < 0) {
-			good = false; /* unreadable is never empty */
+			unread |= MUTANT(UNREADABLE_IS_EMPTY) ? 0 : bit; /* unreadable is never empty */
 			if (node == k->opt.self) /* but ours to mend: as soon as nothing of an earlier life can land any more */
 				slot_read(&k->volume[volume].slot, -1, 0, 0, k->volume[volume].read_issued_ns, k->now_ns);
 			continue;
 		}
-		if (format_compare(hb.epoch, hb.seq, n->on[volume].epoch, n->on[volume].seq) < 0) {
+		hb = &two[buffer];
+		if (format_compare(hb->epoch, hb->seq, n->on[volume].epoch, n->on[volume].seq) < 0 && !MUTANT(ROLLED_BACK_TAKEN)) {
 			if (valid == 2)
 				set_fault(k, volume, FAULT_ROLLED_BACK);
-			else if (node == k->opt.self && n->known &&
-				 format_compare(n->hb.epoch, n->hb.seq, n->on[volume].epoch, n->on[volume].seq) >= 0) {
-				/* Our own newest block is damaged, but we know what it said: ours to mend. */
-				slot_read(&k->volume[volume].slot, -1, 0, 0, k->volume[volume].read_issued_ns, k->now_ns);
+			else if (n->known && format_compare(n->hb.epoch, n->hb.seq, n->on[volume].epoch, n->on[volume].seq) >= 0) {
+				/* The newest block is damaged, but we know what it said: no news of a node that may be dead, and our own to mend. */
+				if (node == k->opt.self)
+					slot_read(&k->volume[volume].slot, -1, 0, 0, k->volume[volume].read_issued_ns, k->now_ns);
 				continue;
 			}
-			good = false;
+			unread |= bit;
 			continue;
 		}
-		n->on[volume].epoch = hb.epoch;
-		n->on[volume].seq = hb.seq;
-		if (node == k->opt.self)
-			good = check_own(k, volume, buffer, &hb, valid) && good;
-		else
-			take_newer(k, n, &hb);
+		n->on[volume].epoch = hb->epoch;
+		n->on[volume].seq = hb->seq;
+		if (node != k->opt.self)
+			take_newer(k, n, hb);
+		else if (!check_own(k, volume, buffer, hb, valid))
+			unread |= bit;
 	}
-	return good && k->volume[volume].fault == FAULT_NONE;
+	k->volume[volume].unread = unread;
+	return k->volume[volume].fault == FAULT_NONE;
+}
+
+unsigned table_reads(const struct keeper *k)
+{
+	unsigned least = FORMAT_MAX_VOLUMES;
+
+	for (unsigned id = 1; id <= k->opt.node_limit; id++) {
+		unsigned n = 0;
+
+		for (unsigned v = 0; v < k->opt.n_volumes; v++)
+			n += k->volume[v].read_ok && !(k->volume[v].unread >> (id - 1) & 1);
+		least = MIN(least, n);
+	}
+	return least;
 }
 
 void table_observed(struct keeper *k)
 {
 	int64_t gap = k->now_ns - k->last_observed_ns;
-	int64_t fresh_ns = keeper_ms(k->opt.timing.wd_ms + k->opt.timing.wd_delay_ms);
+	int64_t fresh_ns = keeper_ms(MUTANT(SUSPECTS_AT_ONCE) ? k->opt.timing.hb_ms : k->opt.timing.wd_ms + k->opt.timing.wd_delay_ms);
 
 	/* We were paused, or our storage was away: silence of others during it proves nothing. A round whose write and read each took T_io is no gap. */
-	if (k->last_observed_ns != 0 && gap > keeper_ms(k->opt.timing.hb_ms + 2 * k->opt.timing.io_ms)) {
+	if (k->last_observed_ns != 0 && !MUTANT(GAP_IGNORED) && gap > keeper_ms(k->opt.timing.hb_ms + 2 * k->opt.timing.io_ms)) {
 		keeper_note(k, NOTE_GAP, 0, (uint32_t)(gap / NS_PER_MS));
-		for (unsigned i = 0; i < FORMAT_MAX_NODES; i++)
+		for (unsigned i = 0; i < k->opt.node_limit; i++)
 			k->node[i].t0_ns = k->now_ns;
 	}
 	k->last_observed_ns = k->now_ns;
-	for (unsigned i = 0; i < FORMAT_MAX_NODES; i++) {
+	for (unsigned i = 0; i < k->opt.node_limit; i++) {
 		struct table_node *n = &k->node[i];
 		bool fresh = n->known && n->advanced && k->now_ns - n->t0_ns <= fresh_ns;
 
@@ -170,6 +183,8 @@ void table_observed(struct keeper *k)
 
 uint32_t table_commit_against(const struct keeper *k)
 {
+	if (MUTANT(COMMIT_UNHEEDED))
+		return 0;
 	for (uint32_t node = 1; node <= k->opt.node_limit; node++)
 		if (node != k->opt.self && k->node[node - 1].known && k->node[node - 1].hb.commit[k->opt.self - 1] >= k->epoch)
 			return node;
@@ -179,9 +194,9 @@ uint32_t table_commit_against(const struct keeper *k)
 uint32_t table_next_epoch(const struct keeper *k)
 {
 	unsigned me = k->opt.self - 1;
-	uint32_t top = MAX(k->epoch, k->node[me].known ? k->node[me].hb.epoch : 0);
+	uint32_t top = MAX(MAX(k->epoch, k->opt.resume_epoch), k->node[me].known ? k->node[me].hb.epoch : 0);
 
-	for (unsigned i = 0; i < FORMAT_MAX_NODES; i++) {
+	for (unsigned i = 0; i < k->opt.node_limit; i++) {
 		const struct heartbeat *hb = &k->node[i].hb;
 
 		if (!k->node[i].known)
@@ -191,5 +206,5 @@ uint32_t table_next_epoch(const struct keeper *k)
 		top = MAX(top, hb->commit[me]);
 		top = MAX(top, hb->over[me]);
 	}
-	return top + 1;
+	return MUTANT(EPOCH_REUSED) && top > 0 ? top : top + 1;
 }

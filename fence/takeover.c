@@ -6,6 +6,7 @@
  * Every node of the winning group does this for itself with its own t0 and its own commit: there is nobody whose failure could delay it.
  * W counts from t0, however late the commit comes (model/lease.pml: a renewal that the commit did not stop shows in the re-read and moves t0);
  * so for a silent node the commit waits until it must have begun its own release: a short stall never costs anybody a fence. */
+#include "agent/base/mutant.h"
 #include "fence/keeper_core.h"
 
 static struct table_node *node_of(struct keeper *k, uint32_t id) { return &k->node[id - 1]; }
@@ -14,38 +15,70 @@ static bool in(uint64_t set, uint32_t id) { return set >> (id - 1) & 1; }
 static void compute_groups(struct keeper *k)
 {
 	struct arbitrate_node an[ARBITRATE_MAX] = { 0 };
+	uint64_t winner = k->arb.winner;
 
-	for (uint32_t id = 1; id <= FORMAT_MAX_NODES; id++) {
-		const struct table_node *n = node_of(k, id);
+	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
+		struct table_node *n = node_of(k, id);
 
 		/* Who is not armed can neither fence nor be fenced: it has no weight. */
+		if (n->fresh && k->ring == HEARTBEAT_RING_OK && in(k->view, id))
+			n->joined = n->hb.epoch;
 		if (id == k->opt.self)
 			an[id - 1] = (struct arbitrate_node){ k->state == LEASE_ARMED, k->ring == HEARTBEAT_RING_OK, k->view };
-		else if (keeper_is_member(k, id) && n->fresh && n->advanced_in_view && n->hb.state == HEARTBEAT_ARMED)
+		else if (keeper_is_member(k, id) && ((n->fresh && n->advanced_in_view) || MUTANT(SILENT_COUNTED)) && n->hb.state == HEARTBEAT_ARMED)
 			an[id - 1] = (struct arbitrate_node){ true, n->hb.ring == HEARTBEAT_RING_OK, n->hb.view };
 	}
-	arbitrate(an, &k->arb);
+	arbitrate(an, k->opt.node_limit, &k->arb);
+	if (k->arb.winner != winner)
+		k->winner_ns = k->now_ns;
 }
 
-static bool we_win(const struct keeper *k) { return !k->arb.any_group || in(k->arb.winner, k->opt.self); }
+/* Of equals the lower id proceeds; false: so it is. */
+static bool both_proceed(uint64_t a, uint64_t b)
+{
+	return (MUTANT(EQUALS_BOTH_PROCEED) || MUTANT(COMMITS_AGAINST_INTENT)) && __builtin_popcountll(a) == __builtin_popcountll(b);
+}
+
+static bool we_win(const struct keeper *k)
+{
+	if (MUTANT(LOSER_FENCES) || both_proceed(k->arb.group[k->opt.self - 1], k->arb.winner))
+		return true;
+	return !k->arb.any_group || in(k->arb.winner, k->opt.self);
+}
+
+/* W is for a lease that a watchdog enforces. */
+static bool has_watchdog(const struct table_node *n)
+{
+	return n->hb.state == HEARTBEAT_ARMED || (MUTANT(DISARMED_FENCED) && n->hb.state == HEARTBEAT_DISARMED);
+}
 
 static enum fence_reason reason_to_fence(const struct keeper *k, uint32_t id)
 {
 	const struct table_node *n = &k->node[id - 1];
 	const struct timing *t = &k->opt.timing;
+	int64_t settle;
 
-	if (!n->known || n->hb.state != HEARTBEAT_ARMED || !we_win(k) || k->state != LEASE_ARMED)
+	if (!n->known || !has_watchdog(n) || !we_win(k) || k->state != LEASE_ARMED)
 		return FENCE_NONE;
 	if (!n->fresh)
-		return k->now_ns - n->t0_ns > keeper_ms(t->wd_ms + t->wd_delay_ms) ? FENCE_STALE : FENCE_NONE;
-	if (k->ring != HEARTBEAT_RING_OK || in(k->view, id) || !n->advanced_in_view || k->now_ns - k->view_ns < keeper_ms(t->settle_ms) ||
-	    k->now_ns - n->view_ns < keeper_ms(t->settle_ms))
+		return MUTANT(SUSPECTS_AT_ONCE) || k->now_ns - n->t0_ns > keeper_ms(t->wd_ms + t->wd_delay_ms) ? FENCE_STALE : FENCE_NONE;
+	if ((k->ring != HEARTBEAT_RING_OK && !MUTANT(RINGLESS_FENCES)) || in(k->view, id) || !n->advanced_in_view)
+		return FENCE_NONE;
+	/* A node that was never in our ring has hardly been split off: it, or we, have just come up. */
+	settle = keeper_ms(n->joined == n->hb.epoch ? t->settle_ms : MAX(t->settle_ms, t->ring_grace_ms));
+	if ((k->now_ns - k->view_ns < settle || k->now_ns - n->view_ns < settle) && !MUTANT(NO_SETTLE))
+		return FENCE_NONE;
+	/* Weights change with arming, too. Without this two sides may end each other again and again (tests/model/arbitrate.pml). */
+	if (k->now_ns - k->winner_ns < keeper_ms(t->settle_ms) && !MUTANT(NO_SETTLE))
 		return FENCE_NONE;
 	if (n->hb.ring == HEARTBEAT_RING_OK)
-		return in(k->arb.winner, id) ? FENCE_NONE : FENCE_SPLIT;
+		return in(k->arb.winner, id) && in(k->arb.winner, k->opt.self) ? FENCE_NONE : FENCE_SPLIT;
 	if (k->opt.keep_on_ring_loss)
 		return FENCE_NONE;
-	return n->no_ring_ns != 0 && k->now_ns - n->no_ring_ns >= keeper_ms(t->ring_grace_ms) ? FENCE_NO_RING : FENCE_NONE;
+	/* Counted while we have one: corosync may have been gone everywhere, and we are just the first to meet again. */
+	if (n->no_ring_ns == 0 || k->now_ns - MAX(n->no_ring_ns, k->ring_ns) < keeper_ms(t->ring_grace_ms))
+		return FENCE_NONE;
+	return FENCE_NO_RING;
 }
 
 /* A fresh node that wants to fence us. */
@@ -53,13 +86,16 @@ static bool intends_us(const struct keeper *k, uint32_t id)
 {
 	const struct table_node *n = &k->node[id - 1];
 
-	return id != k->opt.self && n->known && n->fresh && n->hb.state == HEARTBEAT_ARMED && n->hb.intent[k->opt.self - 1] >= k->epoch;
+	return id != k->opt.self && n->known && n->fresh && n->hb.state == HEARTBEAT_ARMED && k->mine.over[id - 1] < n->hb.epoch &&
+	       n->hb.intent[k->opt.self - 1] >= k->epoch;
 }
 
 uint32_t takeover_lost_to(const struct keeper *k)
 {
 	uint64_t own = k->arb.group[k->opt.self - 1];
 
+	if (MUTANT(LOSER_BY_SUM) && own != 0 && !in(k->arb.winner, k->opt.self))
+		return (uint32_t)__builtin_ctzll(k->arb.winner) + 1;
 	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
 		const struct heartbeat *hb = &k->node[id - 1].hb;
 		uint64_t theirs = k->arb.group[id - 1];
@@ -67,7 +103,12 @@ uint32_t takeover_lost_to(const struct keeper *k)
 		/* A view with us in it wants us fenced because our heartbeat stands still for them: only their commit counts. */
 		if (!intends_us(k, id) || hb->ring != HEARTBEAT_RING_OK || in(hb->view, k->opt.self))
 			continue;
-		if (k->ring != HEARTBEAT_RING_OK ? !k->opt.keep_on_ring_loss : arbitrate_higher(theirs, own))
+		if (both_proceed(theirs, own))
+			continue;
+		/* Our commit outranks its intent: it is about to release, and not both sides may. */
+		if (k->mine.commit[id - 1] >= hb->epoch)
+			continue;
+		if (k->ring != HEARTBEAT_RING_OK ? !k->opt.keep_on_ring_loss : arbitrate_higher(theirs, own) || MUTANT(LOSER_TO_LOWER))
 			return id;
 	}
 	return 0;
@@ -76,6 +117,8 @@ uint32_t takeover_lost_to(const struct keeper *k)
 /* A lower group's intent against us: wait until it is withdrawn, committed, or its writer is stale. */
 static bool must_wait(const struct keeper *k)
 {
+	if (MUTANT(COMMITS_AGAINST_INTENT))
+		return false;
 	for (uint32_t id = 1; id <= k->opt.node_limit; id++)
 		if (intends_us(k, id))
 			return true;
@@ -120,6 +163,10 @@ static int64_t w_of(const struct keeper *k, uint32_t id)
 	const struct heartbeat *hb = &k->node[id - 1].hb;
 	int64_t own = 2LL * ((int64_t)hb->wd_ms + hb->wd_delay_ms) * (1000 + k->opt.timing.rho_permille) / 1000 + 1;
 
+	if (MUTANT(W_ONE_PERIOD))
+		return own * NS_PER_MS / 2;
+	if (MUTANT(W_WITHOUT_RHO))
+		return own * NS_PER_MS / (1000 + k->opt.timing.rho_permille) * 1000;
 	return MAX(own, (int64_t)k->opt.timing.w_ms) * NS_PER_MS;
 }
 
@@ -133,25 +180,25 @@ static void advance(struct keeper *k, uint32_t id, bool acked)
 	if (!n->known)
 		return;
 	/* Dropped only when X shows a later epoch. */
-	if (*commit != 0 && epoch > *commit) {
+	if (*commit != 0 && (epoch > *commit || (MUTANT(COMMIT_DROPPED) && k->mine.over[id - 1] >= *commit))) {
 		*commit = 0;
 		n->commit_published = false;
 	}
 	if (*commit != 0) {
 		*intent = 0;
-		n->commit_published = n->commit_published || (acked && k->block.commit[id - 1] == *commit);
-		if (n->commit_published && n->hb.state == HEARTBEAT_ARMED && epoch == *commit && k->now_ns - n->t0_ns >= w_of(k, id))
+		n->commit_published = n->commit_published || (acked && k->block.commit[id - 1] == *commit) || MUTANT(COMMIT_UNACKED);
+		if (n->commit_published && has_watchdog(n) && epoch == *commit && k->now_ns - n->t0_ns >= w_of(k, id))
 			over(k, id, epoch);
 		return;
 	}
 	why = k->mine.over[id - 1] >= epoch ? FENCE_NONE : reason_to_fence(k, id);
-	if (*intent != 0 && (why == FENCE_NONE || *intent != epoch)) {
+	if (*intent != 0 && (why == FENCE_NONE || *intent != epoch) && !MUTANT(INTENT_KEPT)) {
 		withdraw(k, id);
 		return;
 	}
 	if (why == FENCE_NONE)
 		return;
-	if (*intent == 0) {
+	if (*intent == 0 && !MUTANT(COMMIT_WITHOUT_INTENT)) {
 		*intent = epoch;
 		n->reason = why;
 		n->intent_published = false;
@@ -160,7 +207,7 @@ static void advance(struct keeper *k, uint32_t id, bool acked)
 		return;
 	}
 	/* This round's write carried the intent to a fence quorum and its read came after: that was the re-read. */
-	if (!acked || k->block.intent[id - 1] != *intent || must_wait(k))
+	if (!MUTANT(INTENT_UNREAD) && (!acked || k->block.intent[id - 1] != *intent || must_wait(k)))
 		return;
 	*commit = epoch;
 	*intent = 0;
@@ -174,12 +221,15 @@ void takeover_round(struct keeper *k, bool acked)
 {
 	compute_groups(k);
 	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
+		uint32_t told;
+
 		if (id == k->opt.self)
 			continue;
 		collect_proofs(k, id);
 		advance(k, id, acked);
-		if (acked && node_of(k, id)->over_published != k->block.over[id - 1]) {
-			node_of(k, id)->over_published = k->block.over[id - 1];
+		told = MUTANT(DEATH_NOT_COPIED) ? k->mine.over[id - 1] : k->block.over[id - 1];
+		if (acked && node_of(k, id)->over_published != told) {
+			node_of(k, id)->over_published = told;
 			keeper_act(k, KEEPER_ACT_TELL);
 		}
 	}
@@ -193,7 +243,7 @@ int64_t takeover_deadline(const struct keeper *k)
 		const struct table_node *n = &k->node[id - 1];
 		int64_t at = n->t0_ns + w_of(k, id);
 
-		if (n->commit_published && k->mine.over[id - 1] < k->mine.commit[id - 1] && n->hb.state == HEARTBEAT_ARMED && at > k->round_ns)
+		if (n->commit_published && k->mine.over[id - 1] < k->mine.commit[id - 1] && has_watchdog(n) && at > k->round_ns)
 			soonest = MIN(soonest, at);
 	}
 	return soonest;

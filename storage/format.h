@@ -4,6 +4,7 @@
  *   0        superblock, two copies              written by `ha-ctl volume init`
  *   8 KiB    heartbeat table                     a node's two buffers are neighbours; superblock and table are one read
  *   1 MiB    claims, two buffers of 32 KiB       a node
+ *   6 MiB    scratch, 1 MiB                      `ha-ctl volume test` while it runs; zero else, and never read by anybody else
  *   8 MiB    catalog, two buffers of 1 MiB       a node
  *
  * All numbers are little-endian. Every block begins with the same header: magic, kind, format version, CRC-32C of the whole block, cluster,
@@ -17,8 +18,10 @@
 
 #define FORMAT_VERSION 1
 #define FORMAT_BLOCK 4096U
+#ifndef FORMAT_MAX_NODES /* a simulator of many small clusters takes less */
 #define FORMAT_MAX_NODES 64
 #define FORMAT_MAX_CLAIMS 512
+#endif
 #define FORMAT_MAX_EPOCH 0xfffffff0U /* the next one must still be one */
 #define FORMAT_MAX_VOLUMES 3
 #define FORMAT_HEADER_LEN 64U
@@ -26,9 +29,15 @@
 #define FORMAT_TABLE_OFFSET (2ULL * FORMAT_BLOCK)
 #define FORMAT_CLAIMS_OFFSET (1ULL << 20)
 #define FORMAT_CLAIMS_LEN (32U << 10)
+/* Behind the claims of the highest node id, before all catalogs: free on every volume of version 1, whatever its node limit. Behind the
+ * catalog there is no room: a volume may end there. */
+#define FORMAT_SCRATCH_OFFSET (6ULL << 20)
+#define FORMAT_SCRATCH_LEN (1U << 20)
 #define FORMAT_CATALOG_OFFSET (8ULL << 20)
 #define FORMAT_CATALOG_LEN (1U << 20)
 #define FORMAT_CATALOG_MAX_PAYLOAD (FORMAT_CATALOG_LEN - 128U)
+_Static_assert(FORMAT_CLAIMS_OFFSET + 2ULL * FORMAT_MAX_NODES * FORMAT_CLAIMS_LEN <= FORMAT_SCRATCH_OFFSET, "scratch lies behind the claims");
+_Static_assert(FORMAT_SCRATCH_OFFSET + FORMAT_SCRATCH_LEN <= FORMAT_CATALOG_OFFSET, "and before the catalogs");
 
 enum format_kind { FORMAT_SUPERBLOCK = 1, FORMAT_HEARTBEAT, FORMAT_CLAIMS, FORMAT_CATALOG, FORMAT_KIND_END };
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "storage/slot.h"
 
+#include "agent/base/mutant.h"
+
 static void slot_move(struct slot *s, enum slot_state to)
 {
 	static const uint8_t allowed[] = {
@@ -17,7 +19,7 @@ static void slot_move(struct slot *s, enum slot_state to)
 
 void slot_init(struct slot *s, int64_t now_ns)
 {
-	*s = (struct slot){ .state = SLOT_DESTROYED, .since_ns = now_ns };
+	*s = (struct slot){ .state = MUTANT(STARTS_WRITING_AT_ONCE) ? SLOT_IDLE : SLOT_DESTROYED, .since_ns = now_ns };
 }
 
 bool slot_writable(const struct slot *s) { return s->state == SLOT_IDLE; }
@@ -33,9 +35,9 @@ void slot_done(struct slot *s, bool ok, bool definite)
 {
 	if (s->state != SLOT_WRITING)
 		return;
-	if (ok)
+	if (ok && !MUTANT(ONE_BUFFER))
 		s->buffer ^= 1;
-	slot_move(s, ok || definite ? SLOT_IDLE : SLOT_UNKNOWN);
+	slot_move(s, ok || definite || MUTANT(REISSUED) ? SLOT_IDLE : SLOT_UNKNOWN);
 }
 
 void slot_settled(struct slot *s, bool completed, int64_t now_ns)
@@ -48,6 +50,8 @@ void slot_settled(struct slot *s, bool completed, int64_t now_ns)
 	}
 	slot_move(s, SLOT_DESTROYED);
 	s->since_ns = now_ns;
+	if (MUTANT(SLOT_NOT_PROBED))
+		slot_move(s, SLOT_DRAINING);
 }
 
 void slot_read(struct slot *s, int newest, uint32_t epoch, uint64_t seq, int64_t issued_ns, int64_t now_ns)
@@ -71,7 +75,7 @@ int64_t slot_tick(struct slot *s, int64_t now_ns, int64_t drain_ns)
 {
 	if (s->state != SLOT_DRAINING)
 		return INT64_MAX;
-	if (now_ns - s->since_ns < drain_ns)
+	if (now_ns - s->since_ns < drain_ns && !MUTANT(SLOT_NOT_DRAINED))
 		return s->since_ns + drain_ns;
 	slot_move(s, SLOT_IDLE);
 	return INT64_MAX;

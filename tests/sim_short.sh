@@ -9,7 +9,7 @@ run() # run TEXT OPTIONS...
 {
 	local text=$1 out status
 	shift
-	out=$("$sim" --without rot "$@" 2>&1)
+	out=$("$sim" "$@" 2>&1)
 	status=$?
 	count=$((count + 1))
 	history=$(printf '%s\n' "$out" | sed -n 's/^history \([0-9a-f]*\),.*/\1/p')

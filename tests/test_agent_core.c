@@ -35,7 +35,7 @@ struct process { bool runs; uint32_t epoch; };
 struct node {
 	struct agent a;
 	uint32_t id;
-	bool powered, runs, frozen, ring;
+	bool powered, runs, frozen, ring, announces_newer;
 	unsigned life;
 	uint32_t epoch, over;
 	bool gate, fresh, armed;
@@ -43,11 +43,11 @@ struct node {
 	bool volume_gone[VOLUMES], writes_refused[VOLUMES];
 	bool crashing, refusing, deaf,
 		very_deaf; /* its QEMUs: end at once; the gate says no; guests, QEMU itself ignore requests */
-	uint32_t drain_ms, start_ms;
+	uint32_t drain_ms, quiet_ms, start_ms;
 	struct process process[VMS];
 	uint8_t read_buf[VOLUMES][REGION];
 	char trace[256];
-	unsigned leads_told, notes[NOTE_MAINTENANCE_DONE + 1];
+	unsigned leads_told, notes[NOTE_COUNT];
 	bool led;
 };
 
@@ -266,7 +266,7 @@ static void op_drain(void *edge, const struct vm *v, bool full)
 	struct node *n = edge;
 
 	trace(n, full ? 'D' : 'd');
-	later_vm(n, full ? n->drain_ms : 1, AGENT_EV_DRAINED, v->def.uuid, VM_EXIT_CRASH);
+	later_vm(n, full ? n->drain_ms : n->quiet_ms, AGENT_EV_DRAINED, v->def.uuid, VM_EXIT_CRASH);
 }
 
 static void op_start(void *edge, const struct vm *v)
@@ -377,11 +377,22 @@ static void op_forget(void *edge, const struct vm *v)
 	spread_catalog();
 }
 
+static void op_move_over(void *edge, const struct vm *v, bool done)
+{
+	struct vm_move *m = &s.vm[vm_index(v->def.uuid)].move;
+
+	trace(edge, done ? 'M' : 'm');
+	if (s.catalog_stuck || m->number != v->def.move.number)
+		return;
+	m->node = 0;
+	spread_catalog();
+}
+
 static const struct agent_ops ops = {
 	.write = op_write, .read = op_read, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start,
 		.adopt = op_adopt,
 	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget,
-		.lead = op_lead,
+		.move_over = op_move_over, .lead = op_lead,
 	.lead_checked = op_lead_checked, .note = op_note,
 };
 
@@ -410,7 +421,7 @@ static void give_table(struct node *n)
 			.state = x->armed ? HEARTBEAT_ARMED : HEARTBEAT_DISARMED, .ring = HEARTBEAT_RING_OK,
 				.in_view = x->ring && n->ring,
 			.committed = x->over >= x->epoch ? 2 : 0, .agent_counter = x->counter, .claims_seq = x->claims_seq,
-			.catalog_generation = s.catalog.generation, .catalog_seq = x->a.catalog_seq,
+			.catalog_generation = s.catalog.generation, .catalog_seq = x->a.catalog_seq + (x->announces_newer ? 1 : 0),
 		};
 	}
 	give(n, &ev);
@@ -610,6 +621,7 @@ static void init(unsigned nodes, unsigned volumes, unsigned vms)
 		n->epoch = 1;
 		n->powered = n->gate = n->fresh = n->armed = n->ring = true;
 		n->drain_ms = 600;
+		n->quiet_ms = 1;
 		n->start_ms = 100;
 	}
 	add_vms(vms);
@@ -658,7 +670,7 @@ static void test_cycle(void)
 	s.vm[0].desired = DESIRED_STARTED;
 	spread_catalog();
 	(void)UNTIL(5000, did(1, 'S'));
-	TAP_STR(node(1)->trace, "RWRS", "a start: read all, write own, read all again, only then start");
+	TAP_STR(node(1)->trace, "RWWRS", "a start: read all, write own into both buffers, read all again, only then start");
 	(void)UNTIL(5000, vm_of(1, 0)->state == VM_RUNNING);
 	TAP_OK(running(0) == 1 && node(1)->notes[NOTE_VM_STARTED] == 1 && node(1)->notes[NOTE_VM_RECOVERED] == 0,
 	       "and it runs: a first start is no recovery");
@@ -1052,6 +1064,18 @@ static void test_failures(void)
 
 	boot(2, 1, 1);
 	owner = runs(1, 0) ? 1 : 2;
+	node(owner)->quiet_ms = 2000;
+	memset(node(owner)->trace, 0, 256);
+	process_ends(node(owner), 0, 1, VM_EXIT_CRASH);
+	(void)UNTIL(3000, did(owner, 'd'));
+	s.vm[0].desired = DESIRED_STOPPED;
+	spread_catalog();
+	TAP_OK(UNTIL(10000, disk_state(owner, 0) == CLAIM_RELEASED) && in_order(owner, 'd', 'D'),
+	       "stopped while a crash's host is still sending: drained in full before the next owner may start it");
+	sound("a stop after a crash");
+
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
 	s.catalog_stuck = true;
 	process_ends(node(owner), 0, 1, VM_EXIT_GUEST_OFF);
 	run(10000);
@@ -1134,6 +1158,18 @@ static void test_leader(void)
 	TAP_OK(leaders() == 1, "one leader is left");
 	sound("a silent leader");
 
+	/* A VM may have been removed while this leader was away. */
+	init(3, 1, 1);
+	node(3)->announces_newer = true;
+	for (uint32_t id = 1; id <= 3; id++)
+		start_agent(id);
+	(void)UNTIL(10000, leaders() == 1);
+	run(5000);
+	TAP_OK(leaders() == 1 && running(0) == 0 && disk_state(1, 0) != CLAIM_ACTIVE, "a newer catalog is announced than the leader has: nothing is started");
+	node(3)->announces_newer = false;
+	TAP_OK(UNTIL(10000, running(0) == 1), "the leader has the newest: started");
+	sound("a leader behind");
+
 	boot(3, 1, 0);
 	power_off(1);
 	TAP_OK(UNTIL(10000, agent(2)->leads), "the leader's node dies: the next one leads, without waiting for its end");
@@ -1173,6 +1209,464 @@ static void test_leader(void)
 		       "a leader that asks whether it still leads: reads first");
 	}
 	sound("asking");
+}
+
+static void ask_move(unsigned vm, uint32_t to, uint32_t wait_ms)
+{
+	s.vm[vm].move = (struct vm_move){ .node = to, .wait_ms = wait_ms, .number = s.vm[vm].move.number + 1 };
+	spread_catalog();
+}
+
+static void want(unsigned vm, enum vm_desired desired)
+{
+	s.vm[vm].desired = desired;
+	spread_catalog();
+}
+
+static uint32_t where(unsigned vm)
+{
+	for (uint32_t id = 1; id <= s.n; id++)
+		if (runs(id, vm))
+			return id;
+	return 0;
+}
+
+static unsigned notes(enum agent_note note)
+{
+	unsigned sum = 0;
+
+	for (uint32_t id = 1; id <= s.n; id++)
+		sum += node(id)->notes[note];
+	return sum;
+}
+
+/* The node has gone down in order, or died, and comes up again. */
+static void reboot(uint32_t id, uint32_t off_ms)
+{
+	struct node *n = node(id);
+
+	power_off(id);
+	run(off_ms);
+	n->over = n->epoch++;
+	n->powered = n->gate = n->fresh = n->ring = true;
+	start_agent(id);
+}
+
+/* What the edit says that empties a node. */
+static void leave(uint32_t id, enum leave_policy policy, bool restart, bool maintenance)
+{
+	for (unsigned vm = 0; vm < s.n_vms; vm++)
+		if (runs(id, vm))
+			s.vm[vm].move = agent_leave_move(policy, restart, id, s.vm[vm].move.number + 1);
+	if (maintenance)
+		s.catalog.maintenance |= bit(id);
+	else
+		s.catalog.leaving[id - 1] = node(id)->epoch;
+	spread_catalog();
+}
+
+static void test_move(void)
+{
+	uint32_t from, to;
+
+	boot(3, 1, 2);
+	from = where(0);
+	to = from % 3 + 1;
+	memset(node(from)->trace, 0, 256);
+	ask_move(0, to, 0);
+	TAP_OK(UNTIL(5000, runs(to, 0)) && did(from, 'P') && disk_state(from, 0) == CLAIM_RELEASED, "a move: stopped here, given up, started there");
+	TAP_OK(UNTIL(3000, s.vm[0].move.node == 0) && notes(NOTE_VM_MOVED) == 1 && notes(NOTE_VM_NOT_MOVED) == 0, "and the request is taken out of the catalog");
+	run(20000);
+	TAP_OK(runs(to, 0) && all_run(), "it stays there");
+	memset(node(to)->trace, 0, 256);
+	ask_move(0, to, 0);
+	TAP_OK(UNTIL(3000, s.vm[0].move.node == 0) && runs(to, 0) && !did(to, 'P'), "asked to be where it is: done, untouched");
+	sound("a move");
+
+	boot(3, 1, 1);
+	from = where(0);
+	power_off(3);
+	run(5000);
+	proven_over(3);
+	from = where(0) ? where(0) : from;
+	(void)UNTIL(10000, running(0) == 1);
+	from = where(0);
+	memset(node(from)->trace, 0, 256);
+	ask_move(0, 3, 0);
+	TAP_OK(UNTIL(10000, s.vm[0].move.node == 0) && notes(NOTE_VM_NOT_MOVED) == 1, "a move to a node that is off is withdrawn");
+	TAP_OK(runs(from, 0) && !did(from, 'P'), "and nothing was stopped for it");
+	ask_move(0, 64, 0);
+	TAP_OK(UNTIL(5000, s.vm[0].move.node == 0) && runs(from, 0) && !did(from, 'P'), "so is one to a node that does not exist");
+	s.catalog.maintenance = bit(3 - from);
+	ask_move(0, 3 - from, 60000);
+	TAP_OK(UNTIL(5000, s.vm[0].move.node == 0) && runs(from, 0) && !did(from, 'P'), "and one to a node in maintenance");
+	sound("a move that cannot be");
+
+	boot(3, 1, 1);
+	from = where(0);
+	to = from % 3 + 1;
+	node(to)->crashing = true;
+	ask_move(0, to, 0);
+	TAP_OK(UNTIL(30000, disk_state(to, 0) == CLAIM_FAILED) && s.vm[0].move.node == 0, "it fails where it is asked to be: the request is over");
+	TAP_OK(UNTIL(10000, running(0) == 1) && !runs(to, 0), "and it runs elsewhere");
+	s.catalog_stuck = true;
+	run(70000);
+	ask_move(0, to, 0);
+	TAP_OK(UNTIL(30000, disk_state(to, 0) == CLAIM_FAILED), "the same while the catalog cannot be edited");
+	run(20000);
+	TAP_OK(running(0) == 0 && notes(NOTE_VM_NOT_MOVED) > 0, "it waits for the withdrawal");
+	s.catalog_stuck = false;
+	TAP_OK(UNTIL(10000, running(0) == 1) && !runs(to, 0) && s.vm[0].move.node == 0, "and runs elsewhere after it");
+	node(to)->crashing = false;
+	ask_move(0, to, 0);
+	TAP_OK(UNTIL(20000, runs(to, 0)), "asked once more, it is tried there once more, though it failed there");
+	sound("a move to where it fails");
+
+	boot(3, 1, 1);
+	from = where(0);
+	to = from % 3 + 1;
+	want(0, DESIRED_STOPPED);
+	run(5000);
+	ask_move(0, to, 0);
+	run(10000);
+	TAP_OK(running(0) == 0 && s.vm[0].move.node == to, "a VM that is stopped keeps its request");
+	want(0, DESIRED_STARTED);
+	TAP_OK(UNTIL(5000, runs(to, 0)) && UNTIL(5000, s.vm[0].move.node == 0), "and is started there");
+	sound("a move of a stopped VM");
+
+	boot(2, 1, 0);
+	power_off(2);
+	run(3000);
+	proven_over(2);
+	add_vms(1);
+	ask_move(0, 2, 30000);
+	run(20000);
+	TAP_OK(running(0) == 0, "a new VM waits for its node as long as it is asked to");
+	TAP_OK(UNTIL(20000, runs(1, 0)), "and no longer");
+	sound("a VM that waits for its node");
+
+	/* A withdrawal that comes late must not hit a newer request. */
+	boot(3, 1, 1);
+	from = where(0);
+	to = from % 3 + 1;
+	s.catalog_stuck = true;
+	ask_move(0, to, 0);
+	TAP_OK(UNTIL(5000, runs(to, 0)), "the catalog cannot be edited: it moves all the same");
+	run(5000);
+	TAP_OK(runs(to, 0) && s.vm[0].move.node == to, "and stays, for the request is the same");
+	s.catalog_stuck = false;
+	ask_move(0, from, 0);
+	TAP_OK(UNTIL(5000, runs(from, 0)) && UNTIL(5000, s.vm[0].move.node == 0), "a newer request is obeyed, whatever the older one's end");
+	sound("two moves");
+}
+
+/* Everything that may happen to a node while a VM is on its way there. */
+static void test_move_faults(void)
+{
+	uint32_t from = 0, to = 0;
+	uint32_t ms;
+
+	for (ms = 0; ms < 1400; ms += 23) {
+		boot(3, 1, 1);
+		from = where(0);
+		to = from % 3 + 1;
+		ask_move(0, to, 0);
+		run(ms);
+		power_off(to);
+		run(3000);
+		proven_over(to);
+		if (!UNTIL(30000, running(0) == 1 && s.vm[0].move.node == 0) || s.broken[0])
+			break;
+	}
+	TAP_OK(ms >= 1400, "its new node dies at any moment of a move: it runs on another (%u ms)", ms);
+	sound("its new node dies");
+
+	for (ms = 0; ms < 1400; ms += 23) {
+		boot(3, 1, 1);
+		from = where(0);
+		to = from % 3 + 1;
+		ask_move(0, to, 0);
+		run(ms);
+		power_off(from);
+		run(3000);
+		proven_over(from);
+		if (!UNTIL(30000, runs(to, 0) && s.vm[0].move.node == 0) || s.broken[0])
+			break;
+	}
+	TAP_OK(ms >= 1400, "its old node dies at any moment of a move: it runs on the new one (%u ms)", ms);
+	sound("its old node dies");
+
+	for (ms = 0; ms < 1400; ms += 29) {
+		boot(3, 1, 1);
+		from = where(0);
+		to = from % 3 + 1;
+		ask_move(0, to, 0);
+		run(ms);
+		for (uint32_t id = 1; id <= 3; id++)
+			stop_agent(id);
+		for (uint32_t id = 1; id <= 3; id++)
+			start_agent(id);
+		if (!UNTIL(40000, runs(to, 0) && s.vm[0].move.node == 0) || s.broken[0])
+			break;
+	}
+	TAP_OK(ms >= 1400, "all agents are restarted at any moment of a move: it ends where it is asked to be (%u ms)", ms);
+	sound("restarts in a move");
+
+	for (ms = 0; ms < 1400; ms += 23) {
+		boot(3, 1, 1);
+		from = where(0);
+		to = from % 3 + 1;
+		ask_move(0, to, 0);
+		run(ms);
+		s.catalog.pause = PAUSE_FREEZE;
+		spread_catalog();
+		run(8000);
+		if (running(0) != 1 || s.broken[0])
+			break;
+		s.catalog.pause = PAUSE_NONE;
+		spread_catalog();
+		if (!UNTIL(20000, runs(to, 0) && s.vm[0].move.node == 0))
+			break;
+	}
+	TAP_OK(ms >= 1400, "frozen at any moment of a move: it is not left down, and obeys when that ends (%u ms)", ms);
+	sound("a freeze in a move");
+}
+
+static void test_leave(void)
+{
+	static const struct { enum leave_policy policy; bool reboot; uint32_t node, wait_ms; bool back; } cases[] = {
+		{ LEAVE_MIGRATE, false, 2, 0, true },      { LEAVE_MIGRATE, true, 2, 0, true },     { LEAVE_FAILOVER, false, 0, 0, false },
+		{ LEAVE_FAILOVER, true, 0, 0, false },     { LEAVE_FREEZE, false, 2, 600000, false }, { LEAVE_FREEZE, true, 2, 600000, false },
+		{ LEAVE_CONDITIONAL, false, 0, 0, false }, { LEAVE_CONDITIONAL, true, 2, 600000, false },
+	};
+	uint32_t home;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct vm_move m = agent_leave_move(cases[i].policy, cases[i].reboot, 2, 7);
+
+		TAP_OK(m.number == 7 && m.node == cases[i].node && m.wait_ms == cases[i].wait_ms && m.back == cases[i].back, "what a node's leaving asks for: %zu", i);
+	}
+
+	boot(3, 1, 3);
+	home = where(0);
+	leave(home, LEAVE_MIGRATE, false, true);
+	TAP_OK(UNTIL(10000, all_run() && !runs(home, 0)) && node(home)->notes[NOTE_MAINTENANCE_DONE] == 1, "maintenance: its VM runs elsewhere");
+	run(30000);
+	TAP_OK(all_run() && !runs(home, 0) && s.vm[0].move.node == home && notes(NOTE_VM_NOT_MOVED) == 0, "for as long as it takes, and the way back is kept");
+	stop_agent(home);
+	run(3000);
+	start_agent(home);
+	run(10000);
+	TAP_OK(!runs(home, 0), "a restart of its agent does not end it");
+	s.catalog.maintenance = 0;
+	spread_catalog();
+	TAP_OK(UNTIL(10000, runs(home, 0)) && UNTIL(5000, s.vm[0].move.node == 0) && all_run(), "maintenance ends: it comes back, once");
+	run(20000);
+	TAP_OK(runs(home, 0) && all_run(), "and stays");
+	sound("maintenance");
+
+	/* Of the VMs that leave together, the first in order gets the emptier node, whoever stops first. */
+	boot(3, 1, 0);
+	add_vms(3);
+	for (unsigned vm = 0; vm < 3; vm++)
+		s.vm[vm].move = (struct vm_move){ .node = vm < 2 ? 1 : 3, .number = 1 };
+	s.vm[1].priority = 5;
+	spread_catalog();
+	(void)UNTIL(10000, runs(1, 0) && runs(1, 1) && runs(3, 2));
+	run(3000);
+	process_ends(node(1), 0, 200, VM_EXIT_GUEST_OFF);
+	s.vm[0].desired = DESIRED_STARTED;
+	s.catalog_stuck = true;
+	leave(1, LEAVE_FAILOVER, false, false);
+	run(100);
+	s.catalog_stuck = false;
+	TAP_OK(UNTIL(10000, runs(2, 1)), "the VM of the highest priority gets the emptiest node");
+	sound("leaving together");
+
+	boot(3, 1, 3);
+	home = where(0);
+	leave(home, LEAVE_FAILOVER, false, false);
+	TAP_OK(UNTIL(5000, all_run() && !runs(home, 0)) && node(home)->notes[NOTE_MAINTENANCE_DONE] == 1, "a shutdown with failover: elsewhere at once");
+	reboot(home, 3000);
+	run(10000);
+	TAP_OK(all_run() && !runs(home, 0) && agent_node_usable(agent(home % 3 + 1), home), "its next epoch takes VMs again, and none comes back by itself");
+	sound("failover");
+
+	boot(3, 1, 3);
+	home = where(0);
+	leave(home, LEAVE_MIGRATE, false, false);
+	TAP_OK(UNTIL(5000, all_run() && !runs(home, 0)), "a shutdown with migrate: elsewhere");
+	reboot(home, 3000);
+	TAP_OK(UNTIL(20000, runs(home, 0)) && UNTIL(5000, s.vm[0].move.node == 0), "and back when the node is");
+	sound("migrate");
+
+	boot(3, 1, 1);
+	home = where(0);
+	leave(home, LEAVE_CONDITIONAL, true, false);
+	TAP_OK(UNTIL(5000, node(home)->notes[NOTE_MAINTENANCE_DONE] == 1) && running(0) == 0, "a reboot: its VM is stopped");
+	reboot(home, 30000);
+	TAP_OK(running(0) == 0, "and waits for its node");
+	TAP_OK(UNTIL(20000, runs(home, 0)), "which starts it");
+	sound("freeze");
+
+	boot(3, 1, 1);
+	home = where(0);
+	leave(home, LEAVE_FREEZE, true, false);
+	run(2000);
+	power_off(home);
+	run(500000);
+	TAP_OK(running(0) == 0, "a node that should come up again at once, and does not");
+	TAP_OK(UNTIL(130000, running(0) == 1), "is waited for ten minutes, not for ever");
+	sound("freeze without a return");
+
+	boot(2, 1, 2);
+	s.catalog.leaving[0] = s.catalog.leaving[1] = 1;
+	spread_catalog();
+	TAP_OK(UNTIL(5000, notes(NOTE_MAINTENANCE_DONE) == 2) && running(0) + running(1) == 0, "all nodes are shut down: all VMs, too, in order");
+	reboot(1, 1000);
+	reboot(2, 0);
+	TAP_OK(UNTIL(20000, all_run()), "and all run when they are up again");
+	sound("all leave");
+}
+
+static void test_hands_off(void)
+{
+	uint32_t owner;
+
+	boot(2, 1, 1);
+	owner = where(0);
+	memset(node(owner)->trace, 0, 256);
+	want(0, DESIRED_IGNORED);
+	run(5000);
+	TAP_OK(runs(owner, 0) && !did(owner, 'P'), "ignored: it runs on");
+	stop_agent(owner);
+	run(300);
+	start_agent(owner);
+	run(5000);
+	TAP_OK(runs(owner, 0) && did(owner, 'A') && !did(owner, 'K'), "over a restart of its agent, too");
+	process_ends(node(owner), 0, 1, VM_EXIT_CRASH);
+	run(90000);
+	TAP_OK(running(0) == 0 && disk_state(owner, 0) == CLAIM_ACTIVE && notes(NOTE_VM_FAILED) == 0, "when it crashes nobody starts it, and its claim stays");
+	want(0, DESIRED_STARTED);
+	TAP_OK(UNTIL(5000, runs(owner, 0)), "wanted again: its owner starts it");
+	want(0, DESIRED_IGNORED);
+	run(3000);
+	process_ends(node(owner), 0, 1, VM_EXIT_GUEST_OFF);
+	run(5000);
+	TAP_OK(running(0) == 0 && s.vm[0].desired == DESIRED_IGNORED && !did(owner, 'O'), "its guest powers it off: nobody writes that down");
+	want(0, DESIRED_STOPPED);
+	TAP_OK(UNTIL(5000, disk_state(owner, 0) == CLAIM_RELEASED), "to be stopped: its claim is given up");
+	sound("ignored");
+
+	boot(2, 1, 1);
+	owner = where(0);
+	want(0, DESIRED_IGNORED);
+	run(1000);
+	power_off(owner);
+	run(3000);
+	proven_over(owner);
+	run(90000);
+	TAP_OK(running(0) == 0, "ignored, and its node dies: nobody takes it over");
+	memset(node(3 - owner)->trace, 0, 256);
+	want(0, DESIRED_STARTED);
+	TAP_OK(UNTIL(5000, runs(3 - owner, 0)) && did(3 - owner, 'D'), "until it is wanted again: drained first");
+	sound("ignored on a dead node");
+
+	boot(2, 1, 1);
+	owner = where(0);
+	want(0, DESIRED_IGNORED);
+	run(1000);
+	stop_agent(owner);
+	node(owner)->process[0].runs = false;
+	start_agent(owner);
+	run(20000);
+	TAP_OK(running(0) == 0 && disk_state(owner, 0) == CLAIM_UNCLEAN, "ignored, and dead while its agent was away: given up as it was found");
+	want(0, DESIRED_STARTED);
+	TAP_OK(UNTIL(5000, running(0) == 1), "wanted again: it runs");
+	sound("ignored without a process");
+
+	boot(2, 1, 2);
+	owner = where(0);
+	memset(node(owner)->trace, 0, 256);
+	s.catalog.pause = PAUSE_FREEZE;
+	s.vm[1].desired = DESIRED_STOPPED;
+	ask_move(0, 3 - owner, 0);
+	run(10000);
+	TAP_OK(runs(owner, 0) && running(1) == 1 && !did(owner, 'P') && s.vm[0].move.node != 0, "frozen: nothing is stopped, a move waits");
+	process_ends(node(owner), 0, 1, VM_EXIT_CRASH);
+	add_vms(1);
+	spread_catalog();
+	run(10000);
+	TAP_OK(running(0) == 0 && running(2) == 0, "nothing is restarted or started");
+	s.catalog.pause = PAUSE_NONE;
+	spread_catalog();
+	TAP_OK(UNTIL(10000, runs(3 - owner, 0) && running(1) == 0 && running(2) == 1), "then all is done that was asked for");
+	sound("frozen");
+
+	boot(2, 1, 2);
+	owner = where(0);
+	s.catalog.pause = PAUSE_IGNORE;
+	ask_move(0, 3 - owner, 0);
+	TAP_OK(UNTIL(5000, runs(3 - owner, 0)), "hands off, and an operator moves a VM: obeyed");
+	run(3000);
+	process_ends(node(where(1)), 1, 1, VM_EXIT_CRASH);
+	run(10000);
+	TAP_OK(running(1) == 0, "but nothing is restarted");
+	s.catalog.pause = PAUSE_NONE;
+	spread_catalog();
+	TAP_OK(UNTIL(5000, all_run()), "until that ends");
+	sound("hands off");
+}
+
+static void test_given_up(void)
+{
+	init(3, 1, 1);
+	s.vm[0].preferred[0] = 1;
+	s.vm[0].n_preferred = 1;
+	s.vm[0].failed_limit = 2;
+	for (uint32_t id = 1; id <= 3; id++) {
+		node(id)->crashing = true;
+		start_agent(id);
+	}
+	TAP_OK(UNTIL(60000, notes(NOTE_VM_ERROR) > 0) && notes(NOTE_VM_FAILED) == 2 && disk_state(1, 0) == CLAIM_FAILED,
+	       "a VM that fails on as many nodes as it may is given up");
+	for (uint32_t id = 1; id <= 3; id++)
+		node(id)->crashing = false;
+	run(200000);
+	TAP_OK(running(0) == 0 && agent_vm_error(agent(1), vm_of(1, 0)), "for good: no window and no patience ends it");
+	stop_agent(1);
+	run(500);
+	start_agent(1);
+	run(70000);
+	TAP_OK(running(0) == 0, "no restart of an agent either");
+	want(0, DESIRED_STOPPED);
+	TAP_OK(UNTIL(5000, disk_state(1, 0) == CLAIM_RELEASED) && !agent_vm_error(agent(1), vm_of(1, 0)), "to be stopped: its failures are forgotten");
+	want(0, DESIRED_STARTED);
+	TAP_OK(UNTIL(10000, runs(1, 0)), "and started again it runs");
+	sound("given up");
+
+	init(2, 1, 1);
+	s.vm[0].preferred[0] = 1;
+	s.vm[0].n_preferred = 1;
+	s.vm[0].failed_limit = 2;
+	node(1)->crashing = true;
+	start_agent(1);
+	start_agent(2);
+	TAP_OK(UNTIL(60000, runs(2, 0)) && notes(NOTE_VM_ERROR) == 0, "fails on fewer nodes than it may: runs on the next");
+	run(90000);
+	TAP_OK(runs(2, 0) && disk_state(1, 0) == CLAIM_RELEASED, "and while it runs the failure is forgotten after the window");
+	sound("not given up");
+
+	/* Where it was last, among equals. */
+	boot(3, 1, 1);
+	ask_move(0, 3, 0);
+	(void)UNTIL(10000, runs(3, 0));
+	run(3000);
+	want(0, DESIRED_STOPPED);
+	run(5000);
+	want(0, DESIRED_STARTED);
+	TAP_OK(UNTIL(5000, runs(3, 0)), "stopped and started again: among equals it starts where it was last");
+	sound("where it was last");
 }
 
 /* Placement alone: who is armed, in maintenance, how loaded, where it failed, what is preferred. */
@@ -1248,6 +1742,11 @@ int main(void)
 	test_lost_lease();
 	test_failures();
 	test_leader();
+	test_move();
+	test_move_faults();
+	test_leave();
+	test_hands_off();
+	test_given_up();
 	test_place();
 	for (int st = 0; st < VM_STATE_COUNT; st++)
 		if (strcmp(vm_state_name((enum vm_state)st), "unknown") == 0)

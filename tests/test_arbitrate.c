@@ -60,7 +60,7 @@ static bool run(const struct table_case *c)
 		if (v)
 			nodes[i] = (struct arbitrate_node){ .counts = *v != '!', .ring_ok = *v != '-', .view = bits(v) };
 	}
-	arbitrate(nodes, &a);
+	arbitrate(nodes, ARBITRATE_MAX, &a);
 	if (a.winner != c->winner || a.any_group != (c->winner != 0))
 		return false;
 	for (unsigned i = 0; g; i++) {
@@ -82,10 +82,10 @@ int main(void)
 
 	for (unsigned i = 0; i < ARBITRATE_MAX; i++)
 		nodes[i] = (struct arbitrate_node){ true, true, i < 32 ? 0xffffffffULL : 0xffffffffULL << 32 };
-	arbitrate(nodes, &a);
+	arbitrate(nodes, ARBITRATE_MAX, &a);
 	TAP_OK(a.winner == 0xffffffffULL && a.group[63] == 0xffffffffULL << 32, "64 nodes in two halves: the half of node 1");
 	nodes[0].counts = false;
-	arbitrate(nodes, &a);
+	arbitrate(nodes, ARBITRATE_MAX, &a);
 	TAP_OK(a.winner == 0xffffffffULL << 32, "one fewer there: the half of node 64");
 
 	TAP_OK(arbitrate_higher(N(1) | N(3), N(2)), "two are higher than one");

@@ -192,11 +192,11 @@ static void check_show(void)
 	TAP_OK(strstr(text, "IO=500ms") && strstr(text, "# profile fast\n"), "a profile's value shows its profile");
 	TAP_OK(strstr(text, "W=4444ms") && strstr(text, "# derived: I1\n"), "W shows the rule");
 	TAP_OK(strstr(text, "# I7: Watchdog >= Heartbeat + 3 IO: 2000 >= 1750 ms: holds\n"), "the inequality with its numbers");
-	TAP_OK(strstr(text, "within 9.894 s at most"), "the failover bound");
+	TAP_OK(strstr(text, "within 10.394 s at most"), "the failover bound");
 	json = shown(true, &r);
 	root = json_tokener_parse(json);
 	TAP_OK(r == 0 && root && json_object_object_get_ex(root, "api_version", &o) && json_object_get_int(o) == 1, "JSON with its version");
-	TAP_OK(json_object_object_get_ex(root, "failover_bound_ms", &o) && json_object_get_int(o) == 9894, "bound in JSON");
+	TAP_OK(json_object_object_get_ex(root, "failover_bound_ms", &o) && json_object_get_int(o) == 10394, "bound in JSON");
 	TAP_OK(json_object_object_get_ex(root, "values", &values), "values in JSON");
 	for (size_t i = 0; values && i < json_object_array_length(values); i++) {
 		json_object *v = json_object_array_get_idx(values, i), *key = json_object_object_get(v, "key");

@@ -191,6 +191,12 @@ static void test_usage(void)
 	TAP_OK(ctl("-o xml status") == 64 && said("text or json"), "unknown form");
 	TAP_OK(ctl("node maintenance maybe n1") == 64, "neither on nor off");
 	TAP_OK(ctl("vm show ../etc") == 64, "what is no name is not sent");
+	TAP_OK(ctl("node maintenance on n1 --return") == 64 && said("node maintenance off"), "nothing comes back when it begins");
+	TAP_OK(ctl("vm relocate web") == 64 && said("missing argument"), "a relocation to nowhere");
+	TAP_OK(ctl("vm relocate web n/1") == 64 && said("no name of a node"), "nor to what is no name");
+	TAP_OK(ctl("vm stop web --wait") == 64 && said("--wait is no option"), "--wait where nothing waits");
+	TAP_OK(ctl("disarm --freeze --ignore") == 64 && said("one of --freeze and --ignore"), "frozen or ignored, not both");
+	TAP_OK(ctl("arm --freeze") == 64 && said("no option of `arm`"), "arming freezes nothing");
 	TAP_OK(ctl("volume init --nodes-max 65") == 64 && said("--nodes-max 65"), "node limit out of range");
 	TAP_OK(ctl("volume init --nodes-max 2") == 64 && said("id 3"), "node limit below a node's id");
 	TAP_OK(ctl("volume dump /x --what heartbeat") == 64 && said("heartbeats"), "unknown part of a dump");
@@ -202,8 +208,8 @@ static void test_usage(void)
 
 static void test_config(void)
 {
-	TAP_OK(ctl("config check") == 0 && said("OK: cluster lab") && said("I1") && said("9.694 s"), "a good configuration");
-	TAP_OK(ctl("-o json config check") == 0 && said("\"failover_bound_ms\": 9694"), "and as JSON");
+	TAP_OK(ctl("config check") == 0 && said("OK: cluster lab") && said("I1") && said("10.194 s"), "a good configuration");
+	TAP_OK(ctl("-o json config check") == 0 && said("\"failover_bound_ms\": 10194"), "and as JSON");
 	TAP_OK(ctl("config show") == 0 && said("Name=lab"), "config show");
 	write_file("conf/kvm-ha.conf", "[Cluster]\nName=lab\nNodes=n1:1\nVolumes=/dev/null\n[Timing]\nDrain=1ms\n");
 	TAP_OK(ctl("config check") == 78 && said("kvm-ha.conf:6") && said("I6"), "an unsafe one names file, line and rule");
@@ -402,6 +408,134 @@ static void test_vm(void)
 	       "events, without the control characters of strangers");
 }
 
+/* One answer after the other, a connection each, and the last one again and again. */
+static pid_t start_answers(const char *const *answer, int n)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), conn, log;
+	char buf[4096];
+	pid_t pid;
+
+	(void)unlink(at("sock"));
+	(void)str_copy(addr.sun_path, sizeof(addr.sun_path), at("sock"));
+	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 1) < 0)
+		abort();
+	pid = fork();
+	if (pid != 0) {
+		(void)close(fd);
+		return pid;
+	}
+	(void)alarm(60);
+	log = open(at("asked"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	for (int i = 0;; i += i < n - 1) {
+		ssize_t got;
+
+		conn = accept(fd, NULL, NULL);
+		do {
+			got = recv(conn, buf, sizeof(buf), 0);
+			(void)!write(log, buf, (size_t)MAX(got, 0));
+		} while (got > 0 && !memchr(buf, '\n', (size_t)got));
+		(void)send(conn, answer[i], strlen(answer[i]), MSG_NOSIGNAL);
+		(void)close(conn);
+	}
+}
+
+static int ctl_with_answers(const char *words, const char *const *answer, int n)
+{
+	pid_t agent = start_answers(answer, n);
+	int r = ctl(words);
+
+	(void)kill(agent, SIGKILL);
+	(void)waitpid(agent, NULL, 0);
+	(void)unlink(at("sock"));
+	return r;
+}
+
+/* Whether ha-ctl sent these words, and nothing before them that is not before them here. */
+static bool asked_in_order(const char *first, const char *then, const char *last)
+{
+	static char text[65536];
+	const char *p;
+
+	slurp("asked", text, sizeof(text));
+	p = strstr(text, first);
+	p = p ? strstr(p, then) : NULL;
+	p = p ? strstr(p, last) : NULL;
+	if (!p)
+		printf("# asked: %s\n", text);
+	return p;
+}
+
+#define OK_ANSWER "{\"api_version\":1,\"ok\":true"
+#define SHOWN(state, node, desired, number, more) OK_ANSWER ",\"vm\":{\"name\":\"web\",\"state\":\"" state "\",\"node\":" node ",\"desired\":\"" \
+	desired "\",\"move_number\":" number "," more "}}\n"
+#define FORGOTTEN "\"failed_on\":[]"
+
+static void test_relocate(void)
+{
+	static const char accepted[] = OK_ANSWER ",\"from\":\"n1\",\"to\":\"n2\",\"number\":4,\"desired\":\"started\"}\n";
+	static const char *const moved[] = { accepted,
+		"{\"api_version\":1,\"ok\":false,\"error\":\"no catalog yet\",\"temporary\":true}\n",
+		SHOWN("running", "\"n1\"", "started", "3", "\"move_to\":null"), /* this node's catalog is an older one */
+		SHOWN("stopping", "\"n1\"", "started", "4", "\"move_to\":\"n2\""),
+		SHOWN("starting", "\"n2\"", "started", "4", "\"move_to\":\"n2\""),
+		SHOWN("waiting", "null", "started", "4", "\"move_to\":null"), /* the claim is not seen here yet */
+		SHOWN("starting", "\"n2\"", "started", "4", "\"move_to\":null"),
+		SHOWN("running", "\"n2\"", "started", "4", "\"move_to\":null") };
+	static const char *const elsewhere[] = { accepted, SHOWN("stopping", "\"n1\"", "started", "4", "\"move_to\":\"n2\""),
+		SHOWN("running", "\"n3\"", "started", "4", "\"move_to\":null") };
+	static const char *const newer[] = { accepted, SHOWN("running", "\"n2\"", "started", "5", "\"move_to\":\"n3\"") };
+	static const char *const stopped[] = { accepted, SHOWN("stopped", "null", "stopped", "4", "\"move_to\":\"n2\"") };
+	static const char *const removed[] = { accepted, "{\"api_version\":1,\"ok\":false,\"error\":\"no VM named web\",\"temporary\":false}\n" };
+	json_object *o, *text;
+
+	TAP_OK(ctl_with_agent("vm relocate web n2", accepted) == 0 && said("VM web is being moved from n1 to n2"), "vm relocate");
+	o = asked();
+	TAP_OK(json_object_object_get_ex(o, "command", &text) && strcmp(json_object_get_string(text), "vm-relocate") == 0 &&
+	       json_object_object_get_ex(o, "name", &text) && strcmp(json_object_get_string(text), "web") == 0 &&
+	       json_object_object_get_ex(o, "node", &text) && strcmp(json_object_get_string(text), "n2") == 0, "asks for that");
+	json_object_put(o);
+	TAP_OK(ctl_with_agent("vm relocate web n2 -o json", accepted) == 0 && said("\"number\": 4"), "as JSON");
+	TAP_OK(ctl_with_agent("vm relocate web n2", "{\"api_version\":1,\"ok\":false,\"error\":\"node n2 is in maintenance\",\"temporary\":false}\n") == 1 &&
+	       said("in maintenance"), "refused with the reason");
+	TAP_OK(ctl_with_agent("vm relocate web n2 --wait", OK_ANSWER ",\"from\":null,\"number\":4,\"desired\":\"stopped\"}\n") == 0 &&
+	       said("on its next start it is started on n2"), "what is stopped is not waited for");
+	TAP_OK(ctl_with_answers("vm relocate web n2 --wait", moved, ARRAY_SIZE(moved)) == 0 && said("VM web runs on n2."), "--wait until it runs there");
+	TAP_OK(asked_in_order("vm-relocate", "vm-show", "vm-show"), "asked once, looked after that");
+	TAP_OK(ctl_with_answers("-o json vm relocate web n2 --wait", moved, ARRAY_SIZE(moved)) == 0 && out[0] == '{' && said("\"state\": \"running\"") &&
+	       !strstr(out, "\"from\""), "as JSON: one object, how it is then");
+	TAP_OK(ctl_with_answers("vm relocate web n2 --wait", elsewhere, ARRAY_SIZE(elsewhere)) == 1 && said("was not moved to n2: it is running on n3"),
+	       "it came to run elsewhere: that failed");
+	TAP_OK(ctl_with_answers("vm relocate web n2 --wait", newer, ARRAY_SIZE(newer)) == 1 && said("not moved"), "another request came in between");
+	TAP_OK(ctl_with_answers("vm relocate web n2 --wait", stopped, ARRAY_SIZE(stopped)) == 1 && said("wanted stopped"), "it was stopped meanwhile");
+	TAP_OK(ctl_with_answers("vm relocate web n2 --wait", removed, ARRAY_SIZE(removed)) == 1 && said("no VM named web"), "or removed");
+}
+
+static void test_hands_off(void)
+{
+	static const char *const cleared[] = { OK_ANSWER "}\n", SHOWN("error", "null", "started", "0", "\"failed_on\":[\"n1\",\"n2\"]"),
+		SHOWN("stopped", "null", "stopped", "0", "\"failed_on\":[\"n2\"]"), SHOWN("stopped", "null", "stopped", "0", FORGOTTEN), OK_ANSWER "}\n" };
+	json_object *o, *v;
+
+	TAP_OK(ctl_with_agent("vm ignore web", OK_ANSWER "}\n") == 0 && said("VM web is ignored"), "vm ignore");
+	TAP_OK(ctl_with_agent("disarm --freeze", OK_ANSWER "}\n") == 0 && said("moved meanwhile"), "disarm --freeze");
+	o = asked();
+	TAP_OK(json_object_object_get_ex(o, "pause", &v) && strcmp(json_object_get_string(v), "freeze") == 0, "asks for that");
+	json_object_put(o);
+	TAP_OK(ctl_with_agent("disarm", OK_ANSWER "}\n") == 0, "disarm alone");
+	o = asked();
+	TAP_OK(!json_object_object_get_ex(o, "pause", &v), "asks for neither");
+	json_object_put(o);
+	TAP_OK(ctl_with_agent("node maintenance off n2 --return", OK_ANSWER "}\n") == 0 && said("come back"), "node maintenance off --return");
+	o = asked();
+	TAP_OK(json_object_object_get_ex(o, "return", &v) && json_object_get_boolean(v), "asks for that");
+	json_object_put(o);
+	TAP_OK(ctl_with_answers("vm clear-error web", cleared, ARRAY_SIZE(cleared)) == 0 && said("failures of VM web are forgotten"), "vm clear-error");
+	TAP_OK(asked_in_order("vm-clear-error", "vm-show", "vm-start"), "starts it when every node has forgotten");
+	TAP_OK(ctl_with_agent("vm clear-error web", "{\"api_version\":1,\"ok\":false,\"error\":\"VM web is not in error\",\"temporary\":false}\n") == 1 &&
+	       said("not in error"), "nothing to clear");
+}
+
 static bool wait_for_out(const char *text)
 {
 	struct timespec step = { .tv_nsec = 20 * NS_PER_MS };
@@ -467,6 +601,10 @@ static void test_status(void)
 		"\"nodes\":[" NODE("1", "online", FINE) "," NODE("2", "fencing", "\"ring\":\"lost\",\"reason\":\"silent for 3 s\"") "],"
 		"\"volumes\":[{\"url\":\"/dev/a\",\"state\":\"failed\",\"reason\":\"no answer\"}],\"vms\":[{\"name\":\"web\",\"uuid\":\"u\","
 		"\"state\":\"waiting\",\"node\":null,\"desired\":\"started\",\"restarts\":2,\"reason\":\"n2 is not proven over\"}]");
+	static const char left[] = STATUS("\"n1\",\"pause\":\"freeze\"", GOOD_QUORUM, "\"nodes\":[" NODE("1", "online", FINE) "]," GOOD_VOLUME ",\"vms\":["
+		"{\"name\":\"web\",\"state\":\"error\",\"node\":null,\"desired\":\"started\",\"reason\":\"it has failed\"},"
+		"{\"name\":\"db\",\"state\":\"running\",\"node\":\"n2\",\"desired\":\"ignored\",\"reason\":\"ignored: nobody\"},"
+		"{\"name\":\"mail\",\"state\":\"stopping\",\"node\":\"n1\",\"desired\":\"started\",\"reason\":\"moving to n2\"}]");
 	static const char headless[] = STATUS("null", GOOD_QUORUM, "\"nodes\":[" NODE("1", "online", FINE) "]," GOOD_VOLUME ",\"vms\":[]");
 	const char *problem, *table;
 
@@ -482,6 +620,9 @@ static void test_status(void)
 	problem = strstr(out, "!! node n2");
 	table = strstr(out, "NODE  ID");
 	TAP_OK(problem && table && problem < table, "problems come first");
+	TAP_OK(ctl_with_agent("status", left) == 0 && said("!! VM web is in error: it has failed") && said("`ha-ctl vm clear-error NAME`"), "a VM in error");
+	TAP_OK(said("* VM db is running and ignored") && said("`ha-ctl vm start NAME` or"), "one that is ignored");
+	TAP_OK(said("* all VMs are frozen") && said("moving to n2") && said("1 problem,"), "all that are frozen, one on its way: no problems of their own");
 	TAP_OK(ctl_with_agent("status", headless) == 0 && said("no node leads") && said("No VMs"), "no leader");
 	TAP_OK(ctl_with_agent("node list", degraded) == 0 && said("fencing") && !strstr(out, "Cluster"), "node list");
 	TAP_OK(ctl_with_agent("vm list", degraded) == 0 && said("waiting"), "vm list");
@@ -508,6 +649,8 @@ int main(void)
 	test_client();
 	test_client_limits();
 	test_vm();
+	test_relocate();
+	test_hands_off();
 	test_follow();
 	test_status();
 	(void)snprintf(command, sizeof(command), "rm -rf %s", top);

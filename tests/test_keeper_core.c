@@ -119,6 +119,49 @@ static void test_start(void)
 	sound("start");
 }
 
+static void spoil(uint32_t id, unsigned volume)
+{
+	for (unsigned b = 0; b < 2; b++)
+		memset(s.volume[volume] + format_heartbeat_offset(id, b) + 512, 0xa5, 64);
+}
+
+/* A quorum is one for each node's block: what is damaged in different places takes nothing away. */
+static void test_damage_apart(void)
+{
+	armed_cluster(3, 3);
+	spoil(2, 0);
+	spoil(3, 1);
+	sim_power_cut(&s, 1, SIM_CUT_DROP);
+	sim_power_cut(&s, 2, SIM_CUT_DROP);
+	sim_power_cut(&s, 3, SIM_CUT_DROP);
+	spoil(2, 0);
+	spoil(3, 1);
+	sim_start(&s, 1);
+	TAP_OK(SIM_UNTIL(&s, 5000, state(1) == LEASE_DISARMED), "a cold start, two nodes' blocks damaged on a volume each: it starts");
+	sim_power_cut(&s, 1, SIM_CUT_DROP);
+	spoil(3, 2);
+	sim_start(&s, 1);
+	sim_run(&s, 5000);
+	TAP_OK(state(1) == LEASE_STARTING, "one node's damaged on two volumes of three: nobody knows what it said");
+	sound("damage apart");
+}
+
+/* An epoch that is on a minority of the volumes may be begun again by a life that does not see it: nothing may say that it is over. */
+static void test_unpublished(void)
+{
+	sim_init(&s, 1, 3);
+	for (unsigned v = 1; v < 3; v++)
+		sim_path(&s, 1, v, SIM_REFUSE_WRITES);
+	sim_start(&s, 1);
+	sim_run(&s, 4000);
+	TAP_OK(state(1) == LEASE_DISARMED && on_disk(1, 0).epoch == 1 && on_disk(1, 1).epoch == 0 && !keeper_gate_open(k(1), 1, s.now),
+	       "an epoch that one volume of three has: the gate stays closed");
+	sim_leave(&s, 1);
+	sim_run(&s, 3000);
+	TAP_OK(state(1) == LEASE_LEFT && on_disk(1, 0).state == HEARTBEAT_DISARMED, "it leaves without a word");
+	sound("leaving unpublished");
+}
+
 static void test_arm(void)
 {
 	uint64_t pets;
@@ -126,7 +169,9 @@ static void test_arm(void)
 	start_all(2, 1);
 	sim_say(&s, 1, KEEPER_EV_ARM);
 	TAP_OK(SIM_UNTIL(&s, 1000, n(1)->wd_running) && on_disk(1, 0).state == HEARTBEAT_DISARMED, "arm: the watchdog first");
+	TAP_OK(SIM_UNTIL(&s, 1000, state(1) == LEASE_ARMED) && !keeper_gate_open(k(1), 1, s.now), "arm: nothing may start before the word is out");
 	TAP_OK(SIM_UNTIL(&s, 1000, on_disk(1, 0).state == HEARTBEAT_ARMED), "arm: then the word");
+	TAP_OK(SIM_UNTIL(&s, 1000, keeper_gate_open(k(1), 1, s.now)), "arm: and the gate");
 	sim_run(&s, 10000);
 	TAP_OK(state(1) == LEASE_ARMED && resets() == 0 && n(1)->pets > 30, "arm: and it is petted, once a round");
 	sim_say(&s, 1, KEEPER_EV_DISARM);
@@ -399,6 +444,22 @@ static void test_split(void)
 	sim_run(&s, 30000);
 	TAP_OK(undisturbed() && all_are(LEASE_ARMED), "one-way loss, the others still see it: nobody is fenced");
 	sound("one-way loss");
+
+	/* A node comes up; its view of the ring and the others' do not agree yet for longer than a split takes to settle. */
+	armed_cluster(3, 1);
+	sim_power_cut(&s, 3, SIM_CUT_DROP);
+	sim_ring_of(&s, bit(1) | bit(2));
+	(void)SIM_UNTIL(&s, 20000, k(1)->mine.over[2] != 0 && k(2)->mine.over[2] != 0);
+	sim_start(&s, 3);
+	sim_ring(&s, 3, bit(1) | bit(3));
+	sim_say(&s, 3, KEEPER_EV_ARM);
+	(void)SIM_UNTIL(&s, 5000, state(3) == LEASE_ARMED);
+	sim_run(&s, 4LL * s.timing.settle_ms);
+	TAP_OK(state(3) == LEASE_ARMED && total(NOTE_RELEASE) == 0, "not yet in the others' ring after a boot: not split off from it");
+	sim_ring_of(&s, bit(1) | bit(2) | bit(3));
+	sim_run(&s, 10000);
+	TAP_OK(state(3) == LEASE_ARMED && total(NOTE_RELEASE) == 0, "it joins, and stays");
+	sound("a late join");
 
 	/* Both sides lose members while they decide; a short split is no reason for anything. */
 	armed_cluster(3, 1);
@@ -1038,6 +1099,8 @@ static void test_leave(void)
 int main(void)
 {
 	test_start();
+	test_damage_apart();
+	test_unpublished();
 	test_arm();
 	test_power_cut();
 	test_stale();

@@ -7,10 +7,10 @@ static const struct {
 	const char *name;
 	uint32_t delay, w, soft, bound;
 } profiles[] = {
-	/* bound = hb + 7 io + w + drain + 1000 */
-	{ TIMING_FAST, "fast", 200, 4444, 1600, 250 + 3500 + 4444 + 500 + 1000 },
-	{ TIMING_STANDARD, "standard", 500, 11110, 4000, 500 + 8750 + 11110 + 1000 + 1000 },
-	{ TIMING_SAFE, "safe", 1500, 33330, 12000, 1000 + 28000 + 33330 + 5000 + 1000 },
+	/* bound = hb + 8 io + w + drain + 1000 */
+	{ TIMING_FAST, "fast", 200, 4444, 1600, 250 + 4000 + 4444 + 500 + 1000 },
+	{ TIMING_STANDARD, "standard", 500, 11110, 4000, 500 + 10000 + 11110 + 1000 + 1000 },
+	{ TIMING_SAFE, "safe", 1500, 33330, 12000, 1000 + 32000 + 33330 + 5000 + 1000 },
 };
 
 /* Changes to the standard profile, and the rule that must catch them. derive: recompute W and Soft first. */

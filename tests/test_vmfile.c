@@ -47,7 +47,7 @@ static void check_good(void)
 
 	minimal = data_read("tests/data/good-vm/minimal.vm", &len);
 	TAP_OK(parse(minimal, &v) == 0 && streq(v.name, "web") && v.memory_mib == 2048 && v.vcpus == 2, "minimal file");
-	TAP_OK(!v.has_uuid && v.start && v.priority == 100 && v.restart_limit == 3, "defaults");
+	TAP_OK(!v.has_uuid && v.start && v.priority == 100 && v.restart_limit == 3 && v.relocate_limit == 0, "defaults");
 	TAP_OK(v.restart_window_ms == 600000 && v.stop_timeout_ms == 60000 && !v.n_args && !v.args[0] && !v.n_disks && !v.n_preferred,
 	       "more defaults");
 	vmfile_deinit(&v);
@@ -58,6 +58,9 @@ static void check_good(void)
 	TAP_OK(strstr(v.args[8], "{\"driver\":\"file\"") == v.args[8], "quotes are taken off JSON");
 	TAP_OK(v.n_disks == 2 && streq(v.disks[1], "/srv/images/web1-data.raw"), "disks");
 	TAP_OK(v.priority == 200 && v.stop_timeout_ms == 90000 && v.n_preferred == 2 && streq(v.preferred[1], "n2"), "[HA]");
+	vmfile_deinit(&v);
+	TAP_OK(parse(HEAD "[QEMU]\nBinary=/q\n[HA]\nRestartLimit=0\nRelocateLimit=63\n", &v) == 0 && v.restart_limit == 0 && v.relocate_limit == 63,
+	       "both limits");
 	vmfile_deinit(&v);
 
 	TAP_OK(parse(HEAD "UUID=" ID "\nDisk=/a /b\nDisk=/c\n[QEMU]\nBinary=/old\nBinary=/q\nArguments=-a\nArguments=\nArguments=-drive\n"

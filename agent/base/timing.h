@@ -77,7 +77,7 @@ enum timing_field timing_check_ranges(const struct timing *t, char *err, size_t 
 enum timing_rule timing_check(const struct timing *t, char *err, size_t err_size);
 
 /* Power cut to qemu exec on a survivor, at most: T_hb + T_io until its last heartbeat was read, W, the death's publication (two storage operations), the
- * claim (three), the probe of its disks (one), T_drain, start. Holds while every storage operation stays within T_io. Saturates at UINT32_MAX. */
-#define TIMING_TAKEOVER_IOS 6
+ * claim (four), the probe of its disks (one), T_drain, start. Holds while every storage operation stays within T_io. Saturates at UINT32_MAX. */
+#define TIMING_TAKEOVER_IOS 7
 #define TIMING_START_MS 1000
 uint32_t timing_failover_bound_ms(const struct timing *t);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "agent/core/agent_core.h"
 
-#define TICK_MS 100
+#include "agent/base/mutant.h"
+
+/* A tick is for what no event and no deadline of its own brings up: the keeper's tables come as often. */
+static int64_t tick(const struct agent *a) { return agent_ms(a->opt.timing.hb_ms); }
 
 struct agent_action *agent_act(struct agent *a, enum agent_action_kind kind)
 {
@@ -64,7 +67,7 @@ static void new_epoch(struct agent *a, uint32_t epoch)
 	if (!had)
 		return;
 	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
-		if (a->vm[i].used)
+		if (a->vm[i].used && !MUTANT(OLD_EPOCH_KEPT))
 			vmlife_lost_lease(a, &a->vm[i]);
 	if (a->leads) {
 		a->leads = false;
@@ -127,7 +130,7 @@ static void adopt_vm(struct agent *a, struct vm *v);
 
 static void take_catalog(struct agent *a, const struct catalog *c)
 {
-	bool was = a->maintenance >> (a->opt.self - 1) & 1;
+	bool was = agent_node_emptied(a, a->opt.self);
 
 	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
 		a->vm[i].in_catalog = false;
@@ -144,6 +147,8 @@ static void take_catalog(struct agent *a, const struct catalog *c)
 			v->assigned_ns = 0;
 			v->remove_ns = 0;
 		}
+		if (v->def.move.number != c->vm[i].move.number)
+			v->move_wait_ns = v->move_over_ns = 0;
 		anew = !v->in_catalog && v->def.name[0] == '\0';
 		v->def = c->vm[i];
 		v->in_catalog = true;
@@ -157,7 +162,9 @@ static void take_catalog(struct agent *a, const struct catalog *c)
 	a->catalog_generation = c->generation;
 	a->catalog_seq = c->seq;
 	a->catalog_armed = c->armed;
+	a->pause = c->pause;
 	a->maintenance = c->maintenance;
+	memcpy(a->leaving, c->leaving, sizeof(a->leaving));
 	if (!was)
 		a->maintenance_told = false;
 }
@@ -184,8 +191,11 @@ static void adopt_vm(struct agent *a, struct vm *v)
 		v->state = VM_RUNNING;
 		agent_note(a, NOTE_VM_ADOPTED, v, 0);
 		agent_act(a, AGENT_ACT_ADOPT)->vm = v;
-	} else {
+	} else if (MUTANT(OWN_CLAIM_STARTED)) {
+		v->state = VM_RESTARTING;
+	} else if (!agent_held(a, v)) { /* else it is given up unclean: nobody is to start it now */
 		v->state = VM_CLAIMING; /* the claim counts as written only: read all again before starting it */
+		v->ours_before = true;
 		claimer_want(a, v->def.uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
 	}
 }
@@ -306,7 +316,7 @@ static void tick_vms(struct agent *a)
 		vmlife_tick(a, &a->vm[i]);
 		any = any || a->vm[i].state != VM_IDLE;
 	}
-	if (!any && (a->maintenance >> (a->opt.self - 1) & 1) && !a->maintenance_told) {
+	if (!any && !a->maintenance_told && agent_node_emptied(a, a->opt.self)) {
 		a->maintenance_told = true;
 		agent_note(a, NOTE_MAINTENANCE_DONE, NULL, a->opt.self);
 	}
@@ -323,7 +333,7 @@ void agent_step(struct agent *a, const struct agent_event *ev, int64_t now_ns)
 		follow_assignments(a);
 		tick_vms(a);
 	}
-	if (ev->kind == AGENT_EV_TABLE || ev->kind == AGENT_EV_CATALOG || now_ns - a->tick_ns >= agent_ms(TICK_MS)) {
+	if (ev->kind == AGENT_EV_TABLE || ev->kind == AGENT_EV_CATALOG || now_ns - a->tick_ns >= tick(a)) {
 		a->tick_ns = now_ns;
 		lead_step(a);
 		if (a->adopted)
@@ -334,7 +344,7 @@ void agent_step(struct agent *a, const struct agent_event *ev, int64_t now_ns)
 
 int64_t agent_deadline(const struct agent *a)
 {
-	int64_t at = a->tick_ns + agent_ms(TICK_MS);
+	int64_t at = a->tick_ns + tick(a);
 
 	if (a->claimer.retry_ns > a->now_ns)
 		at = MIN(at, a->claimer.retry_ns);
@@ -344,5 +354,7 @@ int64_t agent_deadline(const struct agent *a)
 	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
 		if (a->vm[i].used && a->vm[i].state != VM_IDLE)
 			at = MIN(at, vmlife_deadline(a, &a->vm[i]));
+	for (unsigned i = 0; a->adopted && i < a->n_asked; i++)
+		at = MIN(at, a->asked[i].from_ns > a->now_ns ? a->asked[i].from_ns : a->asked[i].until_ns);
 	return MAX(at, a->now_ns);
 }

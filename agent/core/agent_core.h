@@ -8,7 +8,7 @@
  *   vmlife.c      a VM on this node, from claim to release
  *
  *   IDLE --assigned--> CLAIMING --granted--> [DRAINING] --> STARTING --> RUNNING --exit--> RESTARTING --> STARTING
- *     ^                                                                    | stop, maintenance   | limit
+ *     ^                                                                    | stop, empty, move   | limit
  *     +------------------------------- RELEASING <--- [DRAINING] <--- STOPPING <-----------------+
  *
  * Waits are states: "claim", "drain", "start" are actions; what came of them are later events.
@@ -27,7 +27,17 @@
 #define AGENT_MAX_RESTARTS 128 /* above what a VM file may ask for */
 #define AGENT_MAX_ACTIONS 4096
 
-enum vm_desired { DESIRED_STARTED, DESIRED_STOPPED, DESIRED_REMOVED };
+/* ignored: nobody starts, stops, restarts or takes it over; where it runs it may run on */
+enum vm_desired { DESIRED_STARTED, DESIRED_STOPPED, DESIRED_REMOVED, DESIRED_IGNORED };
+
+/* A request that the VM be on a node: stop it where it is, start it there. Obeyed once; the leader has it withdrawn when it is done or cannot be. A VM
+ * that is stopped keeps it for its next start. */
+struct vm_move {
+	uint32_t node;    /* 0: no request */
+	uint32_t wait_ms; /* with the node unable to take it: how long before the request is withdrawn */
+	uint64_t number;  /* grows with every request: a withdrawal that comes late must not hit a newer one */
+	bool back;        /* it had to leave the node: it runs elsewhere for as long as the node takes no VMs, however long that is */
+};
 
 /* What the catalog says of a VM, as far as decisions need it. */
 struct vm_def {
@@ -36,14 +46,21 @@ struct vm_def {
 	enum vm_desired desired;
 	uint32_t memory_mib, vcpus, priority;
 	uint32_t restart_limit, restart_window_ms, stop_timeout_ms;
+	uint32_t failed_limit; /* given up (error) once this many nodes have given it up as failed; 0: never */
+	struct vm_move move;
 	uint32_t preferred[AGENT_MAX_PREFERRED]; /* node ids */
 	unsigned n_preferred;
 };
 
+/* Hands off all VMs. ignore: as if each were to be ignored, except that an operator's moves are obeyed. freeze: these wait, too. */
+enum catalog_pause { PAUSE_NONE, PAUSE_IGNORE, PAUSE_FREEZE };
+
 struct catalog {
 	uint64_t generation, seq;
 	bool armed;
+	enum catalog_pause pause;
 	uint64_t maintenance; /* bit (id - 1) */
+	uint32_t leaving[FORMAT_MAX_NODES]; /* epoch of a node that is to be shut down: it takes VMs again under a later one; 0: none */
 	struct vm_def *vm;    /* borrowed during the event */
 	unsigned n;
 };
@@ -59,6 +76,8 @@ struct vm {
 	enum vm_state state;
 	enum claim_state release_as;  /* RELEASING, or DRAINING towards it */
 	bool unclean;                 /* its last owner did not give it up: a takeover */
+	bool ours_before;             /* CLAIMING anew what this node had claimed before a restart of its agent: it may have run here */
+	bool full_drain;              /* DRAINING */
 	bool quit_sent, kill_sent;    /* STOPPING */
 	bool guest_off;               /* RESTARTING: not to be restarted, its guest powered it off */
 	uint64_t generation;          /* of our claim */
@@ -73,6 +92,11 @@ struct vm {
 	uint32_t assigned;            /* node asked to start it, 0 none */
 	int64_t assigned_ns;
 	int64_t remove_ns;            /* since when every living node knows that it is to be removed */
+	uint32_t planned;             /* its owner is to stop it: where it will be started then; 0 none */
+	uint64_t move_tried;          /* number of the move it was assigned for */
+	int64_t move_wait_ns, move_over_ns; /* since when the node it is to move to cannot take it; when we asked for the edit that ends the move */
+	bool move_done;               /* what that edit says */
+	bool error_told;
 };
 
 enum agent_event_kind {
@@ -121,6 +145,7 @@ enum agent_action_kind {
 	AGENT_ACT_KILL_UNKNOWN, /* uuid in vm_uuid: runs here without a claim of ours */
 	AGENT_ACT_GUEST_OFF,    /* vm: the guest powered itself off: its desired state becomes stopped */
 	AGENT_ACT_FORGET,       /* vm: desired removed and nobody owns it: take it out of the catalog */
+	AGENT_ACT_MOVE_OVER,    /* vm; on: done, else withdrawn: take the request of this number out of the catalog */
 	AGENT_ACT_LEAD,         /* on: we lead (claimer generation) or no longer */
 	AGENT_ACT_LEAD_CHECKED, /* on */
 	AGENT_ACT_NOTE,         /* note, vm, node */
@@ -130,6 +155,7 @@ enum agent_note {
 	NOTE_VM_CLAIMED, NOTE_VM_BUSY, NOTE_VM_CONFLICT, NOTE_VM_STARTED, NOTE_VM_RECOVERED, NOTE_VM_FAILED, NOTE_VM_RESTART, NOTE_VM_GIVEN_UP,
 	NOTE_VM_STOPPING, NOTE_VM_STOPPED, NOTE_VM_REFUSED, NOTE_VM_ADOPTED, NOTE_VM_ALIEN, NOTE_VM_LOST, NOTE_VM_ASSIGNED, NOTE_VM_NO_PLACE,
 	NOTE_LEADER, NOTE_NOT_LEADER, NOTE_NODE_LOST, NOTE_NODE_OVER, NOTE_NODE_BACK, NOTE_MAINTENANCE_DONE,
+	NOTE_VM_MOVING, NOTE_VM_MOVED, NOTE_VM_NOT_MOVED, NOTE_VM_ERROR, NOTE_COUNT,
 };
 
 struct agent_action {
@@ -149,6 +175,9 @@ struct claimer_volume {
 	struct slot slot;
 	uint64_t acked_seq, expect_seq; /* ours: known to be on it; the same when the read under way was issued */
 	int64_t read_issued_ns;
+	bool own_ok;                   /* its last read shows the newest block of ours that it has, whatever the others' look like; */
+	bool own_any;                  /* or one of its two buffers at least */
+	bool lacks_own;                /* its last read shows our block older than the write that the read follows */
 	struct { uint32_t epoch; uint64_t seq; } on[FORMAT_MAX_NODES];
 };
 
@@ -173,10 +202,16 @@ struct claimer {
 	struct want want[AGENT_MAX_VMS + 1];
 	unsigned n_wants;
 	struct claimer_volume volume[FORMAT_MAX_VOLUMES];
-	uint64_t acked_seq;                     /* on a fence quorum */
-	bool refresh, check_lead, read_once, rewrite;
+	uint64_t acked_seq;                     /* what our block says is on a fence quorum since that write, in both buffers */
+	uint64_t announced[FORMAT_MAX_NODES];   /* acked_seq of each node as its heartbeat said when the read under way was issued */
+	bool refresh, check_lead, read_once;
+	bool lead_checked;                      /* the read under way was issued after check_lead was asked for */
+	bool rewrite;                           /* our block is to be written again as it is */
+	bool changed;                           /* our block differs from what both its buffers hold */
+	uint64_t once_seq;                      /* then: the write that brought it into one of them; 0 not yet */
 	bool numbered;                          /* mine.seq is beyond anything of an earlier process: it may be written */
 	int64_t writable_ns;                    /* since when a quorum's slots are free of earlier writes; 0 not yet */
+	uint32_t read_epoch;                    /* our epoch when the read under way was issued; 0: what was announced of us was not known yet */
 	int64_t retry_ns, read_ns, complete_ns; /* complete: when the last complete read was issued */
 };
 
@@ -210,7 +245,9 @@ struct agent {
 	unsigned n_found;
 	uint64_t catalog_generation, catalog_seq;
 	bool catalog_armed, maintenance_told;
+	enum catalog_pause pause;
 	uint64_t maintenance;
+	uint32_t leaving[FORMAT_MAX_NODES];
 	bool leads;
 	uint64_t lead_generation;
 	int64_t lead_retry_ns, tick_ns, no_leader_ns, gate_open_ns;
@@ -231,6 +268,16 @@ uint32_t agent_owner(const struct agent *a, const uint8_t uuid[16]);
 /* Node that leads, or 0. */
 uint32_t agent_leader(const struct agent *a);
 bool agent_node_usable(const struct agent *a, uint32_t id); /* may be given VMs */
+bool agent_node_emptied(const struct agent *a, uint32_t id); /* is to have no VMs: in maintenance, or about to be shut down */
+bool agent_held(const struct agent *a, const struct vm *v); /* hands off: an owner neither stops nor restarts it */
+bool agent_vm_error(const struct agent *a, const struct vm *v); /* given up: has failed on as many nodes as it may */
+/* Who gave it up, or died with it, last: the newest claim under which it may have run. NULL: it never ran. */
+const struct claim *agent_last_claim(const struct agent *a, const uint8_t uuid[16], uint32_t *ret_node);
+
+/* What becomes of the VMs of a node that is shut down. conditional: freeze if it comes up again at once, else failover. */
+enum leave_policy { LEAVE_CONDITIONAL, LEAVE_MIGRATE, LEAVE_FAILOVER, LEAVE_FREEZE };
+/* The request that goes into the catalog with "node X is leaving" (or, with LEAVE_MIGRATE, "is in maintenance") for each VM it owns. */
+struct vm_move agent_leave_move(enum leave_policy policy, bool reboot, uint32_t node, uint64_t number);
 
 /* Between the files of the core. */
 struct agent_action *agent_act(struct agent *a, enum agent_action_kind kind);
@@ -255,6 +302,8 @@ bool claim_is_live(const struct agent *a, uint32_t node, const struct claim *c);
 
 enum claim_result { CLAIM_GRANTED, CLAIM_BUSY, CLAIM_CONFLICT, CLAIM_GIVEN_UP };
 void vmlife_claim_result(struct agent *a, const uint8_t vm[16], enum claim_result result, uint64_t generation, bool unclean, uint32_t node);
+/* A claim is not to be had: true if it is given up later, once this host sends nothing more of a QEMU that it may have had under it. */
+bool vmlife_withdraw(struct agent *a, const uint8_t vm[16], bool unclean);
 bool vmlife_assign(struct agent *a, struct vm *v); /* false: not at the moment */
 void vmlife_event(struct agent *a, struct vm *v, const struct agent_event *ev);
 void vmlife_tick(struct agent *a, struct vm *v);
@@ -267,3 +316,5 @@ bool lead_claim_void(const struct agent *a, uint32_t node);
 
 /* place.c */
 uint32_t place_choose(const struct agent *a, const struct vm *v);
+bool place_failed(const struct agent *a, uint32_t id, const uint8_t uuid[16]);
+uint32_t place_move(const struct agent *a, const struct vm *v); /* the node it is asked to be on and could be: where else it is, it stops; 0: any */

@@ -2,10 +2,12 @@
 /* Owning VMs. One cycle changes any number of claims:
  *
  *   READING     all claims of all nodes, from a fence quorum; go on only with VMs no live claim of another node holds
- *   WRITING     own block, to a fence quorum; the acknowledgement is waited for
+ *   WRITING     own block, to a fence quorum, into one buffer and then into the other; each acknowledgement is waited for
  *   REREADING   all again, issued after it; any other live active claim, whatever its generation: withdraw
  *
- * Giving up needs only the write. What was read for policy never stands in for the reads of a cycle. */
+ * Giving up needs only the write. What was read for policy never stands in for the reads of a cycle. What changed is written twice,
+ * so that both buffers hold it before anything comes of it: one that rots later takes nothing with it, even of a node that is dead. */
+#include "agent/base/mutant.h"
 #include "agent/core/agent_core.h"
 
 #define RETRY_MS 100
@@ -28,16 +30,23 @@ const struct claim *claimer_own(const struct agent *a, const uint8_t vm[16])
 {
 	const struct claim *c = find(&a->claimer.mine, vm);
 
-	return c && c->epoch == a->epoch ? c : NULL;
+	return c && (c->epoch == a->epoch || MUTANT(OLD_EPOCH_KEPT)) ? c : NULL;
 }
 
 bool claim_is_live(const struct agent *a, uint32_t node, const struct claim *c)
 {
 	const struct keeper_table_node *n = agent_table_node(a, node);
 
-	if (c->state != CLAIM_ACTIVE)
+	if (c->state != CLAIM_ACTIVE || (MUTANT(STALE_IS_DEAD) && node != a->opt.self && !n->fresh))
 		return false;
 	return node == a->opt.self ? c->epoch == a->epoch : c->epoch > n->over;
+}
+
+static bool own_active(const struct agent *a, const uint8_t vm[16])
+{
+	const struct claim *own = claimer_own(a, vm);
+
+	return own && own->state == CLAIM_ACTIVE;
 }
 
 /* Another node's live claim on the VM among the blocks of this cycle's read. */
@@ -51,6 +60,8 @@ static uint32_t other_holder(const struct agent *a, const uint8_t vm[16])
 		if (id == a->opt.self || !a->claimer.fresh_any[id - 1] || !c || !claim_is_live(a, id, c))
 			continue;
 		if (leader && lead_claim_void(a, id))
+			continue;
+		if (MUTANT(ONLY_NEWER_CONFLICT) && own_active(a, vm) && c->generation <= claimer_own(a, vm)->generation)
 			continue;
 		return id;
 	}
@@ -89,13 +100,6 @@ static void put(struct agent *a, const uint8_t vm[16], uint64_t generation, enum
 	c->generation = generation;
 	c->epoch = a->epoch;
 	c->state = state;
-}
-
-static bool own_active(const struct agent *a, const uint8_t vm[16])
-{
-	const struct claim *own = claimer_own(a, vm);
-
-	return own && own->state == CLAIM_ACTIVE;
 }
 
 static struct want *find_want(struct claimer *c, const uint8_t vm[16])
@@ -149,6 +153,9 @@ static unsigned count(const struct agent *a, bool (*fn)(const struct claimer_vol
 
 static bool waits(const struct claimer_volume *v) { return v->read_wait || v->write_wait; }
 static bool was_read(const struct claimer_volume *v) { return v->read_ok; }
+static bool shows_any_own(const struct claimer_volume *v) { return v->own_any; }
+static bool shows_own(const struct claimer_volume *v) { return v->own_ok; }
+static bool lacks_own(const struct claimer_volume *v) { return v->lacks_own; }
 static bool was_written(const struct claimer_volume *v) { return v->write_ok; }
 static bool may_read(const struct claimer_volume *v) { return v->ready && !v->read_busy; }
 static bool may_write(const struct claimer_volume *v) { return v->ready && !v->write_busy && slot_writable(&v->slot); }
@@ -159,12 +166,16 @@ static void start_read(struct agent *a, enum claimer_phase phase)
 
 	c->phase = phase;
 	c->refresh = false;
+	c->lead_checked = c->check_lead;
 	c->read_ns = a->now_ns;
+	c->read_epoch = a->epoch;
 	memset(c->fresh_any, 0, sizeof(c->fresh_any));
+	for (uint32_t id = 1; id <= a->opt.node_max; id++)
+		c->announced[id - 1] = agent_table_node(a, id)->claims_seq;
 	for (unsigned i = 0; i < a->opt.n_volumes; i++) {
 		struct claimer_volume *v = &c->volume[i];
 
-		v->read_ok = v->read_wait = v->write_wait = false; /* who is still to answer an earlier phase does not count */
+		v->read_ok = v->own_ok = v->own_any = v->lacks_own = v->read_wait = v->write_wait = false; /* who is still to answer an earlier phase does not count */
 		if (!may_read(v))
 			continue;
 		v->read_wait = v->read_busy = true;
@@ -172,6 +183,14 @@ static void start_read(struct agent *a, enum claimer_phase phase)
 		v->expect_seq = v->acked_seq;
 		agent_act(a, AGENT_ACT_READ)->volume = i;
 	}
+}
+
+static bool in_cycle(const struct claimer *c)
+{
+	for (unsigned i = 0; i < c->n_wants; i++)
+		if (c->want[i].in_cycle)
+			return true;
+	return false;
 }
 
 static void start_write(struct agent *a)
@@ -197,6 +216,14 @@ static void start_write(struct agent *a)
 	}
 }
 
+/* Our claim goes, before anything else is said of this VM; of one that ran here before a restart of the agent only once this host is silent. */
+static void withdraw(struct agent *a, const uint8_t vm[16], enum claim_result why, bool unclean, uint32_t holder)
+{
+	if (!vmlife_withdraw(a, vm, unclean))
+		claimer_want(a, vm, WANT_GIVE_UP, unclean && !MUTANT(UNCLEAN_FORGOTTEN) ? CLAIM_UNCLEAN : CLAIM_NONE);
+	vmlife_claim_result(a, vm, why, 0, unclean, holder);
+}
+
 /* After READING: what may go into our block. Returns whether there is anything to write. */
 static bool prepare(struct agent *a)
 {
@@ -218,14 +245,13 @@ static bool prepare(struct agent *a)
 			}
 			if (holder != 0) {
 				/* A claim of ours that nobody runs must not stay behind: others would wait for it for ever. */
-				*w = (struct want){ .kind = WANT_GIVE_UP, .to = CLAIM_UNCLEAN };
-				memcpy(w->vm, vm, 16);
-				vmlife_claim_result(a, vm, CLAIM_BUSY, 0, false, holder);
-				continue; /* the same want again, now to give up */
+				drop_want(c, w);
+				withdraw(a, vm, CLAIM_BUSY, true, holder);
+				continue;
 			}
-			w->generation = top_generation(a, vm, &w->unclean) + 1;
+			w->generation = top_generation(a, vm, &w->unclean) + !MUTANT(GENERATION_REUSED);
 			if (same(vm, agent_leader_uuid)) /* newer than any catalog, too */
-				w->generation = MAX(w->generation, a->catalog_generation + 1);
+				w->generation = MUTANT(LEADER_GENERATION_LOW) ? 1 : MAX(w->generation, a->catalog_generation + 1);
 			put(a, vm, w->generation, CLAIM_ACTIVE);
 		} else {
 			const struct claim *own = find(&c->mine, vm);
@@ -235,6 +261,10 @@ static bool prepare(struct agent *a)
 		w->in_cycle = true;
 		any = true;
 		i++;
+	}
+	if (any) {
+		c->changed = true;
+		c->once_seq = 0;
 	}
 	return any;
 }
@@ -277,7 +307,7 @@ static bool overtaken(const struct agent *a, const struct want *w)
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
 		const struct claim *c = find(&a->claimer.fresh[id - 1], w->vm);
 
-		if (id != a->opt.self && a->claimer.fresh_any[id - 1] && c && c->generation >= w->generation)
+		if (id != a->opt.self && a->claimer.fresh_any[id - 1] && c && c->generation >= w->generation + MUTANT(ONLY_NEWER_CONFLICT))
 			return true;
 	}
 	return false;
@@ -298,13 +328,40 @@ static void judge(struct agent *a)
 		}
 		holder = other_holder(a, w.vm);
 		drop_want(c, &c->want[i]);
-		if (holder != 0 || overtaken(a, &w)) {
-			/* The withdrawal goes out before anything else is said of this VM. */
-			claimer_want(a, w.vm, WANT_GIVE_UP, w.unclean ? CLAIM_UNCLEAN : CLAIM_NONE);
-			vmlife_claim_result(a, w.vm, holder ? CLAIM_CONFLICT : CLAIM_BUSY, 0, false, holder);
+		if (holder != 0 || (overtaken(a, &w) && !MUTANT(OVERTAKEN_IGNORED))) {
+			withdraw(a, w.vm, holder ? CLAIM_CONFLICT : CLAIM_BUSY, w.unclean, holder);
 		} else {
 			vmlife_claim_result(a, w.vm, CLAIM_GRANTED, w.generation, w.unclean, 0);
 		}
+	}
+}
+
+/* What an earlier process of this agent wrote. It waits for nobody else's block: two nodes with a damaged one each would wait for each other. */
+static void learn_own(struct agent *a)
+{
+	struct claimer *c = &a->claimer;
+	const struct claims *own = &c->fresh[a->opt.self - 1];
+	uint64_t announced = c->announced[a->opt.self - 1];
+
+	if (c->numbered || c->read_epoch == 0)
+		return;
+	/* A quorum must be asked: of claims that were granted in the last moment nothing was announced. Of one whose newest block is damaged it is enough to
+	 * know, from another, what was announced. */
+	if (count(a, shows_any_own) < format_fence_quorum(a->opt.n_volumes) || count(a, shows_own) < (announced != 0 ? 1 : format_fence_quorum(a->opt.n_volumes)) ||
+	    own->seq < announced) {
+		c->retry_ns = a->now_ns + agent_ms(RETRY_MS); /* our newest block is damaged, and this process does not know what it held */
+		return;
+	}
+	if (!c->read_once) {
+		c->mine = *own;
+		c->read_once = true;
+	}
+	if (c->writable_ns != 0 && c->read_ns >= c->writable_ns) {
+		/* Nothing of an earlier process can land any more, or only on a volume that is away: stay clear of all its numbers, those it
+		 * may have used there, too. */
+		c->mine.seq = MAX(MAX(c->mine.seq, own->seq), MAX(announced, a->opt.seq_base)) + (MUTANT(CLAIM_SEQ_NOT_SKIPPED) ? 0 : SEQ_SKIP);
+		c->numbered = true;
+		agent_act(a, AGENT_ACT_NUMBERED);
 	}
 }
 
@@ -318,44 +375,56 @@ static void publish_fresh(struct agent *a)
 		c->seen[id - 1] = c->fresh[id - 1];
 		c->seen_any[id - 1] = true;
 	}
-	if (!c->read_once && c->fresh_any[a->opt.self - 1]) {
-		/* The first read after our start: what an earlier process of this agent wrote. */
-		c->mine = c->fresh[a->opt.self - 1];
-		c->acked_seq = c->mine.seq;
-		c->read_once = true;
-	}
-	if (!c->numbered && c->writable_ns != 0 && c->read_ns >= c->writable_ns) {
-		/* Nothing of an earlier process can land any more, or only on a volume that is away: stay clear of all its numbers, those it
-		 * may have used there, too. */
-		c->mine.seq = MAX(MAX(c->mine.seq, c->fresh[a->opt.self - 1].seq), a->opt.seq_base) + SEQ_SKIP;
-		c->numbered = true;
-		agent_act(a, AGENT_ACT_NUMBERED);
-	}
+}
+
+/* A quorum of reads shows at least what each node had on a quorum before. Does it not, then a volume was rolled back, or has acknowledged what it never
+ * wrote: who has read it has not read enough. */
+static bool shows_announced(const struct agent *a)
+{
+	const struct claimer *c = &a->claimer;
+
+	for (uint32_t id = 1; id <= a->opt.node_max; id++)
+		if (id != a->opt.self && c->fresh_any[id - 1] && c->fresh[id - 1].seq < c->announced[id - 1])
+			return false;
+	return true;
 }
 
 static void end_phase(struct agent *a)
 {
 	struct claimer *c = &a->claimer;
-	unsigned fence = format_fence_quorum(a->opt.n_volumes);
+	unsigned fence = MUTANT(CLAIM_QUORUM_SHORT) ? 1 : format_fence_quorum(a->opt.n_volumes);
 	enum claimer_phase was = c->phase;
 
 	c->phase = CLAIMER_IDLE;
 	if (was == CLAIMER_WRITING) {
-		if (count(a, was_written) < fence) {
+		if (count(a, was_written) < fence && !MUTANT(START_WITHOUT_ACK) && !MUTANT(REREAD_BEFORE_ACK)) {
 			c->retry_ns = a->now_ns + agent_ms(RETRY_MS); /* the same content again, under a new number */
 			return;
 		}
-		c->acked_seq = c->mine.seq;
-		c->rewrite = false;
+		c->rewrite = c->changed && c->once_seq == 0 && !MUTANT(START_WITHOUT_ACK) && !MUTANT(REREAD_BEFORE_ACK);
+		if (c->rewrite)
+			c->once_seq = c->mine.seq; /* now the other buffer */
+		if (c->rewrite || !c->changed)
+			return;
+		c->changed = false;
+		c->acked_seq = c->once_seq ? c->once_seq : c->mine.seq;
 		agent_act(a, AGENT_ACT_FACTS);
 		finish_gives(a);
-		start_read(a, CLAIMER_REREADING);
+		if (MUTANT(CACHED_REREAD))
+			judge(a);
+		else
+			start_read(a, CLAIMER_REREADING);
 		return;
 	}
-	if (count(a, was_read) < fence) {
+	learn_own(a);
+	if (count(a, was_read) < fence || (!shows_announced(a) && !MUTANT(CLAIMS_ANNOUNCED_IGNORED) && !MUTANT(CLAIMS_UNREADABLE_ARE_EMPTY))) {
 		c->retry_ns = a->now_ns + agent_ms(RETRY_MS);
-		if (was == CLAIMER_REREADING)
+		if (was == CLAIMER_REREADING && count(a, lacks_own) == 0)
 			c->phase = CLAIMER_REREADING; /* only the re-read is repeated */
+		if (count(a, lacks_own) > 0) {
+			c->rewrite = c->changed = true;
+			c->once_seq = 0;
+		}
 		return;
 	}
 	publish_fresh(a);
@@ -363,9 +432,9 @@ static void end_phase(struct agent *a)
 	if (was == CLAIMER_REREADING)
 		judge(a);
 	lead_step(a);
-	if (c->check_lead) {
+	if (c->check_lead && c->lead_checked) {
 		c->check_lead = false;
-		agent_act(a, AGENT_ACT_LEAD_CHECKED)->on = a->leads;
+		agent_act(a, AGENT_ACT_LEAD_CHECKED)->on = a->leads || MUTANT(EDIT_UNCHECKED);
 	}
 	if (was == CLAIMER_READING && a->epoch != 0 && c->numbered && c->n_wants > 0) {
 		drop_removed(a);
@@ -374,19 +443,11 @@ static void end_phase(struct agent *a)
 	}
 }
 
-static bool in_cycle(const struct claimer *c)
-{
-	for (unsigned i = 0; i < c->n_wants; i++)
-		if (c->want[i].in_cycle)
-			return true;
-	return false;
-}
-
 static bool must_refresh(const struct agent *a)
 {
 	const struct claimer *c = &a->claimer;
 
-	if (c->refresh || c->check_lead || !c->read_once || a->now_ns - c->read_ns > agent_ms(REFRESH_MS))
+	if (c->refresh || c->check_lead || (!c->read_once && a->epoch != 0) || a->now_ns - c->read_ns > agent_ms(REFRESH_MS))
 		return true;
 	if (a->now_ns - c->read_ns < agent_ms(RETRY_MS) / 2)
 		return false; /* what is announced may be on no volume we can read: do not ask at storage speed */
@@ -402,6 +463,8 @@ static bool must_refresh(const struct agent *a)
 /* A phase is over when everybody has answered, or a fence quorum has: one slow volume does not set the pace. */
 static bool enough(const struct agent *a)
 {
+	if (MUTANT(REREAD_BEFORE_ACK) && a->claimer.phase == CLAIMER_WRITING)
+		return true;
 	return count(a, waits) == 0 ||
 	       count(a, a->claimer.phase == CLAIMER_WRITING ? was_written : was_read) >= format_fence_quorum(a->opt.n_volumes);
 }
@@ -414,7 +477,7 @@ void claimer_step(struct agent *a)
 	for (unsigned v = 0; v < a->opt.n_volumes; v++)
 		(void)slot_tick(&c->volume[v].slot, a->now_ns, agent_ms(a->opt.timing.drain_ms));
 	for (unsigned i = 0; i < 8 && c->phase != CLAIMER_IDLE && enough(a) && a->now_ns >= c->retry_ns; i++) {
-		if (c->phase == CLAIMER_REREADING && count(a, was_read) < format_fence_quorum(a->opt.n_volumes) && c->retry_ns > c->read_ns)
+		if (c->phase == CLAIMER_REREADING && c->retry_ns > c->read_ns)
 			start_read(a, CLAIMER_REREADING);
 		else
 			end_phase(a);
@@ -425,17 +488,16 @@ void claimer_step(struct agent *a)
 		return;
 	if (c->writable_ns == 0 && count(a, may_write) >= format_fence_quorum(a->opt.n_volumes))
 		c->writable_ns = a->now_ns;
-	if (!c->numbered && c->writable_ns != 0) {
+	if (!c->numbered && c->writable_ns != 0 && a->epoch != 0) {
 		start_read(a, CLAIMER_READING);
 		return;
 	}
-	if (a->epoch != 0 && c->numbered && c->n_wants > 0 && count(a, may_write) >= format_fence_quorum(a->opt.n_volumes)) {
-		if (in_cycle(c))
-			start_write(a); /* a write that did not reach its quorum */
+	if (a->epoch != 0 && c->numbered && (c->rewrite || c->n_wants > 0) && count(a, may_write) >= format_fence_quorum(a->opt.n_volumes)) {
+		/* Also a write that did not reach its quorum. Our own block comes first: while it is damaged nobody can read anything. */
+		if (c->rewrite || in_cycle(c))
+			start_write(a);
 		else
 			start_read(a, CLAIMER_READING);
-	} else if (a->epoch != 0 && c->rewrite && c->numbered && count(a, may_write) >= format_fence_quorum(a->opt.n_volumes)) {
-		start_write(a);
 	} else if (must_refresh(a)) {
 		start_read(a, CLAIMER_READING);
 	}
@@ -449,28 +511,45 @@ static bool absorb(struct agent *a, unsigned volume, const uint8_t *data, const 
 	struct claimer_volume *v = &c->volume[volume];
 	bool good = true;
 
+	v->own_ok = v->own_any = false;
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
 		bool ok[2];
 		int newest;
 
 		for (unsigned b = 0; b < 2; b++)
 			ok[b] = claims_decode(data + format_claims_offset(id, b) - FORMAT_CLAIMS_OFFSET, id, b, cluster, &buf[b]) == FORMAT_OK;
+		if (id == a->opt.self)
+			v->own_any = ok[0] || ok[1];
 		if (!ok[0] && !ok[1]) {
-			good = false;
-			if (id == a->opt.self) /* ours to mend */
+			good = good && MUTANT(CLAIMS_UNREADABLE_ARE_EMPTY);
+			if (id == a->opt.self) { /* ours to mend */
 				slot_read(&v->slot, -1, 0, 0, v->read_issued_ns, a->now_ns);
+				c->rewrite = c->rewrite || c->numbered;
+			}
 			continue;
 		}
 		newest = !ok[0] || (ok[1] && format_compare(buf[1].epoch, buf[1].seq, buf[0].epoch, buf[0].seq) > 0);
-		/* One bad, and the other older than announced: the bad one may hold the claim that counts. */
-		if (!(ok[0] && ok[1]) && id != a->opt.self && a->have_table && buf[newest].seq < agent_table_node(a, id)->claims_seq) {
+		/* One bad, and the other older than announced: the bad one may hold the claim that counts. Of our own, an earlier process' claims: what
+		 * was announced of those is known only once the keeper has read it. */
+		if (!(ok[0] && ok[1]) && (id != a->opt.self || !c->numbered) && !MUTANT(CLAIMS_ANNOUNCED_IGNORED) &&
+		    (buf[newest].seq < c->announced[id - 1] || (id == a->opt.self && c->read_epoch == 0))) {
 			good = false;
+			if (id == a->opt.self)
+				slot_read(&v->slot, newest, buf[newest].epoch, buf[newest].seq, v->read_issued_ns, a->now_ns);
 			continue;
 		}
-		if (format_compare(buf[newest].epoch, buf[newest].seq, v->on[id - 1].epoch, v->on[id - 1].seq) < 0) {
-			good = false;
-			if (id == a->opt.self && c->numbered)
-				c->rewrite = true;
+		if (format_compare(buf[newest].epoch, buf[newest].seq, v->on[id - 1].epoch, v->on[id - 1].seq) < 0 && !MUTANT(CLAIMS_ROLLED_BACK_TAKEN)) {
+			if (id == a->opt.self) { /* ours to mend */
+				slot_read(&v->slot, newest, buf[newest].epoch, buf[newest].seq, v->read_issued_ns, a->now_ns);
+				c->rewrite = c->rewrite || c->numbered;
+			}
+			/* The damaged one was read before it was damaged: we know what it said. */
+			if (!(ok[0] && ok[1]) && format_compare(c->fresh[id - 1].epoch, c->fresh[id - 1].seq, v->on[id - 1].epoch, v->on[id - 1].seq) >= 0) {
+				c->fresh_any[id - 1] = true;
+				v->own_ok = v->own_ok || id == a->opt.self;
+			} else {
+				good = false;
+			}
 			continue;
 		}
 		v->on[id - 1].epoch = buf[newest].epoch;
@@ -480,7 +559,9 @@ static bool absorb(struct agent *a, unsigned volume, const uint8_t *data, const 
 			c->rewrite = true;
 		if (id == a->opt.self)
 			slot_read(&v->slot, newest, buf[newest].epoch, buf[newest].seq, v->read_issued_ns, a->now_ns);
-		if (c->fresh_any[id - 1] && format_compare(buf[newest].epoch, buf[newest].seq, c->fresh[id - 1].epoch, c->fresh[id - 1].seq) <= 0)
+		v->own_ok = v->own_ok || id == a->opt.self;
+		if (c->fresh_any[id - 1] && !MUTANT(LAST_READ_COUNTS) &&
+		    format_compare(buf[newest].epoch, buf[newest].seq, c->fresh[id - 1].epoch, c->fresh[id - 1].seq) <= 0)
 			continue;
 		c->fresh_any[id - 1] = true;
 		c->fresh[id - 1] = buf[newest];
@@ -496,6 +577,10 @@ void claimer_read_done(struct agent *a, const struct agent_event *ev)
 		return;
 	v->read_wait = false;
 	v->read_ok = ev->ok && absorb(a, ev->volume, ev->data, a->opt.cluster);
+	/* Acknowledged, but not there: that volume says nothing about whether others see our claims. */
+	v->lacks_own = v->read_ok && a->claimer.phase == CLAIMER_REREADING && v->on[a->opt.self - 1].seq < a->claimer.acked_seq &&
+		       !MUTANT(START_WITHOUT_ACK) && !MUTANT(REREAD_BEFORE_ACK);
+	v->read_ok = v->read_ok && !v->lacks_own;
 }
 
 void claimer_write_done(struct agent *a, const struct agent_event *ev)

@@ -47,6 +47,10 @@ static void carry_out(struct agent *a, const struct agent_action *act, const str
 	case AGENT_ACT_FORGET:
 		ops->forget(edge, act->vm);
 		break;
+	case AGENT_ACT_MOVE_OVER:
+		if (ops->move_over)
+			ops->move_over(edge, act->vm, act->on);
+		break;
 	case AGENT_ACT_LEAD:
 		ops->lead(edge, act->on, a->lead_generation);
 		break;

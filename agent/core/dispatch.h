@@ -18,6 +18,7 @@ struct agent_ops {
 	void (*kill)(void *edge, const uint8_t uuid[16]);
 	void (*guest_off)(void *edge, const struct vm *v);
 	void (*forget)(void *edge, const struct vm *v);
+	void (*move_over)(void *edge, const struct vm *v, bool done); /* NULL: nobody asks for moves */
 	void (*lead)(void *edge, bool on, uint64_t generation);
 	void (*lead_checked)(void *edge, bool on);
 	void (*note)(void *edge, enum agent_note note, const struct vm *v, uint32_t node);

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The leader is a claim like any other, except that it is void when its agent's counter has stood still for T_leader. It edits the catalog and asks
  * nodes to start VMs, so that conflicts are rare; nothing's safety depends on it. */
+#include "agent/base/mutant.h"
 #include "agent/core/agent_core.h"
 
 #define ASSIGN_AGAIN_MS 5000
 #define FAILED_AGAIN_MS 60000
 #define LEAD_RETRY_MS 200
 #define FORGET_AGAIN_MS 2000
+#define MOVE_OVER_AGAIN_MS 1000
+#define FREEZE_WAIT_MS 600000 /* for a node that was to come up again at once */
 
 bool lead_claim_void(const struct agent *a, uint32_t node)
 {
 	const struct agent_node *n = &a->node[node - 1];
 
-	return a->now_ns - n->counter_ns > agent_ms(a->opt.timing.leader_ms);
+	return a->now_ns - n->counter_ns > agent_ms(a->opt.timing.leader_ms) && !MUTANT(LEADER_FOR_EVER);
 }
 
 static const struct claim *leader_claim(const struct agent *a, uint32_t id)
@@ -41,13 +44,13 @@ uint32_t agent_leader(const struct agent *a)
 	return leader;
 }
 
-/* Somebody has claimed the lead after us. Should it be silent just now, its edits still beat ours: lead only by a newer claim. */
+/* Somebody has claimed the lead after us. Silent or dead by now, its edits still beat ours: lead only by a newer claim. */
 static bool outranked(const struct agent *a)
 {
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
 		const struct claim *c = leader_claim(a, id);
 
-		if (id != a->opt.self && c && claim_is_live(a, id, c) && c->generation > a->lead_generation)
+		if (id != a->opt.self && c && c->generation > a->lead_generation)
 			return true;
 	}
 	return false;
@@ -75,8 +78,10 @@ static bool candidate(const struct agent *a)
 static void resign(struct agent *a)
 {
 	a->leads = false;
-	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
-		a->vm[i].assigned = 0;
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
+		a->vm[i].assigned = a->vm[i].planned = 0;
+		a->vm[i].move_wait_ns = 0;
+	}
 	agent_act(a, AGENT_ACT_LEAD)->on = false;
 	agent_note(a, NOTE_NOT_LEADER, NULL, 0);
 }
@@ -95,9 +100,10 @@ void lead_claim_result(struct agent *a, enum claim_result result, uint64_t gener
 
 static void assign(struct agent *a, struct vm *v)
 {
-	uint32_t node = place_choose(a, v);
+	uint32_t move = place_move(a, v), node = move ? move : v->planned && agent_node_usable(a, v->planned) ? v->planned : place_choose(a, v);
 	struct agent_action *act;
 
+	v->planned = 0;
 	if (node == 0) {
 		if (v->assigned_ns == 0 || a->now_ns - v->assigned_ns > agent_ms(FAILED_AGAIN_MS)) {
 			agent_note(a, NOTE_VM_NO_PLACE, v, 0);
@@ -107,6 +113,8 @@ static void assign(struct agent *a, struct vm *v)
 	}
 	v->assigned = node;
 	v->assigned_ns = a->now_ns;
+	if (move != 0)
+		v->move_tried = v->def.move.number;
 	agent_note(a, NOTE_VM_ASSIGNED, v, node);
 	if (node == a->opt.self) {
 		agent_ask(a, v->def.uuid, a->now_ns, a->now_ns + agent_ms(AGENT_ASKED_MS));
@@ -137,23 +145,144 @@ static bool failed_everywhere(const struct agent *a, const struct vm *v)
 	return any;
 }
 
+bool agent_vm_error(const struct agent *a, const struct vm *v)
+{
+	unsigned failed = 0;
+
+	if (v->def.failed_limit == 0)
+		return false;
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		const struct claims *c = id == a->opt.self ? &a->claimer.mine : &a->claimer.seen[id - 1];
+		uint32_t over = id == a->opt.self ? a->epoch - 1 : agent_table_node(a, id)->over;
+
+		/* What failed in an earlier life of the node is nobody's to forget any more: it does not count. */
+		for (uint32_t i = 0; i < c->n; i++)
+			failed += memcmp(c->claim[i].vm, v->def.uuid, 16) == 0 && c->claim[i].state == CLAIM_FAILED && c->claim[i].epoch > over;
+	}
+	return failed >= v->def.failed_limit;
+}
+
+struct vm_move agent_leave_move(enum leave_policy policy, bool reboot, uint32_t node, uint64_t number)
+{
+	struct vm_move move = { .number = number };
+
+	if (policy == LEAVE_CONDITIONAL)
+		policy = reboot ? LEAVE_FREEZE : LEAVE_FAILOVER;
+	if (policy == LEAVE_FAILOVER)
+		return move;
+	move.node = node;
+	move.back = policy == LEAVE_MIGRATE;
+	move.wait_ms = move.back ? 0 : FREEZE_WAIT_MS;
+	return move;
+}
+
+/* Whether nothing is left to do about a request: it was obeyed, or cannot be. ret_done says which. */
+static bool move_is_over(struct agent *a, struct vm *v, bool *ret_done)
+{
+	const struct vm_move *m = &v->def.move;
+	bool member = m->node <= a->opt.node_max && (a->opt.members >> (m->node - 1) & 1);
+
+	*ret_done = member && v->owner == m->node && !agent_node_emptied(a, m->node);
+	if (*ret_done || !member || (!m->back && (a->maintenance >> (m->node - 1) & 1)))
+		return true;
+	if (m->back || agent_node_usable(a, m->node) || (v->owner == 0 && v->def.desired != DESIRED_STARTED)) {
+		v->move_wait_ns = 0;
+		/* Tried there, and failed. */
+		return v->owner == 0 && v->assigned == 0 && v->move_tried == m->number && place_failed(a, m->node, v->def.uuid);
+	}
+	if (v->move_wait_ns == 0)
+		v->move_wait_ns = a->now_ns;
+	return a->now_ns - v->move_wait_ns > agent_ms(MAX(m->wait_ms, a->opt.timing.leader_ms));
+}
+
+/* Says whether the VM is to be left alone because of its request: its end is asked for, or its node is waited for. */
+static bool lead_move(struct agent *a, struct vm *v)
+{
+	struct agent_action *act;
+	bool done;
+
+	if (v->assigned != 0 && a->now_ns - v->assigned_ns >= agent_ms(ASSIGN_AGAIN_MS))
+		v->assigned = 0;
+	if (!move_is_over(a, v, &done))
+		return v->owner == 0 && !v->def.move.back && place_move(a, v) == 0;
+	if (v->move_over_ns == 0 || a->now_ns - v->move_over_ns >= agent_ms(MOVE_OVER_AGAIN_MS)) {
+		if (v->move_over_ns == 0 || v->move_done != done)
+			agent_note(a, done ? NOTE_VM_MOVED : NOTE_VM_NOT_MOVED, v, v->def.move.node);
+		v->move_over_ns = a->now_ns;
+		v->move_done = done;
+		act = agent_act(a, AGENT_ACT_MOVE_OVER);
+		act->vm = v;
+		act->on = done;
+	}
+	return v->owner == 0;
+}
+
+/* Where it will go once its owner has stopped it: chosen for all VMs of a node together, in the order of their priority, not in that of their ends. */
+static void plan(struct agent *a, struct vm *v)
+{
+	uint32_t move = place_move(a, v);
+
+	if (v->def.desired != DESIRED_STARTED || !v->in_catalog || agent_held(a, v) || !(agent_node_emptied(a, v->owner) || (move && move != v->owner)))
+		v->planned = 0;
+	else if (move != 0)
+		v->planned = move;
+	else if (v->planned == 0 || !agent_node_usable(a, v->planned))
+		v->planned = place_choose(a, v);
+}
+
+/* While hands are off nothing is started, except what a move has stopped already. */
+static bool may_start(const struct agent *a, const struct vm *v)
+{
+	const struct claim *last;
+	uint32_t node;
+
+	if (a->pause == PAUSE_NONE)
+		return true;
+	last = v->def.move.node != 0 ? agent_last_claim(a, v->def.uuid, &node) : NULL;
+	return last && last->state == CLAIM_RELEASED;
+}
+
+static bool given_up(struct agent *a, struct vm *v)
+{
+	bool error = agent_vm_error(a, v);
+
+	if (error && !v->error_told)
+		agent_note(a, NOTE_VM_ERROR, v, 0);
+	v->error_told = error;
+	return error;
+}
+
 /* A removed VM stays pending until no live claim on it remains: every living node knows of the removal (so none claims it any more), and a read of the
  * claims issued after that shows none. */
+/* < 0: that node's agent knows an older catalog than ours. */
+static int compare_catalog(const struct agent *a, const struct keeper_table_node *n)
+{
+	if (n->catalog_generation != a->catalog_generation)
+		return n->catalog_generation < a->catalog_generation ? -1 : 1;
+	return (n->catalog_seq > a->catalog_seq) - (n->catalog_seq < a->catalog_seq);
+}
+
+/* A newer catalog was announced, perhaps by a node that is gone: ours may want a VM that was removed while we were away. The shell is reading it. */
+static bool behind(const struct agent *a)
+{
+	for (uint32_t id = 1; id <= a->opt.node_max; id++)
+		if (agent_table_node(a, id)->known && compare_catalog(a, agent_table_node(a, id)) > 0)
+			return true;
+	return false;
+}
+
 static void lead_removal(struct agent *a, struct vm *v)
 {
-	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
-		const struct keeper_table_node *n = agent_table_node(a, id);
-
-		if (id != a->opt.self && n->fresh &&
-		    (n->catalog_generation < a->catalog_generation ||
-		     (n->catalog_generation == a->catalog_generation && n->catalog_seq < a->catalog_seq)))
+	for (uint32_t id = 1; id <= a->opt.node_max && !MUTANT(REMOVED_FORGOTTEN); id++)
+		if (id != a->opt.self && agent_table_node(a, id)->fresh && compare_catalog(a, agent_table_node(a, id)) < 0)
 			return;
-	}
 	if (v->remove_ns == 0) {
 		v->remove_ns = a->now_ns;
 		a->claimer.refresh = true;
 	}
-	if (v->state != VM_IDLE || a->claimer.complete_ns <= v->remove_ns || a->now_ns - v->assigned_ns < agent_ms(FORGET_AGAIN_MS))
+	if ((v->state != VM_IDLE || a->claimer.complete_ns <= v->remove_ns) && !MUTANT(REMOVED_FORGOTTEN))
+		return;
+	if (a->now_ns - v->assigned_ns < agent_ms(FORGET_AGAIN_MS))
 		return;
 	v->assigned_ns = a->now_ns;
 	agent_act(a, AGENT_ACT_FORGET)->vm = v;
@@ -163,17 +292,28 @@ static void lead_vm(struct agent *a, struct vm *v)
 {
 	int64_t since = a->now_ns - v->assigned_ns;
 
-	if (v->owner != 0) {
+	if (v->def.move.node != 0 && v->in_catalog && v->def.desired != DESIRED_REMOVED && lead_move(a, v))
+		return;
+	if (v->owner != 0 && !(MUTANT(REMOVED_FORGOTTEN) && v->def.desired == DESIRED_REMOVED)) {
 		v->assigned = 0;
+		plan(a, v);
 		return;
 	}
 	if (v->def.desired == DESIRED_REMOVED && v->in_catalog) {
 		lead_removal(a, v);
 		return;
 	}
-	if (v->def.desired != DESIRED_STARTED || !v->in_catalog || v->state != VM_IDLE)
+	if (v->def.desired != DESIRED_STARTED || !v->in_catalog) {
+		v->planned = 0;
+		return;
+	}
+	if (v->state != VM_IDLE)
+		return;
+	if (!may_start(a, v))
 		return;
 	if (v->assigned != 0 && since < agent_ms(ASSIGN_AGAIN_MS) && agent_node_usable(a, v->assigned))
+		return;
+	if (given_up(a, v))
 		return;
 	if (failed_everywhere(a, v) && v->assigned_ns != 0 && since < agent_ms(FAILED_AGAIN_MS))
 		return;
@@ -220,7 +360,7 @@ void lead_step(struct agent *a)
 		claimer_want(a, agent_leader_uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
 		return;
 	}
-	if (!a->leads || !a->have_catalog)
+	if (!a->leads || !a->have_catalog || behind(a))
 		return;
 	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
 		a->vm[i].owner = a->vm[i].used ? agent_owner(a, a->vm[i].def.uuid) : 0;

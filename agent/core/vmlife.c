@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A VM on this node, from its claim to its release. */
+#include "agent/base/mutant.h"
 #include "agent/core/agent_core.h"
 
 #define QUIT_MS 5000      /* QEMU is given this long to quit before it is killed */
@@ -21,9 +22,9 @@ const char *vm_state_name(enum vm_state s)
 static void move(struct agent *a, struct vm *v, enum vm_state to)
 {
 	static const uint16_t allowed[VM_STATE_COUNT] = {
-		[VM_IDLE] = 1 << VM_CLAIMING | 1 << VM_RUNNING,
+		[VM_IDLE] = 1 << VM_CLAIMING | 1 << VM_RUNNING | 1 << VM_DRAINING,
 		[VM_CLAIMING] = 1 << VM_IDLE | 1 << VM_DRAINING | 1 << VM_STARTING | 1 << VM_RELEASING,
-		[VM_DRAINING] = 1 << VM_IDLE | 1 << VM_STARTING | 1 << VM_RELEASING,
+		[VM_DRAINING] = 1 << VM_IDLE | 1 << VM_STARTING | 1 << VM_RELEASING | 1 << VM_DRAINING,
 		[VM_STARTING] = 1 << VM_IDLE | 1 << VM_RUNNING | 1 << VM_RESTARTING | 1 << VM_STOPPING | 1 << VM_DRAINING,
 		[VM_RUNNING] = 1 << VM_IDLE | 1 << VM_RESTARTING | 1 << VM_STOPPING | 1 << VM_RELEASING | 1 << VM_DRAINING,
 		[VM_STOPPING] = 1 << VM_IDLE | 1 << VM_RELEASING | 1 << VM_DRAINING,
@@ -39,7 +40,16 @@ static void move(struct agent *a, struct vm *v, enum vm_state to)
 
 static bool wanted_here(const struct agent *a, const struct vm *v)
 {
-	return v->in_catalog && v->def.desired == DESIRED_STARTED && !(a->maintenance >> (a->opt.self - 1) & 1);
+	uint32_t move = place_move(a, v);
+
+	return v->in_catalog && v->def.desired == DESIRED_STARTED && !agent_node_emptied(a, a->opt.self) && (move == 0 || move == a->opt.self);
+}
+
+bool agent_held(const struct agent *a, const struct vm *v)
+{
+	if (!v->in_catalog || a->pause == PAUSE_NONE)
+		return v->in_catalog && v->def.desired == DESIRED_IGNORED;
+	return a->pause == PAUSE_FREEZE || v->def.desired == DESIRED_IGNORED || v->def.move.node == 0 || v->def.move.back;
 }
 
 /* to: RELEASED or FAILED if it may have run and is proven quiet; NONE or UNCLEAN if this claim never started it. */
@@ -64,6 +74,7 @@ static void drain(struct agent *a, struct vm *v, bool full, enum claim_state rel
 
 	move(a, v, VM_DRAINING);
 	v->release_as = release_as;
+	v->full_drain = full;
 	act = agent_act(a, AGENT_ACT_DRAIN);
 	act->vm = v;
 	act->on = full;
@@ -79,9 +90,21 @@ bool vmlife_assign(struct agent *a, struct vm *v)
 	return true;
 }
 
+bool vmlife_withdraw(struct agent *a, const uint8_t uuid[16], bool unclean)
+{
+	struct vm *v = memcmp(uuid, agent_leader_uuid, 16) == 0 ? NULL : agent_vm_by_uuid(a, uuid);
+
+	if (!v || v->state != VM_CLAIMING || !v->ours_before || !unclean)
+		return false;
+	v->ours_before = false;
+	drain(a, v, false, CLAIM_UNCLEAN);
+	return true;
+}
+
 void vmlife_claim_result(struct agent *a, const uint8_t uuid[16], enum claim_result result, uint64_t generation, bool unclean, uint32_t node)
 {
 	struct vm *v;
+	bool before;
 
 	if (memcmp(uuid, agent_leader_uuid, 16) == 0) {
 		lead_claim_result(a, result, generation);
@@ -99,6 +122,8 @@ void vmlife_claim_result(struct agent *a, const uint8_t uuid[16], enum claim_res
 	}
 	if (v->state != VM_CLAIMING)
 		return;
+	before = v->ours_before;
+	v->ours_before = false;
 	if (result != CLAIM_GRANTED) {
 		move(a, v, VM_IDLE);
 		/* Most often the leader knew of the holder's death a moment before us: the news is on its way. */
@@ -111,10 +136,12 @@ void vmlife_claim_result(struct agent *a, const uint8_t uuid[16], enum claim_res
 	v->generation = generation;
 	v->unclean = unclean;
 	agent_note(a, NOTE_VM_CLAIMED, v, a->opt.self);
-	if (!wanted_here(a, v))
-		give_up(a, v, unclean ? CLAIM_UNCLEAN : CLAIM_NONE);
-	else if (unclean)
-		drain(a, v, true, CLAIM_NONE);
+	if (!wanted_here(a, v) && unclean && before)
+		drain(a, v, false, CLAIM_UNCLEAN);
+	else if (!wanted_here(a, v))
+		give_up(a, v, unclean && !MUTANT(UNCLEAN_FORGOTTEN) ? CLAIM_UNCLEAN : CLAIM_NONE);
+	else if (unclean && !MUTANT(NOT_DRAINED))
+		drain(a, v, !before, CLAIM_NONE); /* if it ran here, this host must be silent first */
 	else
 		start(a, v);
 }
@@ -127,6 +154,10 @@ static void forget_old_failures(struct agent *a, struct vm *v)
 
 static void failed(struct agent *a, struct vm *v)
 {
+	if (agent_held(a, v)) { /* it stays down, and ours, until somebody says what is to become of it */
+		move(a, v, VM_RESTARTING);
+		return;
+	}
 	forget_old_failures(a, v);
 	memmove(&v->failure_ns[1], &v->failure_ns[0], sizeof(v->failure_ns) - sizeof(v->failure_ns[0]));
 	v->failure_ns[0] = a->now_ns;
@@ -135,7 +166,7 @@ static void failed(struct agent *a, struct vm *v)
 		agent_note(a, NOTE_VM_FAILED, v, 0);
 		v->failed_ns = a->now_ns;
 		v->failures = 0;
-		drain(a, v, true, CLAIM_FAILED); /* the next owner takes it for quiet */
+		drain(a, v, !MUTANT(FAILED_UNDRAINED), CLAIM_FAILED); /* the next owner takes it for quiet */
 		return;
 	}
 	agent_note(a, NOTE_VM_RESTART, v, v->failures);
@@ -149,6 +180,8 @@ static void stop(struct agent *a, struct vm *v)
 	move(a, v, VM_STOPPING);
 	v->quit_sent = v->kill_sent = false;
 	agent_act(a, AGENT_ACT_POWERDOWN)->vm = v;
+	if (MUTANT(RELEASED_BEFORE_STOP))
+		claimer_want(a, v->def.uuid, WANT_GIVE_UP, CLAIM_RELEASED);
 }
 
 static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
@@ -171,7 +204,7 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 		/* The claim is kept until the catalog says "stopped": given up earlier, the leader would start it again. */
 		agent_note(a, NOTE_VM_STOPPED, v, 0);
 		move(a, v, VM_RESTARTING);
-		v->guest_off = true;
+		v->guest_off = v->def.desired == DESIRED_STARTED; /* of a VM that is ignored nobody has a say */
 		v->retry_ns = a->now_ns;
 		break;
 	case VM_STOPPING:
@@ -192,10 +225,14 @@ static void on_drained(struct agent *a, struct vm *v)
 		return;
 	if (v->release_as != CLAIM_NONE)
 		give_up(a, v, v->release_as);
-	else if (!wanted_here(a, v))
-		give_up(a, v, CLAIM_RELEASED); /* drained: quiet, and never started */
-	else
+	else if (wanted_here(a, v) && v->unclean && !v->full_drain)
+		drain(a, v, true, CLAIM_NONE);
+	else if (wanted_here(a, v))
 		start(a, v);
+	else if (!v->full_drain)
+		drain(a, v, true, CLAIM_RELEASED); /* this host is silent, which is enough for us; not for the next owner */
+	else
+		give_up(a, v, CLAIM_RELEASED); /* quiet, and never started */
 }
 
 static void on_started(struct agent *a, struct vm *v)
@@ -250,14 +287,30 @@ static void tick_guest_off(struct agent *a, struct vm *v, bool wanted)
 	}
 }
 
+/* What failed here may be tried here again once an operator has said "stop", or after the window. With a limit of nodes that may fail, a VM that
+ * nobody runs keeps its failures: they are what says that it is given up. */
+static bool may_forget_failure(const struct agent *a, const struct vm *v)
+{
+	const struct claim *own = claimer_own(a, v->def.uuid);
+
+	if (!own || own->state != CLAIM_FAILED || claimer_pending(a, v->def.uuid))
+		return false;
+	if (v->in_catalog && v->def.desired == DESIRED_STOPPED)
+		return true;
+	return a->now_ns - v->failed_ns > agent_ms(v->def.restart_window_ms) && (v->def.failed_limit == 0 || agent_owner(a, v->def.uuid) != 0);
+}
+
 void vmlife_tick(struct agent *a, struct vm *v)
 {
 	bool wanted = wanted_here(a, v);
 
 	switch (v->state) {
 	case VM_RUNNING:
-		if (!wanted)
+		if (!wanted && !agent_held(a, v)) {
+			if (v->in_catalog && v->def.desired == DESIRED_STARTED && !agent_node_emptied(a, a->opt.self))
+				agent_note(a, NOTE_VM_MOVING, v, v->def.move.node);
 			stop(a, v);
+		}
 		break;
 	case VM_STARTING:
 		if (a->now_ns - v->since_ns > agent_ms(STUCK_MS)) {
@@ -269,6 +322,8 @@ void vmlife_tick(struct agent *a, struct vm *v)
 		tick_stopping(a, v);
 		break;
 	case VM_RESTARTING:
+		if (agent_held(a, v))
+			break;
 		if (v->guest_off) {
 			tick_guest_off(a, v, wanted);
 			break;
@@ -280,10 +335,8 @@ void vmlife_tick(struct agent *a, struct vm *v)
 		break;
 	case VM_IDLE:
 		if (claimer_own(a, v->def.uuid) && claimer_own(a, v->def.uuid)->state == CLAIM_ACTIVE && !claimer_pending(a, v->def.uuid))
-			claimer_want(a, v->def.uuid, WANT_GIVE_UP, CLAIM_UNCLEAN); /* nobody runs under it */
-		/* What failed here may be tried here again after the window. */
-		if (v->failed_ns != 0 && a->now_ns - v->failed_ns > agent_ms(v->def.restart_window_ms) && claimer_own(a, v->def.uuid) &&
-		    claimer_own(a, v->def.uuid)->state == CLAIM_FAILED && !claimer_pending(a, v->def.uuid)) {
+			drain(a, v, false, CLAIM_UNCLEAN); /* nobody runs under it; somebody may have */
+		if (v->failed_ns != 0 && may_forget_failure(a, v)) {
 			v->failed_ns = 0;
 			claimer_want(a, v->def.uuid, WANT_GIVE_UP, CLAIM_RELEASED);
 		}
@@ -312,7 +365,7 @@ int64_t vmlife_deadline(const struct agent *a, const struct vm *v)
 			return v->since_ns + agent_ms(v->def.stop_timeout_ms);
 		return v->kill_sent ? INT64_MAX : v->since_ns + agent_ms(v->def.stop_timeout_ms + QUIT_MS);
 	case VM_RESTARTING:
-		return agent_gate_open(a) ? v->retry_ns : INT64_MAX;
+		return agent_gate_open(a) && !agent_held(a, v) ? v->retry_ns : INT64_MAX;
 	case VM_STARTING:
 		return v->since_ns + agent_ms(STUCK_MS);
 	default:

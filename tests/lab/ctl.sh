@@ -88,7 +88,9 @@ check "status -o json has an api_version" test "$(json status | jq .api_version)
 check "status knows three nodes, armed, and a leader" test "$(json status | jq -r '.status | [(.nodes | length), .armed, (.leader | type)] | join(" ")')" = "3 true string"
 check "status says all is well" says 'all is well' ctl n1 status
 check "node list" says '^n3 ' ctl n1 node list
-check "events tell of a" says 'VM a added' ctl n1 events
+for n in $nodes; do
+	check "events of $n tell of a, whoever leads" says 'VM a added' ctl "$n" events
+done
 check "events -o json" test "$(json events | jq '.events | length')" -gt 5
 check "volume list" ctl n1 volume list
 check "config check" ctl n1 config check

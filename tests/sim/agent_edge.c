@@ -3,6 +3,7 @@
  * disk, which is written and read whole by a quorum's worth of reachable volumes; who may write and which one counts is as in store.c. */
 #include <stdio.h>
 
+#include "agent/base/mutant.h"
 #include "tests/sim/sim.h"
 
 #define CLAIM_WRITE_OPS 2
@@ -64,20 +65,13 @@ static void on_timer(struct sim_event *ev)
 	struct node *n = ev->obj;
 	struct agent_event a = { .kind = AGENT_EV_TIMER };
 
-	if (ev->arg != (uint64_t)n->a_timer_at)
-		return;
-	n->a_timer_at = SIM_NEVER;
-	a_event(n, &a);
+	if (ev->arg == n->a_timer.number)
+		a_event(n, &a);
 }
 
 static void arm_timer(struct node *n)
 {
-	int64_t when = sim.now + node_wait(n, MAX(agent_deadline(n->agent) - node_now(n), 0));
-
-	if (when == n->a_timer_at)
-		return;
-	n->a_timer_at = when;
-	world_post_proc(&n->aproc, when - sim.now, on_timer, n, (uint64_t)when);
+	timer_set(&n->a_timer, &n->aproc, sim.now + node_wait(n, MAX(agent_deadline(n->agent) - node_now(n), 0)), on_timer, n);
 }
 
 /* Claims on the volumes. */
@@ -99,7 +93,11 @@ static void write_settled(struct op *op, bool completed)
 
 static void read_done(struct op *op, bool ok, bool definite)
 {
+	const struct node *n = op->node;
+
 	claim_event(op, AGENT_EV_READ_DONE, ok, definite, ok ? snapshot_use(op->snap, BLOCK_CLAIMS) : NULL);
+	if (ok && n->a_runs && !n->aproc.stopped)
+		check_read(n, op, n->agent->claimer.volume[op->target].read_ok ? ~0ULL : 0);
 }
 
 static void read_settled(struct op *op, bool completed) { claim_event(op, AGENT_EV_READ_SETTLED, completed, true, NULL); }
@@ -118,9 +116,26 @@ static void late_submit(struct sim_event *ev)
 		op_cancel(op);
 }
 
+/* Never left this host. */
+static void on_unreachable(struct sim_event *ev)
+{
+	struct op *op = ev->obj;
+	int r = world_for(op->proc, op->life, ev);
+
+	if (r == 0)
+		return;
+	if (r > 0) {
+		op->calls->done(op, false, true);
+		op->calls->settled(op, true);
+	}
+	op_cancel(op);
+}
+
 static void submit(struct node *n, struct op *op)
 {
-	if (proc_stalls(&n->aproc))
+	if (n->a_cut)
+		world_post(node_wait(n, keeper_ms(sim.timing.io_ms)), on_unreachable, op, 0);
+	else if (proc_stalls(&n->aproc))
 		world_post(0, late_submit, op, 0);
 	else
 		op_submit_session(op, &n->aclient);
@@ -170,6 +185,7 @@ static void send_facts(struct node *n)
 }
 
 static void op_facts(void *edge) { send_facts(edge); }
+static void op_numbered(void *edge, uint64_t seq) { ((struct node *)edge)->a_seq_base = seq; }
 
 static void try_edit(struct node *n);
 
@@ -243,7 +259,7 @@ static unsigned usable_volumes(const struct node *n, bool writing)
 {
 	unsigned c = 0;
 
-	for (unsigned v = 0; v < sim.n_volumes; v++) {
+	for (unsigned v = 0; v < sim.n_volumes && !n->a_cut; v++) {
 		const struct target *t = &sim.target[v];
 
 		c += n->aclient.session[v].state == SESSION_READY && !t->hung && !(t->cut >> (n->id - 1) & 1) && !t->bad_reads &&
@@ -255,20 +271,26 @@ static unsigned usable_volumes(const struct node *n, bool writing)
 static void use_cat(struct node *n, const struct cat *cat)
 {
 	static struct vm_def def[SIM_MAX_VMS];
-	struct catalog c = { .generation = cat->generation, .seq = cat->seq, .armed = cat->armed, .maintenance = cat->maintenance, .vm = def };
+	struct catalog c = { .generation = cat->generation, .seq = cat->seq, .armed = cat->armed, .pause = cat->pause,
+			     .maintenance = cat->maintenance, .vm = def };
 	struct agent_event ev = { .kind = AGENT_EV_CATALOG, .catalog = &c };
 
 	n->cat = *cat;
 	n->have_cat = true;
+	memcpy(c.leaving, cat->leaving, sizeof(cat->leaving));
 	for (unsigned v = 0; v < sim.n_vms; v++) {
 		struct vm_def *d = &def[c.n];
 
 		if (!cat->present[v])
 			continue;
 		c.n++;
-		*d = (struct vm_def){ .desired = cat->desired[v], .memory_mib = 1024, .vcpus = 1, .priority = v % 3, .restart_limit = 3,
-				      .restart_window_ms = 30000, .stop_timeout_ms = 5000 };
+		*d = sim.vm[v].policy ? *sim.vm[v].policy :
+				      (struct vm_def){ .memory_mib = 1024, .vcpus = 1, .priority = v % 3, .restart_limit = 3,
+						       .restart_window_ms = 30000, .stop_timeout_ms = 5000 };
+		d->desired = cat->desired[v];
+		d->move = cat->move[v];
 		memcpy(d->uuid, sim.vm[v].uuid, 16);
+		d->uuid[2] = (uint8_t)(cat->incarnation[v] + 1);
 		(void)snprintf(d->name, sizeof(d->name), "vm%u", v);
 	}
 	a_event(n, &ev);
@@ -312,19 +334,36 @@ static void op_lead(void *edge, bool on, uint64_t generation)
 	struct node *n = edge;
 
 	n->leading = on;
-	n->cat_complete = false;
+	n->cat_complete = n->cat_complete && MUTANT(LEADER_READS_FIRST);
 	scan(n);
 }
 
-void edit_post(enum edit_kind kind, unsigned vm, uint32_t node)
+static void ask(const struct edit *e)
 {
 	if (sim.n_edits < ARRAY_SIZE(sim.edit))
-		sim.edit[sim.n_edits++] = (struct edit){ kind, vm, node };
+		sim.edit[sim.n_edits++] = *e;
 }
 
-static void apply(struct cat *c, const struct edit *e)
+void edit_post(enum edit_kind kind, unsigned vm, uint32_t node) { ask(&(struct edit){ .kind = kind, .vm = vm, .node = node }); }
+
+/* The node is to be empty: what that says of each VM it owns goes into the catalog with it. What an operator has asked for goes before. */
+static void empty_node(const struct node *n, struct cat *c, uint32_t node, enum leave_policy policy, bool reboot)
 {
-	static const enum vm_desired desired[] = { [EDIT_START] = DESIRED_STARTED, [EDIT_STOP] = DESIRED_STOPPED, [EDIT_REMOVE] = DESIRED_REMOVED };
+	for (unsigned v = 0; v < sim.n_vms; v++) {
+		if (c->present[v] && agent_owner(n->agent, sim.vm[v].uuid) == node && (c->move[v].node == 0 || c->move[v].back))
+			c->move[v] = agent_leave_move(policy, reboot, node, c->move[v].number + 1);
+	}
+}
+
+static void move(struct cat *c, unsigned vm, uint32_t node, uint32_t wait_ms)
+{
+	c->move[vm] = (struct vm_move){ .node = node, .wait_ms = wait_ms, .number = c->move[vm].number + 1 };
+}
+
+static void apply(const struct node *n, struct cat *c, const struct edit *e)
+{
+	static const enum vm_desired desired[] = { [EDIT_START] = DESIRED_STARTED, [EDIT_STOP] = DESIRED_STOPPED, [EDIT_REMOVE] = DESIRED_REMOVED,
+						   [EDIT_IGNORE] = DESIRED_IGNORED };
 	uint64_t bit = e->node ? 1ULL << (e->node - 1) : 0;
 
 	switch (e->kind) {
@@ -335,6 +374,7 @@ static void apply(struct cat *c, const struct edit *e)
 	case EDIT_START:
 	case EDIT_STOP:
 	case EDIT_REMOVE:
+	case EDIT_IGNORE:
 		if (c->present[e->vm] && c->desired[e->vm] != DESIRED_REMOVED)
 			c->desired[e->vm] = desired[e->kind];
 		break;
@@ -345,14 +385,34 @@ static void apply(struct cat *c, const struct edit *e)
 	case EDIT_ADD:
 		if (!c->present[e->vm]) {
 			c->present[e->vm] = true;
+			c->incarnation[e->vm]++;
 			c->desired[e->vm] = DESIRED_STARTED;
+			move(c, e->vm, e->node, SIM_START_WAIT_MS);
 		}
 		break;
 	case EDIT_MAINTENANCE:
+		if (!(c->maintenance & bit))
+			empty_node(n, c, e->node, LEAVE_MIGRATE, false);
 		c->maintenance |= bit;
 		break;
 	case EDIT_ACTIVE:
 		c->maintenance &= ~bit;
+		c->leaving[e->node - 1] = 0;
+		break;
+	case EDIT_LEAVE:
+		empty_node(n, c, e->node, (enum leave_policy)(e->vm / 2), e->vm % 2);
+		c->leaving[e->node - 1] = e->node == n->id ? n->agent->epoch : agent_table_node(n->agent, e->node)->epoch;
+		break;
+	case EDIT_MOVE:
+		if (c->present[e->vm])
+			move(c, e->vm, e->node, 0);
+		break;
+	case EDIT_MOVE_OVER:
+		if (c->move[e->vm].number == e->number)
+			c->move[e->vm].node = 0;
+		break;
+	case EDIT_PAUSE:
+		c->pause = (enum catalog_pause)e->vm;
 		break;
 	case EDIT_GUEST_OFF:
 		if (c->desired[e->vm] == DESIRED_STARTED)
@@ -365,13 +425,21 @@ static void write_end(struct node *n, bool ok)
 {
 	n->cat_writing = n->cat_checking = false;
 	if (!ok) {
-		edit_post(n->cat_edit.kind, n->cat_edit.vm, n->cat_edit.node); /* the operator tries again */
+		ask(&n->cat_edit); /* the operator tries again */
 		scan(n);
 		return;
 	}
 	history_add("catalog: edit %d of VM %u, node %u by node %u counts (%llu, %llu)", (int)n->cat_edit.kind, n->cat_edit.vm, n->cat_edit.node,
 		    n->id, (unsigned long long)n->cat_new.generation, (unsigned long long)n->cat_new.seq);
+	check_edit_counts(n->cat_new.version);
 	use_cat(n, &n->cat_new);
+}
+
+/* Added again: another VM, with the disk of the one before. */
+static void be_another(struct sim_vm *v, uint8_t incarnation)
+{
+	v->incarnation = MAX(v->incarnation, incarnation);
+	v->uuid[2] = (uint8_t)(v->incarnation + 1);
 }
 
 static void on_cat_write(struct sim_event *ev)
@@ -382,8 +450,8 @@ static void on_cat_write(struct sim_event *ev)
 	if (usable_volumes(n, true) >= format_fence_quorum(sim.n_volumes)) {
 		sim.cat_on_disk[n->id - 1] = n->cat_new;
 		sim.edit_ns = sim.now;
-		if (!n->cat.present[n->cat_edit.vm] && n->cat_new.present[n->cat_edit.vm])
-			sim.vm[n->cat_edit.vm].incarnation++; /* added again: another VM as far as generations go */
+		if (n->cat_edit.kind == EDIT_ADD && !n->cat.present[n->cat_edit.vm] && n->cat_new.present[n->cat_edit.vm])
+			be_another(&sim.vm[n->cat_edit.vm], n->cat_new.incarnation[n->cat_edit.vm]);
 		n->cat_checking = true;
 		a_event(n, &a);
 		return;
@@ -401,7 +469,8 @@ static void try_edit(struct node *n)
 	n->cat_edit = sim.edit[0];
 	memmove(&sim.edit[0], &sim.edit[1], --sim.n_edits * sizeof(sim.edit[0]));
 	n->cat_new = n->cat;
-	apply(&n->cat_new, &n->cat_edit);
+	n->cat_new.version = check_edit(n->cat.version);
+	apply(n, &n->cat_new, &n->cat_edit);
 	n->cat_seq = MAX(n->cat_seq, n->cat.seq) + 1;
 	n->cat_new.seq = n->cat_seq;
 	n->cat_new.generation = n->agent->lead_generation;
@@ -415,7 +484,7 @@ static void on_lead_checked(struct sim_event *ev)
 	struct node *n = ev->obj;
 
 	if (n->cat_writing && n->cat_checking)
-		write_end(n, ev->arg);
+		write_end(n, ev->arg && n->cat_new.generation == n->agent->lead_generation); /* the leadership that it was made under */
 }
 
 static void op_lead_checked(void *edge, bool on) { world_post_proc(&((struct node *)edge)->aproc, 0, on_lead_checked, edge, on); }
@@ -430,17 +499,18 @@ static void on_assign(struct sim_event *ev)
 	a_event(ev->obj, &a);
 }
 
-void agent_edge_assign(struct node *n, uint32_t from, unsigned vm)
+void agent_edge_assign(struct node *n, uint32_t from, unsigned vm, int64_t delay)
 {
-	world_post_proc(&n->aproc, from == n->id ? 0 : rnd_us(200, 5000), on_assign, n, (uint64_t)from << 16 | vm);
+	world_post_proc(&n->aproc, delay, on_assign, n, (uint64_t)from << 16 | vm);
 }
 
 static void op_assign(void *edge, uint32_t node, const struct vm *v)
 {
 	struct node *n = edge, *to = sim_node(node);
+	int64_t delay = 0;
 
-	if (to == n || (ring_connected(n, to) && !chance(20)))
-		agent_edge_assign(to, n->id, (unsigned)sim_vm_index(v->def.uuid));
+	if (to == n || ring_carries(n, to, &delay))
+		agent_edge_assign(to, n->id, (unsigned)sim_vm_index(v->def.uuid), delay);
 }
 
 /* Units. */
@@ -492,6 +562,11 @@ static void on_launch(struct sim_event *ev)
 
 	if (!r->used || r->number != (uint32_t)(ev->arg >> 32))
 		return;
+	if (sim.vm[vm].fail_starts > 0 && (sim.vm[vm].fail_node == 0 || sim.vm[vm].fail_node == n->id)) {
+		sim.vm[vm].fail_starts--;
+		exit_later(n, vm, VM_EXIT_CRASH, rnd_ms(20, 200));
+		return;
+	}
 	if (!n->cat.present[vm]) {
 		exit_later(n, vm, VM_EXIT_CRASH, START_AGAIN_MS * NS_PER_MS);
 		return;
@@ -511,6 +586,7 @@ static void op_start(void *edge, const struct vm *v)
 	struct node *n = edge;
 	unsigned vm = (unsigned)sim_vm_index(v->def.uuid);
 
+	check_started(n, vm, v->generation);
 	n->run[vm] = (struct run){ .used = true, .number = ++next_number, .generation = v->generation, .epoch = n->agent->epoch };
 	world_post_proc(&n->aproc, 0, on_launch, n, pack(vm, next_number, false, VM_EXIT_CRASH));
 }
@@ -539,7 +615,7 @@ static void op_powerdown(void *edge, const struct vm *v)
 {
 	struct qemu *q = qemu_of(edge, v->def.uuid, true);
 
-	if (q)
+	if (q && !sim.vm[q->vm].deaf)
 		qemu_powerdown(q);
 }
 
@@ -561,6 +637,11 @@ static void op_kill(void *edge, const uint8_t uuid[16])
 
 static void op_guest_off(void *edge, const struct vm *v) { edit_post(EDIT_GUEST_OFF, (unsigned)sim_vm_index(v->def.uuid), 0); }
 static void op_forget(void *edge, const struct vm *v) { edit_post(EDIT_FORGET, (unsigned)sim_vm_index(v->def.uuid), 0); }
+
+static void op_move_over(void *edge, const struct vm *v, bool done)
+{
+	ask(&(struct edit){ .kind = EDIT_MOVE_OVER, .vm = (unsigned)sim_vm_index(v->def.uuid), .node = v->def.move.node, .number = v->def.move.number });
+}
 
 static void on_listed(struct sim_event *ev)
 {
@@ -600,7 +681,7 @@ static void probe_done(struct op *op, bool ok, bool definite)
 	if (!j->used || j->answered || j->number != (uint32_t)(op->arg >> 32) || j->tries != (op->arg >> 16 & 0xffff))
 		return;
 	j->answered = true;
-	world_post_proc(&n->aproc, node_wait(n, keeper_ms(sim.timing.drain_ms)), on_drained, n, op->arg & ~0xffff0000ULL);
+	world_post_proc(&n->aproc, MUTANT(DRAIN_SKIPPED) ? 0 : node_wait(n, keeper_ms(sim.timing.drain_ms)), on_drained, n, op->arg & ~0xffff0000ULL);
 }
 
 static void probe_settled(struct op *op, bool completed) {}
@@ -641,7 +722,10 @@ static void op_drain(void *edge, const struct vm *v, bool full)
 	struct drain_job *j = &n->drain[vm];
 
 	*j = (struct drain_job){ .used = true, .number = ++next_number };
-	world_post_proc(&n->aproc, full ? rnd_ms(1, 10) : 0, full ? on_probe : on_quick, n, (uint64_t)j->number << 32 | vm);
+	if (full && MUTANT(PROBE_SKIPPED))
+		world_post_proc(&n->aproc, node_wait(n, keeper_ms(sim.timing.drain_ms)), on_drained, n, (uint64_t)j->number << 32 | vm);
+	else
+		world_post_proc(&n->aproc, full ? rnd_ms(1, 10) : 0, full ? on_probe : on_quick, n, (uint64_t)j->number << 32 | vm);
 }
 
 /* Notes, start and end. */
@@ -652,6 +736,8 @@ static const char *const note_text[] = {
 	[NOTE_VM_GIVEN_UP] = "claim given up", [NOTE_VM_STOPPING] = "shutting down", [NOTE_VM_STOPPED] = "stopped", [NOTE_VM_REFUSED] = "gate is closed",
 	[NOTE_VM_ADOPTED] = "adopted", [NOTE_VM_ALIEN] = "runs without a claim: killed", [NOTE_VM_LOST] = "lost with the lease",
 	[NOTE_VM_ASSIGNED] = "assigned to", [NOTE_VM_NO_PLACE] = "no place", [NOTE_LEADER] = "this node leads", [NOTE_NOT_LEADER] = "leads no more",
+	[NOTE_VM_MOVING] = "is to be on", [NOTE_VM_MOVED] = "moved to", [NOTE_VM_NOT_MOVED] = "cannot be moved to", [NOTE_VM_ERROR] = "given up for good",
+	[NOTE_MAINTENANCE_DONE] = "no VM is left on",
 };
 
 static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32_t id)
@@ -660,13 +746,15 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 
 	if (note == NOTE_VM_CLAIMED)
 		check_granted(n, (unsigned)sim_vm_index(v->def.uuid), v->generation);
+	if (note == NOTE_VM_ADOPTED)
+		check_managed(n, (unsigned)sim_vm_index(v->def.uuid), v->generation);
 	if ((size_t)note < ARRAY_SIZE(note_text) && note_text[note])
 		history_add("node %u: agent: %s %s %u", n->id, v ? v->def.name : "", note_text[note], id);
 }
 
 static const struct agent_ops ops = {
-	.write = op_write, .read = op_read, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
-	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget, .lead = op_lead,
+	.write = op_write, .read = op_read, .numbered = op_numbered, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
+	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over, .lead = op_lead,
 	.lead_checked = op_lead_checked, .note = op_note,
 };
 
@@ -696,7 +784,8 @@ static void volume_changed(struct client *c, unsigned volume, bool ready)
 	struct node *n = c->node;
 	struct agent_event ev = { .kind = AGENT_EV_VOLUME, .volume = volume, .ok = ready };
 	struct agent_options opt = { .self = n->id, .node_limit = sim.n_nodes, .node_max = sim.n_nodes, .n_volumes = sim.n_volumes,
-				     .members = (2ULL << (sim.n_nodes - 1)) - 1, .timing = sim.timing };
+				     .members = (2ULL << (sim.n_nodes - 1)) - 1, .timing = sim.timing,
+				     .seq_base = n->a_seq_base };
 
 	if (n->a_runs || client_ready(c) < format_fence_quorum(sim.n_volumes)) {
 		a_event(n, &ev);
@@ -705,7 +794,6 @@ static void volume_changed(struct client *c, unsigned volume, bool ready)
 	memcpy(opt.cluster, sim.sb[0].cluster, 16);
 	agent_init(n->agent, &opt, node_now(n));
 	n->a_runs = true;
-	n->a_timer_at = SIM_NEVER;
 	world_post_proc(&n->aproc, rnd_ms(1, 50), on_listed, n, 0);
 	scan(n);
 	for (unsigned v = 0; v < sim.n_volumes; v++) {
@@ -739,7 +827,7 @@ void agent_edge_crash(struct node *n)
 	if (!proc_alive(&n->aproc))
 		return;
 	if (n->cat_writing)
-		edit_post(n->cat_edit.kind, n->cat_edit.vm, n->cat_edit.node);
+		ask(&n->cat_edit);
 	n->a_runs = n->leading = n->cat_writing = false;
 	proc_die(&n->aproc);
 	disk_writer_gone(n, &n->aproc, life, GONE_DIED);

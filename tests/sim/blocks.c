@@ -3,7 +3,7 @@
  * sample of all others, do go through bytes and the real decoders. */
 #include "tests/sim/sim.h"
 
-#define SAMPLE 128 /* one in so many heartbeats is encoded and decoded for real */
+#define SAMPLE 2048 /* one in so many heartbeats is encoded and decoded for real */
 
 enum format_status __real_superblock_decode(const void *buf, unsigned copy, const uint8_t *cluster, struct superblock *ret);
 enum format_status __real_heartbeat_decode(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct heartbeat *ret);
@@ -116,14 +116,15 @@ static void to_bytes(const struct block *b, uint32_t node, unsigned buffer, uint
 	claims_encode(&c, sim.sb[0].cluster, buffer, buf);
 }
 
-void block_tear(struct volume_data *d, const struct block *b, uint32_t node, unsigned buffer)
+/* The first sectors of the new one, the rest of the old one, as the real decoders see it. */
+static struct block *mix(const struct block *before, const struct block *b, uint32_t node, unsigned buffer)
 {
 	static uint8_t old[FORMAT_CLAIMS_LEN], new[FORMAT_CLAIMS_LEN];
 	static struct claims c;
 	struct heartbeat hb;
 	struct block *torn = new_block(b->kind);
 
-	to_bytes(d->block[node - 1][b->kind][buffer], node, buffer, old);
+	to_bytes(before, node, buffer, old);
 	to_bytes(b, node, buffer, new);
 	memcpy(old, new, 512 * (1 + rnd(6)));
 	torn->status = b->kind == BLOCK_HEARTBEAT ? __real_heartbeat_decode(old, node, buffer, sim.sb[0].cluster, &hb) :
@@ -134,17 +135,40 @@ void block_tear(struct volume_data *d, const struct block *b, uint32_t node, uns
 		block_unref(torn);
 		torn = block_of_claims(&c);
 	}
+	return torn;
+}
+
+void block_tear(struct volume_data *d, const struct block *b, uint32_t node, unsigned buffer)
+{
+	struct block *torn = mix(d->block[node - 1][b->kind][buffer], b, node, buffer);
+
 	block_land(d, torn, node, buffer);
 	block_unref(torn);
 }
 
-void block_rot(struct volume_data *d, enum block_kind kind, uint32_t node, unsigned buffer)
+bool snapshot_tear(struct snapshot *s, const struct block *b, uint32_t node, unsigned buffer)
+{
+	struct block **at = &s->block[node - 1][buffer], *torn = mix(*at, b, node, buffer);
+
+	/* All that differs was written already: whoever reads after this must see it, too. Not what is wanted here. */
+	if (torn->status == FORMAT_OK) {
+		block_unref(torn);
+		return false;
+	}
+	block_unref(*at);
+	*at = torn;
+	return true;
+}
+
+void block_spoil(struct volume_data *d, enum block_kind kind, uint32_t node, unsigned buffer, enum format_status status)
 {
 	struct block *b = new_block(kind);
 
-	b->status = FORMAT_E_CRC;
+	b->status = status;
 	block_land(d, b, node, buffer);
 	block_unref(b);
+	if (kind == BLOCK_HEARTBEAT)
+		check_lost(node);
 }
 
 /* `ha-ctl volume init`: a valid empty block in every slot. */
@@ -178,7 +202,8 @@ struct snapshot *snapshot_take(unsigned volume, enum block_kind kind)
 
 	CHECK(s);
 	s->volume = volume;
-	s->sb = d->sb;
+	s->shows = sim.target[volume].shows;
+	s->sb = s->shows ? s->shows : d->sb;
 	for (unsigned i = 0; i < sim.n_nodes; i++)
 		for (unsigned b = 0; b < 2; b++)
 			s->block[i][b] = block_ref(d->block[i][kind][b]);
@@ -215,6 +240,8 @@ enum format_status __wrap_heartbeat_decode(const void *buf, uint32_t node, unsig
 {
 	const struct block *b = in_use->block[node - 1][buffer];
 
+	if (in_use->shows != FORMAT_OK)
+		return in_use->shows;
 	if (b->status == FORMAT_OK)
 		*ret = b->hb;
 	return b->status;
@@ -224,6 +251,8 @@ enum format_status __wrap_claims_decode(const void *buf, uint32_t node, unsigned
 {
 	const struct block *b = in_use->block[node - 1][buffer];
 
+	if (in_use->shows != FORMAT_OK)
+		return in_use->shows;
 	if (b->status != FORMAT_OK)
 		return b->status;
 	ret->node = b->cl.node;

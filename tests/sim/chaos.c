@@ -3,8 +3,11 @@
  * to be wrong. */
 #include "tests/sim/sim.h"
 
-static struct { bool on; int64_t mean_ns; } allowed[CHAOS_KIND_COUNT];
+static struct { bool on; int64_t mean_ns; uint64_t drawn; } allowed[CHAOS_KIND_COUNT];
 static uint64_t chaos_number;
+static int64_t burst_ns; /* 0: no bursts */
+uint64_t chaos_often;
+bool chaos_only;
 
 const char *chaos_name(enum chaos_kind f)
 {
@@ -12,6 +15,8 @@ const char *chaos_name(enum chaos_kind f)
 		"power", "keeper-crash", "keeper-stop", "keeper-stall", "keeper-restart", "agent-crash", "agent-stop", "agent-stall", "qemu-crash",
 		"guest-off", "volume-hang", "all-hang", "path-cut", "paths-cut", "bad-writes", "bad-reads", "lost-acks", "slow", "image-hang",
 		"image-cut", "ring-split", "ring-alone", "corosync", "corosync-all", "one-way", "rot", "suspend", "operator", "all-power",
+		"keeper-brink", "read-only", "misdirected", "torn-reads", "wipe", "foreign-volume", "roll-back", "image-errors", "ring-three", "ring-flap",
+		"ring-late", "ring-loss", "keeper-step", "agent-step", "qemu-stop", "sleep", "slow-boot", "operators", "clone",
 	};
 
 	return name[f];
@@ -39,6 +44,29 @@ static int64_t duration(void)
 	}
 }
 
+void chaos_reset(void)
+{
+	ring_trouble(0, 0, 0);
+	lively_reset();
+}
+
+/* What loses what it has acknowledged: a fault of one volume at most, since the quorums are made for one, and of no other kind on the others meanwhile. */
+#define LIES (1ULL << CHAOS_MISDIRECT | 1ULL << CHAOS_WIPE | 1ULL << CHAOS_FOREIGN | 1ULL << CHAOS_ROLLBACK)
+
+static void draw_liar(void)
+{
+	unsigned v = (unsigned)rnd(sim.n_volumes);
+	bool lies = false;
+
+	for (unsigned k = 0; k < CHAOS_KIND_COUNT; k++) {
+		if (!(LIES >> k & 1))
+			continue;
+		allowed[k].on = allowed[k].on && sim.n_volumes > 1;
+		lies = lies || allowed[k].on;
+	}
+	sim.liar = lies ? (int)v : -1;
+}
+
 void chaos_draw(void)
 {
 	unsigned percent = chance(300) ? 10 : chance(500) ? 25 : 50;
@@ -46,16 +74,31 @@ void chaos_draw(void)
 
 	while (any == 0) {
 		for (unsigned k = 0; k < CHAOS_KIND_COUNT; k++) {
-			allowed[k].on = rnd(100) < percent && !(sim.without >> k & 1);
+			allowed[k].on = (rnd(100) < percent || sim.only) && !(sim.without >> k & 1) && (!sim.only || sim.only >> k & 1);
 			allowed[k].mean_ns = rnd_ms(5000, 1000 * (5LL << rnd(7)));
 			any += allowed[k].on;
 		}
 	}
+	clone_reset();
+	/* Swarm: as drawn; rare, so that one fault is over before the next; or in bursts. */
+	burst_ns = chance(250) ? rnd_ms(4000, 30000) : 0;
+	if (burst_ns || chance(250))
+		for (unsigned k = 0; k < CHAOS_KIND_COUNT; k++)
+			allowed[k].mean_ns = burst_ns ? rnd_ms(300, 6000) : rnd_ms(60000, 600000);
 	allowed[CHAOS_ALL_POWER].mean_ns *= 10;
+	for (unsigned k = 0; k < CHAOS_KIND_COUNT; k++) {
+		allowed[k].on = allowed[k].on && !chaos_only;
+		if (!(chaos_often >> k & 1))
+			continue;
+		allowed[k].on = true;
+		allowed[k].mean_ns = rnd_ms(2000, 40000);
+	}
+	draw_liar();
 }
 
 /* Undoing what a fault has done: one number says what. */
-enum undo { UNDO_HANG, UNDO_CUT, UNDO_BAD_WRITES, UNDO_BAD_READS, UNDO_ACKS, UNDO_SLOW, UNDO_PART, UNDO_MASK, UNDO_ACTIVE, UNDO_START, UNDO_ADD, UNDO_ARM };
+enum undo { UNDO_HANG, UNDO_CUT, UNDO_BAD_WRITES, UNDO_BAD_READS, UNDO_ACKS, UNDO_SLOW, UNDO_PART, UNDO_MASK, UNDO_ACTIVE, UNDO_START, UNDO_ADD, UNDO_ARM,
+	UNDO_SHOW, UNDO_MISDIRECT, UNDO_TORN, UNDO_ROLLED_BACK, UNDO_REPAIR, UNDO_TROUBLE, UNDO_PAUSE };
 
 static void hurt_all(void)
 {
@@ -67,7 +110,6 @@ static void undo_target(enum undo what, unsigned target, uint32_t node)
 {
 	struct target *t = &sim.target[target];
 
-	hurt_all();
 	switch (what) {
 	case UNDO_HANG:
 		target_hang(target, false);
@@ -87,6 +129,21 @@ static void undo_target(enum undo what, unsigned target, uint32_t node)
 	case UNDO_SLOW:
 		t->slow = 0;
 		t->near_limit = false;
+		break;
+	case UNDO_SHOW:
+		t->shows = FORMAT_OK;
+		break;
+	case UNDO_MISDIRECT:
+		t->misdirect = 0;
+		break;
+	case UNDO_TORN:
+		t->torn_reads = false;
+		break;
+	case UNDO_ROLLED_BACK:
+		hurt_all();
+		damage_roll_back(target);
+		for (uint32_t id = 1; id <= sim.n_nodes; id++)
+			target_cut(target, id, false);
 		break;
 	default:
 		break;
@@ -124,6 +181,16 @@ static void on_undo(struct sim_event *ev)
 	case UNDO_ARM:
 		edit_post(EDIT_ARM, 0, 0);
 		break;
+	case UNDO_PAUSE:
+		edit_post(EDIT_PAUSE, PAUSE_NONE, 0);
+		break;
+	case UNDO_REPAIR:
+		if (!damage_repaired())
+			hurt_all();
+		break;
+	case UNDO_TROUBLE:
+		ring_trouble(0, 0, 0);
+		break;
 	default:
 		undo_target(what, a, node);
 	}
@@ -135,7 +202,13 @@ static void undo_after(int64_t ns, enum undo what, unsigned a, uint32_t node)
 }
 
 static struct node *any_node(void) { return &sim.node[rnd(sim.n_nodes)]; }
-static unsigned any_volume(void) { return (unsigned)rnd(sim.n_volumes); }
+static bool spared(unsigned target) { return sim.liar >= 0 && target < sim.n_volumes && target != (unsigned)sim.liar; }
+static unsigned any_volume(void)
+{
+	unsigned v = (unsigned)rnd(sim.n_volumes);
+
+	return sim.liar >= 0 ? (unsigned)sim.liar : v;
+}
 
 static struct qemu *any_guest(void)
 {
@@ -161,12 +234,15 @@ static void fault_process(enum chaos_kind kind, struct node *n, int64_t ns)
 	case CHAOS_KEEPER_STOP:
 		proc_stop(&n->kproc, ns);
 		break;
+	case CHAOS_KEEPER_BRINK:
+		n->brinks = 1 + (unsigned)rnd(3);
+		break;
 	case CHAOS_KEEPER_STALL:
 		n->kproc.stall_in = 1 + (unsigned)rnd(6);
 		n->kproc.stall_ns = ns;
 		break;
 	case CHAOS_KEEPER_RESTART:
-		keeper_edge_stop_service(n);
+		machine_stop_keeper(n);
 		break;
 	case CHAOS_AGENT_CRASH:
 		if (!proc_alive(&n->aproc))
@@ -197,6 +273,57 @@ static void fault_process(enum chaos_kind kind, struct node *n, int64_t ns)
 	}
 }
 
+/* Somebody looks after the volume some time after it is right again. */
+static void undo_content(int64_t ns, enum undo what, unsigned volume)
+{
+	undo_after(ns, what, volume, 0);
+	undo_after(ns + rnd_ms(1000, 40000), UNDO_REPAIR, volume, 0);
+}
+
+static void fault_content(enum chaos_kind kind, int64_t ns)
+{
+	unsigned v = any_volume(), image = sim.vm[rnd(sim.n_vms)].target;
+	struct target *t = &sim.target[v];
+
+	switch (kind) {
+	case CHAOS_ROT:
+		damage_rot(v, any_node()->id);
+		break;
+	case CHAOS_READ_ONLY:
+		t->bad_writes = true;
+		t->bad_writes_by = (uint8_t)kind;
+		undo_after(rnd_ms(60000, 240000), UNDO_BAD_WRITES, v, 0);
+		break;
+	case CHAOS_IMAGE_ERRORS:
+		sim.target[image].bad_writes = true;
+		sim.target[image].bad_writes_by = (uint8_t)kind;
+		undo_after(ns, UNDO_BAD_WRITES, image, 0);
+		break;
+	case CHAOS_MISDIRECT:
+		t->misdirect = 1 + (unsigned)rnd(2);
+		undo_content(ns, UNDO_MISDIRECT, v);
+		break;
+	case CHAOS_TORN_READS:
+		t->torn_reads = true;
+		undo_after(ns, UNDO_TORN, v, 0);
+		break;
+	case CHAOS_WIPE:
+	case CHAOS_FOREIGN:
+		if (damage_show(v, kind == CHAOS_WIPE ? FORMAT_E_BLANK : FORMAT_E_CLUSTER))
+			undo_content(ns, UNDO_SHOW, v);
+		break;
+	case CHAOS_ROLLBACK:
+		/* It goes away for everybody, and what comes back is older than what was there. */
+		if (!damage_image(v))
+			break;
+		undo_after(ns, UNDO_ROLLED_BACK, v, 0);
+		undo_after(ns + rnd_ms(1000, 40000), UNDO_REPAIR, v, 0);
+		break;
+	default:
+		break;
+	}
+}
+
 static void fault_storage(enum chaos_kind kind, struct node *n, int64_t ns)
 {
 	unsigned v = any_volume(), image = sim.vm[rnd(sim.n_vms)].target;
@@ -208,6 +335,8 @@ static void fault_storage(enum chaos_kind kind, struct node *n, int64_t ns)
 		break;
 	case CHAOS_ALL_HANG:
 		for (unsigned t = 0; t < sim.n_targets; t++) {
+			if (spared(t))
+				continue;
 			target_hang(t, true);
 			undo_after(ns + rnd_ms(0, 500), UNDO_HANG, t, 0);
 		}
@@ -218,12 +347,15 @@ static void fault_storage(enum chaos_kind kind, struct node *n, int64_t ns)
 		break;
 	case CHAOS_PATHS_CUT:
 		for (unsigned t = 0; t < sim.n_targets; t++) {
+			if (spared(t))
+				continue;
 			target_cut(t, n->id, true);
 			undo_after(ns + rnd_ms(0, 500), UNDO_CUT, t, n->id);
 		}
 		break;
 	case CHAOS_BAD_WRITES:
 		sim.target[v].bad_writes = true;
+		sim.target[v].bad_writes_by = CHAOS_BAD_WRITES;
 		undo_after(ns, UNDO_BAD_WRITES, v, 0);
 		break;
 	case CHAOS_BAD_READS:
@@ -247,17 +379,43 @@ static void fault_storage(enum chaos_kind kind, struct node *n, int64_t ns)
 		target_cut(image, n->id, true);
 		undo_after(ns, UNDO_CUT, image, n->id);
 		break;
-	case CHAOS_ROT: {
-		uint32_t id = any_node()->id;
-		struct block *const *b = sim.target[v].data.block[id - 1][rnd(2)];
-		unsigned buffer = (unsigned)rnd(2);
-
-		if (b[0]->status == FORMAT_OK && b[1]->status == FORMAT_OK)
-			block_rot(&sim.target[v].data, b[0]->kind, id, buffer);
-		break;
-	}
 	default:
 		break;
+	}
+}
+
+static int64_t flap_until;
+
+/* Views that change faster than anybody settles. */
+static void on_flap(struct sim_event *ev)
+{
+	struct node *n = any_node();
+
+	if (ev->arg != chaos_number)
+		return;
+	hurt_all();
+	if (sim.now < flap_until) {
+		n->part = n->part == 0 ? 1 + (unsigned)rnd(2) : 0;
+		world_post(rnd_ms(50, 500), on_flap, NULL, chaos_number);
+	} else {
+		for (unsigned i = 0; i < sim.n_nodes; i++)
+			sim.node[i].part = 0;
+	}
+	ring_changed();
+}
+
+/* While a ring falls apart, slow storage and a keeper that stands still for a moment make two sides see different winners. */
+static void hesitate(void)
+{
+	const struct timing *t = &sim.timing;
+
+	if (chance(300))
+		proc_stop(&any_node()->kproc, rnd_ms(t->settle_ms, t->soft_ms + t->settle_ms));
+	if (!chance(300))
+		return;
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		sim.target[v].near_limit = true;
+		undo_after(rnd_ms(2 * t->wd_ms, 4 * t->wd_ms), UNDO_SLOW, v, 0);
 	}
 }
 
@@ -270,6 +428,7 @@ static void fault_ring(enum chaos_kind kind, struct node *n, int64_t ns)
 		for (unsigned i = 0; i < sim.n_nodes; i++)
 			sim.node[i].part = (unsigned)rnd(parts);
 		undo_after(ns, UNDO_PART, 0, 0);
+		hesitate();
 		break;
 	case CHAOS_RING_ALONE:
 		n->part = 100 + n->id;
@@ -284,6 +443,23 @@ static void fault_ring(enum chaos_kind kind, struct node *n, int64_t ns)
 			machine_corosync(&sim.node[i], false, 0);
 			machine_corosync(&sim.node[i], true, ns + rnd_ms(0, 1000));
 		}
+		break;
+	case CHAOS_RING_THREE:
+		for (unsigned i = 0; i < sim.n_nodes; i++)
+			sim.node[i].part = i % 3;
+		undo_after(ns, UNDO_PART, 0, 0);
+		break;
+	case CHAOS_RING_FLAP:
+		flap_until = sim.now + ns;
+		world_post(0, on_flap, NULL, chaos_number);
+		break;
+	case CHAOS_RING_LATE:
+		ring_trouble(0, 0, rnd_ms(500, 8000));
+		undo_after(ns, UNDO_TROUBLE, 0, 0);
+		break;
+	case CHAOS_RING_LOSS:
+		ring_trouble(100 + (unsigned)rnd(800), rnd_ms(1, 3000), 0);
+		undo_after(ns, UNDO_TROUBLE, 0, 0);
 		break;
 	case CHAOS_ONE_WAY:
 		n->ring_mask = 1ULL << rnd(sim.n_nodes) & ~(1ULL << (n->id - 1));
@@ -300,7 +476,7 @@ static void fault_operator(struct node *n)
 	unsigned vm = (unsigned)rnd(sim.n_vms);
 	int64_t ns = rnd_ms(2000, 90000);
 
-	switch (rnd(6)) {
+	switch (rnd(9)) {
 	case 0:
 		edit_post(EDIT_STOP, vm, 0);
 		undo_after(ns, UNDO_START, vm, 0);
@@ -318,6 +494,17 @@ static void fault_operator(struct node *n)
 		edit_post(EDIT_DISARM, 0, 0);
 		undo_after(ns, UNDO_ARM, 0, 0);
 		break;
+	case 5:
+		edit_post(EDIT_IGNORE, vm, 0);
+		undo_after(ns, UNDO_START, vm, 0);
+		break;
+	case 6:
+		edit_post(EDIT_MOVE, vm, n->id);
+		break;
+	case 7:
+		edit_post(EDIT_PAUSE, PAUSE_IGNORE + (unsigned)rnd(2), 0);
+		undo_after(ns, UNDO_PAUSE, 0, 0);
+		break;
 	default:
 		edit_post(EDIT_START, vm, 0);
 	}
@@ -325,12 +512,94 @@ static void fault_operator(struct node *n)
 
 static int64_t off_time(void) { return chance(300) ? rnd_ms(1000, 6000) : chance(800) ? rnd_ms(6000, 60000) : rnd_ms(60000, 300000); }
 
+/* In the middle of a dispatch: the effects before have happened, those after never do. */
+static void on_step(struct sim_event *ev)
+{
+	struct node *n = &sim.node[ev->arg & 0xff];
+	bool keeper = ev->arg >> 8 & 1;
+	struct sim_proc *p = keeper ? &n->kproc : &n->aproc;
+
+	if (ev->arg >> 24 != chaos_number || !proc_alive(p))
+		return;
+	if (!p->stopped) {
+		if ((ev->arg >> 16 & 0xff) < 200)
+			world_post(rnd_ms(1, 20), on_step, NULL, ev->arg + 0x10000);
+		return;
+	}
+	chaos_effect(keeper ? CHAOS_KEEPER_STEP : CHAOS_AGENT_STEP);
+	if (keeper) {
+		keeper_edge_crash(n);
+		machine_keeper_again(n, rnd_ms(20, 300));
+	} else {
+		agent_edge_crash(n);
+		machine_agent_again(n, rnd_ms(20, 300));
+	}
+}
+
+static struct qemu *any_process(void)
+{
+	struct node *n = any_node();
+	struct qemu *q = &n->qemu[rnd(sim.n_vms)];
+
+	return q->state != QEMU_NONE ? q : any_guest();
+}
+
+static void fault_machine(enum chaos_kind kind, struct node *n, int64_t ns)
+{
+	struct sim_proc *p = kind == CHAOS_KEEPER_STEP ? &n->kproc : &n->aproc;
+	struct qemu *q;
+
+	switch (kind) {
+	case CHAOS_KEEPER_STEP:
+	case CHAOS_AGENT_STEP:
+		p->stall_in = 1 + (unsigned)rnd(6);
+		p->stall_ns = rnd_ms(1000, 2000);
+		world_post(0, on_step, NULL, (uint64_t)(n->id - 1) | (uint64_t)(kind == CHAOS_KEEPER_STEP) << 8 | chaos_number << 24);
+		break;
+	case CHAOS_QEMU_STOP:
+		q = any_process();
+		if (q) {
+			chaos_effect(kind);
+			proc_stop(&q->proc, ns);
+		}
+		break;
+	case CHAOS_SLEEP:
+		machine_sleep(n, MIN(ns, keeper_ms(3 * sim.timing.wd_ms)));
+		break;
+	case CHAOS_SLOW_BOOT:
+		n->slow_boot_ns = rnd_ms(5000, 120000);
+		break;
+	case CHAOS_OPERATORS:
+		/* Two at once, of two nodes: the second edit is asked for before the first is known. */
+		chaos_effect(kind);
+		fault_operator(n);
+		fault_operator(any_node());
+		break;
+	default:
+		break;
+	}
+}
+
+void chaos_effect(enum chaos_kind kind) { sim.stats.effects[kind]++; }
+
+/* The others tell for themselves when they have hit something. */
+static void note_effect(enum chaos_kind kind, const struct node *n)
+{
+	bool ring = kind >= CHAOS_RING_SPLIT && kind <= CHAOS_ONE_WAY;
+
+	if ((kind <= CHAOS_SLOW && kind != CHAOS_BAD_WRITES && kind != CHAOS_BAD_READS) || kind == CHAOS_IMAGE_HANG || kind == CHAOS_IMAGE_CUT ||
+	    (ring && n->ring_up) || kind == CHAOS_SUSPEND || kind == CHAOS_ALL_POWER || kind == CHAOS_RING_THREE || kind == CHAOS_RING_FLAP ||
+	    kind == CHAOS_KEEPER_BRINK || kind == CHAOS_CLONE)
+		sim.stats.effects[kind] += n->up;
+}
+
 static void fault(enum chaos_kind kind)
 {
 	struct node *n = any_node();
 	int64_t ns = duration();
 
 	sim.stats.faults[kind]++;
+	note_effect(kind, n);
 	history_add("chaos: %s, node %u, %lld ms", chaos_name(kind), n->id, (long long)(ns / NS_PER_MS));
 	if (kind == CHAOS_POWER) {
 		machine_reset(n, "power lost", off_time());
@@ -340,39 +609,75 @@ static void fault(enum chaos_kind kind)
 	} else if (kind == CHAOS_SUSPEND) {
 		n->hurt_ns = sim.now;
 		keeper_edge_suspended(n);
+	} else if (kind == CHAOS_CLONE) {
+		clone_start(n->id, 10 * ns);
 	} else if (kind == CHAOS_OPERATOR) {
+		chaos_effect(kind);
 		fault_operator(n);
 	} else if (kind >= CHAOS_RING_SPLIT && kind <= CHAOS_ONE_WAY) {
 		hurt_all();
 		fault_ring(kind, n, ns);
 	} else if (kind >= CHAOS_VOLUME_HANG && kind <= CHAOS_IMAGE_CUT) {
-		hurt_all();
 		fault_storage(kind, n, ns);
-	} else if (kind == CHAOS_ROT) {
+	} else if (kind == CHAOS_ROT || (kind >= CHAOS_READ_ONLY && kind <= CHAOS_IMAGE_ERRORS)) {
 		hurt_all();
-		fault_storage(kind, n, ns);
+		fault_content(kind, ns);
+	} else if (kind >= CHAOS_RING_THREE && kind <= CHAOS_RING_LOSS) {
+		hurt_all();
+		fault_ring(kind, n, ns);
+	} else if (kind >= CHAOS_KEEPER_STEP && kind <= CHAOS_OPERATORS) {
+		fault_machine(kind, n, ns);
 	} else {
 		fault_process(kind, n, ns);
 	}
 }
 
+static void next_fault(enum chaos_kind kind);
+
+static uint64_t stream(enum chaos_kind kind) { return 1000 * (sim.period + 2) + 2 * (uint64_t)kind; }
+
+/* Each fault draws from a stream of its own: leaving one out (--shrink) changes no other. */
 static void on_fault(struct sim_event *ev)
 {
 	enum chaos_kind kind = (enum chaos_kind)(ev->arg & 0xff);
+	uint64_t world = sim.rng;
 
 	if (ev->arg >> 8 != chaos_number)
 		return;
-	fault(kind);
-	world_post(1 + (int64_t)rnd(2 * (uint64_t)allowed[kind].mean_ns), on_fault, NULL, ev->arg);
+	sim.rng = rnd_stream(stream(kind), allowed[kind].drawn);
+	if (sim_plays(sim.n_faults++, kind))
+		fault(kind);
+	sim.rng = world;
+	next_fault(kind);
+}
+
+/* Dense bursts: much at once, then time to find out what is left of it. */
+static int64_t pause_ns(void)
+{
+	int64_t in = burst_ns ? sim.now % (4 * burst_ns) : 0;
+
+	return in >= burst_ns ? 4 * burst_ns - in : 0;
+}
+
+static void next_fault(enum chaos_kind kind)
+{
+	uint64_t world = sim.rng;
+
+	sim.rng = rnd_stream(stream(kind) + 1, ++allowed[kind].drawn);
+	world_post(lively_ns() + pause_ns() + 1 + (int64_t)rnd(2 * (uint64_t)allowed[kind].mean_ns), on_fault, NULL, kind | chaos_number << 8);
+	sim.rng = world;
 }
 
 void chaos_begin(void)
 {
 	chaos_number++;
 	sim.chaos = true;
-	for (unsigned k = 0; k < CHAOS_KIND_COUNT; k++)
+	lively_begin();
+	for (unsigned k = 0; k < CHAOS_KIND_COUNT; k++) {
+		allowed[k].drawn = 0;
 		if (allowed[k].on)
-			world_post(1 + (int64_t)rnd(2 * (uint64_t)allowed[k].mean_ns), on_fault, NULL, k | chaos_number << 8);
+			next_fault((enum chaos_kind)k);
+	}
 }
 
 void chaos_heal(void)
@@ -390,12 +695,21 @@ void chaos_heal(void)
 		x->bad_writes = x->bad_reads = x->near_limit = false;
 		x->lose_acks = x->slow = 0;
 	}
+	lively_reset();
+	damage_heal();
+	(void)damage_repaired();
+	ring_trouble(0, 0, 0);
 	for (unsigned i = 0; i < sim.n_nodes; i++) {
 		struct node *n = &sim.node[i];
 
 		n->part = 0;
 		n->ring_mask = 0;
+		n->brinks = 0;
 		n->kproc.stall_in = n->aproc.stall_in = 0;
+		n->slow_boot_ns = 0;
+		machine_wake(n);
+		for (unsigned v = 0; v < sim.n_vms; v++)
+			proc_resume(&n->qemu[v].proc);
 		proc_resume(&n->kproc);
 		proc_resume(&n->aproc);
 		if (!n->up) {
@@ -406,6 +720,7 @@ void chaos_heal(void)
 		machine_keeper_again(n, rnd_ms(0, 500));
 		machine_agent_again(n, rnd_ms(0, 500));
 	}
+	(void)clone_heal();
 	ring_changed();
 	sim.n_edits = 0;
 }
@@ -413,7 +728,7 @@ void chaos_heal(void)
 bool chaos_operator(void)
 {
 	const struct cat *c = &sim.cat_on_disk[0];
-	bool removed = false;
+	bool removed = clone_heal() || !damage_repaired();
 
 	if (sim.n_edits > 0)
 		return true;
@@ -425,13 +740,15 @@ bool chaos_operator(void)
 	}
 	if (!c->armed)
 		edit_post(EDIT_ARM, 0, 0);
+	if (c->pause != PAUSE_NONE)
+		edit_post(EDIT_PAUSE, PAUSE_NONE, 0);
 	for (uint32_t id = 1; id <= sim.n_nodes; id++)
 		if (c->maintenance >> (id - 1) & 1)
 			edit_post(EDIT_ACTIVE, 0, id);
 	for (unsigned v = 0; v < sim.n_vms; v++) {
 		if (!c->present[v])
 			edit_post(EDIT_ADD, v, 0);
-		else if (c->desired[v] == DESIRED_STOPPED)
+		else if (c->desired[v] == DESIRED_STOPPED || c->desired[v] == DESIRED_IGNORED)
 			edit_post(EDIT_START, v, 0);
 		removed = removed || (c->present[v] && c->desired[v] == DESIRED_REMOVED);
 	}
@@ -442,11 +759,10 @@ bool chaos_hurts(const struct node *n)
 {
 	if (!n->up || n->kproc.stopped || !proc_alive(&n->kproc) || n->kproc.hurt_ns > sim.now - 30 * SIM_S || !n->corosync || !ring_whole())
 		return true;
-	for (unsigned v = 0; v < sim.n_volumes; v++) {
-		const struct target *t = &sim.target[v];
-
-		if (t->hung || t->cut >> (n->id - 1) & 1 || t->bad_writes || t->bad_reads || t->lose_acks || t->slow)
-			return true;
-	}
-	return false;
+	if (!n->k_runs || n->keeper->state == LEASE_STARTING || client_ready(&n->kclient) < sim.n_volumes)
+		return true;
+	for (unsigned v = 0; v < sim.n_volumes; v++)
+		if (n->keeper->volume[v].fault != FAULT_NONE)
+			return true; /* given up until somebody looks after it */
+	return n->io_hurt_ns > sim.now - 30 * SIM_S;
 }

@@ -6,7 +6,11 @@
  *   S3  check_over, check_exec: no process of an epoch that anybody has declared over
  *   S4  check_pet: the round before was written to a renew quorum and then read from one
  *   S5  check_write_issued: no write to a slot while another of the same writer may still land on it
- *   S6  check_landed: (epoch, seq) of a slot grows; check_write_issued: a node claims nothing below what it was granted; check_exec: across nodes */
+ *   S6  check_landed: (epoch, seq) of a slot grows, commits and deaths are carried on; check_write_issued: a node claims nothing below what it was
+ *       granted; check_exec: across nodes
+ *   C1  check_edit_counts: an edit of the catalog that counted is in every later one that counts
+ *   L2  check_commit, check_intent, check_release: nobody is fenced, suspected or driven out who did nothing for it
+ *   L4  check_watchdog_reset;  L5  check_release, check_commit: two groups never end each other;  L1, L3: check_lively */
 #include "tests/sim/sim.h"
 
 #include <stdarg.h>
@@ -15,14 +19,46 @@
 #define CALM_MS 30000 /* L2: nothing was wrong with a node for this long */
 
 static struct { uint32_t epoch; uint64_t seq; } newest[SIM_MAX_NODES][2][FORMAT_MAX_VOLUMES];
-static struct { uint64_t incarnation, generation; } granted[SIM_MAX_NODES][SIM_MAX_VMS];
+static struct { uint64_t incarnation, generation; uint32_t life; } granted[SIM_MAX_NODES][SIM_MAX_VMS];
 static uint32_t epoch_of_pet[SIM_MAX_NODES];
+static struct number { uint32_t life, epoch; uint64_t seq, boots; } used[SIM_MAX_NODES][2]; /* highest that was written, and by which process */
+/* Newest that a process has read of a slot on a volume. */
+static struct seen { uint32_t life, epoch; uint64_t seq; } seen[SIM_MAX_NODES][2][FORMAT_MAX_VOLUMES][SIM_MAX_NODES];
+/* A keeper's own reads of the table: the last, by its clock, and when it was back from a gap. */
+static struct away { uint32_t life; int64_t observed_ns, back_ns; } away[SIM_MAX_NODES];
+/* Generation under which a node was the last to run a VM, while no later claim has said that it is quiet; 0: it was not. */
+static struct { uint64_t incarnation, generation; } ran[SIM_MAX_NODES][SIM_MAX_VMS];
+
+/* What a node has had on a fence quorum of the volumes about each other one, and in which of its blocks first. */
+struct carried { uint32_t epoch; struct { uint32_t epoch; uint64_t seq; } since; };
+static struct carried death[SIM_MAX_NODES][SIM_MAX_NODES], commitment[SIM_MAX_NODES][SIM_MAX_NODES];
+static uint32_t said_over[SIM_MAX_NODES];                  /* highest epoch that is over by the word of a block that has landed */
+static struct { uint32_t epoch; int64_t ns; } named[SIM_MAX_NODES][SIM_MAX_NODES]; /* last landing of an intent or commit of the first against the second */
+static struct { uint32_t against, own; } split_commit[SIM_MAX_NODES][SIM_MAX_NODES];
+static struct { uint32_t by; int64_t ns; } lost[SIM_MAX_NODES];
+#define BEATS 64
+/* Heartbeats that reached a renew quorum: when the first volume had them, when the quorum. */
+static struct { struct { int64_t first, quorum; } at[BEATS]; unsigned n; uint32_t epoch; uint64_t seq; bool counted; int64_t first; } beats[SIM_MAX_NODES];
+#define EDITS 65536
+static uint32_t edit_base[EDITS], n_edits_made, last_counted;
 
 void check_reset(void)
 {
 	memset(newest, 0, sizeof(newest));
 	memset(granted, 0, sizeof(granted));
 	memset(epoch_of_pet, 0, sizeof(epoch_of_pet));
+	memset(ran, 0, sizeof(ran));
+	memset(seen, 0, sizeof(seen));
+	memset(used, 0, sizeof(used));
+	memset(away, 0, sizeof(away));
+	memset(death, 0, sizeof(death));
+	memset(commitment, 0, sizeof(commitment));
+	memset(said_over, 0, sizeof(said_over));
+	memset(named, 0, sizeof(named));
+	memset(split_commit, 0, sizeof(split_commit));
+	memset(lost, 0, sizeof(lost));
+	memset(beats, 0, sizeof(beats));
+	n_edits_made = last_counted = 0;
 }
 
 void violation(const char *invariant, const char *fmt, ...)
@@ -65,6 +101,108 @@ static void check_generations(const struct op *op)
 	}
 }
 
+/* NULL: one of the two is rotten, and it may have been the newer. */
+static const struct block *newest_claims(unsigned volume, uint32_t node)
+{
+	struct block *const *b = sim.target[volume].data.block[node - 1][BLOCK_CLAIMS];
+
+	if (b[0]->status != FORMAT_OK || b[1]->status != FORMAT_OK)
+		return NULL;
+	return format_compare(b[0]->cl.epoch, b[0]->cl.seq, b[1]->cl.epoch, b[1]->cl.seq) >= 0 ? b[0] : b[1];
+}
+
+static const struct heartbeat *heartbeat_on(unsigned volume, uint32_t node, unsigned buffer)
+{
+	const struct block *b = sim.target[volume].data.block[node - 1][BLOCK_HEARTBEAT][buffer];
+
+	return b->status == FORMAT_OK ? &b->hb : NULL;
+}
+
+/* On how many volumes a block of the node says at least that much, or has said it. A rotten one says it all, and a volume that went back to an old image has said it:
+ * what storage has lost no node is to blame for. */
+static unsigned volumes_that_say(uint32_t node, uint32_t about, uint32_t epoch, bool commit, bool said)
+{
+	unsigned n = 0;
+
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		bool says = said && sim.target[v].rolled_back;
+
+		for (unsigned b = 0; b < 2; b++) {
+			const struct heartbeat *hb = heartbeat_on(v, node, b);
+
+			says = says || (said && !hb) || (hb && (commit ? hb->commit : hb->over)[about - 1] >= epoch);
+		}
+		n += says;
+	}
+	return n;
+}
+
+/* Its active claim as a fence quorum of the volumes has it, and as its newest block does: one that reached fewer nobody need have seen, and of volumes that
+ * have lost what they acknowledged an older quorum may be left. */
+static const struct claim *acked_claim(uint32_t node, unsigned vm)
+{
+	const struct block *newest_block = NULL;
+	const struct claim *found;
+	unsigned on = 0;
+
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		const struct block *b = newest_claims(v, node);
+
+		if (b && (!newest_block || format_compare(b->cl.epoch, b->cl.seq, newest_block->cl.epoch, newest_block->cl.seq) > 0))
+			newest_block = b;
+	}
+	found = newest_block ? claim_in(newest_block, vm) : NULL;
+	for (unsigned v = 0; found && v < sim.n_volumes; v++) {
+		const struct block *b = newest_claims(v, node);
+		const struct claim *c = b ? claim_in(b, vm) : NULL;
+
+		on += c && c->state == CLAIM_ACTIVE && c->generation == found->generation && !sim.target[v].rolled_back;
+	}
+	return found && found->state == CLAIM_ACTIVE && on >= format_fence_quorum(sim.n_volumes) ? found : NULL;
+}
+
+/* Whoever takes over copies the death first: it must outlive its publisher. Asked when the claim is granted: one that is written may yet be withdrawn. */
+static void check_death_copied(const struct node *n, unsigned vm, uint64_t generation)
+{
+	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
+		const struct claim *c = id == n->id ? NULL : acked_claim(id, vm);
+
+		if (c && c->generation < generation && volumes_that_say(n->id, id, c->epoch, false, true) < format_fence_quorum(sim.n_volumes))
+			violation("S3", "node %u is granted VM %u, and its blocks do not say that epoch %u of its owner %u is over", n->id, vm, c->epoch, id);
+	}
+}
+
+/* A claim that is withdrawn as one that never ran the VM must not hide one of before that did. */
+static void check_quiet(const struct op *op)
+{
+	for (unsigned vm = 0; vm < sim.n_vms; vm++) {
+		const struct claim *c = claim_in(op->block, vm);
+
+		for (unsigned i = 0; i < sim.n_nodes && c; i++)
+			if (ran[i][vm].incarnation != sim.vm[vm].incarnation ||
+			    ((c->state == CLAIM_RELEASED || c->state == CLAIM_FAILED) && c->generation >= ran[i][vm].generation))
+				ran[i][vm].generation = 0;
+		if (c && c->state == CLAIM_NONE && ran[op->node->id - 1][vm].generation != 0)
+			violation("S1", "node %u withdraws its claim on VM %u as if it had never run it", op->node->id, vm);
+	}
+}
+
+/* A process uses no number that an earlier one of this boot has used, on whatever volume that was. */
+static void check_numbers(const struct op *op)
+{
+	struct number *u = &used[op->node->id - 1][op->kind == OP_WRITE_CLAIMS];
+	int order = format_compare(block_epoch(op->block), block_seq(op->block), u->epoch, u->seq);
+
+	if (clone_of(op->node->id))
+		return;
+	if (op->life != u->life && order <= 0 && u->boots == op->node->boots && u->epoch == block_epoch(op->block))
+		violation("S6", "node %u writes %s (%u, %llu), an earlier process has written (%u, %llu)", op->node->id,
+			  op->kind == OP_WRITE_CLAIMS ? "claims" : "a heartbeat", block_epoch(op->block), (unsigned long long)block_seq(op->block), u->epoch,
+			  (unsigned long long)u->seq);
+	if (order > 0)
+		*u = (struct number){ op->life, block_epoch(op->block), block_seq(op->block), op->node->boots };
+}
+
 void check_write_issued(const struct op *op)
 {
 	if (op->kind != OP_WRITE_HEARTBEAT && op->kind != OP_WRITE_CLAIMS)
@@ -74,18 +212,11 @@ void check_write_issued(const struct op *op)
 			violation("S5", "node %u writes volume %u (%s %u, %llu) while (%u, %llu) of %lld ms before may still land", op->node->id, op->target,
 				  op->kind == OP_WRITE_CLAIMS ? "claims" : "heartbeat", block_epoch(op->block), (unsigned long long)block_seq(op->block),
 				  block_epoch(o->block), (unsigned long long)block_seq(o->block), (long long)((sim.now - o->issued) / NS_PER_MS));
-	if (op->kind == OP_WRITE_CLAIMS)
+	check_numbers(op);
+	if (op->kind == OP_WRITE_CLAIMS) {
 		check_generations(op);
-}
-
-/* NULL: one of the two is rotten, and it may have been the newer. */
-static const struct block *newest_claims(unsigned volume, uint32_t node)
-{
-	struct block *const *b = sim.target[volume].data.block[node - 1][BLOCK_CLAIMS];
-
-	if (b[0]->status != FORMAT_OK || b[1]->status != FORMAT_OK)
-		return NULL;
-	return format_compare(b[0]->cl.epoch, b[0]->cl.seq, b[1]->cl.epoch, b[1]->cl.seq) >= 0 ? b[0] : b[1];
+		check_quiet(op);
+	}
 }
 
 /* Its claim is active on a fence quorum, so far as the blocks can be read. */
@@ -97,7 +228,7 @@ static void check_claimed(const struct qemu *q, const char *when)
 		const struct block *b = newest_claims(v, q->node->id);
 		const struct claim *c = b ? claim_in(b, q->vm) : NULL;
 
-		ok += !b || (c && c->state == CLAIM_ACTIVE && c->epoch == q->stamp.epoch && c->generation == q->stamp.generation);
+		ok += !b || sim.liar == (int)v || (c && c->state == CLAIM_ACTIVE && c->epoch == q->stamp.epoch && c->generation == q->stamp.generation);
 	}
 	if (ok < format_fence_quorum(sim.n_volumes))
 		violation("S2", "VM %u runs on node %u, generation %llu, epoch %u, without that claim on a fence quorum (%s)", q->vm, q->node->id,
@@ -116,8 +247,118 @@ static void check_landed_claims(const struct op *op)
 
 void check_granted(const struct node *n, unsigned vm, uint64_t generation)
 {
+	const struct claimer *c = &n->agent->claimer;
+
+	check_managed(n, vm, generation);
+	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
+		const struct claims *f = &c->fresh[id - 1];
+
+		if (id == n->id || !c->fresh_any[id - 1])
+			continue;
+		if (f->seq < c->announced[id - 1])
+			violation("S1", "node %u is granted VM %u though it has read less of node %u's claims than was announced", n->id, vm, id);
+		for (uint32_t i = 0; i < f->n; i++)
+			if (memcmp(f->claim[i].vm, sim.vm[vm].uuid, 16) == 0 && f->claim[i].generation >= generation)
+				violation("S6", "node %u is granted VM %u with generation %llu, and has read %llu of node %u", n->id, vm,
+					  (unsigned long long)generation, (unsigned long long)f->claim[i].generation, id);
+	}
+	check_death_copied(n, vm, generation);
+}
+
+void check_managed(const struct node *n, unsigned vm, uint64_t generation)
+{
 	granted[n->id - 1][vm].incarnation = sim.vm[vm].incarnation;
 	granted[n->id - 1][vm].generation = generation;
+	granted[n->id - 1][vm].life = n->aproc.life;
+}
+
+/* Only what this process of the agent was granted, or found running. */
+void check_started(const struct node *n, unsigned vm, uint64_t generation)
+{
+	if (granted[n->id - 1][vm].life != n->aproc.life || granted[n->id - 1][vm].generation != generation)
+		violation("S1", "node %u starts VM %u by a claim that was not granted to this process of its agent", n->id, vm);
+}
+
+static void check_carried(const struct heartbeat *hb, uint32_t id, struct carried *c, bool commit)
+{
+	uint32_t epoch = (commit ? hb->commit : hb->over)[id - 1];
+	uint32_t shown = 0;
+
+	for (unsigned i = 0; i < 2 * sim.n_volumes; i++) {
+		const struct heartbeat *x = heartbeat_on(i / 2, id, i % 2); /* a torn block may be a valid one */
+
+		shown = MAX(shown, MAX(newest[id - 1][BLOCK_HEARTBEAT][i / 2].epoch, x ? x->epoch : 0));
+	}
+	if (clone_of(hb->node))
+		return;
+	if (epoch < c->epoch && format_compare(hb->epoch, hb->seq, c->since.epoch, c->since.seq) > 0 && shown <= c->epoch) {
+		violation("S6", "node %u does not say any more that epoch %u of node %u is %s", hb->node, c->epoch, id, commit ? "fenced" : "over");
+	} else if (epoch > c->epoch && volumes_that_say(hb->node, id, epoch, commit, false) >= format_fence_quorum(sim.n_volumes)) {
+		c->epoch = epoch;
+		c->since.epoch = hb->epoch;
+		c->since.seq = hb->seq;
+	}
+}
+
+static void forget(uint32_t node, uint32_t id, struct carried *c, bool commit)
+{
+	uint32_t still = 0;
+
+	for (unsigned i = 0; i < 2 * sim.n_volumes; i++) {
+		const struct heartbeat *hb = heartbeat_on(i / 2, node, i % 2);
+
+		if (hb)
+			still = MAX(still, (commit ? hb->commit : hb->over)[id - 1]);
+	}
+	c->epoch = MIN(c->epoch, still);
+}
+
+void check_lost(uint32_t node)
+{
+	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
+		forget(node, id, &death[node - 1][id - 1], false);
+		forget(node, id, &commitment[node - 1][id - 1], true);
+	}
+}
+
+static void says_over(const struct heartbeat *hb)
+{
+	unsigned me = hb->node - 1;
+
+	said_over[me] = MAX(said_over[me], hb->epoch - (hb->state != HEARTBEAT_RELEASED && hb->state != HEARTBEAT_LEFT));
+	for (unsigned i = 0; i < sim.n_nodes; i++)
+		said_over[i] = MAX(said_over[i], hb->over[i]);
+}
+
+static void check_heartbeat(const struct heartbeat *hb)
+{
+	unsigned me = hb->node - 1, on = 0;
+
+	for (unsigned v = 0; v < sim.n_volumes; v++)
+		on += format_compare(newest[me][BLOCK_HEARTBEAT][v].epoch, newest[me][BLOCK_HEARTBEAT][v].seq, hb->epoch, hb->seq) >= 0;
+	if (format_compare(hb->epoch, hb->seq, beats[me].epoch, beats[me].seq) > 0) {
+		beats[me].epoch = hb->epoch;
+		beats[me].seq = hb->seq;
+		beats[me].counted = false;
+		beats[me].first = sim.now;
+	}
+	if (on >= format_renew_quorum(sim.n_volumes) && hb->seq == beats[me].seq && !beats[me].counted) {
+		beats[me].counted = true;
+		beats[me].at[beats[me].n].first = beats[me].first;
+		beats[me].at[beats[me].n].quorum = sim.now;
+		beats[me].n = (beats[me].n + 1) % BEATS;
+	}
+	says_over(hb);
+	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
+		uint32_t against = MAX(hb->intent[id - 1], hb->commit[id - 1]);
+
+		if (against != 0) {
+			named[me][id - 1].epoch = against;
+			named[me][id - 1].ns = sim.now;
+		}
+		check_carried(hb, id, &death[me][id - 1], false);
+		check_carried(hb, id, &commitment[me][id - 1], true);
+	}
 }
 
 void check_landed(const struct op *op)
@@ -128,7 +369,8 @@ void check_landed(const struct op *op)
 
 	if (op->torn)
 		return;
-	if (format_compare(epoch, seq, newest[op->node->id - 1][kind][op->target].epoch, newest[op->node->id - 1][kind][op->target].seq) <= 0)
+	if (!clone_of(op->node->id) &&
+	    format_compare(epoch, seq, newest[op->node->id - 1][kind][op->target].epoch, newest[op->node->id - 1][kind][op->target].seq) <= 0)
 		violation("S6", "volume %u: node %u's %s (%u, %llu) lands after (%u, %llu)", op->target, op->node->id, kind ? "claims" : "heartbeat",
 			  epoch, (unsigned long long)seq, newest[op->node->id - 1][kind][op->target].epoch,
 			  (unsigned long long)newest[op->node->id - 1][kind][op->target].seq);
@@ -136,6 +378,8 @@ void check_landed(const struct op *op)
 	newest[op->node->id - 1][kind][op->target].seq = seq;
 	if (kind == BLOCK_CLAIMS)
 		check_landed_claims(op);
+	else
+		check_heartbeat(&op->block->hb);
 }
 
 void check_image_landed(const struct op *op)
@@ -177,6 +421,9 @@ void check_exec(const struct qemu *q)
 	    (q->stamp.generation == im->runner.generation && (im->runner.node != q->node->id || im->runner.epoch != q->stamp.epoch))))
 		violation("S6", "VM %u is started on node %u with generation %llu after node %u's %llu", q->vm, q->node->id,
 			  (unsigned long long)q->stamp.generation, im->runner.node, (unsigned long long)im->runner.generation);
+	for (unsigned i = 0; i < sim.n_nodes; i++)
+		ran[i][q->vm].generation = i + 1 == q->node->id ? q->stamp.generation : 0;
+	ran[q->node->id - 1][q->vm].incarnation = q->stamp.incarnation;
 	check_claimed(q, "at its start");
 	im->runner = q->stamp;
 }
@@ -196,12 +443,65 @@ void check_pet(struct node *n)
 		read += n->oracle[v].read && n->oracle[v].read_issued >= last_ack;
 	if (acked < quorum || read < quorum)
 		violation("S4", "node %u pets though its last round was written to %u volumes and then read from %u", n->id, acked, read);
+	for (unsigned v = 0; v < sim.n_volumes; v++)
+		n->oracle[v].acked = false; /* one pet a round */
+	if (n->keeper->state != LEASE_ARMED && n->keeper->state != LEASE_DISARMING)
+		violation("S4", "node %u pets while %s", n->id, lease_state_name(n->keeper->state));
+}
+
+static enum heartbeat_state newest_state(unsigned volume, uint32_t node)
+{
+	const struct heartbeat *a = heartbeat_on(volume, node, 0), *b = heartbeat_on(volume, node, 1);
+
+	if (!a || !b)
+		return HEARTBEAT_DISARMED; /* rotten: it may have said so */
+	return (format_compare(a->epoch, a->seq, b->epoch, b->seq) > 0 ? a : b)->state;
+}
+
+static bool has_vms(const struct node *n)
+{
+	for (unsigned v = 0; v < sim.n_vms; v++)
+		if (n->qemu[v].state == QEMU_RUNS)
+			return true;
+	return false;
+}
+
+/* Opening it pets; stopping it takes away what others count on. */
+void check_watchdog(const struct node *n, bool start)
+{
+	unsigned said = 0, read = 0, fence = format_fence_quorum(sim.n_volumes);
+	int64_t last_ack = 0;
+
+	if (!has_vms(n))
+		return;
+	if (start) {
+		if (!n->k_runs || n->keeper->state == LEASE_STARTING || n->keeper->state == LEASE_RELEASING)
+			violation("S4", "node %u opens its watchdog before its VMs are proven gone", n->id);
+		return;
+	}
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		said += newest_state(v, n->id) == HEARTBEAT_DISARMED;
+		if (n->oracle[v].acked)
+			last_ack = last_ack == 0 ? n->oracle[v].acked_ns : MIN(last_ack, n->oracle[v].acked_ns);
+	}
+	for (unsigned v = 0; v < sim.n_volumes; v++)
+		read += n->oracle[v].read && last_ack != 0 && n->oracle[v].read_issued >= last_ack;
+	if (said < fence || (n->keeper->state == LEASE_DISARMING && read < fence))
+		violation("S4", "node %u stops its watchdog while VMs run, %u volumes say disarmed and %u were read since", n->id, said, read);
 }
 
 void check_keeper(struct node *n)
 {
 	const struct keeper *k = n->keeper;
+	struct away *w = &away[n->id - 1];
 
+	if (n->is_clone)
+		return;
+	if (w->life != n->kproc.life)
+		*w = (struct away){ .life = n->kproc.life };
+	if (w->observed_ns != 0 && k->last_observed_ns - w->observed_ns > keeper_ms(sim.timing.hb_ms + 2 * sim.timing.io_ms))
+		w->back_ns = sim.now;
+	w->observed_ns = k->last_observed_ns;
 	if (k->pets > k->renewals + 1)
 		violation("S4", "node %u: %llu pets, %llu renewals", n->id, (unsigned long long)k->pets, (unsigned long long)k->renewals);
 	if (k->epoch == epoch_of_pet[n->id - 1])
@@ -212,6 +512,18 @@ void check_keeper(struct node *n)
 			violation("S3", "node %u begins epoch %u while VM %u runs under epoch %u", n->id, k->epoch, v, n->qemu[v].stamp.epoch);
 }
 
+/* Blocks that came to where they are by other ways than a write that landed. */
+static void read_words(void)
+{
+	for (unsigned i = 0; i < 2 * sim.n_volumes; i++)
+		for (uint32_t id = 1; id <= sim.n_nodes; id++) {
+			const struct heartbeat *hb = heartbeat_on(i / 2, id, i % 2);
+
+			if (hb && hb->epoch != 0)
+				says_over(hb);
+		}
+}
+
 void check_over(struct node *by, uint32_t id, uint32_t epoch)
 {
 	const struct node *x = sim_node(id);
@@ -220,13 +532,166 @@ void check_over(struct node *by, uint32_t id, uint32_t epoch)
 		if (x->qemu[v].state == QEMU_RUNS && x->qemu[v].stamp.epoch <= epoch)
 			violation("S3", "node %u declares epoch %u of node %u over while VM %u runs there under epoch %u", by->id, epoch, id, v,
 				  x->qemu[v].stamp.epoch);
+	read_words();
+	if (said_over[id - 1] < epoch && volumes_that_say(by->id, id, epoch, true, true) < format_fence_quorum(sim.n_volumes))
+		violation("S3", "node %u declares epoch %u of node %u over without its commit on a fence quorum", by->id, epoch, id);
 	sim.over[id - 1] = MAX(sim.over[id - 1], epoch);
+}
+
+/* Its own process was not in order a moment ago: it may go by what it read before. */
+static bool was_hurt(const struct node *n) { return n->kproc.stopped || sim.now - n->kproc.hurt_ns < 5 * SIM_S; }
+
+/* The commit follows an intent that a fence quorum has, and a read of the table issued after that: else two groups may not see each other's. And not
+ * against an intent that was read. */
+static void check_step4(const struct node *by, uint32_t id)
+{
+	unsigned on = 0, read = 0, fence = format_fence_quorum(sim.n_volumes);
+	uint32_t epoch = by->keeper->mine.commit[id - 1];
+	int64_t last_ack = 0;
+
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		const struct heartbeat *a = heartbeat_on(v, by->id, 0), *b = heartbeat_on(v, by->id, 1);
+
+		on += sim.liar == (int)v || !a || !b || a->intent[id - 1] >= epoch || b->intent[id - 1] >= epoch;
+		if (by->oracle[v].acked)
+			last_ack = last_ack == 0 ? by->oracle[v].acked_ns : MIN(last_ack, by->oracle[v].acked_ns);
+	}
+	for (unsigned v = 0; v < sim.n_volumes; v++)
+		read += by->oracle[v].read && last_ack != 0 && by->oracle[v].read_issued >= last_ack;
+	if (on < fence || read < fence)
+		violation("L5", "node %u commits against node %u, %u volumes have its intent, %u were read since", by->id, id, on, read);
+	for (uint32_t z = 1; z <= sim.n_nodes; z++) {
+		const struct table_node *t = &by->keeper->node[z - 1];
+
+		if (z != by->id && t->known && t->fresh && t->hb.state == HEARTBEAT_ARMED && t->hb.intent[by->id - 1] >= by->keeper->epoch)
+			violation("L5", "node %u commits against node %u though it has read an intent of node %u against itself", by->id, id, z);
+	}
+}
+
+/* Two live groups that have fallen apart must not both commit: at least one of them sees the other's intent. */
+static void check_mutual(const struct node *by, uint32_t id)
+{
+	const struct node *x = sim_node(id);
+
+	split_commit[by->id - 1][id - 1].against = by->keeper->mine.commit[id - 1];
+	split_commit[by->id - 1][id - 1].own = by->keeper->epoch;
+	if (split_commit[id - 1][by->id - 1].against >= by->keeper->epoch && x->k_runs && x->keeper->epoch == split_commit[id - 1][by->id - 1].own &&
+	    x->keeper->state == LEASE_ARMED)
+		violation("L5", "nodes %u and %u have committed against each other", by->id, id);
+}
+
+void check_gate(const struct qemu *q)
+{
+	const struct node *n = q->node;
+	int64_t ago = node_now(n) - n->keeper->last_renewal_ns;
+
+	if (ago >= keeper_ms(sim.timing.soft_ms))
+		violation("S3", "VM %u passes the gate of node %u, whose lease was renewed %lld ms ago", q->vm, n->id, (long long)(ago / NS_PER_MS));
+}
+
+void check_intent(const struct node *by, uint32_t id, uint32_t why)
+{
+	int64_t from = sim.now - keeper_ms(sim.timing.wd_ms) * 9 / 10, to = sim.now - 2 * keeper_ms(sim.timing.io_ms);
+
+	if (by->keeper->arb.any_group && !(by->keeper->arb.winner >> (by->id - 1) & 1))
+		violation("L5", "node %u wants to fence node %u, and its own group is not the heaviest it knows", by->id, id);
+	if (why == FENCE_STALE && away[by->id - 1].back_ns > from)
+		violation("L2", "node %u takes node %u for silent, but was away itself until %lld ms ago", by->id, id,
+			  (long long)((sim.now - away[by->id - 1].back_ns) / NS_PER_MS));
+	for (unsigned i = 0; why == FENCE_STALE && i < BEATS; i++)
+		if (beats[id - 1].at[i].first > from && beats[id - 1].at[i].quorum < to) {
+			violation("L2", "node %u takes node %u for silent, whose heartbeat moved %lld ms ago", by->id, id,
+				  (long long)((sim.now - beats[id - 1].at[i].quorum) / NS_PER_MS));
+			return;
+		}
+}
+
+void check_release(const struct node *n, uint32_t by, uint32_t why)
+{
+	const struct timing *t = &sim.timing;
+	int64_t settle = keeper_ms(t->settle_ms + 4 * t->hb_ms);
+
+	if (why == RELEASE_STORAGE && !chaos_hurts(n) && sim.now - n->hurt_ns >= CALM_MS * NS_PER_MS)
+		violation("L2", "node %u releases for its storage, with which nothing was wrong for %lld s", n->id, (long long)((sim.now - n->hurt_ns) / SIM_S));
+	if (why != RELEASE_INTENT || was_hurt(n))
+		return;
+	if (by == 0 || named[by - 1][n->id - 1].epoch < n->keeper->epoch ||
+	    sim.now - named[by - 1][n->id - 1].ns > keeper_ms(4 * t->io_ms + 2 * t->hb_ms)) {
+		violation("L5", "node %u releases for an intent of node %u that was not there", n->id, by);
+		return;
+	}
+	if (n->keeper->ring == HEARTBEAT_RING_OK && !arbitrate_higher(n->keeper->arb.group[by - 1], n->keeper->arb.group[n->id - 1]))
+		violation("L5", "node %u releases for an intent of node %u, whose group it does not compute as higher", n->id, by);
+	/* While views still change two may well give way to each other. */
+	if (lost[by - 1].by == n->id && sim.now - lost[by - 1].ns < settle && n->keeper->now_ns - n->keeper->view_ns > settle &&
+	    sim_node(by)->keeper->now_ns - sim_node(by)->keeper->view_ns > settle)
+		violation("L5", "nodes %u and %u have released for each other", n->id, by);
+	lost[n->id - 1].by = by;
+	lost[n->id - 1].ns = sim.now;
+}
+
+/* A volume whose block of a node cannot be read counts for nothing as far as that node goes; one whose block went backwards, not at all. */
+void check_read(const struct node *n, const struct op *op, uint64_t counted)
+{
+	enum block_kind kind = op->kind == OP_READ_CLAIMS ? BLOCK_CLAIMS : BLOCK_HEARTBEAT;
+	const char *invariant = kind == BLOCK_CLAIMS ? "S1" : "S3";
+
+	if (op->snap->shows != FORMAT_OK || clone_of(n->id))
+		return;
+	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
+		const struct block *a = op->snap->block[id - 1][0], *b = op->snap->block[id - 1][1], *top;
+		bool good_a = a->status == FORMAT_OK, good_b = b->status == FORMAT_OK;
+		struct seen *before = &seen[n->id - 1][kind][op->target][id - 1];
+		bool counts = counted >> (id - 1) & 1;
+
+		if (id == n->id || clone_of(id))
+			continue;
+		if (!good_a && !good_b) {
+			if (counts)
+				violation(invariant, "node %u counts volume %u, where node %u's slot cannot be read", n->id, op->target, id);
+			continue;
+		}
+		top = !good_b || (good_a && format_compare(block_epoch(a), block_seq(a), block_epoch(b), block_seq(b)) > 0) ? a : b;
+		if (before->life == op->life && good_a && good_b && counts &&
+		    format_compare(block_epoch(top), block_seq(top), before->epoch, before->seq) < 0)
+			violation(invariant, "node %u counts volume %u, where node %u's slot went backwards", n->id, op->target, id);
+		if (counts)
+			*before = (struct seen){ op->life, block_epoch(top), block_seq(top) };
+	}
+}
+
+uint32_t check_edit(uint32_t base)
+{
+	CHECK(n_edits_made + 1 < EDITS);
+	edit_base[++n_edits_made] = base;
+	return n_edits_made;
+}
+
+void check_edit_counts(uint32_t version)
+{
+	uint32_t v = MAX(version, last_counted), older = MIN(version, last_counted);
+
+	/* Of two that count the later one was made from the earlier one. */
+	while (v > older)
+		v = edit_base[v];
+	if (v != older)
+		violation("C1", "an edit of the catalog counts that was made without an earlier one that counts");
+	last_counted = MAX(version, last_counted);
 }
 
 void check_commit(struct node *by, uint32_t id, uint32_t why)
 {
 	const struct node *x = sim_node(id);
 
+	check_step4(by, id);
+	if (why == FENCE_SPLIT) {
+		check_mutual(by, id);
+		if (by->keeper->now_ns - by->keeper->view_ns < keeper_ms(sim.timing.settle_ms))
+			violation("L2", "node %u fences node %u for a ring view of %lld ms ago", by->id, id,
+				  (long long)((by->keeper->now_ns - by->keeper->view_ns) / NS_PER_MS));
+	}
+	if (why != FENCE_STALE && by->keeper->ring != HEARTBEAT_RING_OK)
+		violation("L2", "node %u, without a ring itself, fences node %u for the ring", by->id, id);
 	if (chaos_hurts(x) || sim.now - x->hurt_ns < CALM_MS * NS_PER_MS)
 		return;
 	sim.stats.false_fences++;
@@ -263,14 +728,27 @@ void check_gone(const struct qemu *q, bool by_node)
 	sim.vm[q->vm].gone_by_node = by_node;
 }
 
-const char *check_lively(void)
+const char *check_lively_on(uint64_t nodes, uint64_t managed)
 {
 	static char text[160];
 
 	for (unsigned i = 0; i < sim.n_nodes; i++) {
 		const struct node *n = &sim.node[i];
+		bool lease = n->up && n->k_runs && n->keeper->state == LEASE_ARMED;
 
-		if (n->up && n->k_runs && n->keeper->state == LEASE_ARMED && n->a_runs && n->agent->adopted)
+		if (!(nodes >> i & 1)) {
+			if (!lease)
+				continue;
+			(void)snprintf(text, sizeof(text), "node %u still has its lease", n->id);
+			return text;
+		}
+		for (uint32_t id = 1; id <= sim.n_nodes && lease; id++) {
+			if (n->keeper->mine.intent[id - 1] == 0 || !(nodes >> (id - 1) & 1))
+				continue;
+			(void)snprintf(text, sizeof(text), "node %u still wants to fence node %u", n->id, id);
+			return text;
+		}
+		if (lease && (!(managed >> i & 1) || (n->a_runs && n->agent->adopted)))
 			continue;
 		(void)snprintf(text, sizeof(text), "node %u is %s, its agent %s", n->id,
 			       !n->up ? "down" : !n->k_runs ? "without a keeper" : lease_state_name(n->keeper->state),
@@ -281,7 +759,7 @@ const char *check_lively(void)
 		unsigned running = 0;
 
 		for (unsigned i = 0; i < sim.n_nodes; i++)
-			running += sim.node[i].qemu[v].state == QEMU_RUNS;
+			running += sim.node[i].qemu[v].state == QEMU_RUNS && (nodes >> i & 1);
 		if (running == 1)
 			continue;
 		(void)snprintf(text, sizeof(text), "VM %u runs %u times", v, running);
@@ -289,6 +767,8 @@ const char *check_lively(void)
 	}
 	return NULL;
 }
+
+const char *check_lively(void) { return check_lively_on(~0ULL, ~0ULL); }
 
 /* What everybody believes, for whoever has to find out why. */
 void check_dump(void)

@@ -123,6 +123,13 @@ static void go(struct op *op)
 		need_timeout(op);
 }
 
+/* L2 is about a node whose own operations are all well. */
+static void hurt(const struct client *c)
+{
+	if (c == &c->node->kclient)
+		c->node->io_hurt_ns = sim.now;
+}
+
 static void on_refused(struct sim_event *ev)
 {
 	struct op *op = ev->obj;
@@ -130,6 +137,7 @@ static void on_refused(struct sim_event *ev)
 
 	if (r == 0)
 		return;
+	hurt(op->client);
 	if (r > 0 && op->calls) {
 		op->calls->done(op, false, true);
 		op->calls->settled(op, true);
@@ -172,6 +180,15 @@ static void land(struct op *op)
 		check_image_landed(op);
 		return;
 	}
+	if (t->shows != FORMAT_OK) {
+		damage_foreign_write(op);
+		return;
+	}
+	if (t->misdirect > 0 && !op->orphan) {
+		t->misdirect--;
+		damage_misdirect(op);
+		return;
+	}
 	/* Not on top of a rotten buffer: two faults at once in one slot are an operator's business. */
 	if (op->torn && t->data.block[op->node->id - 1][op->block->kind][!op->buffer]->status == FORMAT_OK)
 		block_tear(&t->data, op->block, op->node->id, op->buffer);
@@ -193,6 +210,10 @@ static void execute(struct op *op)
 		land(op);
 	if (op->kind == OP_READ_TABLE || op->kind == OP_READ_CLAIMS)
 		op->snap = snapshot_take(op->target, op->kind == OP_READ_TABLE ? BLOCK_HEARTBEAT : BLOCK_CLAIMS);
+	if (op->snap && t->torn_reads)
+		damage_torn_read(op);
+	if (!op->ok)
+		chaos_effect(is_write(op) ? t->bad_writes_by : CHAOS_BAD_READS);
 	if (!op->calls || op->orphan || op->proc->life != op->life) {
 		op_free(op);
 		return;
@@ -242,6 +263,8 @@ static void on_answer(struct sim_event *ev)
 			schedule(op, sim.now, on_answer);
 		return;
 	}
+	if (op->client && !op->ok)
+		hurt(op->client);
 	stop(op);
 	op->in_call = true;
 	if (!op->told)
@@ -311,6 +334,7 @@ static void session_lost(struct client *c, unsigned volume)
 	struct op *all[64];
 	unsigned n = 0;
 
+	hurt(c);
 	s->state = SESSION_DOWN;
 	s->wait_ns = BACKOFF_MS * NS_PER_MS;
 	for (struct op *op = t->ops; op; op = op->next) {
@@ -346,7 +370,7 @@ static void session_try(struct sim_event *ev)
 		world_post_proc(c->proc, t->bad_reads ? SUPERBLOCK_AGAIN_MS * NS_PER_MS : again, session_try, c, v);
 		return;
 	}
-	if (t->data.sb != FORMAT_OK) {
+	if (t->data.sb != FORMAT_OK || t->shows != FORMAT_OK) {
 		world_post_proc(c->proc, SUPERBLOCK_AGAIN_MS * NS_PER_MS, session_try, c, v);
 		return;
 	}
@@ -532,6 +556,8 @@ void target_cut(unsigned i, uint32_t node, bool on)
 
 void disk_reset(void)
 {
+	damage_reset();
+	chaos_reset();
 	for (unsigned i = 0; i < SIM_MAX_TARGETS; i++) {
 		struct target *t = &sim.target[i];
 

@@ -4,6 +4,14 @@
 
 #define GATE_TIMEOUT_MS 2000
 
+/* What waited while it was stopped has been handed back to the queue by now. */
+static void forget_late(struct qemu *q)
+{
+	free(q->proc.late);
+	q->proc.late = NULL;
+	q->proc.late_size = 0;
+}
+
 static void end(struct qemu *q, enum gone how, enum vm_exit code)
 {
 	uint32_t life = q->proc.life;
@@ -16,6 +24,7 @@ static void end(struct qemu *q, enum gone how, enum vm_exit code)
 	if (q->state == QEMU_RUNS)
 		check_gone(q, how == GONE_SILENCED);
 	q->state = QEMU_NONE;
+	forget_late(q);
 }
 
 static void on_gate_timeout(struct sim_event *ev)
@@ -51,7 +60,7 @@ bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoc
 	q->vm = vm;
 	q->stamp = (struct stamp){ sim.vm[vm].incarnation, generation, n->id, epoch, ++sim.instances };
 	q->kill_pending = q->quitting = q->off = q->powering_down = false;
-	world_post_proc(&q->proc, chance(980) ? rnd_ms(3, 40) : rnd_ms(40, 4000), on_launched, q, 0);
+	world_post_proc(&q->proc, chance(980) || lively_ns() > 0 ? rnd_ms(3, 40) : rnd_ms(40, 4000), on_launched, q, 0);
 	return true;
 }
 
@@ -157,4 +166,5 @@ void qemu_reset(struct qemu *q)
 	if (q->state == QEMU_RUNS)
 		check_gone(q, true);
 	q->state = QEMU_NONE;
+	forget_late(q);
 }

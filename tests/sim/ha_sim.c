@@ -7,27 +7,16 @@
 
 #include "tests/sim/sim.h"
 
-#define CHAOS_MS (15 * 60 * 1000)
-#define HEAL_LIMIT_S 240
-#define CALM_S 20 /* after everything is well again: it stays so */
 #define HISTORY_SHOWN 300
 
 struct options {
+	struct sim_options play;
 	uint64_t from, to;
-	double hours;
-	unsigned nodes, volumes;
-	enum timing_profile profile;
-	bool json, trace, keep_going;
+	bool json, keep_going, shrink;
 };
 
 static uint64_t failing_seeds[64];
 static unsigned n_failing;
-
-int sim_vm_index(const uint8_t uuid[16])
-{
-	CHECK(uuid[0] == 'v' && uuid[1] < sim.n_vms);
-	return uuid[1];
-}
 
 static void on_abort(int sig)
 {
@@ -36,139 +25,20 @@ static void on_abort(int sig)
 	_exit(2);
 }
 
-/* What the seed decides before anything runs. */
-static void build_storage(const struct options *o)
-{
-	unsigned images = 1 + (unsigned)rnd(2);
-
-	sim.n_volumes = o->volumes ? o->volumes : 1 + (unsigned)rnd(3);
-	sim.n_targets = sim.n_volumes + images;
-	for (unsigned v = 0; v < sim.n_volumes; v++) {
-		struct superblock *sb = &sim.sb[v];
-
-		*sb = (struct superblock){ .generation = 1, .n_volumes = sim.n_volumes, .index = v, .node_limit = sim.n_nodes, .timing = sim.timing };
-		memcpy(sb->cluster, "simulatedcluster", 16);
-		memcpy(sb->cluster_name, "sim", 4);
-		for (unsigned i = 0; i < sim.n_volumes; i++)
-			sb->set[i][0] = (uint8_t)(i + 1);
-		sim.target[v].is_volume = true;
-		sim.target[v].is_path = chance(300);
-		blocks_format(v);
-	}
-	for (unsigned t = sim.n_volumes; t < sim.n_targets; t++)
-		sim.target[t].is_path = chance(300);
-	for (unsigned v = 0; v < sim.n_vms; v++) {
-		sim.vm[v] = (struct sim_vm){ .uuid = { 'v', (uint8_t)v, 1 } };
-		sim.vm[v].target = chance(300) ? 0 : sim.n_volumes + v % images;
-	}
-}
-
-static void build(const struct options *o, uint64_t seed)
-{
-	sim.seed = seed;
-	sim.failed = false;
-	for (unsigned i = 0; i < SIM_MAX_NODES; i++) {
-		struct node *n = &sim.node[i], old = *n;
-
-		*n = (struct node){ .id = i + 1, .keeper = old.keeper, .agent = old.agent };
-		n->kproc.late = old.kproc.late;
-		n->kproc.late_size = old.kproc.late_size;
-		n->aproc.late = old.aproc.late;
-		n->aproc.late_size = old.aproc.late_size;
-	}
-	sim.n_nodes = o->nodes ? o->nodes : 2 + (unsigned)rnd(5);
-	sim.n_vms = sim.n_nodes + (unsigned)rnd(sim.n_nodes);
-	timing_of_profile(o->profile, &sim.timing);
-	sim.guest_write_ns = rnd_ms(200, 2000);
-	sim.keep_on_ring_loss = chance(200);
-	sim.n_edits = 0;
-	sim.edit_ns = 0;
-	sim.instances = 0;
-	memset(sim.over, 0, sizeof(sim.over));
-	memset(sim.cat_on_disk, 0, sizeof(sim.cat_on_disk));
-	sim.cat_on_disk[0].seq = 1;
-	sim.cat_on_disk[0].armed = true;
-	for (unsigned v = 0; v < sim.n_vms; v++)
-		sim.cat_on_disk[0].present[v] = true;
-	build_storage(o);
-	for (unsigned i = 0; i < sim.n_nodes; i++) {
-		struct node *n = &sim.node[i];
-
-		if (!n->keeper)
-			n->keeper = calloc(1, sizeof(*n->keeper));
-		if (!n->agent)
-			n->agent = calloc(1, sizeof(*n->agent));
-		CHECK(n->keeper && n->agent);
-		n->clock_rate = (uint32_t)rnd(41); /* of 4096: within rho = 1 % of each other */
-		machine_boot(n);
-	}
-}
-
-static void run_until(int64_t at)
-{
-	while (!sim.failed && world_step(at))
-		;
-}
-
-/* All well again within the bound, and it stays so. */
-static void heal_and_check(void)
-{
-	int64_t begin = sim.now;
-	const char *missing;
-	bool asked;
-
-	while (asked = chaos_operator(), missing = check_lively(), !sim.failed && (asked || missing)) {
-		if (sim.now - begin > HEAL_LIMIT_S * SIM_S) {
-			violation("L1/L3", "%d s after everything was healed: %s", HEAL_LIMIT_S, missing ? missing : "the catalog could not be edited");
-			return;
-		}
-		run_until(sim.now + SIM_S / 4);
-	}
-	sim.stats.heal_max_ms = MAX(sim.stats.heal_max_ms, (sim.now - begin) / NS_PER_MS);
-	history_add("all is well %lld ms after it was healed", (long long)((sim.now - begin) / NS_PER_MS));
-	begin = sim.now;
-	run_until(sim.now + CALM_S * SIM_S);
-	missing = sim.failed ? NULL : check_lively();
-	if (missing && sim.edit_ns > begin) {
-		heal_and_check(); /* an edit of before was still on its way */
-		return;
-	}
-	if (missing)
-		violation("L1/L5", "it did not stay well: %s", missing);
-	sim.stats.episodes++;
-}
-
 static uint64_t run_seed(const struct options *o, uint64_t seed)
 {
-	int64_t end;
+	uint64_t hash = sim_play(&o->play, seed);
 
-	disk_reset();
-	world_reset(seed);
-	check_reset();
-	build(o, seed);
-	chaos_draw();
-	end = sim.now + (int64_t)(o->hours * 3600.0 * 1e9);
-	heal_and_check(); /* a cold start of everything */
-	while (!sim.failed && sim.now < end) {
-		chaos_begin();
-		run_until(MIN(end, sim.now + rnd_ms(60000, CHAOS_MS)));
-		if (sim.failed)
-			break;
-		chaos_heal();
-		heal_and_check();
-	}
-	sim.stats.virtual_ns += sim.now - SIM_S;
-	sim.stats.seeds++;
-	if (sim.failed) {
-		check_dump();
-		(void)fprintf(stderr, "\nseed %llu, event %llu, at %.6f s: %s violated: %s\n%u nodes, %u volumes; the history before it:\n",
-			      (unsigned long long)seed, (unsigned long long)sim.stats.events, (double)(sim.failed_ns - SIM_S) / 1e9,
-			      sim.failed_invariant, sim.failed_text, sim.n_nodes, sim.n_volumes);
-		history_print(HISTORY_SHOWN);
-		if (n_failing < ARRAY_SIZE(failing_seeds))
-			failing_seeds[n_failing++] = seed;
-	}
-	return history_hash();
+	if (!sim.failed)
+		return hash;
+	check_dump();
+	(void)fprintf(stderr, "\nseed %llu, event %llu, at %.6f s: %s violated: %s\n%u nodes, %u volumes; the history before it:\n",
+		      (unsigned long long)seed, (unsigned long long)sim.stats.events, (double)(sim.failed_ns - SIM_S) / 1e9,
+		      sim.failed_invariant, sim.failed_text, sim.n_nodes, sim.n_volumes);
+	history_print(HISTORY_SHOWN);
+	if (n_failing < ARRAY_SIZE(failing_seeds))
+		failing_seeds[n_failing++] = seed;
+	return hash;
 }
 
 static double percentile(const struct stats *s, double p)
@@ -230,8 +100,11 @@ static double clock_s(clockid_t id)
 static int usage(void)
 {
 	(void)fputs("usage: ha-sim [--seeds A..B | --seed S] [--hours H] [--nodes N] [--volumes V] [--profile fast|standard|safe] [--json]\n"
-		    "              [--without FAULT,...] [--trace] [--keep-going]\n"
-		    "H cluster-hours a seed (default 1); N and V are drawn by the seed unless given.\n",
+		    "              [--without FAULT,...] [--only FAULT,...] [--trace] [--keep-going]\n"
+		    "       ha-sim --seed S [the same] --shrink\n"
+		    "       ha-sim --seed S [the same] --faults NUMBER,...\n"
+		    "H cluster-hours a seed (default 1); N, V and the profile are drawn by the seed unless given. --shrink leaves out the faults of a failing seed\n"
+		    "that its failure does not need, --faults plays only these.\n",
 		    stderr);
 	return 64;
 }
@@ -246,7 +119,7 @@ static bool parse_seeds(const char *text, struct options *o)
 	return *end == '\0' && end != text && o->to >= o->from;
 }
 
-static bool parse_without(char *list)
+static bool parse_kinds(char *list, uint64_t *ret)
 {
 	for (char *word = strtok(list, ","); word; word = strtok(NULL, ",")) {
 		unsigned k = 0;
@@ -255,9 +128,9 @@ static bool parse_without(char *list)
 			k++;
 		if (k == CHAOS_KIND_COUNT)
 			return false;
-		sim.without |= 1ULL << k;
+		*ret |= 1ULL << k;
 	}
-	return sim.without != (1ULL << CHAOS_KIND_COUNT) - 1;
+	return sim.without != (1ULL << CHAOS_KIND_COUNT) - 1 && (sim.only == 0 || (sim.only & ~sim.without) != 0);
 }
 
 static bool parse_options(int argc, char **argv, struct options *o)
@@ -266,8 +139,10 @@ static bool parse_options(int argc, char **argv, struct options *o)
 		{ "seeds", required_argument, NULL, 's' }, { "seed", required_argument, NULL, 's' },    { "hours", required_argument, NULL, 'h' },
 		{ "nodes", required_argument, NULL, 'n' }, { "volumes", required_argument, NULL, 'v' }, { "profile", required_argument, NULL, 'p' },
 		{ "json", no_argument, NULL, 'j' },        { "trace", no_argument, NULL, 't' },         { "keep-going", no_argument, NULL, 'k' },
-		{ "without", required_argument, NULL, 'w' }, { 0 },
+		{ "without", required_argument, NULL, 'w' }, { "only", required_argument, NULL, 'o' }, { "shrink", no_argument, NULL, 'S' },
+		{ "faults", required_argument, NULL, 'f' }, { 0 },
 	};
+	enum timing_profile profile;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -277,26 +152,38 @@ static bool parse_options(int argc, char **argv, struct options *o)
 				return false;
 			break;
 		case 'h':
-			o->hours = strtod(optarg, NULL);
+			o->play.hours = strtod(optarg, NULL);
 			break;
 		case 'n':
-			o->nodes = (unsigned)strtoul(optarg, NULL, 10);
+			o->play.nodes = (unsigned)strtoul(optarg, NULL, 10);
 			break;
 		case 'v':
-			o->volumes = (unsigned)strtoul(optarg, NULL, 10);
+			o->play.volumes = (unsigned)strtoul(optarg, NULL, 10);
 			break;
 		case 'p':
-			if (!timing_profile_parse(optarg, &o->profile))
+			if (!timing_profile_parse(optarg, &profile))
 				return false;
+			o->play.profile = (int)profile;
 			break;
 		case 'j':
 			o->json = true;
 			break;
 		case 't':
-			o->trace = true;
+			sim.trace = true;
+			break;
+		case 'S':
+			o->shrink = true;
+			break;
+		case 'f':
+			if (!shrink_only(optarg))
+				return false;
 			break;
 		case 'w':
-			if (!parse_without(optarg))
+			if (!parse_kinds(optarg, &sim.without))
+				return false;
+			break;
+		case 'o':
+			if (!parse_kinds(optarg, &sim.only))
 				return false;
 			break;
 		case 'k':
@@ -306,12 +193,12 @@ static bool parse_options(int argc, char **argv, struct options *o)
 			return false;
 		}
 	}
-	return optind == argc && o->hours > 0 && o->volumes <= FORMAT_MAX_VOLUMES && o->nodes <= 12;
+	return optind == argc && o->play.hours > 0 && o->play.volumes <= FORMAT_MAX_VOLUMES && o->play.nodes <= 12;
 }
 
 int main(int argc, char **argv)
 {
-	struct options o = { .from = 1, .to = 10, .hours = 1, .profile = TIMING_FAST };
+	struct options o = { .play = { .hours = 1, .profile = -1 }, .from = 1, .to = 10 };
 	double wall = clock_s(CLOCK_MONOTONIC), cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID);
 	uint64_t hash = 0;
 
@@ -319,7 +206,8 @@ int main(int argc, char **argv)
 		return usage();
 	log_init("ha-sim", LOG_LEVEL_WARNING);
 	(void)signal(SIGABRT, on_abort);
-	sim.trace = o.trace;
+	if (o.shrink)
+		return shrink(&o.play, o.from);
 	for (uint64_t seed = o.from; seed <= o.to; seed++) {
 		hash = hash * 31 + run_seed(&o, seed);
 		if (sim.failed && !o.keep_going)

@@ -2,6 +2,7 @@
 /* What fence/keeper*.c does for the keeper core: one function here for each operation there. */
 #include <stdio.h>
 
+#include "agent/base/mutant.h"
 #include "tests/sim/sim.h"
 
 #define KILL_AGAIN_MS 10
@@ -29,22 +30,15 @@ static void on_timer(struct sim_event *ev)
 	struct node *n = ev->obj;
 	struct keeper_event k = { .kind = KEEPER_EV_TIMER };
 
-	if (ev->arg != (uint64_t)n->k_timer_at)
-		return;
-	n->k_timer_at = SIM_NEVER;
-	k_event(n, &k);
+	if (ev->arg == n->k_timer.number)
+		k_event(n, &k);
 }
 
 static void arm_timer(struct node *n)
 {
-	int64_t local = node_now(n), at = keeper_deadline(n->keeper), wait, when;
+	int64_t at = keeper_deadline(n->keeper), wait = at == INT64_MAX ? SIM_S : MAX(at - node_now(n), 0);
 
-	wait = at == INT64_MAX ? SIM_S : MAX(at - local, 0);
-	when = sim.now + node_wait(n, wait);
-	if (when == n->k_timer_at)
-		return;
-	n->k_timer_at = when;
-	world_post_proc(&n->kproc, when - sim.now, on_timer, n, (uint64_t)when);
+	timer_set(&n->k_timer, &n->kproc, sim.now + node_wait(n, wait), on_timer, n);
 }
 
 /* Storage. */
@@ -82,6 +76,8 @@ static void read_done(struct op *op, bool ok, bool definite)
 		n->oracle[op->target].read_issued = op->issued;
 	}
 	k_volume_event(op, KEEPER_EV_READ_DONE, ok, definite, ok ? snapshot_use(op->snap, BLOCK_HEARTBEAT) : NULL);
+	if (ok && n->k_runs && !n->kproc.stopped)
+		check_read(n, op, n->keeper->volume[op->target].read_ok ? ~n->keeper->volume[op->target].unread : 0);
 }
 
 static void read_settled(struct op *op, bool completed) { k_volume_event(op, KEEPER_EV_READ_SETTLED, completed, false, NULL); }
@@ -150,7 +146,7 @@ static void on_wd_reset(struct sim_event *ev)
 {
 	struct node *n = ev->obj;
 
-	if (!n->up || !n->wd.running || ev->arg != n->wd.number)
+	if (!n->up || !n->wd.running || ev->arg != n->wd.timer.number)
 		return;
 	check_watchdog_reset(n);
 	sim.stats.resets++;
@@ -163,23 +159,38 @@ static void wd_pet(struct node *n)
 
 	if (n->wd.running && sim.now >= n->wd.fires)
 		return; /* it has bitten already, the reset is on its way */
-	if (chance(200)) {
+	if (chance(200) || n->brinks > 0) {
 		grain = delay;
 		rest = 0;
 	}
 	n->wd.pet_ns = sim.now;
-	n->wd.number++;
 	n->wd.fires = sim.now + node_wait(n, keeper_ms(sim.timing.wd_ms) + grain);
-	world_post(n->wd.fires - sim.now + node_wait(n, rest), on_wd_reset, n, n->wd.number);
+	timer_set(&n->wd.timer, NULL, n->wd.fires + node_wait(n, rest), on_wd_reset, n);
 }
 
-static void late_pet(struct sim_event *ev) { wd_pet(ev->obj); }
+static void late_pet(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+
+	wd_pet(n);
+	if (n->brinks == 1)
+		proc_stop(&n->kproc, 2 * keeper_ms(sim.timing.w_ms)); /* that was the last one */
+	n->brinks -= n->brinks > 0;
+}
+
+/* The worst a stalled keeper can do: it pets at the last moment before its watchdog bites, and then stands still. W is made for it. */
+static void go_to_the_brink(struct node *n)
+{
+	if (n->brinks > 0 && n->wd.running && n->wd.fires != SIM_NEVER && n->wd.fires > sim.now)
+		proc_stop(&n->kproc, MAX(n->wd.fires - sim.now - rnd_us(1, 5000), 0));
+}
 
 static void op_pet(void *edge)
 {
 	struct node *n = edge;
 
 	check_pet(n);
+	go_to_the_brink(n);
 	if (proc_stalls(&n->kproc))
 		world_post_proc(&n->kproc, 0, late_pet, n, 0);
 	else
@@ -193,15 +204,22 @@ static void on_watchdog(struct sim_event *ev)
 	k_event(ev->obj, &k);
 }
 
+/* A driver may refuse to start: taken away, or open elsewhere. */
+#define WD_REFUSES_PERMILLE 50
+
 static void do_watchdog(struct node *n, bool start)
 {
+	check_watchdog(n, start);
+	if (start && chance(WD_REFUSES_PERMILLE)) {
+		world_post_proc(&n->kproc, 0, on_watchdog, n, 0);
+		return;
+	}
 	if (start) {
 		n->wd.running = true;
 		n->wd.fires = SIM_NEVER;
 		wd_pet(n);
 	} else if (n->wd.running && sim.now < n->wd.fires) {
 		n->wd.running = false;
-		n->wd.number++;
 	}
 	world_post_proc(&n->kproc, 0, on_watchdog, n, 1);
 }
@@ -225,7 +243,7 @@ static unsigned slice_count(const struct node *n)
 	unsigned c = 0;
 
 	for (unsigned v = 0; v < sim.n_vms; v++)
-		c += n->qemu[v].state != QEMU_NONE;
+		c += MUTANT(LAUNCHERS_MISSED) ? n->qemu[v].state == QEMU_RUNS : n->qemu[v].state != QEMU_NONE;
 	return c;
 }
 
@@ -235,20 +253,18 @@ static void kill_round(struct sim_event *ev)
 	struct keeper_event k = { .kind = KEEPER_EV_SILENT };
 
 	for (unsigned v = 0; v < sim.n_vms; v++)
-		if (n->qemu[v].state != QEMU_NONE)
-			qemu_kill(&n->qemu[v], GONE_SILENCED);
+		if (n->qemu[v].state != QEMU_NONE && !(MUTANT(LAUNCHERS_MISSED) && n->qemu[v].state == QEMU_ALLOWED))
+			qemu_kill(&n->qemu[v], MUTANT(SILENCE_UNPROVEN) ? GONE_DIED : GONE_SILENCED);
 	if (disk_host_sends(n))
 		n->kproc.hurt_ns = sim.now; /* L4: a reset that comes of this wait is as it should be */
-	if (slice_count(n) > 0 || disk_host_sends(n)) {
+	if (slice_count(n) > 0 || (disk_host_sends(n) && !MUTANT(SILENCE_UNPROVEN))) {
 		world_post_proc(&n->kproc, KILL_AGAIN_MS * NS_PER_MS, kill_round, n, 0);
 		return;
 	}
 	n->k_killing = false;
 	if (n->k_kill_start) {
-		if (n->k_outage && n->wd.running && sim.now < n->wd.fires) {
+		if (n->k_outage && n->wd.running && sim.now < n->wd.fires)
 			n->wd.running = false;
-			n->wd.number++;
-		}
 		n->k_kill_start = n->k_outage = false;
 		n->k_clean = true;
 		start_core(n);
@@ -283,9 +299,10 @@ static void op_bell(void *edge)
 
 	for (unsigned i = 0; i < sim.n_nodes; i++) {
 		struct node *o = &sim.node[i];
+		int64_t delay;
 
-		if (o != n && ring_connected(n, o) && proc_alive(&o->kproc) && !chance(20))
-			world_post_proc(&o->kproc, rnd_us(100, 2000), on_bell, o, 0);
+		if (o != n && proc_alive(&o->kproc) && ring_carries(n, o, &delay))
+			world_post_proc(&o->kproc, delay, on_bell, o, 0);
 	}
 }
 
@@ -363,6 +380,7 @@ static void op_save(void *edge, const struct keeper *k)
 
 	n->saved.valid = true;
 	n->saved.epoch = k->epoch;
+	n->saved.seq = k->seq;
 	n->saved.state = k->state;
 	memcpy(n->saved.life, k->mine.life, 16);
 }
@@ -390,9 +408,11 @@ static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg
 	case NOTE_RELEASE:
 		sim.stats.releases++;
 		history_add("node %u: releases epoch %u: %s, by %u", self, n->keeper->epoch, release_reason_text((enum release_reason)arg), id);
+		check_release(n, id, arg);
 		break;
 	case NOTE_INTENT:
 		history_add("node %u: wants to fence %u: %s", self, id, fence_reason_text((enum fence_reason)arg));
+		check_intent(n, id, arg);
 		break;
 	case NOTE_WITHDRAWN:
 		history_add("node %u: withdraws its intent against %u", self, id);
@@ -495,6 +515,7 @@ static void start_core(struct node *n)
 		.wd_delay_ms = sim.timing.wd_delay_ms,
 		.resume = n->k_resume,
 		.resume_epoch = n->k_resume_epoch,
+		.resume_seq = n->k_resume_seq,
 		.watchdog_runs = n->wd.running,
 		.wd_left_ms = wd_left_ms(n),
 	};
@@ -505,12 +526,12 @@ static void start_core(struct node *n)
 	memcpy(opt.cluster, sim.sb[0].cluster, 16);
 	memcpy(opt.set, sim.sb[0].set, sizeof(opt.set));
 	opt.host[0] = (uint8_t)n->id;
+	opt.host[1] = n->is_clone;
 	memcpy(opt.boot, n->k_boot, 16);
 	memcpy(opt.life, n->k_life, 16);
 	memcpy(opt.resume_life, n->k_resume_life, 16);
 	keeper_init(n->keeper, &opt, node_now(n));
 	n->k_runs = true;
-	n->k_timer_at = SIM_NEVER;
 	for (unsigned v = 0; v < sim.n_volumes; v++) {
 		ev = (struct keeper_event){ .kind = KEEPER_EV_VOLUME, .volume = v, .ok = n->kclient.session[v].state == SESSION_READY };
 		k_event(n, &ev);
@@ -524,6 +545,7 @@ static void volume_changed(struct client *c, unsigned volume, bool ready)
 	struct keeper_event ev = { .kind = KEEPER_EV_VOLUME, .volume = volume, .ok = ready };
 	struct node *n = c->node;
 
+	n->io_hurt_ns = sim.now; /* L2: its storage was away, or is now */
 	if (!n->k_known && client_ready(c) >= format_fence_quorum(sim.n_volumes)) {
 		n->k_known = true;
 		start_core(n);
@@ -545,15 +567,20 @@ void keeper_edge_start(struct node *n)
 	n->ring_up = false;
 	n->ring_view = 0;
 	n->oracle_seq = 0;
+	memset(n->oracle, 0, sizeof(n->oracle));
+	n->brinks = 0;
 	memset(n->k_write_ops, 0, sizeof(n->k_write_ops));
 	for (unsigned i = 0; i < 16; i++)
 		n->k_life[i] = (uint8_t)rnd(256);
 	n->k_resume = n->saved.valid && ((armed && n->wd.running) || n->saved.state == LEASE_DISARMED);
 	n->k_resume_epoch = n->saved.epoch;
+	n->k_resume_seq = n->saved.valid ? n->saved.seq : 0;
 	memcpy(n->k_resume_life, n->saved.life, 16);
 	history_add("node %u: keeper starts%s", n->id, n->k_resume ? ", goes on with its epoch" : "");
 	client_open(&n->kclient);
-	n->k_clean = n->k_resume || slice_count(n) == 0;
+	n->k_clean = n->k_resume || slice_count(n) == 0 || MUTANT(RESTART_KEEPS_VMS);
+	if (MUTANT(RESTART_OPENS_WATCHDOG) && !n->k_resume)
+		do_watchdog(n, true);
 	if (!n->k_clean)
 		begin_kill(n, true);
 	n->k_outage = false;
@@ -580,7 +607,7 @@ void keeper_edge_stop_service(struct node *n)
 
 	if (!proc_alive(&n->kproc) || n->kproc.stopped)
 		return;
-	if (slice_count(n) > 0 || !n->k_runs) {
+	if (slice_count(n) > 0 || disk_host_sends(n) || !n->k_runs) {
 		keeper_edge_crash(n);
 		machine_keeper_again(n, rnd_ms(20, 2000));
 		return;
@@ -603,12 +630,15 @@ static void on_facts(struct sim_event *ev)
 {
 	struct node *n = ev->obj;
 	struct keeper_event k = { .kind = KEEPER_EV_AGENT, .agent = n->facts };
+	bool anew;
 
 	if (ev->arg != n->aproc.life)
 		return;
+	anew = n->k_agent_life != n->aproc.life;
 	n->k_agent_life = n->aproc.life;
 	k_event(n, &k);
-	tell(n);
+	if (anew || !n->k_runs)
+		tell(n);
 }
 
 void keeper_edge_facts(struct node *n) { world_post_proc(&n->kproc, rnd_us(20, 100), on_facts, n, n->aproc.life); }
@@ -648,9 +678,10 @@ static void on_gate(struct sim_event *ev)
 		qemu_refused(q);
 		return;
 	}
+	check_gate(q);
 	q->state = QEMU_ALLOWED;
 	/* The launcher may be slow to become QEMU: it is registered by now. */
-	world_post_proc(&q->proc, chance(950) ? rnd_us(50, 3000) : rnd_ms(3, 8000), on_allowed, q, 0);
+	world_post_proc(&q->proc, sim.no_message_lost || chance(950) ? rnd_us(50, 3000) : rnd_ms(3, 8000), on_allowed, q, 0);
 }
 
 void keeper_edge_gate(struct qemu *q) { world_post_proc(&q->node->kproc, rnd_us(30, 200), on_gate, q, q->proc.life); }

@@ -2,6 +2,15 @@
 /* corosync as the keepers see it: a member of a partition sees its other members, some time after the fact. */
 #include "tests/sim/sim.h"
 
+static struct { unsigned lost; int64_t delay_ns, late_ns; } trouble;
+
+void ring_trouble(unsigned lost_permille, int64_t delay_ns, int64_t late_ns)
+{
+	trouble.lost = lost_permille;
+	trouble.delay_ns = delay_ns;
+	trouble.late_ns = late_ns;
+}
+
 static bool in_ring(const struct node *n) { return n->up && n->corosync; }
 
 bool ring_connected(const struct node *a, const struct node *b)
@@ -16,6 +25,16 @@ bool ring_whole(void)
 	for (unsigned i = 0; i < sim.n_nodes; i++)
 		if (sim.node[i].up && proc_alive(&sim.node[i].kproc) && (!sim.node[i].ring_up || sim.node[i].ring_view != all))
 			return false;
+	return true;
+}
+
+bool ring_carries(const struct node *from, const struct node *to, int64_t *ret_delay)
+{
+	if (!ring_connected(from, to) || (!sim.no_message_lost && chance(20)) || (trouble.lost && chance(trouble.lost)))
+		return false;
+	*ret_delay = rnd_us(100, 2000) + (trouble.delay_ns ? (int64_t)rnd((uint64_t)trouble.delay_ns) : 0);
+	if (trouble.lost || trouble.delay_ns)
+		chaos_effect(CHAOS_RING_LOSS);
 	return true;
 }
 
@@ -73,6 +92,10 @@ void ring_changed(void)
 		delay = view == 0 || (lost && is_clean(lost)) ? rnd_ms(1, 50) : (lost ? token : join) + rnd_ms(0, 40);
 		if (chance(60))
 			delay += rnd_ms(0, 3000);
+		if (trouble.late_ns) {
+			delay += (int64_t)rnd((uint64_t)trouble.late_ns); /* one node knows, the other does not yet */
+			chaos_effect(CHAOS_RING_LATE);
+		}
 		n->ring_target = view;
 		n->ring_number++;
 		world_post_proc(&n->kproc, delay, on_view, n, n->ring_number);

@@ -3,6 +3,8 @@
  * place of the daemons' shells and of everything below them. No threads, no real time, no real I/O: the same seed gives the same history, to the byte.
  *
  *   ha_sim.c       options, one seed after the other, the report
+ *   play.c         one seed: building its cluster, chaos and healing in turn
+ *   shrink.c       which faults a failure needs
  *   world.c        virtual time, the event queue, random numbers, processes, the history
  *   disk.c         volumes and image storage: sessions, operations and their stages, late landings
  *   blocks.c       what is on the volumes; takes the place of the decoders at link time (-Wl,--wrap), so that blocks need not be bytes
@@ -13,6 +15,10 @@
  *   machine.c      a node's power and boot, restarts of its daemons
  *   chaos.c        which faults may occur in a seed, how often; healing
  *   check.c        the invariants
+ *   replay*.c      another program, which plays scenarios that others wrote: see replay.h
+ *   clone.c        a second host with a node's id
+ *   lasting.c      one fault that stays: liveness on what is left
+ *   mutants.c      the same with one rule broken (agent/base/mutant.h): some invariant must fail
  *
  * Times are nanoseconds of the world's clock unless a name says "local": each node's clock runs at a rate of its own, within rho.
  */
@@ -26,6 +32,7 @@
 #define SIM_MAX_VMS 24
 #define SIM_MAX_TARGETS (FORMAT_MAX_VOLUMES + 2)
 #define SIM_MAX_CLAIMS (SIM_MAX_VMS + 2)
+#define SIM_MAX_FAULTS 65536
 #define SIM_NEVER INT64_MAX
 #define SIM_S (1000 * NS_PER_MS)
 
@@ -43,6 +50,7 @@ struct sim_event {
 	uint64_t arg;
 	struct sim_proc *proc; /* runs only in that life of that process, and waits while it is stopped; NULL: the world's own */
 	uint32_t life;
+	struct sim_timer *timer; /* it is that timer's */
 };
 
 struct sim_proc {
@@ -63,10 +71,14 @@ void world_reset(uint64_t seed);
 bool world_step(int64_t until);
 void world_post(int64_t delay, sim_fn fn, void *obj, uint64_t arg);
 void world_post_proc(struct sim_proc *p, int64_t delay, sim_fn fn, void *obj, uint64_t arg);
+/* A deadline that moves: one event in the queue, whose arg is the timer's number of then. */
+struct sim_timer { bool queued; uint32_t place, life; int64_t at; uint64_t number; };
+void timer_set(struct sim_timer *t, struct sim_proc *p, int64_t at, sim_fn fn, void *obj); /* at: not in the past */
 /* For events that own something: 1 go on, 0 the process is stopped (the event is kept for later), -1 the life it was meant for is over. */
 int world_for(struct sim_proc *p, uint32_t life, const struct sim_event *ev);
 
 uint64_t rnd(uint64_t below);                      /* 0 if below is 0 */
+uint64_t rnd_stream(uint64_t kind, uint64_t n);     /* a state for sim.rng of its own */
 static inline int64_t rnd_us(int64_t lo, int64_t hi) { return (lo + (int64_t)rnd((uint64_t)(hi - lo + 1))) * 1000; }
 static inline int64_t rnd_ms(int64_t lo, int64_t hi) { return (lo * 1000 + (int64_t)rnd((uint64_t)(hi - lo) * 1000 + 1)) * 1000; }
 static inline bool chance(unsigned permille) { return rnd(1000) < permille; }
@@ -105,7 +117,7 @@ struct volume_data {
 
 struct snapshot {
 	unsigned volume;
-	enum format_status sb;
+	enum format_status sb, shows;
 	struct block *block[SIM_MAX_NODES][2];
 };
 
@@ -117,8 +129,10 @@ void block_unref(struct block *b);
 void block_land(struct volume_data *d, struct block *b, uint32_t node, unsigned buffer);
 /* A write cut off after some sectors by a loss of power. */
 void block_tear(struct volume_data *d, const struct block *b, uint32_t node, unsigned buffer);
-void block_rot(struct volume_data *d, enum block_kind kind, uint32_t node, unsigned buffer);
+void block_spoil(struct volume_data *d, enum block_kind kind, uint32_t node, unsigned buffer, enum format_status status);
 struct snapshot *snapshot_take(unsigned volume, enum block_kind kind);
+/* What is read while b is being written; false: nothing to be seen of it. */
+bool snapshot_tear(struct snapshot *s, const struct block *b, uint32_t node, unsigned buffer);
 void snapshot_free(struct snapshot *s);
 /* What the wrapped decoders see until the next call. Returns what the core is to be given as data. */
 const void *snapshot_use(const struct snapshot *s, enum block_kind kind);
@@ -192,10 +206,15 @@ struct client {
 struct target {
 	bool is_volume, is_path; /* is_path: a file or block device: its calls come back only when they are done */
 	bool hung, bad_writes, bad_reads;
+	uint8_t bad_writes_by; /* enum chaos_kind */
 	uint64_t cut;          /* bit (id - 1): no path between node and target */
 	unsigned lose_acks;    /* permille */
 	unsigned slow;         /* permille of operations that take longer than T_io */
 	bool near_limit;       /* all take long, but less than T_io */
+	bool torn_reads;
+	bool rolled_back;      /* since the last healing: what was on it before is no promise any more */
+	unsigned misdirect;    /* so many of its next writes go astray */
+	enum format_status shows; /* not FORMAT_OK: another LUN is seen in its place */
 	struct op *ops;
 	unsigned n_orphans;
 	struct volume_data data;
@@ -224,6 +243,9 @@ void ring_changed(void);      /* connectivity or membership may have changed */
 void ring_joined(struct node *n);
 bool ring_connected(const struct node *a, const struct node *b);
 bool ring_whole(void);
+/* Does a message get through, and after how long? */
+bool ring_carries(const struct node *from, const struct node *to, int64_t *ret_delay);
+void ring_trouble(unsigned lost_permille, int64_t delay_ns, int64_t late_ns); /* of messages; of views, at most */
 
 /* ---- guest.c ---- */
 
@@ -253,6 +275,10 @@ struct sim_vm {
 	unsigned target;
 	struct image image;
 	uint64_t incarnation;
+	const struct vm_def *policy; /* what its file says; NULL: what all have */
+	unsigned fail_starts;        /* so many starts fail yet; */
+	uint32_t fail_node;          /* on this node only, if not 0 */
+	bool deaf;                   /* its guest does not listen to a power button */
 	int64_t gone_ns;     /* since when it does not run though it is wanted; 0 */
 	bool gone_by_node;   /* its node was lost */
 };
@@ -269,18 +295,25 @@ void qemu_reset(struct qemu *q); /* its host has lost power */
 /* ---- nodes ---- */
 
 struct cat {
+	uint32_t version; /* a number for each edit; what it was made from: check_edit */
 	uint64_t generation, seq;
 	bool armed;
 	uint64_t maintenance;
 	enum vm_desired desired[SIM_MAX_VMS];
 	bool present[SIM_MAX_VMS];
+	uint8_t incarnation[SIM_MAX_VMS]; /* added so many times: each has a uuid of its own */
+	struct vm_move move[SIM_MAX_VMS];
+	enum catalog_pause pause;
+	uint32_t leaving[SIM_MAX_NODES];
 };
 
 struct run { bool used, adopted, told; uint32_t life, number; unsigned tries; uint64_t generation; uint32_t epoch; };
 struct drain_job { bool used, answered; uint32_t number, tries; };
 
-enum edit_kind { EDIT_ARM, EDIT_DISARM, EDIT_START, EDIT_STOP, EDIT_REMOVE, EDIT_FORGET, EDIT_ADD, EDIT_MAINTENANCE, EDIT_ACTIVE, EDIT_GUEST_OFF };
-struct edit { enum edit_kind kind; unsigned vm; uint32_t node; };
+enum edit_kind { EDIT_ARM, EDIT_DISARM, EDIT_START, EDIT_STOP, EDIT_REMOVE, EDIT_FORGET, EDIT_ADD, EDIT_MAINTENANCE, EDIT_ACTIVE, EDIT_GUEST_OFF,
+	EDIT_IGNORE, EDIT_MOVE /* to node */, EDIT_MOVE_OVER, EDIT_PAUSE /* vm: enum catalog_pause */, EDIT_LEAVE /* vm: policy * 2 + reboot */ };
+struct edit { enum edit_kind kind; unsigned vm; uint32_t node; uint64_t number; /* MOVE_OVER */ };
+#define SIM_START_WAIT_MS 60000 /* a VM that is added (EDIT_ADD) for a node waits for it that long */
 void edit_post(enum edit_kind kind, unsigned vm, uint32_t node);
 
 struct node {
@@ -288,8 +321,12 @@ struct node {
 	bool up;
 	uint64_t boots;
 	int64_t clock_offset;
+	uint64_t sleeps;         /* its host is suspended: which time; 0: it is not */
+	int64_t asleep_ns;       /* since then its CLOCK_MONOTONIC stands still; 0: it does not */
 	uint32_t clock_rate;     /* 4096ths more than the world's */
 	int64_t hurt_ns;         /* L2: last moment something was wrong with this node */
+	int64_t io_hurt_ns;      /* the same of its keeper's storage operations */
+	int64_t slow_boot_ns;    /* what its next boot takes in addition */
 
 	struct sim_proc kproc;
 	struct client kclient;
@@ -298,15 +335,18 @@ struct node {
 	uint32_t k_agent_life;   /* the agent that is connected */
 	bool k_resume;
 	uint32_t k_resume_epoch;
+	uint64_t k_resume_seq;
 	uint8_t k_resume_life[16], k_life[16], k_boot[16];
-	int64_t k_timer_at;
+	struct sim_timer k_timer;
 	uint32_t k_write_ops[FORMAT_MAX_VOLUMES];
-	struct { bool valid; uint32_t epoch; uint8_t life[16]; enum lease_state state; } saved;
+	struct { bool valid; uint32_t epoch; uint64_t seq; uint8_t life[16]; enum lease_state state; } saved;
 	struct { uint64_t seq; uint32_t epoch; int64_t acked_ns; bool acked, read; int64_t read_issued; } oracle[FORMAT_MAX_VOLUMES];
 	uint64_t oracle_seq;     /* of the round under way */
 	int64_t published_ns;
+	bool is_clone;           /* another host with this node's id */
+	unsigned brinks;         /* so many of its next pets come at the last moment */
 
-	struct { bool running; int64_t fires, resets; uint32_t number; int64_t pet_ns; } wd;
+	struct { bool running; int64_t fires, pet_ns; struct sim_timer timer; } wd;
 
 	bool corosync, ring_up;
 	unsigned part;           /* partition of the ring it is in */
@@ -318,9 +358,11 @@ struct node {
 	struct client aclient;
 	struct agent *agent;
 	bool a_runs, a_connected;
+	bool a_cut;              /* it reaches no volume, though its keeper does */
 	uint32_t a_keeper_life;
 	uint64_t a_counter;
-	int64_t a_timer_at;
+	uint64_t a_seq_base;     /* of this boot: the agent's file on a tmpfs */
+	struct sim_timer a_timer;
 	uint32_t a_write_ops[FORMAT_MAX_VOLUMES];
 	bool have_cat, leading, cat_complete, cat_scanning, cat_again, cat_checking;
 	struct cat cat, cat_new;
@@ -353,7 +395,7 @@ void agent_edge_start(struct node *n);
 void agent_edge_crash(struct node *n);
 void agent_edge_table(struct node *n, struct table_msg *m);
 void agent_edge_no_keeper(struct node *n);
-void agent_edge_assign(struct node *n, uint32_t from, unsigned vm);
+void agent_edge_assign(struct node *n, uint32_t from, unsigned vm, int64_t delay);
 void agent_edge_qemu(struct qemu *q, bool started, enum vm_exit how, uint32_t life);
 struct table_msg *table_msg_new(void);
 
@@ -361,6 +403,9 @@ void machine_boot(struct node *n);
 void machine_reset(struct node *n, const char *why, int64_t off_ns); /* loses all that is in memory; boots again after off_ns, SIM_NEVER: when told to */
 void machine_keeper_again(struct node *n, int64_t after);
 void machine_agent_again(struct node *n, int64_t after);
+void machine_stop_keeper(struct node *n); /* `systemctl restart`: the next one comes by itself */
+void machine_wake(struct node *n);
+void machine_sleep(struct node *n, int64_t ns); /* the host is suspended */
 void machine_corosync(struct node *n, bool on, int64_t after);
 #define SIM_PART_ALONE 1000 /* partitions of one, of a corosync that has just started */
 
@@ -370,15 +415,46 @@ enum chaos_kind {
 	CHAOS_POWER, CHAOS_KEEPER_CRASH, CHAOS_KEEPER_STOP, CHAOS_KEEPER_STALL, CHAOS_KEEPER_RESTART, CHAOS_AGENT_CRASH, CHAOS_AGENT_STOP,
 	CHAOS_AGENT_STALL, CHAOS_QEMU_CRASH, CHAOS_GUEST_OFF, CHAOS_VOLUME_HANG, CHAOS_ALL_HANG, CHAOS_PATH_CUT, CHAOS_PATHS_CUT, CHAOS_BAD_WRITES,
 	CHAOS_BAD_READS, CHAOS_LOST_ACKS, CHAOS_SLOW, CHAOS_IMAGE_HANG, CHAOS_IMAGE_CUT, CHAOS_RING_SPLIT, CHAOS_RING_ALONE, CHAOS_COROSYNC,
-	CHAOS_COROSYNC_ALL, CHAOS_ONE_WAY, CHAOS_ROT, CHAOS_SUSPEND, CHAOS_OPERATOR, CHAOS_ALL_POWER, CHAOS_KIND_COUNT,
+	CHAOS_COROSYNC_ALL, CHAOS_ONE_WAY, CHAOS_ROT, CHAOS_SUSPEND, CHAOS_OPERATOR, CHAOS_ALL_POWER, CHAOS_KEEPER_BRINK,
+	CHAOS_READ_ONLY, CHAOS_MISDIRECT, CHAOS_TORN_READS, CHAOS_WIPE, CHAOS_FOREIGN, CHAOS_ROLLBACK, CHAOS_IMAGE_ERRORS, CHAOS_RING_THREE,
+	CHAOS_RING_FLAP, CHAOS_RING_LATE, CHAOS_RING_LOSS, CHAOS_KEEPER_STEP, CHAOS_AGENT_STEP, CHAOS_QEMU_STOP, CHAOS_SLEEP, CHAOS_SLOW_BOOT,
+	CHAOS_OPERATORS, CHAOS_CLONE, CHAOS_KIND_COUNT,
 };
 const char *chaos_name(enum chaos_kind f);
+void chaos_reset(void);    /* nothing of an earlier world is left */
 void chaos_draw(void);     /* what this seed may do */
+/* Kinds that every seed plays, and often; for who looks for something in particular. */
+extern uint64_t chaos_often;
+extern bool chaos_only; /* those and no others */
 void chaos_begin(void);
 void chaos_heal(void);
 /* After healing somebody sees to it that the catalog wants everything as it should be, and tries again. Says whether it does not yet. */
 bool chaos_operator(void);
 bool chaos_hurts(const struct node *n); /* something is wrong with this node, its paths or the ring at this moment */
+
+void chaos_effect(enum chaos_kind kind);
+
+/* ---- damage.c ---- */
+
+void damage_reset(void);
+/* Of a node one block at a time may be damaged, until it is written again: no quorum is meant to stand more. An epoch that one buffer only
+ * knows is left alone: nothing runs under it yet (keeper.published), and it may be begun once more. */
+bool damage_possible(uint32_t id, enum block_kind kind);
+void damage_rot(unsigned volume, uint32_t id);
+void damage_misdirect(struct op *op);
+void damage_torn_read(struct op *read);
+void damage_foreign_write(const struct op *op);
+bool damage_show(unsigned volume, enum format_status shows);
+bool damage_image(unsigned volume);     /* remembers what it holds; false: not now */
+void damage_roll_back(unsigned volume); /* to that */
+bool damage_repaired(void);             /* operator: no keeper has given up a volume that is right again; restarts those that have */
+void damage_heal(void);
+
+/* ---- lively.c ---- */
+
+void lively_begin(void); /* in a cluster that is well: one lone fault. Others may follow after lively_ns() */
+int64_t lively_ns(void);
+void lively_reset(void);
 
 /* ---- check.c ---- */
 
@@ -387,7 +463,10 @@ void check_reset(void);
 void check_dump(void); /* into the history */
 void check_write_issued(const struct op *op);
 void check_landed(const struct op *op);
+void check_lost(uint32_t node); /* storage has lost a heartbeat block of its, or gone back to older ones */
 void check_granted(const struct node *n, unsigned vm, uint64_t generation);
+void check_managed(const struct node *n, unsigned vm, uint64_t generation); /* adopted */
+void check_started(const struct node *n, unsigned vm, uint64_t generation);
 void check_image_landed(const struct op *op);
 void check_exec(const struct qemu *q);
 void check_pet(struct node *n);
@@ -395,15 +474,24 @@ void check_keeper(struct node *n);
 void check_over(struct node *by, uint32_t id, uint32_t epoch);
 void check_commit(struct node *by, uint32_t id, uint32_t why);
 void check_watchdog_reset(struct node *n);
+void check_watchdog(const struct node *n, bool start);
+void check_release(const struct node *n, uint32_t by, uint32_t why);
+void check_intent(const struct node *by, uint32_t id, uint32_t why);
+void check_gate(const struct qemu *q); /* it is let through */
+void check_read(const struct node *n, const struct op *op, uint64_t counted); /* counted: nodes for which the read counts */
+uint32_t check_edit(uint32_t base);         /* a number for what an edit makes of that version of the catalog */
+void check_edit_counts(uint32_t version);   /* the operator is told that it counts: every one told of before is in it */
 void check_running(unsigned vm);        /* a VM has come to run: failover times */
 void check_gone(const struct qemu *q, bool by_node);
+/* Every VM runs once and on one of these nodes, they have their lease, and the agents of `managed` work; the others have no lease. */
+const char *check_lively_on(uint64_t nodes, uint64_t managed);
 const char *check_lively(void); /* NULL: every VM runs once and every node is armed; else what is missing */
 
 #define SIM_HISTOGRAM 4096
 #define SIM_HISTOGRAM_MS 100
 
 struct stats {
-	uint64_t faults[CHAOS_KIND_COUNT];
+	uint64_t faults[CHAOS_KIND_COUNT], effects[CHAOS_KIND_COUNT]; /* played; did something to somebody */
 	uint64_t events, failovers, resets, releases, false_fences, commits, violations;
 	uint64_t seeds, guest_writes, late_same, episodes;
 	int64_t virtual_ns;
@@ -433,8 +521,13 @@ struct sim {
 	int64_t guest_write_ns;
 	uint32_t over[SIM_MAX_NODES]; /* highest epoch anybody has declared over */
 	bool keep_on_ring_loss;
+	bool no_message_lost; /* between agents */
 	bool chaos;
-	uint64_t without; /* bit: enum chaos_kind that may not occur */
+	int liar;          /* volume that may lose what it has acknowledged, -1: none does */
+	uint64_t n_faults; /* of this seed so far */
+	uint8_t fault_kind[SIM_MAX_FAULTS], left_out[SIM_MAX_FAULTS / 8];
+	uint64_t period;   /* of chaos */
+	uint64_t without, only; /* bit: enum chaos_kind that may not occur; that alone occur and always do, 0: as drawn */
 	struct stats stats;
 };
 
@@ -442,3 +535,29 @@ extern struct sim sim;
 
 static inline struct node *sim_node(uint32_t id) { return &sim.node[id - 1]; }
 int sim_vm_index(const uint8_t uuid[16]);
+
+/* ---- play.c ---- */
+
+struct sim_options {
+	double hours;
+	unsigned nodes, volumes; /* 0: drawn by the seed */
+	int profile;             /* enum timing_profile; -1: drawn */
+};
+uint64_t sim_play(const struct sim_options *o, uint64_t seed); /* the hash of its history; sim.failed says how it ended */
+bool sim_plays(uint64_t fault, unsigned kind);                 /* false: left out of this run */
+
+/* ---- clone.c ---- */
+
+void clone_reset(void);
+void clone_start(uint32_t id, int64_t ns); /* for so long */
+bool clone_of(uint32_t id); /* it has one, or had in this seed: its slot has two writers, who go by what they read */
+bool clone_heal(void); /* until it says that nothing of it is left */
+
+/* ---- lasting.c ---- */
+
+void lasting_check(void); /* in a cluster that is well; chaos_heal mends what it breaks */
+
+/* ---- shrink.c ---- */
+
+bool shrink_only(const char *list);                            /* plays no faults but these; false: no such list */
+int shrink(const struct sim_options *o, uint64_t seed);        /* exit status */

@@ -9,8 +9,18 @@
 
 struct sim sim;
 
-static struct sim_event *heap;
-static size_t heap_n, heap_size;
+/* The queue: a heap of keys, and the events they stand for. An event of a timer knows where its key is, so that it can be moved. */
+struct key {
+	int64_t at;
+	uint64_t order;
+	uint32_t slot;
+	bool timer;
+};
+
+static struct key *heap;
+static struct sim_event *slots;
+static uint32_t *free_slots;
+static size_t heap_n, heap_size, n_free_slots;
 static uint64_t next_order;
 
 static char history[HISTORY_LINES][HISTORY_LEN];
@@ -29,6 +39,8 @@ uint64_t rnd(uint64_t below)
 	return below ? mix(sim.rng) % below : 0;
 }
 
+uint64_t rnd_stream(uint64_t kind, uint64_t n) { return mix(mix(sim.seed * 1000 + kind + 1) + n); }
+
 /* Objects of the pools live as long as the process: an event that is dropped at the end of a world may be the last to know one. */
 void *pool_alloc(size_t size)
 {
@@ -41,39 +53,26 @@ void *pool_alloc(size_t size)
 	return (char *)head + sizeof(max_align_t);
 }
 
-void world_reset(uint64_t seed)
+static bool before(const struct key *a, const struct key *b) { return a->at != b->at ? a->at < b->at : a->order < b->order; }
+
+static void place(size_t i, struct key k)
 {
-	heap_n = 0;
-	next_order = 0;
-	history_n = 0;
-	hash = 0xcbf29ce484222325ULL;
-	sim.now = SIM_S; /* 0 means "never" to the cores */
-	sim.rng = mix(seed + 1);
+	heap[i] = k;
+	if (k.timer)
+		slots[k.slot].timer->place = (uint32_t)i;
 }
 
-static bool before(const struct sim_event *a, const struct sim_event *b) { return a->at != b->at ? a->at < b->at : a->order < b->order; }
-
-static void push(const struct sim_event *ev)
+static void rise(size_t i, struct key k)
 {
-	size_t i = heap_n++;
-
-	if (heap_n > heap_size) {
-		heap_size = heap_size ? heap_size * 2 : 1024;
-		heap = realloc(heap, heap_size * sizeof(*heap));
-		CHECK(heap);
-	}
-	while (i > 0 && before(ev, &heap[(i - 1) / 2])) {
-		heap[i] = heap[(i - 1) / 2];
+	while (i > 0 && before(&k, &heap[(i - 1) / 2])) {
+		place(i, heap[(i - 1) / 2]);
 		i = (i - 1) / 2;
 	}
-	heap[i] = *ev;
+	place(i, k);
 }
 
-static struct sim_event pop(void)
+static void sink(size_t i, struct key k)
 {
-	struct sim_event top = heap[0], last = heap[--heap_n];
-	size_t i = 0;
-
 	for (;;) {
 		size_t child = 2 * i + 1;
 
@@ -81,19 +80,65 @@ static struct sim_event pop(void)
 			break;
 		if (child + 1 < heap_n && before(&heap[child + 1], &heap[child]))
 			child++;
-		if (!before(&heap[child], &last))
+		if (!before(&heap[child], &k))
 			break;
-		heap[i] = heap[child];
+		place(i, heap[child]);
 		i = child;
 	}
+	place(i, k);
+}
+
+static void grow(void)
+{
+	size_t old = heap_size;
+
+	heap_size = old ? old * 2 : 1024;
+	heap = realloc(heap, heap_size * sizeof(*heap));
+	slots = realloc(slots, heap_size * sizeof(*slots));
+	free_slots = realloc(free_slots, heap_size * sizeof(*free_slots));
+	CHECK(heap && slots && free_slots);
+	for (size_t i = heap_size; i-- > old;)
+		free_slots[n_free_slots++] = (uint32_t)i;
+}
+
+static void push(const struct sim_event *ev)
+{
+	uint32_t slot;
+
+	if (n_free_slots == 0)
+		grow();
+	slot = free_slots[--n_free_slots];
+	slots[slot] = *ev;
+	rise(heap_n++, (struct key){ ev->at, ev->order, slot, ev->timer });
+}
+
+static struct sim_event pop(void)
+{
+	struct key top = heap[0], last = heap[--heap_n];
+
+	if (top.timer)
+		slots[top.slot].timer->queued = false;
+	free_slots[n_free_slots++] = top.slot;
+	slots[top.slot].at = top.at;
 	if (heap_n > 0)
-		heap[i] = last;
-	return top;
+		sink(0, last);
+	return slots[top.slot];
+}
+
+void world_reset(uint64_t seed)
+{
+	while (heap_n > 0)
+		(void)pop(); /* timers learn that they are not queued */
+	next_order = 0;
+	history_n = 0;
+	hash = 0xcbf29ce484222325ULL;
+	sim.now = SIM_S; /* 0 means "never" to the cores */
+	sim.rng = mix(seed + 1);
 }
 
 static void post(struct sim_proc *p, int64_t delay, sim_fn fn, void *obj, uint64_t arg)
 {
-	struct sim_event ev = { sim.now + delay, next_order++, fn, obj, arg, p, p ? p->life : 0 };
+	struct sim_event ev = { .at = sim.now + delay, .order = next_order++, .fn = fn, .obj = obj, .arg = arg, .proc = p, .life = p ? p->life : 0 };
 
 	CHECK(delay >= 0);
 	push(&ev);
@@ -105,6 +150,33 @@ void world_post_proc(struct sim_proc *p, int64_t delay, sim_fn fn, void *obj, ui
 {
 	if (proc_alive(p))
 		post(p, delay, fn, obj, arg);
+}
+
+void timer_set(struct sim_timer *t, struct sim_proc *p, int64_t at, sim_fn fn, void *obj)
+{
+	uint32_t life = p ? p->life : 0;
+	struct key k;
+
+	if (t->queued && t->at == at && t->life == life)
+		return;
+	t->at = at;
+	t->life = life;
+	if (!t->queued) {
+		struct sim_event ev = { .at = at, .order = next_order++, .fn = fn, .obj = obj, .arg = ++t->number, .proc = p, .life = life, .timer = t };
+
+		t->queued = true;
+		push(&ev);
+		return;
+	}
+	k = heap[t->place];
+	slots[k.slot].life = life;
+	slots[k.slot].arg = ++t->number;
+	k.at = at;
+	k.order = next_order++;
+	if (before(&k, &heap[t->place]))
+		rise(t->place, k);
+	else
+		sink(t->place, k);
 }
 
 static void keep(struct sim_proc *p, const struct sim_event *ev)
@@ -156,6 +228,7 @@ static void let_go(struct sim_proc *p)
 
 		ev.at = sim.now;
 		ev.order = next_order++;
+		ev.timer = NULL;
 		push(&ev);
 	}
 }

@@ -1,0 +1,25 @@
+/usr/bin/qemu-system-x86_64 -name tree -m 512 -smp 2 -display none \
+ -blockdev driver=file,filename=/srv/shared/top.qcow2,node-name=top-file \
+ -blockdev driver=file,filename=/srv/shared/golden.qcow2,node-name=golden-file \
+ -blockdev driver=qcow2,file=golden-file,node-name=golden,read-only=on \
+ -blockdev driver=qcow2,file=top-file,backing=golden,node-name=top \
+ -device virtio-blk-pci,drive=top \
+ -blockdev '{"driver":"raw","node-name":"nested","file":{"driver":"host_device","filename":"/dev/mapper/shared"}}' \
+ -device scsi-hd,drive=nested \
+ -blockdev '{"driver":"qcow2","node-name":"inline","file":{"driver":"file","filename":"/srv/shared/inline.qcow2"},"backing":{"driver":"qcow2","file":{"driver":"file","filename":"/srv/shared/inline-base.qcow2"}}}' \
+ -device virtio-blk-pci,drive=inline \
+ -blockdev driver=raw,node-name=cd,file.driver=file,file.filename=/srv/shared/install.iso -device scsi-cd,drive=cd \
+ -blockdev driver=quorum,node-name=q,vote-threshold=2,children.0=qa,children.1=qb,children.2=qc \
+ -blockdev driver=file,node-name=qa,filename=/srv/shared/qa -blockdev driver=file,node-name=qb,filename=/srv/shared/qb \
+ -blockdev driver=file,node-name=qc,filename=/srv/shared/qc -device virtio-blk-pci,drive=q \
+ -blockdev driver=file,node-name=file,filename=/srv/shared/odd-name.raw -device virtio-blk-pci,drive=file \
+ -blockdev driver=file,node-name=unused,filename=/srv/shared/for-later.raw \
+ -blockdev driver=iscsi,portal=192.0.2.20,target=iqn.2026-01.net.example:vm,lun=2,transport=tcp,initiator-name=iqn.2026-01.net.example:host,node-name=lun2 \
+ -device virtio-blk-pci,drive=lun2 \
+ -blockdev driver=nfs,server.type=inet,server.host=192.0.2.21,path=/export/cd.iso,node-name=nfs-file \
+ -blockdev driver=raw,file=nfs-file,node-name=nfs-cd,read-only=on -device ide-cd,drive=nfs-cd \
+ -blockdev driver=iscsi,portal=192.0.2.20,target=iqn.2026-01.net.example:vm,lun=3,transport=tcp,user=me,node-name=lun3 -device virtio-blk-pci,drive=lun3 \
+ -blockdev driver=null-co,node-name=nothing,size=1M -device virtio-blk-pci,drive=nothing \
+ -object memory-backend-file,id=pmem,share=on,mem-path=/srv/shared/pmem.raw,size=64M \
+ -blockdev driver=iscsi,portal=192.0.2.20,target=iqn.2026-01.net.example:vm,lun=4,transport=tcp,node-name=lun4 \
+ -blockdev driver=raw,file=lun4,node-name=raw4 -device virtio-blk-pci,drive=raw4 -device virtio-blk-pci,drive=lun4

@@ -1,0 +1,1 @@
+/usr/bin/qemu-system-x86_64 -name a -drive file=/srv/shared/a,,b.raw,format=raw

@@ -1,0 +1,1 @@
+/usr/bin/qemu-system-x86_64 -name a -blockdev '{"driver":"file"'

@@ -1,0 +1,2 @@
+set -e
+/usr/bin/qemu-system-x86_64 -name a

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* One fault that nobody mends, in a cluster that was well: within a bound every VM runs on whoever is left, and stays (L1, L5). After chaos everything is
+ * healed before liveness is asked for; here it is asked for while something is gone. */
+#include "tests/sim/sim.h"
+
+#define STREAM_LASTING 1001 /* rnd_stream: no fault's, not the periods' */
+#define SLACK_MS 20000      /* beyond twice the stated bound: a leader to be found, an assignment that is lost, a slow start */
+#define STAYS_MS 3000
+
+enum lasting { LASTING_POWER, LASTING_SPLIT, LASTING_PATHS, LASTING_VOLUME, LASTING_AGENT, LASTING_NO_RING, LASTING_COUNT };
+
+static uint64_t all_nodes(void) { return (2ULL << (sim.n_nodes - 1)) - 1; }
+static bool in(uint64_t set, uint32_t id) { return set >> (id - 1) & 1; }
+
+/* Neither empty nor all. */
+static uint64_t some_nodes(void)
+{
+	uint64_t set;
+
+	do
+		set = rnd(all_nodes());
+	while (set == 0);
+	return set;
+}
+
+static void power_off(uint64_t nodes)
+{
+	for (uint32_t id = 1; id <= sim.n_nodes; id++)
+		if (in(nodes, id))
+			machine_reset(sim_node(id), "power lost for good", SIM_NEVER);
+}
+
+static void split(uint64_t nodes)
+{
+	for (uint32_t id = 1; id <= sim.n_nodes; id++)
+		sim_node(id)->part = in(nodes, id);
+	ring_changed();
+}
+
+/* A stopped agent, and work for the others: its node's VMs run on, those of another must find a new place. */
+static uint64_t stop_agent(uint32_t id)
+{
+	uint64_t gone = 1ULL << (id % sim.n_nodes);
+
+	proc_stop(&sim_node(id)->aproc, SIM_NEVER / 2);
+	if (sim.n_nodes < 3)
+		return 0;
+	power_off(gone);
+	return gone;
+}
+
+/* Returns the nodes that are to be left with a lease; ret_managed: whose agents are to work. ret_or: or those: views come late, and of a side whose
+ * members do not all see it yet the other one may win. */
+static uint64_t begin(enum lasting what, uint64_t *ret_managed, uint64_t *ret_or)
+{
+	uint64_t some = some_nodes(), all = all_nodes(), left = all;
+	uint32_t id = 1 + (uint32_t)rnd(sim.n_nodes);
+	unsigned v = (unsigned)rnd(sim.n_volumes);
+
+	*ret_managed = *ret_or = 0;
+	switch (what) {
+	case LASTING_POWER:
+		power_off(some);
+		left = all & ~some;
+		break;
+	case LASTING_SPLIT:
+		split(some);
+		left = some;
+		*ret_or = all & ~some;
+		break;
+	case LASTING_PATHS:
+		for (unsigned t = 0; t < sim.n_targets; t++)
+			target_cut(t, id, true);
+		left = all & ~(1ULL << (id - 1));
+		break;
+	case LASTING_VOLUME:
+		if (sim.n_volumes > 1)
+			target_hang(v, true);
+		break;
+	case LASTING_AGENT:
+		left = all & ~stop_agent(id);
+		*ret_managed = 1ULL << (id - 1);
+		break;
+	default:
+		for (uint32_t i = 1; i <= sim.n_nodes; i++)
+			machine_corosync(sim_node(i), false, 0);
+	}
+	history_add("lasting: fault %d, nodes %llx, node %u, volume %u; left with a lease: %llx", (int)what, (unsigned long long)some, id, v,
+		    (unsigned long long)left);
+	*ret_managed = left & ~*ret_managed;
+	return left;
+}
+
+/* An acknowledgement that was lost before the healing: a kernel takes its time until it asks again. */
+static bool storage_is_quiet(void)
+{
+	for (unsigned t = 0; t < sim.n_targets; t++)
+		for (const struct op *op = sim.target[t].ops; op; op = op->next)
+			if (op->told)
+				return false;
+	return true;
+}
+
+static void run_until(int64_t at)
+{
+	while (!sim.failed && world_step(at))
+		;
+}
+
+void lasting_check(void)
+{
+	int64_t wait = (2LL * timing_failover_bound_ms(&sim.timing) + SLACK_MS) * NS_PER_MS, limit, stays = 0;
+	uint64_t world = sim.rng, left, or, managed;
+	const char *missing;
+
+	while (!sim.failed && !storage_is_quiet())
+		run_until(sim.now + SIM_S);
+	limit = sim.now + wait;
+	for (unsigned i = 0; i < sim.n_nodes; i++)
+		sim.node[i].hurt_ns = sim.now;
+	sim.rng = rnd_stream(STREAM_LASTING, sim.period);
+	left = begin((enum lasting)rnd(LASTING_COUNT), &managed, &or);
+	if (chance(300)) /* storage that is slow, though in time */
+		for (unsigned t = 0; t < sim.n_volumes; t++)
+			sim.target[t].near_limit = true;
+	sim.rng = world;
+	while (!sim.failed && (stays == 0 || sim.now < stays)) {
+		run_until(sim.now + SIM_S / 4);
+		missing = check_lively_on(left, managed);
+		if (missing && or != 0)
+			missing = check_lively_on(or, or);
+		if (!missing && stays == 0)
+			stays = sim.now + STAYS_MS * NS_PER_MS;
+		if (missing && !sim.failed && (stays != 0 || sim.now > limit))
+			violation("L1/L5", "%s one fault: %s", stays ? "it did not stay well with" : "not well in time after", missing);
+	}
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What operators ask for, in the catalog's text: taken as it is, written as it was taken, refused where it says nonsense; and what the core gets. */
+#include "agent/catalog.h"
+#include "tests/tap.h"
+
+#define FILE_TEXT "[VM]\\nName=web\\nUUID=6a0f6f0e-3d2c-4c57-9d0f-0a1b2c3d4e5f\\nMemory=1G\\nVCPUs=1\\n[QEMU]\\nBinary=/q\\n"
+#define VM(desired, more) "{\"vms\":[{\"desired\":\"" desired "\",\"file\":\"" FILE_TEXT "\"" more "}]}"
+#define MOVE(text) VM("started", ",\"move\":" text)
+#define WITH(text) "{\"vms\":[]," text "}"
+
+static struct catalog_doc *parse(const char *json, char *err, size_t err_size)
+{
+	struct catalog_doc *c = NULL;
+
+	*err = '\0';
+	return catalog_parse(json, strlen(json), &c, err, err_size) == 0 ? c : NULL;
+}
+
+static void test_refused(void)
+{
+	static const struct { const char *json, *says; } cases[] = {
+		{ MOVE("7"), "not an object" },
+		{ MOVE("null"), "not an object" },
+		{ MOVE("{\"node\":\"2\",\"number\":1}"), "\"node\"" },
+		{ MOVE("{\"node\":65,\"number\":1}"), "0 to 64" },
+		{ MOVE("{\"node\":-1,\"number\":1}"), "\"node\"" },
+		{ MOVE("{\"node\":1.5,\"number\":1}"), "\"node\"" },
+		{ MOVE("{\"node\":null,\"number\":1}"), "\"node\"" },
+		{ MOVE("{\"node\":2,\"number\":1,\"wait_ms\":86400001}"), "\"wait_ms\"" },
+		{ MOVE("{\"node\":2,\"number\":1,\"wait_ms\":true}"), "\"wait_ms\"" },
+		{ MOVE("{\"node\":2,\"number\":18446744073709551615}"), "\"number\"" },
+		{ MOVE("{\"node\":2,\"number\":9007199254740993}"), "\"number\"" },
+		{ MOVE("{\"node\":2,\"number\":-1}"), "\"number\"" },
+		{ MOVE("{\"node\":2}"), "without its number" },
+		{ MOVE("{\"node\":2,\"number\":1,\"back\":1}"), "\"back\"" },
+		{ WITH("\"pause\":\"later\""), "\"pause\"" },
+		{ WITH("\"pause\":true"), "\"pause\"" },
+		{ WITH("\"pause\":null"), "\"pause\"" },
+		{ WITH("\"leaving\":{}"), "not a list" },
+		{ WITH("\"leaving\":[3]"), "not an object" },
+		{ WITH("\"leaving\":[{\"node\":3}]"), "without its number or epoch" },
+		{ WITH("\"leaving\":[{\"epoch\":3}]"), "without its number or epoch" },
+		{ WITH("\"leaving\":[{\"node\":65,\"epoch\":1}]"), "\"node\"" },
+		{ WITH("\"leaving\":[{\"node\":3,\"epoch\":4294967296}]"), "\"epoch\"" },
+		{ WITH("\"leaving\":[{\"node\":3,\"epoch\":1},{\"node\":3,\"epoch\":2}]"), "twice" },
+	};
+	char err[512];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct catalog_doc *c = parse(cases[i].json, err, sizeof(err));
+
+		TAP_OK(!c && strstr(err, cases[i].says), "case %zu is refused: %s", i, err);
+		catalog_free(c);
+	}
+}
+
+/* Written, read and written again, it is the same text; so is its copy, with which every edit begins. */
+static bool same_again(const struct catalog_doc *c)
+{
+	struct catalog_doc *again = NULL, *copy = catalog_copy(c);
+	char err[512], *text, *then, *copied;
+	size_t len = 0, n = 0;
+	bool same;
+
+	text = catalog_render(c, &len);
+	same = text && copy && (again = parse(text, err, sizeof(err))) != NULL;
+	then = same ? catalog_render(again, &n) : NULL;
+	copied = copy ? catalog_render(copy, &n) : NULL;
+	same = same && then && copied && strcmp(text, then) == 0 && strcmp(text, copied) == 0;
+	if (!same)
+		printf("# %s\n# %s\n# %s\n", text, then ? then : "", copied ? copied : "");
+	free(text);
+	free(then);
+	free(copied);
+	catalog_free(again);
+	catalog_free(copy);
+	return same;
+}
+
+static void test_taken(void)
+{
+	static const struct conf conf = { .nodes = { { 1, "n1" }, { 2, "n2" } }, .n_nodes = 2 };
+	struct catalog_doc *c;
+	struct vm_def def;
+	char err[512], *text;
+	size_t len;
+
+	c = parse(MOVE("{\"node\":64,\"wait_ms\":86400000,\"number\":9007199254740992,\"back\":true}"), err, sizeof(err));
+	TAP_OK(c && c->entry[0].move.node == 64 && c->entry[0].move.wait_ms == 86400000 && c->entry[0].move.number == CATALOG_MOVE_NUMBER_MAX &&
+	       c->entry[0].move.back, "a move, all of it as large as it may be %s", err);
+	TAP_OK(c && same_again(c), "is written as it was read");
+	catalog_free(c);
+
+	c = parse(MOVE("{\"node\":0,\"number\":7}"), err, sizeof(err));
+	TAP_OK(c && c->entry[0].move.node == 0 && c->entry[0].move.number == 7 && !c->entry[0].move.back && same_again(c),
+	       "of a request that is over its number stays %s", err);
+	catalog_free(c);
+
+	c = parse(VM("ignored", ""), err, sizeof(err));
+	TAP_OK(c && c->entry[0].desired == DESIRED_IGNORED && same_again(c), "an ignored VM %s", err);
+	text = c ? catalog_render(c, &len) : NULL;
+	TAP_OK(text && !strstr(text, "move") && !strstr(text, "pause") && !strstr(text, "leaving"), "what nobody asked for takes no room");
+	free(text);
+	catalog_free(c);
+
+	c = parse("{\"vms\":[],\"pause\":\"freeze\",\"leaving\":[{\"node\":64,\"epoch\":4294967295},{\"node\":1,\"epoch\":1}],\"later\":{}}", err,
+		  sizeof(err));
+	TAP_OK(c && c->pause == PAUSE_FREEZE && c->leaving[63] == UINT32_MAX && c->leaving[0] == 1 && c->leaving[1] == 0 && same_again(c),
+	       "all frozen, two nodes leaving, and a key of a later version %s", err);
+	catalog_free(c);
+	c = parse("{\"vms\":[],\"pause\":\"ignore\"}", err, sizeof(err));
+	TAP_OK(c && c->pause == PAUSE_IGNORE && same_again(c), "all ignored");
+	catalog_free(c);
+	c = parse("{\"vms\":[],\"pause\":\"none\"}", err, sizeof(err));
+	TAP_OK(c && c->pause == PAUSE_NONE, "none");
+	catalog_free(c);
+
+	c = parse("{\"vms\":[{\"desired\":\"started\",\"file\":\"" FILE_TEXT "[HA]\\nRelocateLimit=2\\n\","
+		  "\"move\":{\"node\":2,\"wait_ms\":5,\"number\":3}}]}", err, sizeof(err));
+	if (TAP_OK(c, "a VM with all of it %s", err)) {
+		catalog_def(&c->entry[0], &conf, &def);
+		TAP_OK(def.failed_limit == 3, "moved on twice, it has failed on three nodes when it is given up");
+		TAP_OK(def.move.node == 2 && def.move.wait_ms == 5 && def.move.number == 3 && !def.move.back, "the core gets the request");
+	}
+	catalog_free(c);
+	c = parse(VM("started", ""), err, sizeof(err));
+	if (TAP_OK(c, "a VM with none of it %s", err)) {
+		catalog_def(&c->entry[0], &conf, &def);
+		TAP_OK(def.failed_limit == 0 && def.move.node == 0 && def.move.number == 0, "never given up, no request");
+	}
+	catalog_free(c);
+}
+
+int main(void)
+{
+	test_refused();
+	test_taken();
+	return tap_done();
+}
