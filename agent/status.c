@@ -130,13 +130,21 @@ static void unowned(struct agentd *d, const struct catalog_entry *e, json_object
 
 static const char *name_or_null(const struct agentd *d, uint32_t id, bool on) { return on && id != 0 ? agentd_node_name(d, id) : NULL; }
 
+/* A string of what a peer has said, or of what was put together of it; other is what stands for anything else. */
+static const char *said_string(json_object *o, const char *key, const char *other)
+{
+	json_object *v;
+
+	return json_object_is_type(o, json_type_object) && json_object_object_get_ex(o, key, &v) && json_object_is_type(v, json_type_string)
+		       ? json_object_get_string(v) : other;
+}
+
 /* What an operator has said of it, before what is the matter with it. */
 static void put_requests(struct agentd *d, const struct catalog_entry *e, json_object *vm)
 {
 	bool back = e->move.node != 0 && e->move.back && agent_node_emptied(&d->core, e->move.node);
 	const char *to = name_or_null(d, e->move.node, !back), *hands_off = "", *reason = "";
 	char text[512];
-	json_object *v, *state;
 	size_t len;
 
 	if (e->desired == DESIRED_IGNORED)
@@ -148,9 +156,8 @@ static void put_requests(struct agentd *d, const struct catalog_entry *e, json_o
 	put_int(vm, "move_number", (int64_t)e->move.number);
 	put_string(vm, "return_to", name_or_null(d, e->move.node, back));
 	json_object_object_add(vm, "failed_on", failed_on(d, e->uuid));
-	if (json_object_object_get_ex(vm, "reason", &v) && json_object_object_get_ex(vm, "state", &state) &&
-	    !streq(json_object_get_string(v), json_object_get_string(state))) /* which need not be said twice */
-		reason = json_object_get_string(v);
+	if (!streq(said_string(vm, "reason", ""), said_string(vm, "state", ""))) /* which need not be said twice */
+		reason = said_string(vm, "reason", "");
 	(void)snprintf(text, sizeof(text), "%s%s%s%s%s", hands_off, !to ? "" : e->desired == DESIRED_STARTED ? "moving to " : "to be started on ",
 		       to ? to : "", to ? "; " : "", reason);
 	len = strlen(text);
@@ -183,11 +190,11 @@ json_object *status_vm(struct agentd *d, const struct catalog_entry *e)
 	} else {
 		const char *state = agent_table_node(&d->core, owner)->fresh ? "running" : "waiting";
 
-		if (said && agent_table_node(&d->core, owner)->fresh && json_object_object_get_ex(said, "state", &v))
-			state = json_object_get_string(v);
+		if (agent_table_node(&d->core, owner)->fresh)
+			state = said_string(said, "state", state);
 		put_string(vm, "state", state);
-		put_string(vm, "reason", !agent_table_node(&d->core, owner)->fresh ? "its node's heartbeat stands still: it is being fenced"
-					 : said && json_object_object_get_ex(said, "reason", &v) ? json_object_get_string(v) : "");
+		put_string(vm, "reason", agent_table_node(&d->core, owner)->fresh ? said_string(said, "reason", "")
+										  : "its node's heartbeat stands still: it is being fenced");
 		put_int(vm, "restarts", said && json_object_object_get_ex(said, "restarts", &v) ? json_object_get_int64(v) : 0);
 	}
 	json_object_put(said);

@@ -7,7 +7,7 @@
  *
  * Marked sentences whose feature is not in the product; their mutants come with it: !4 (changing the volume set), !11 (operator's and power evidence),
  * !17 (live migration), !18 (the hold), and of !15 "if an agent is silent, its keeper closes the gate and publishes which claims have a process".
- * Of !16, two definitions with one writable disk are refused by agent/catalog.c, where no fault can come in between: tests/test_vmfile.c. */
+ * Of !16, two definitions with one writable disk are refused when a catalog is read (agent/catalog.c): the simulator has no disks in its definitions. */
 #pragma once
 
 #include <stdbool.h>

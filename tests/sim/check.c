@@ -497,6 +497,8 @@ void check_keeper(struct node *n)
 
 	if (n->is_clone)
 		return;
+	if (k->state == LEASE_STARTING && !k->opt.resume && has_vms(n))
+		violation("S3", "node %u starts anew while VMs of an earlier epoch run", n->id);
 	if (w->life != n->kproc.life)
 		*w = (struct away){ .life = n->kproc.life };
 	if (w->observed_ns != 0 && k->last_observed_ns - w->observed_ns > keeper_ms(sim.timing.hb_ms + 2 * sim.timing.io_ms))
