@@ -118,6 +118,8 @@ int store_write_catalog(struct store *s, struct catalog_doc *doc, store_done_fn 
 bool fuzz_agent_written(bool ok)
 {
 	struct catalog_doc *doc = store.writing;
+	store_done_fn done = store.done;
+	void *user = store.user; /* using the new catalog may start the next edit */
 
 	if (!doc)
 		return false;
@@ -130,7 +132,7 @@ bool fuzz_agent_written(bool ok)
 	} else {
 		catalog_free(doc);
 	}
-	store.done(store.user, ok ? NULL : "no quorum of the volumes", true);
+	done(user, ok ? NULL : "no quorum of the volumes", true);
 	return true;
 }
 

@@ -27,6 +27,7 @@
  * run: small three -DN=3 -DCHANGES=1 -DCOARSE
  * run: small three-rejoin -DN=3 -DCHANGES=0 -DCOARSE -DREJOIN -DSETTLED=24
  * run: large two-late-long -DN=2 -DCHANGES=1 -DLATES=2
+ * run: large three-rejoin-crash -DN=3 -DCHANGES=0 -DCRASHES=1 -DCOARSE -DREJOIN -DSETTLED=24 -DLAST_EPOCH=6
  * run: large three-crash -DN=3 -DCHANGES=1 -DCRASHES=1 -DCOARSE -DSETTLED=24 -DLAST_EPOCH=6 cc-DCOLLAPSE
  * run: large three-two-changes -DN=3 -DCHANGES=2 -DCOARSE cc-DCOLLAPSE
  * mutant: small two MUTANT_NO_SETTLE

@@ -11,7 +11,7 @@
  *
  * run: small torn -DWRITES=5
  * run: small rot -DWRITES=4 -DROT
- * run: large long -DWRITES=9 -DROT -DRESTARTS=3
+ * run: large long -DWRITES=6 -DROT -DRESTARTS=3
  * mutant: small torn MUTANT_RESTART_UNDRAINED
  * mutant: small torn MUTANT_READ_UNDRAINED
  * mutant: small torn MUTANT_WRITE_OVER_UNKNOWN

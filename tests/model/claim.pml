@@ -29,6 +29,7 @@
  * mutant: small crash MUTANT_KILLED_IS_RELEASED
  * mutant: small crash MUTANT_WITHDRAWN_IS_CLEAN
  * mutant: small crash MUTANT_NOT_OVERTAKEN
+ * mutant: large three-crash MUTANT_FIRST_READ_DECIDES
  * mutant: small restart MUTANT_RESTART_STARTS -DGUESTS_ONLY
  * mutant: small restart MUTANT_IDLE_IS_RELEASED
  */
@@ -126,6 +127,23 @@ inline put(s, g)
 
 inline acked() { !on_way[i] && st[i] == way_st[i] && gen[i] == way_gen[i] && ep[i] == way_ep[i] }
 
+/* The newest generation, and whether the last one that may have run the VM has ended well. A withdrawn claim never ran it. */
+inline last_owner()
+{
+	g = 0; unclean = 0; j = 0;
+	do
+	:: j < N ->
+		if
+		:: rst[j] != NONE && rgen[j] > g -> g = rgen[j]; unclean = (rst[j] != RELEASED)
+		:: rst[j] != NONE && rgen[j] == g && g > 0 -> unclean = (unclean || rst[j] != RELEASED)
+		:: else
+		fi;
+		j++
+	:: else -> break
+	od;
+	j = 0
+}
+
 /* The first write may be lost: again, under a new number, until it is there. */
 inline write(s, g)
 {
@@ -141,8 +159,8 @@ inline write(s, g)
 
 proctype Node(byte i)
 {
-	byte j, g, tries, rst[N], rep[N], rgen[N];
-	bit busy, unclean;
+	byte j, g, mine, tries, rst[N], rep[N], rgen[N];
+	bit busy, unclean, was;
 
 again:
 	{
@@ -168,18 +186,7 @@ idle:
 	read_all();
 	d_step {
 		look_for_holder(0);
-		/* The newest generation, and whether the last one that may have run the VM has ended well. A withdrawn claim never ran it. */
-		g = 0; unclean = 0;
-		do
-		:: j < N ->
-			if
-			:: rst[j] != NONE && rgen[j] > g -> g = rgen[j]; unclean = (rst[j] != RELEASED)
-			:: rst[j] != NONE && rgen[j] == g && g > 0 -> unclean = (unclean || rst[j] != RELEASED)
-			:: else
-			fi;
-			j++
-		:: else -> break
-		od;
+		last_owner();
 		j = 0;
 		do
 		:: j < N -> if :: rst[j] == NONE && rgen[j] > g -> g = rgen[j] :: else fi; j++
@@ -213,6 +220,12 @@ idle:
 		:: j < N -> if :: j != i && rgen[j] >= g -> busy = 1 :: else fi; j++
 		:: else -> break
 		od;
+#endif
+#ifndef MUTANT_FIRST_READ_DECIDES
+		/* The blocks of a read are of different moments: of one that was read early the claim may be news now, and older than ours. */
+		rst[i] = NONE; was = unclean; mine = g;
+		last_owner();
+		unclean = (unclean || was); g = mine; was = 0; mine = 0;
 #endif
 		forget()
 	};

@@ -14,8 +14,8 @@
  *
  * run: small both -DMAXK=3
  * run: small rebooted -DMAXK=3 -DHOLD=2 -DREBOOTED
- * run: large both-long -DMAXK=6 -DSKEW=1
- * run: large rebooted-long -DMAXK=4 -DSKEW=1 -DHOLD=2 -DREBOOTED
+ * run: large both-long -DMAXK=5 -DSKEW=1
+ * run: large rebooted-long -DMAXK=4 -DHOLD=2 -DREBOOTED
  * mutant: small both MUTANT_W_SHORT
  * mutant: small both MUTANT_TAKEOVER_GOES_ON -DMAXK=4
  * mutant: small both MUTANT_ANY_ROUND -DMAXK=4

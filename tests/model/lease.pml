@@ -24,10 +24,10 @@
  * run: small close-pets -DVOLUMES=1 -DMAXB=4 -DRESTART -DCLOSE_PETS -DPETS=3
  * run: small two -DVOLUMES=2 -DMAXB=4 -DPLAIN -DSKEW=0
  * run: small three -DVOLUMES=3 -DMAXB=3 -DPLAIN -DSKEW=0
- * run: large one-two-takers -DVOLUMES=1 -DTAKERS=2 -DMAXB=4
+ * run: large one-two-takers -DVOLUMES=1 -DTAKERS=2 -DMAXB=3
  * run: large one-all -DVOLUMES=1 -DMAXB=5 -DDISARM -DRESTART -DBOOT
  * run: large three-plain -DVOLUMES=3 -DMAXB=4 -DPLAIN -DSKEW=0
- * run: large three-long -DVOLUMES=3 -DMAXB=3 cc-DCOLLAPSE
+ * run: large three-release -DVOLUMES=3 -DMAXB=3
  * mutant: small one MUTANT_W_SHORT
  * mutant: small one MUTANT_NO_SKEW
  * mutant: small one MUTANT_NO_REREAD
