@@ -98,13 +98,13 @@ static uint64_t last_number(void)
 
 static void op_facts(void *edge) { keeper_link_facts(((struct agentd *)edge)->keeper); }
 
-static void op_assign(void *edge, uint32_t node, const struct vm *v)
+static void op_assign(void *edge, uint32_t node, uint32_t epoch, const struct vm *v)
 {
 	struct agentd *d = edge;
-	struct agent_event ev = { .kind = AGENT_EV_ASSIGN, .node = node };
+	struct agent_event ev = { .kind = AGENT_EV_ASSIGN, .node = node, .epoch = epoch };
 
 	if (node != d->conf.self_id) {
-		peers_assign(d->peers, node, v->def.uuid);
+		peers_assign(d->peers, node, epoch, v->def.uuid);
 		return;
 	}
 	memcpy(ev.uuid, v->def.uuid, 16);
@@ -126,9 +126,12 @@ static void on_internal_answer(void *user, json_object *answer)
 static json_object *about_vm(const char *command, const struct vm *v)
 {
 	json_object *o = json_object_new_object();
+	char uuid[UUID_STR_LEN];
 
+	uuid_format(v->def.uuid, uuid);
 	json_object_object_add(o, "command", json_object_new_string(command));
 	json_object_object_add(o, "name", json_object_new_string(v->def.name));
+	json_object_object_add(o, "uuid", json_object_new_string(uuid)); /* it may wait until another VM has this name */
 	return o;
 }
 
@@ -139,15 +142,20 @@ static void internal_request(struct agentd *d, json_object *o)
 }
 
 static void op_guest_off(void *edge, const struct vm *v) { internal_request(edge, about_vm("vm-guest-off", v)); }
-static void op_forget(void *edge, const struct vm *v) { internal_request(edge, about_vm("vm-forget", v)); }
+
+/* Only the leader that has seen that nobody can claim it any more may do it. */
+static void op_forget(void *edge, const struct vm *v)
+{
+	json_object *o = about_vm("vm-forget", v);
+
+	json_object_object_add(o, "generation", json_object_new_uint64(((struct agentd *)edge)->core.lead_generation));
+	internal_request(edge, o);
+}
 
 static void op_move_over(void *edge, const struct vm *v, bool done)
 {
 	json_object *o = about_vm("vm-move-over", v);
-	char uuid[UUID_STR_LEN];
 
-	uuid_format(v->def.uuid, uuid);
-	json_object_object_add(o, "uuid", json_object_new_string(uuid)); /* another VM of this name would begin with the same numbers */
 	json_object_object_add(o, "number", json_object_new_uint64(v->def.move.number));
 	internal_request(edge, o);
 }

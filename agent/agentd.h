@@ -115,7 +115,7 @@ const char *drainer_reason(struct drainer *dr, const uint8_t uuid[16]); /* what 
 
 /* peers.c */
 int peers_new(struct agentd *d, struct peers **ret);
-void peers_assign(struct peers *p, uint32_t node, const uint8_t uuid[16]);
+void peers_assign(struct peers *p, uint32_t node, uint32_t epoch, const uint8_t uuid[16]);
 void peers_say(struct peers *p, const char *text); /* into every other agent's events */
 typedef void (*peers_reply_fn)(void *user, json_object *answer); /* answer borrowed; NULL: none came in time */
 int peers_forward(struct peers *p, uint32_t node, json_object *request, peers_reply_fn fn, void *user);

@@ -43,13 +43,14 @@ static int send_to(struct peers *p, uint32_t node, const char *type, json_object
 	return r;
 }
 
-void peers_assign(struct peers *p, uint32_t node, const uint8_t uuid[16])
+void peers_assign(struct peers *p, uint32_t node, uint32_t epoch, const uint8_t uuid[16])
 {
 	json_object *m = json_object_new_object();
 	char text[UUID_STR_LEN];
 
 	uuid_format(uuid, text);
 	json_object_object_add(m, "vm", json_object_new_string(text));
+	json_object_object_add(m, "epoch", json_object_new_int64(epoch));
 	(void)send_to(p, node, "assign", m); /* the leader repeats it */
 }
 
@@ -165,9 +166,12 @@ static void take_answer(struct peers *p, json_object *m)
 static void take_assign(struct peers *p, uint32_t node, json_object *m)
 {
 	struct agent_event ev = { .kind = AGENT_EV_ASSIGN, .node = node };
+	json_object *epoch;
 
-	if (uuid_parse(string_of(m, "vm"), ev.uuid))
-		agentd_event(p->d, &ev);
+	if (!uuid_parse(string_of(m, "vm"), ev.uuid) || !json_object_object_get_ex(m, "epoch", &epoch))
+		return;
+	ev.epoch = (uint32_t)json_object_get_int64(epoch);
+	agentd_event(p->d, &ev);
 }
 
 static void take_status(struct peers *p, uint32_t node, json_object *m)

@@ -335,23 +335,30 @@ static bool edit_clear_error(struct edit *e)
 }
 
 /* From the leader's core, which has told how it ended. A newer request is not hit. */
-static bool edit_move_over(struct edit *e)
+/* From an agent, not from an operator: it names the VM by its uuid, too. */
+static struct catalog_entry *edit_this_vm(struct edit *e)
 {
 	struct catalog_entry *vm = edit_vm(e);
 	const char *uuid = string_of(e->request, "uuid");
+
+	return vm && uuid && streq(uuid, vm->uuid_text) ? vm : NULL;
+}
+
+static bool edit_move_over(struct edit *e)
+{
+	struct catalog_entry *vm = edit_this_vm(e);
 	json_object *number;
 
-	if (!vm || vm->move.node == 0 || !uuid || !streq(uuid, vm->uuid_text) || !json_object_object_get_ex(e->request, "number", &number) ||
+	if (!vm || vm->move.node == 0 || !json_object_object_get_ex(e->request, "number", &number) ||
 	    json_object_get_uint64(number) != vm->move.number)
 		return false;
 	vm->move.node = 0;
 	return true;
 }
 
-/* From an agent, not from an operator. */
 static bool edit_guest_off(struct edit *e)
 {
-	struct catalog_entry *vm = edit_vm(e);
+	struct catalog_entry *vm = edit_this_vm(e);
 
 	if (!vm)
 		return false;
@@ -363,9 +370,11 @@ static bool edit_guest_off(struct edit *e)
 
 static bool edit_forget(struct edit *e)
 {
-	struct catalog_entry *vm = edit_vm(e);
+	struct catalog_entry *vm = edit_this_vm(e);
+	json_object *generation;
 
-	if (!vm || vm->desired != DESIRED_REMOVED)
+	if (!vm || vm->desired != DESIRED_REMOVED || !json_object_object_get_ex(e->request, "generation", &generation) ||
+	    json_object_get_uint64(generation) != e->d->core.lead_generation)
 		return false;
 	(void)snprintf(e->what, sizeof(e->what), "VM %.64s removed", vm->file.name);
 	catalog_remove(e->doc, vm->uuid);

@@ -43,6 +43,7 @@ struct store {
 	uint64_t again;          /* nodes to scan once this one is over */
 	bool scanning, loading, complete; /* complete: a scan of all nodes has succeeded since we lead (or started) */
 	bool leading;
+	unsigned leads, scan_leads; /* how often we have begun or ceased to lead; as the scan under way was begun */
 	struct head head[MAX_HEADS]; /* found by the scan */
 	unsigned n_heads;
 	struct head *loading_head;
@@ -139,11 +140,16 @@ static void use_catalog(struct store *s, struct catalog_doc *doc)
 
 static void scan_finish(struct store *s)
 {
+	struct agent_event ev = { .kind = AGENT_EV_CATALOG_READ };
+
 	s->scanning = s->loading = false;
-	if (s->wanted == all_nodes(s))
-		s->complete = true;
 	if (s->again)
 		scan_later(s, 0);
+	if (s->wanted != all_nodes(s) || s->scan_leads != s->leads)
+		return;
+	s->complete = true;
+	if (s->leading)
+		agentd_event(s->d, &ev);
 }
 
 static void scan_fail(struct store *s)
@@ -321,6 +327,7 @@ static void scan_start(struct store *s, uint64_t nodes)
 		if (s->member[v].slot.state == SLOT_DESTROYED)
 			nodes |= 1ULL << (s->d->conf.self_id - 1);
 	s->wanted = nodes;
+	s->scan_leads = s->leads;
 	s->n_heads = 0;
 	for (unsigned v = 0; v < s->d->sb->n_volumes; v++) {
 		struct member *m = &s->member[v];
@@ -361,6 +368,7 @@ void store_table(struct store *s)
 void store_lead(struct store *s, bool on)
 {
 	s->leading = on;
+	s->leads++;
 	s->complete = false;
 	scan_start(s, all_nodes(s));
 }

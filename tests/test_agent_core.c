@@ -60,7 +60,8 @@ static struct {
 	struct vm_def vm[VMS];
 	unsigned n_vms;
 	struct catalog catalog;
-	bool catalog_stuck; /* edits are asked for and do not come about */
+	bool catalog_stuck;       /* edits are asked for and do not come about */
+	uint32_t catalog_read_ms; /* a new leader's read of it */
 	unsigned forgotten;
 	char broken[200];
 } s;
@@ -136,6 +137,14 @@ static void later_vm(struct node *n, uint32_t ms, enum agent_event_kind kind, co
 
 	memcpy(p->ev.uuid, uuid, 16);
 	p->ev.exit = how;
+}
+
+static void later_assign(uint32_t to, uint32_t ms, uint32_t epoch, const uint8_t uuid[16])
+{
+	struct pending *p = later(node(to), ms, AGENT_EV_ASSIGN);
+
+	memcpy(p->ev.uuid, uuid, 16);
+	p->ev.epoch = epoch;
 }
 
 static uint8_t *place(unsigned v, uint32_t id, unsigned buffer)
@@ -255,10 +264,10 @@ static void op_facts(void *edge)
 	s.table_at = MIN(s.table_at, s.now + MS(10)); /* the doorbell */
 }
 
-static void op_assign(void *edge, uint32_t to, const struct vm *v)
+static void op_assign(void *edge, uint32_t to, uint32_t epoch, const struct vm *v)
 {
 	if (node(to)->runs)
-		later_vm(node(to), 1, AGENT_EV_ASSIGN, v->def.uuid, VM_EXIT_CRASH);
+		later_assign(to, 1, epoch, v->def.uuid);
 }
 
 static void op_drain(void *edge, const struct vm *v, bool full)
@@ -331,6 +340,8 @@ static void op_lead(void *edge, bool on, uint64_t generation)
 	n->led = on;
 	n->leads_told += on;
 	trace(n, on ? 'L' : 'l');
+	if (on)
+		(void)later(n, s.catalog_read_ms, AGENT_EV_CATALOG_READ);
 }
 
 static void op_lead_checked(void *edge, bool on) { trace(edge, on ? 'C' : 'c'); }
@@ -670,10 +681,18 @@ static void test_cycle(void)
 	s.vm[0].desired = DESIRED_STARTED;
 	spread_catalog();
 	(void)UNTIL(5000, did(1, 'S'));
-	TAP_STR(node(1)->trace, "RWWRS", "a start: read all, write own into both buffers, read all again, only then start");
+	TAP_STR(node(1)->trace, "RWWRDS", "the first start of all: read all, write own into both buffers, read all again, drain what a VM of before may have left on its disk");
 	(void)UNTIL(5000, vm_of(1, 0)->state == VM_RUNNING);
 	TAP_OK(running(0) == 1 && node(1)->notes[NOTE_VM_STARTED] == 1 && node(1)->notes[NOTE_VM_RECOVERED] == 0,
 	       "and it runs: a first start is no recovery");
+	s.vm[0].desired = DESIRED_STOPPED;
+	spread_catalog();
+	(void)UNTIL(9000, disk_state(1, 0) == CLAIM_RELEASED && vm_of(1, 0)->state == VM_IDLE);
+	memset(node(1)->trace, 0, sizeof(node(1)->trace));
+	s.vm[0].desired = DESIRED_STARTED;
+	spread_catalog();
+	(void)UNTIL(5000, did(1, 'S'));
+	TAP_STR(node(1)->trace, "RWWRS", "a start after a clean end: only then start");
 	sound("a start");
 
 	/* The claim must be acknowledged by a fence quorum: with one of two volumes refusing writes nothing starts. */
@@ -729,8 +748,8 @@ static void test_conflict(void)
 		add_vms(1);
 		spread_catalog();
 		run(21); /* the catalog is there; the leader has not yet assigned by the table */
-		later_vm(node(1), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
-		later_vm(node(2), 1 + offset, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
+		later_assign(1, 1, agent(1)->epoch, s.vm[0].uuid);
+		later_assign(2, 1 + offset, agent(2)->epoch, s.vm[0].uuid);
 		(void)UNTIL(20000, running(0) == 1 && vm_of(1, 0)->state + vm_of(2, 0)->state == VM_RUNNING);
 		run(3000);
 		if (running(0) != 1 || s.broken[0])
@@ -743,14 +762,14 @@ static void test_conflict(void)
 	add_vms(1);
 	spread_catalog();
 	run(21);
-	later_vm(node(1), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
-	later_vm(node(2), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
+	later_assign(1, 1, agent(1)->epoch, s.vm[0].uuid);
+	later_assign(2, 1, agent(2)->epoch, s.vm[0].uuid);
 	TAP_OK(UNTIL(1000, node(1)->notes[NOTE_VM_CONFLICT] && node(2)->notes[NOTE_VM_CONFLICT]),
 	       "both wrote: both see it and withdraw");
 	(void)UNTIL(1000, disk_state(1, 0) != CLAIM_ACTIVE && disk_state(2, 0) != CLAIM_ACTIVE);
 	TAP_OK(running(0) == 0, "nobody starts it meanwhile");
 	TAP_OK(UNTIL(15000, running(0) == 1), "one does later");
-	TAP_OK(!did(1, 'D') && !did(2, 'D'), "a withdrawn claim never ran it: no drain");
+	TAP_OK(did(1, 'D') + did(2, 'D') == 1, "nobody has run it yet: who does drains, as for every first start");
 	sound("both withdraw");
 
 	boot(2, 1, 1);
@@ -759,7 +778,7 @@ static void test_conflict(void)
 
 		run(3000);
 		memset(node(other)->trace, 0, 256);
-		later_vm(node(other), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
+		later_assign(other, 1, agent(other)->epoch, s.vm[0].uuid);
 		run(3000);
 		TAP_OK(node(other)->notes[NOTE_VM_BUSY] == 1 && !did(other, 'W'),
 		       "asked for a VM that runs elsewhere: read, and nothing is written");
@@ -772,8 +791,8 @@ static void test_conflict(void)
 		add_vms(1);
 		spread_catalog();
 		run(21);
-		later_vm(node(1), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
-		later_vm(node(2), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
+		later_assign(1, 1, agent(1)->epoch, s.vm[0].uuid);
+		later_assign(2, 1, agent(2)->epoch, s.vm[0].uuid);
 		run(ms);
 		stop_agent(1);
 		stop_agent(2);
@@ -793,7 +812,7 @@ static void test_conflict(void)
 	spread_catalog();
 	run(21);
 	node(2)->writes_refused[1] = true;
-	later_vm(node(2), 1, AGENT_EV_ASSIGN, s.vm[0].uuid, VM_EXIT_CRASH);
+	later_assign(2, 1, agent(2)->epoch, s.vm[0].uuid);
 	run(3000);
 	TAP_OK(running(0) == 0, "a claim on one volume of two: not started");
 	node(2)->writes_refused[1] = false;
@@ -1107,6 +1126,18 @@ static void test_failures(void)
 	TAP_OK(!vm_of(1, 1) && !vm_of(2, 1), "and gone from every agent");
 	sound("remove");
 
+	/* Silent is not dead: it may have been asked to start the VM, and does not know that it is removed. */
+	boot(3, 1, 1);
+	owner = runs(1, 0) ? 1 : runs(2, 0) ? 2 : 3;
+	power_off(owner == 3 ? 2 : 3);
+	s.vm[0].desired = DESIRED_REMOVED;
+	spread_catalog();
+	run(15000);
+	TAP_OK(running(0) == 0 && s.forgotten == 0, "removed while a node is silent that does not know: it stays pending");
+	proven_over(owner == 3 ? 2 : 3);
+	TAP_OK(UNTIL(5000, s.forgotten == 1), "its epoch is over: forgotten");
+	sound("removed with a silent node");
+
 	/* Removed just when it was assigned: pending until no live claim remains. */
 	for (uint32_t ms = 0; ms < 400; ms += 7) {
 		boot(2, 1, 0);
@@ -1169,6 +1200,26 @@ static void test_leader(void)
 	node(3)->announces_newer = false;
 	TAP_OK(UNTIL(10000, running(0) == 1), "the leader has the newest: started");
 	sound("a leader behind");
+
+	/* Or by a leader whose heartbeat with the news never came: the slots of the catalog say it, once they are read. */
+	init(3, 1, 1);
+	s.catalog_read_ms = 8000;
+	for (uint32_t id = 1; id <= 3; id++)
+		start_agent(id);
+	(void)UNTIL(10000, leaders() == 1);
+	run(5000);
+	TAP_OK(leaders() == 1 && running(0) == 0, "a new leader that has not read the catalog since: nothing is started");
+	TAP_OK(UNTIL(10000, running(0) == 1), "it has: started");
+	sound("a leader that reads first");
+
+	boot(2, 1, 0);
+	add_vms(1);
+	spread_catalog();
+	run(21);
+	later_assign(2, 1, agent(2)->epoch - 1, s.vm[0].uuid);
+	run(5);
+	TAP_OK(!vm_of(2, 0) || vm_of(2, 0)->state == VM_IDLE, "asked of an epoch that has ended: refused");
+	sound("a late request");
 
 	boot(3, 1, 0);
 	power_off(1);

@@ -99,6 +99,7 @@
 	X(NOT_DRAINED, "takeover 6", "a VM of a dead owner starts at once", "S1") \
 	X(PROBE_SKIPPED, "takeover 6", "T_drain is waited for without a probe", "S1") \
 	X(DRAIN_SKIPPED, "takeover 6", "the probe is not followed by T_drain", "S1") \
+	X(FIRST_START_CLEAN, "claims", "a VM added with the disk of one that was removed starts at once", "S1") \
 	X(FAILED_UNDRAINED, "claims", "a VM given up as failed is not proven quiet", "S1") \
 	/* !14 */ \
 	X(OWN_CLAIM_STARTED, "!14", "after a restart of the agent an own claim is started as it stands", "S1") \

@@ -70,9 +70,10 @@ static void new_epoch(struct agent *a, uint32_t epoch)
 		if (a->vm[i].used && !MUTANT(OLD_EPOCH_KEPT))
 			vmlife_lost_lease(a, &a->vm[i]);
 	if (a->leads) {
-		a->leads = false;
+		a->leads = a->lead_read = false;
 		agent_act(a, AGENT_ACT_LEAD)->on = false;
 	}
+	a->n_asked = 0; /* what was asked of the epoch before */
 	claimer_reset(a);
 }
 
@@ -277,8 +278,12 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 	case AGENT_EV_CHECK_LEAD:
 		a->claimer.check_lead = true;
 		break;
+	case AGENT_EV_CATALOG_READ:
+		a->lead_read = a->leads;
+		break;
 	case AGENT_EV_ASSIGN:
-		agent_ask(a, ev->uuid, a->now_ns, a->now_ns + agent_ms(AGENT_ASKED_MS));
+		if (ev->epoch == a->epoch)
+			agent_ask(a, ev->uuid, a->now_ns, a->now_ns + agent_ms(AGENT_ASKED_MS));
 		break;
 	case AGENT_EV_DRAINED:
 	case AGENT_EV_STARTED:
@@ -333,7 +338,7 @@ void agent_step(struct agent *a, const struct agent_event *ev, int64_t now_ns)
 		follow_assignments(a);
 		tick_vms(a);
 	}
-	if (ev->kind == AGENT_EV_TABLE || ev->kind == AGENT_EV_CATALOG || now_ns - a->tick_ns >= tick(a)) {
+	if (ev->kind == AGENT_EV_TABLE || ev->kind == AGENT_EV_CATALOG || ev->kind == AGENT_EV_CATALOG_READ || now_ns - a->tick_ns >= tick(a)) {
 		a->tick_ns = now_ns;
 		lead_step(a);
 		if (a->adopted)

@@ -109,7 +109,8 @@ enum agent_event_kind {
 	AGENT_EV_TABLE,         /* table */
 	AGENT_EV_NO_KEEPER,     /* connection to the keeper lost */
 	AGENT_EV_CATALOG,       /* catalog */
-	AGENT_EV_ASSIGN,        /* uuid; node: who asks */
+	AGENT_EV_CATALOG_READ,  /* all slots of the catalog, each read issued after LEAD on */
+	AGENT_EV_ASSIGN,        /* uuid; node: who asks; epoch: of ours that it is for */
 	AGENT_EV_FOUND,         /* uuid: a unit runs it */
 	AGENT_EV_LISTED,        /* every unit was reported */
 	AGENT_EV_DRAINED,       /* uuid: nothing of an earlier writer can land any more */
@@ -126,7 +127,7 @@ struct agent_event {
 	const struct keeper_msg *table;
 	const struct catalog *catalog;
 	uint8_t uuid[16];
-	uint32_t node;
+	uint32_t node, epoch;
 	enum vm_exit exit;
 };
 
@@ -135,7 +136,7 @@ enum agent_action_kind {
 	AGENT_ACT_READ,         /* volume */
 	AGENT_ACT_NUMBERED,     /* remember claimer.mine.seq over restarts of this process, before anything is written */
 	AGENT_ACT_FACTS,        /* our claims were written: tell the keeper their seq */
-	AGENT_ACT_ASSIGN,       /* node, vm */
+	AGENT_ACT_ASSIGN,       /* node, epoch (of that node), vm */
 	AGENT_ACT_DRAIN,        /* vm: full = true: probe its disks' storage and wait T_drain; false: only see that this host sends nothing more */
 	AGENT_ACT_START,        /* vm */
 	AGENT_ACT_ADOPT,        /* vm: it runs already, connect to it */
@@ -162,7 +163,7 @@ struct agent_action {
 	enum agent_action_kind kind;
 	enum agent_note note;
 	unsigned volume, buffer;
-	uint32_t node;
+	uint32_t node, epoch;
 	struct vm *vm;
 	uint8_t uuid[16];
 	bool on;
@@ -249,6 +250,7 @@ struct agent {
 	uint64_t maintenance;
 	uint32_t leaving[FORMAT_MAX_NODES];
 	bool leads;
+	bool lead_read;          /* the catalog was read since: nothing is asked for by what we knew before */
 	uint64_t lead_generation;
 	int64_t lead_retry_ns, tick_ns, no_leader_ns, gate_open_ns;
 	struct agent_action action[AGENT_MAX_ACTIONS];
@@ -269,6 +271,8 @@ uint32_t agent_owner(const struct agent *a, const uint8_t uuid[16]);
 uint32_t agent_leader(const struct agent *a);
 bool agent_node_usable(const struct agent *a, uint32_t id); /* may be given VMs */
 bool agent_node_emptied(const struct agent *a, uint32_t id); /* is to have no VMs: in maintenance, or about to be shut down */
+/* A newer catalog than ours was announced, perhaps by a node that is gone: ours may want a VM that was removed while we were away. The shell is reading it. */
+bool agent_behind(const struct agent *a);
 bool agent_held(const struct agent *a, const struct vm *v); /* hands off: an owner neither stops nor restarts it */
 bool agent_vm_error(const struct agent *a, const struct vm *v); /* given up: has failed on as many nodes as it may */
 /* Who gave it up, or died with it, last: the newest claim under which it may have run. NULL: it never ran. */

@@ -68,10 +68,12 @@ static uint32_t other_holder(const struct agent *a, const uint8_t vm[16])
 	return 0;
 }
 
-/* The newest generation anybody has, and whether the last one that may have run the VM died with it. A withdrawn claim (NONE) never ran it. */
+/* The newest generation anybody has, and whether the last one that may have run the VM died with it. A withdrawn claim (NONE) never ran it. Of a VM that
+ * nobody has ever claimed the disk may be that of one that was removed, whose owner has died with a write on its way. */
 static uint64_t top_generation(const struct agent *a, const uint8_t vm[16], bool *ret_unclean)
 {
 	uint64_t top = 0, top_run = 0;
+	bool known = false;
 
 	*ret_unclean = false;
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
@@ -79,12 +81,14 @@ static uint64_t top_generation(const struct agent *a, const uint8_t vm[16], bool
 
 		if (!a->claimer.fresh_any[id - 1] || !c)
 			continue;
+		known = true;
 		top = MAX(top, c->generation);
 		if (c->state == CLAIM_NONE || c->generation < top_run)
 			continue;
 		*ret_unclean = (c->generation == top_run && *ret_unclean) || c->state == CLAIM_ACTIVE || c->state == CLAIM_UNCLEAN;
 		top_run = c->generation;
 	}
+	*ret_unclean = *ret_unclean || (!known && !MUTANT(FIRST_START_CLEAN));
 	return top;
 }
 

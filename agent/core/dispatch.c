@@ -18,7 +18,7 @@ static void carry_out(struct agent *a, const struct agent_action *act, const str
 		ops->facts(edge);
 		break;
 	case AGENT_ACT_ASSIGN:
-		ops->assign(edge, act->node, act->vm);
+		ops->assign(edge, act->node, act->epoch, act->vm);
 		break;
 	case AGENT_ACT_DRAIN:
 		ops->drain(edge, act->vm, act->on);

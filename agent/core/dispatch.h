@@ -9,7 +9,7 @@ struct agent_ops {
 	void (*read)(void *edge, unsigned volume);
 	void (*numbered)(void *edge, uint64_t seq); /* carried out before any write that follows; NULL: nothing to remember */
 	void (*facts)(void *edge);
-	void (*assign)(void *edge, uint32_t node, const struct vm *v);
+	void (*assign)(void *edge, uint32_t node, uint32_t epoch, const struct vm *v);
 	void (*drain)(void *edge, const struct vm *v, bool full);
 	void (*start)(void *edge, const struct vm *v);
 	void (*adopt)(void *edge, const struct vm *v);

@@ -77,7 +77,7 @@ static bool candidate(const struct agent *a)
 
 static void resign(struct agent *a)
 {
-	a->leads = false;
+	a->leads = a->lead_read = false;
 	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
 		a->vm[i].assigned = a->vm[i].planned = 0;
 		a->vm[i].move_wait_ns = 0;
@@ -90,6 +90,7 @@ void lead_claim_result(struct agent *a, enum claim_result result, uint64_t gener
 {
 	if (result == CLAIM_GRANTED) {
 		a->leads = true;
+		a->lead_read = false;
 		a->lead_generation = generation;
 		agent_act(a, AGENT_ACT_LEAD)->on = true;
 		agent_note(a, NOTE_LEADER, NULL, a->opt.self);
@@ -123,6 +124,7 @@ static void assign(struct agent *a, struct vm *v)
 	act = agent_act(a, AGENT_ACT_ASSIGN);
 	act->vm = v;
 	act->node = node;
+	act->epoch = agent_table_node(a, node)->epoch;
 }
 
 /* Failed everywhere it may run: go on trying, slowly. */
@@ -252,8 +254,6 @@ static bool given_up(struct agent *a, struct vm *v)
 	return error;
 }
 
-/* A removed VM stays pending until no live claim on it remains: every living node knows of the removal (so none claims it any more), and a read of the
- * claims issued after that shows none. */
 /* < 0: that node's agent knows an older catalog than ours. */
 static int compare_catalog(const struct agent *a, const struct keeper_table_node *n)
 {
@@ -262,8 +262,7 @@ static int compare_catalog(const struct agent *a, const struct keeper_table_node
 	return (n->catalog_seq > a->catalog_seq) - (n->catalog_seq < a->catalog_seq);
 }
 
-/* A newer catalog was announced, perhaps by a node that is gone: ours may want a VM that was removed while we were away. The shell is reading it. */
-static bool behind(const struct agent *a)
+bool agent_behind(const struct agent *a)
 {
 	for (uint32_t id = 1; id <= a->opt.node_max; id++)
 		if (agent_table_node(a, id)->known && compare_catalog(a, agent_table_node(a, id)) > 0)
@@ -271,15 +270,19 @@ static bool behind(const struct agent *a)
 	return false;
 }
 
+/* A removed VM stays pending until no live claim on it remains and none can come: every node knows of the removal or its epoch is over (silent is not
+ * enough: it may have been asked to start the VM before), and a read of the claims issued after that shows none. */
 static void lead_removal(struct agent *a, struct vm *v)
 {
-	for (uint32_t id = 1; id <= a->opt.node_max && !MUTANT(REMOVED_FORGOTTEN); id++)
-		if (id != a->opt.self && agent_table_node(a, id)->fresh && compare_catalog(a, agent_table_node(a, id)) < 0)
+	for (uint32_t id = 1; id <= a->opt.node_max && !MUTANT(REMOVED_FORGOTTEN); id++) {
+		const struct keeper_table_node *n = agent_table_node(a, id);
+
+		if (id != a->opt.self && n->known && n->over < n->epoch && compare_catalog(a, n) < 0)
 			return;
-	if (v->remove_ns == 0) {
-		v->remove_ns = a->now_ns;
-		a->claimer.refresh = true;
 	}
+	if (v->remove_ns == 0)
+		v->remove_ns = a->now_ns;
+	a->claimer.refresh = a->claimer.refresh || a->claimer.complete_ns <= v->remove_ns;
 	if ((v->state != VM_IDLE || a->claimer.complete_ns <= v->remove_ns) && !MUTANT(REMOVED_FORGOTTEN))
 		return;
 	if (a->now_ns - v->assigned_ns < agent_ms(FORGET_AGAIN_MS))
@@ -360,7 +363,7 @@ void lead_step(struct agent *a)
 		claimer_want(a, agent_leader_uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
 		return;
 	}
-	if (!a->leads || !a->have_catalog || behind(a))
+	if (!a->leads || !a->lead_read || !a->have_catalog || agent_behind(a))
 		return;
 	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
 		a->vm[i].owner = a->vm[i].used ? agent_owner(a, a->vm[i].def.uuid) : 0;

@@ -82,7 +82,7 @@ static void drain(struct agent *a, struct vm *v, bool full, enum claim_state rel
 
 bool vmlife_assign(struct agent *a, struct vm *v)
 {
-	if (v->state != VM_IDLE || !wanted_here(a, v) || !agent_gate_open(a) || claimer_pending(a, v->def.uuid))
+	if (v->state != VM_IDLE || !wanted_here(a, v) || agent_behind(a) || !agent_gate_open(a) || claimer_pending(a, v->def.uuid))
 		return false;
 	v->unclean = false;
 	move(a, v, VM_CLAIMING);
@@ -238,7 +238,7 @@ static void on_drained(struct agent *a, struct vm *v)
 static void on_started(struct agent *a, struct vm *v)
 {
 	if (v->state == VM_STARTING) {
-		agent_note(a, v->unclean ? NOTE_VM_RECOVERED : NOTE_VM_STARTED, v, a->opt.self);
+		agent_note(a, v->unclean && v->generation > 1 ? NOTE_VM_RECOVERED : NOTE_VM_STARTED, v, a->opt.self);
 		v->unclean = false;
 		move(a, v, VM_RUNNING);
 	}

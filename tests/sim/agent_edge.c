@@ -297,6 +297,14 @@ static void use_cat(struct node *n, const struct cat *cat)
 	send_facts(n);
 }
 
+static void tell_catalog_read(struct node *n)
+{
+	struct agent_event a = { .kind = AGENT_EV_CATALOG_READ };
+
+	if (n->leading && n->cat_complete)
+		a_event(n, &a);
+}
+
 static void on_scan(struct sim_event *ev)
 {
 	struct node *n = ev->obj;
@@ -313,6 +321,7 @@ static void on_scan(struct sim_event *ev)
 	n->cat_complete = true;
 	if (!n->have_cat || newer(best->generation, best->seq, &n->cat))
 		use_cat(n, best);
+	tell_catalog_read(n);
 	if (n->cat_again) {
 		n->cat_again = false;
 		scan(n);
@@ -338,13 +347,13 @@ static void op_lead(void *edge, bool on, uint64_t generation)
 	scan(n);
 }
 
-static void ask(const struct edit *e)
+void edit_ask(const struct edit *e)
 {
 	if (sim.n_edits < ARRAY_SIZE(sim.edit))
 		sim.edit[sim.n_edits++] = *e;
 }
 
-void edit_post(enum edit_kind kind, unsigned vm, uint32_t node) { ask(&(struct edit){ .kind = kind, .vm = vm, .node = node }); }
+void edit_post(enum edit_kind kind, unsigned vm, uint32_t node) { edit_ask(&(struct edit){ .kind = kind, .vm = vm, .node = node }); }
 
 /* The node is to be empty: what that says of each VM it owns goes into the catalog with it. What an operator has asked for goes before. */
 static void empty_node(const struct node *n, struct cat *c, uint32_t node, enum leave_policy policy, bool reboot)
@@ -379,7 +388,7 @@ static void apply(const struct node *n, struct cat *c, const struct edit *e)
 			c->desired[e->vm] = desired[e->kind];
 		break;
 	case EDIT_FORGET:
-		if (c->desired[e->vm] == DESIRED_REMOVED)
+		if (c->desired[e->vm] == DESIRED_REMOVED && c->incarnation[e->vm] == e->incarnation && n->agent->lead_generation == e->number)
 			c->present[e->vm] = false;
 		break;
 	case EDIT_ADD:
@@ -408,14 +417,14 @@ static void apply(const struct node *n, struct cat *c, const struct edit *e)
 			move(c, e->vm, e->node, 0);
 		break;
 	case EDIT_MOVE_OVER:
-		if (c->move[e->vm].number == e->number)
+		if (c->move[e->vm].number == e->number && c->incarnation[e->vm] == e->incarnation)
 			c->move[e->vm].node = 0;
 		break;
 	case EDIT_PAUSE:
 		c->pause = (enum catalog_pause)e->vm;
 		break;
 	case EDIT_GUEST_OFF:
-		if (c->desired[e->vm] == DESIRED_STARTED)
+		if (c->desired[e->vm] == DESIRED_STARTED && c->incarnation[e->vm] == e->incarnation)
 			c->desired[e->vm] = DESIRED_STOPPED;
 		break;
 	}
@@ -425,7 +434,7 @@ static void write_end(struct node *n, bool ok)
 {
 	n->cat_writing = n->cat_checking = false;
 	if (!ok) {
-		ask(&n->cat_edit); /* the operator tries again */
+		edit_ask(&n->cat_edit); /* the operator tries again */
 		scan(n);
 		return;
 	}
@@ -493,24 +502,25 @@ static void op_lead_checked(void *edge, bool on) { world_post_proc(&((struct nod
 
 static void on_assign(struct sim_event *ev)
 {
-	struct agent_event a = about(AGENT_EV_ASSIGN, (unsigned)(ev->arg & 0xffff));
+	struct agent_event a = about(AGENT_EV_ASSIGN, (unsigned)(ev->arg & 0xff));
 
-	a.node = (uint32_t)(ev->arg >> 16);
+	a.node = (uint32_t)(ev->arg >> 8 & 0xff);
+	a.epoch = (uint32_t)(ev->arg >> 16);
 	a_event(ev->obj, &a);
 }
 
-void agent_edge_assign(struct node *n, uint32_t from, unsigned vm, int64_t delay)
+void agent_edge_assign(struct node *n, uint32_t from, uint32_t epoch, unsigned vm, int64_t delay)
 {
-	world_post_proc(&n->aproc, delay, on_assign, n, (uint64_t)from << 16 | vm);
+	world_post_proc(&n->aproc, delay, on_assign, n, (uint64_t)epoch << 16 | from << 8 | vm);
 }
 
-static void op_assign(void *edge, uint32_t node, const struct vm *v)
+static void op_assign(void *edge, uint32_t node, uint32_t epoch, const struct vm *v)
 {
 	struct node *n = edge, *to = sim_node(node);
 	int64_t delay = 0;
 
 	if (to == n || ring_carries(n, to, &delay))
-		agent_edge_assign(to, n->id, (unsigned)sim_vm_index(v->def.uuid), delay);
+		agent_edge_assign(to, n->id, epoch, (unsigned)sim_vm_index(v->def.uuid), delay);
 }
 
 /* Units. */
@@ -635,13 +645,15 @@ static void op_kill(void *edge, const uint8_t uuid[16])
 		qemu_kill(q, GONE_DIED);
 }
 
-static void op_guest_off(void *edge, const struct vm *v) { edit_post(EDIT_GUEST_OFF, (unsigned)sim_vm_index(v->def.uuid), 0); }
-static void op_forget(void *edge, const struct vm *v) { edit_post(EDIT_FORGET, (unsigned)sim_vm_index(v->def.uuid), 0); }
-
-static void op_move_over(void *edge, const struct vm *v, bool done)
+/* What agents ask for names this VM, not one that may have been added since. */
+static void ask_about(enum edit_kind kind, const struct vm *v, uint32_t node, uint64_t number)
 {
-	ask(&(struct edit){ .kind = EDIT_MOVE_OVER, .vm = (unsigned)sim_vm_index(v->def.uuid), .node = v->def.move.node, .number = v->def.move.number });
+	edit_ask(&(struct edit){ .kind = kind, .vm = (unsigned)sim_vm_index(v->def.uuid), .incarnation = (uint8_t)(v->def.uuid[2] - 1), .node = node, .number = number });
 }
+
+static void op_guest_off(void *edge, const struct vm *v) { ask_about(EDIT_GUEST_OFF, v, 0, 0); }
+static void op_forget(void *edge, const struct vm *v) { ask_about(EDIT_FORGET, v, 0, ((struct node *)edge)->agent->lead_generation); }
+static void op_move_over(void *edge, const struct vm *v, bool done) { ask_about(EDIT_MOVE_OVER, v, v->def.move.node, v->def.move.number); }
 
 static void on_listed(struct sim_event *ev)
 {
@@ -827,7 +839,7 @@ void agent_edge_crash(struct node *n)
 	if (!proc_alive(&n->aproc))
 		return;
 	if (n->cat_writing)
-		ask(&n->cat_edit);
+		edit_ask(&n->cat_edit);
 	n->a_runs = n->leading = n->cat_writing = false;
 	proc_die(&n->aproc);
 	disk_writer_gone(n, &n->aproc, life, GONE_DIED);

@@ -164,6 +164,9 @@ static const struct claim *acked_claim(uint32_t node, unsigned vm)
 /* Whoever takes over copies the death first: it must outlive its publisher. Asked when the claim is granted: one that is written may yet be withdrawn. */
 static void check_death_copied(const struct node *n, unsigned vm, uint64_t generation)
 {
+	/* A claim under an epoch that is over starts nothing (check_exec). */
+	if (n->agent->epoch <= sim.over[n->id - 1])
+		return;
 	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
 		const struct claim *c = id == n->id ? NULL : acked_claim(id, vm);
 
@@ -315,6 +318,16 @@ static void forget(uint32_t node, uint32_t id, struct carried *c, bool commit)
 
 void check_lost(uint32_t node)
 {
+	bool left = false;
+
+	/* Heartbeats that storage has lost before anybody may have read them. */
+	for (unsigned i = 0; i < 2 * sim.n_volumes; i++) {
+		const struct heartbeat *hb = heartbeat_on(i / 2, node, i % 2);
+
+		left = left || (hb && format_compare(hb->epoch, hb->seq, beats[node - 1].epoch, beats[node - 1].seq) >= 0);
+	}
+	for (unsigned i = 0; !left && i < BEATS; i++)
+		beats[node - 1].at[i].first = 0;
 	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
 		forget(node, id, &death[node - 1][id - 1], false);
 		forget(node, id, &commitment[node - 1][id - 1], true);
@@ -330,18 +343,25 @@ static void says_over(const struct heartbeat *hb)
 		said_over[i] = MAX(said_over[i], hb->over[i]);
 }
 
+static void begin_beat(const struct heartbeat *hb)
+{
+	unsigned me = hb->node - 1;
+
+	if (format_compare(hb->epoch, hb->seq, beats[me].epoch, beats[me].seq) <= 0)
+		return;
+	beats[me].epoch = hb->epoch;
+	beats[me].seq = hb->seq;
+	beats[me].counted = false;
+	beats[me].first = sim.now;
+}
+
 static void check_heartbeat(const struct heartbeat *hb)
 {
 	unsigned me = hb->node - 1, on = 0;
 
 	for (unsigned v = 0; v < sim.n_volumes; v++)
 		on += format_compare(newest[me][BLOCK_HEARTBEAT][v].epoch, newest[me][BLOCK_HEARTBEAT][v].seq, hb->epoch, hb->seq) >= 0;
-	if (format_compare(hb->epoch, hb->seq, beats[me].epoch, beats[me].seq) > 0) {
-		beats[me].epoch = hb->epoch;
-		beats[me].seq = hb->seq;
-		beats[me].counted = false;
-		beats[me].first = sim.now;
-	}
+	begin_beat(hb);
 	if (on >= format_renew_quorum(sim.n_volumes) && hb->seq == beats[me].seq && !beats[me].counted) {
 		beats[me].counted = true;
 		beats[me].at[beats[me].n].first = beats[me].first;
@@ -367,8 +387,11 @@ void check_landed(const struct op *op)
 	uint32_t epoch = block_epoch(op->block);
 	uint64_t seq = block_seq(op->block);
 
-	if (op->torn)
+	if (op->torn) {
+		if (kind == BLOCK_HEARTBEAT)
+			begin_beat(&op->block->hb); /* what counts of it may be whole: whoever reads that has seen it move */
 		return;
+	}
 	if (!clone_of(op->node->id) &&
 	    format_compare(epoch, seq, newest[op->node->id - 1][kind][op->target].epoch, newest[op->node->id - 1][kind][op->target].seq) <= 0)
 		violation("S6", "volume %u: node %u's %s (%u, %llu) lands after (%u, %llu)", op->target, op->node->id, kind ? "claims" : "heartbeat",

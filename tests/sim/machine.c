@@ -52,7 +52,7 @@ static void on_corosync(struct sim_event *ev)
 {
 	struct node *n = ev->obj;
 
-	if (!same_boot(n, ev->arg) || n->corosync)
+	if (!n->up || n->corosync || n->corosync_life != ev->arg)
 		return;
 	n->corosync = true;
 	n->part = SIM_PART_ALONE + n->id;
@@ -63,10 +63,11 @@ static void on_corosync(struct sim_event *ev)
 void machine_corosync(struct node *n, bool on, int64_t after)
 {
 	if (on) {
-		world_post(after, on_corosync, n, n->boots);
+		world_post(after, on_corosync, n, n->corosync_life);
 		return;
 	}
 	n->corosync = false;
+	n->corosync_life++;
 	ring_changed();
 }
 
@@ -177,11 +178,12 @@ void machine_reset(struct node *n, const char *why, int64_t off_ns)
 		return;
 	history_add("node %u: RESET (%s)", n->id, why);
 	n->up = n->corosync = false;
+	n->corosync_life++;
 	n->hurt_ns = sim.now;
 	n->wd.running = false;
 	n->k_runs = n->k_known = n->a_runs = n->leading = false;
 	if (n->cat_writing)
-		edit_post(n->cat_edit.kind, n->cat_edit.vm, n->cat_edit.node);
+		edit_ask(&n->cat_edit);
 	n->cat_writing = false;
 	disk_writer_gone(n, NULL, 0, GONE_RESET);
 	for (unsigned v = 0; v < sim.n_vms; v++)

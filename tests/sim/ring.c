@@ -57,8 +57,13 @@ static void on_view(struct sim_event *ev)
 {
 	struct node *n = ev->obj;
 
-	if (ev->arg == n->ring_number)
-		keeper_edge_ring(n, n->ring_target != 0, n->ring_target);
+	if (ev->arg != n->ring_number)
+		return;
+	/* However late: a connection that has broken is noticed before the next one tells anything. */
+	if (n->ring_broke && n->ring_target != 0)
+		keeper_edge_ring(n, false, 0);
+	n->ring_broke = false;
+	keeper_edge_ring(n, n->ring_target != 0, n->ring_target);
 }
 
 /* Did members go because a process ended (corosync tells at once), or does the token have to be missed first? */
@@ -97,6 +102,7 @@ void ring_changed(void)
 			chaos_effect(CHAOS_RING_LATE);
 		}
 		n->ring_target = view;
+		n->ring_broke = n->ring_broke || view == 0;
 		n->ring_number++;
 		world_post_proc(&n->kproc, delay, on_view, n, n->ring_number);
 	}
@@ -105,6 +111,7 @@ void ring_changed(void)
 void ring_joined(struct node *n)
 {
 	n->ring_target = 0;
+	n->ring_broke = false;
 	n->ring_number++;
 	ring_changed();
 }

@@ -312,9 +312,11 @@ struct drain_job { bool used, answered; uint32_t number, tries; };
 
 enum edit_kind { EDIT_ARM, EDIT_DISARM, EDIT_START, EDIT_STOP, EDIT_REMOVE, EDIT_FORGET, EDIT_ADD, EDIT_MAINTENANCE, EDIT_ACTIVE, EDIT_GUEST_OFF,
 	EDIT_IGNORE, EDIT_MOVE /* to node */, EDIT_MOVE_OVER, EDIT_PAUSE /* vm: enum catalog_pause */, EDIT_LEAVE /* vm: policy * 2 + reboot */ };
-struct edit { enum edit_kind kind; unsigned vm; uint32_t node; uint64_t number; /* MOVE_OVER */ };
+/* number: of the move (MOVE_OVER), of the leadership (FORGET); incarnation: of the VM, for what agents ask. */
+struct edit { enum edit_kind kind; unsigned vm; uint32_t node; uint64_t number; uint8_t incarnation; };
 #define SIM_START_WAIT_MS 60000 /* a VM that is added (EDIT_ADD) for a node waits for it that long */
-void edit_post(enum edit_kind kind, unsigned vm, uint32_t node);
+void edit_ask(const struct edit *e);
+void edit_post(enum edit_kind kind, unsigned vm, uint32_t node); /* an operator's */
 
 struct node {
 	uint32_t id;
@@ -348,7 +350,8 @@ struct node {
 
 	struct { bool running; int64_t fires, pet_ns; struct sim_timer timer; } wd;
 
-	bool corosync, ring_up;
+	bool corosync, ring_up, ring_broke;
+	unsigned corosync_life;
 	unsigned part;           /* partition of the ring it is in */
 	uint64_t ring_mask;      /* one-way trouble: nodes it does not see */
 	uint64_t ring_view, ring_target;
@@ -395,7 +398,7 @@ void agent_edge_start(struct node *n);
 void agent_edge_crash(struct node *n);
 void agent_edge_table(struct node *n, struct table_msg *m);
 void agent_edge_no_keeper(struct node *n);
-void agent_edge_assign(struct node *n, uint32_t from, unsigned vm, int64_t delay);
+void agent_edge_assign(struct node *n, uint32_t from, uint32_t epoch, unsigned vm, int64_t delay);
 void agent_edge_qemu(struct qemu *q, bool started, enum vm_exit how, uint32_t life);
 struct table_msg *table_msg_new(void);
 
