@@ -1249,6 +1249,18 @@ static void test_leader(void)
 	TAP_OK(leaders() == 1, "no ring at all: one leader all the same");
 	sound("no ring");
 
+	boot(1, 1, 0);
+	add_vms(1);
+	spread_catalog();
+	for (unsigned i = 0; i < 2000 && running(0) == 0; i++) {
+		struct agent_event ev = { .kind = AGENT_EV_CHECK_LEAD };
+
+		run(1);
+		give(node(1), &ev);
+	}
+	TAP_OK(running(0) == 1, "one edit of the catalog after the other, each asks for a read of the claims: a VM is claimed all the same");
+	sound("an agent that is asked to read all the time");
+
 	boot(2, 1, 0);
 	{
 		struct agent_event ev = { .kind = AGENT_EV_CHECK_LEAD };

@@ -164,6 +164,8 @@ static bool was_written(const struct claimer_volume *v) { return v->write_ok; }
 static bool may_read(const struct claimer_volume *v) { return v->ready && !v->read_busy; }
 static bool may_write(const struct claimer_volume *v) { return v->ready && !v->write_busy && slot_writable(&v->slot); }
 
+static bool settles(const struct claimer_volume *v) { return may_write(v) || (v->ready && v->write_busy && v->write_ok); }
+
 static void start_read(struct agent *a, enum claimer_phase phase)
 {
 	struct claimer *c = &a->claimer;
@@ -502,6 +504,8 @@ void claimer_step(struct agent *a)
 			start_write(a);
 		else
 			start_read(a, CLAIMER_READING);
+	} else if (c->rewrite && count(a, settles) >= format_fence_quorum(a->opt.n_volumes)) {
+		; /* the second of two writes is next: a read in between would begin the cycle anew, again and again while somebody asks for reads */
 	} else if (must_refresh(a)) {
 		start_read(a, CLAIMER_READING);
 	}

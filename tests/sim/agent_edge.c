@@ -756,6 +756,9 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 {
 	const struct node *n = edge;
 
+	/* Of one that was removed and added again meanwhile a claim may still come; it is not started (check_started). */
+	if (v && memcmp(v->def.uuid, sim.vm[sim_vm_index(v->def.uuid)].uuid, 16) != 0)
+		return;
 	if (note == NOTE_VM_CLAIMED)
 		check_granted(n, (unsigned)sim_vm_index(v->def.uuid), v->generation);
 	if (note == NOTE_VM_ADOPTED)

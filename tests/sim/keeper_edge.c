@@ -578,7 +578,7 @@ void keeper_edge_start(struct node *n)
 	memcpy(n->k_resume_life, n->saved.life, 16);
 	history_add("node %u: keeper starts%s", n->id, n->k_resume ? ", goes on with its epoch" : "");
 	client_open(&n->kclient);
-	n->k_clean = n->k_resume || slice_count(n) == 0 || MUTANT(RESTART_KEEPS_VMS);
+	n->k_clean = n->k_resume || MUTANT(RESTART_KEEPS_VMS);
 	if (MUTANT(RESTART_OPENS_WATCHDOG) && !n->k_resume)
 		do_watchdog(n, true);
 	if (!n->k_clean)
