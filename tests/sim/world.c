@@ -9,18 +9,20 @@
 
 struct sim sim;
 
-/* The queue: a heap of keys, and the events they stand for. An event of a timer knows where its key is, so that it can be moved. */
+/* The queue: keys in order, the soonest last, and the events they stand for. Most of what is posted is due before most of what waits, so that it finds its
+ * place near the end; an array that is kept in order costs less than a heap then. */
 struct key {
 	int64_t at;
-	uint64_t order;
-	uint32_t slot;
-	bool timer;
+	uint64_t order; /* of all that are posted: equal times go by it; below it the event's slot */
 };
 
-static struct key *heap;
+#define SLOT_BITS 20
+#define STRIDE 16
+
+static struct key *queue;
 static struct sim_event *slots;
 static uint32_t *free_slots;
-static size_t heap_n, heap_size, n_free_slots;
+static size_t queue_n, queue_size, n_free_slots;
 static uint64_t next_order;
 
 static char history[HISTORY_LINES][HISTORY_LEN];
@@ -53,81 +55,86 @@ void *pool_alloc(size_t size)
 	return (char *)head + sizeof(max_align_t);
 }
 
-static bool before(const struct key *a, const struct key *b) { return a->at != b->at ? a->at < b->at : a->order < b->order; }
-
-static void place(size_t i, struct key k)
-{
-	heap[i] = k;
-	if (k.timer)
-		slots[k.slot].timer->place = (uint32_t)i;
-}
-
-static void rise(size_t i, struct key k)
-{
-	while (i > 0 && before(&k, &heap[(i - 1) / 2])) {
-		place(i, heap[(i - 1) / 2]);
-		i = (i - 1) / 2;
-	}
-	place(i, k);
-}
-
-static void sink(size_t i, struct key k)
-{
-	for (;;) {
-		size_t child = 2 * i + 1;
-
-		if (child >= heap_n)
-			break;
-		if (child + 1 < heap_n && before(&heap[child + 1], &heap[child]))
-			child++;
-		if (!before(&heap[child], &k))
-			break;
-		place(i, heap[child]);
-		i = child;
-	}
-	place(i, k);
-}
+static bool before(struct key a, struct key b) { return a.at != b.at ? a.at < b.at : a.order < b.order; }
+static uint32_t slot_of(struct key k) { return (uint32_t)(k.order & ((1U << SLOT_BITS) - 1)); }
 
 static void grow(void)
 {
-	size_t old = heap_size;
+	size_t old = queue_size;
 
-	heap_size = old ? old * 2 : 1024;
-	heap = realloc(heap, heap_size * sizeof(*heap));
-	slots = realloc(slots, heap_size * sizeof(*slots));
-	free_slots = realloc(free_slots, heap_size * sizeof(*free_slots));
-	CHECK(heap && slots && free_slots);
-	for (size_t i = heap_size; i-- > old;)
+	queue_size = old ? old * 2 : 1024;
+	CHECK(queue_size <= 1U << SLOT_BITS);
+	queue = realloc(queue, queue_size * sizeof(*queue));
+	slots = realloc(slots, queue_size * sizeof(*slots));
+	free_slots = realloc(free_slots, queue_size * sizeof(*free_slots));
+	CHECK(queue && slots && free_slots);
+	for (size_t i = queue_size; i-- > old;)
 		free_slots[n_free_slots++] = (uint32_t)i;
 }
 
-static void push(const struct sim_event *ev)
+/* Place i is free: k goes there or, past all that are sooner, to a lower one. */
+static void put_below(size_t i, struct key k)
 {
-	uint32_t slot;
+	while (i >= STRIDE && before(queue[i - STRIDE], k)) {
+		memmove(&queue[i - STRIDE + 1], &queue[i - STRIDE], STRIDE * sizeof(*queue));
+		i -= STRIDE;
+	}
+	for (; i > 0 && before(queue[i - 1], k); i--)
+		queue[i] = queue[i - 1];
+	queue[i] = k;
+}
+
+static void put_above(size_t i, struct key k)
+{
+	for (; i + 1 < queue_n && before(k, queue[i + 1]); i++)
+		queue[i] = queue[i + 1];
+	queue[i] = k;
+}
+
+static size_t find(struct key k)
+{
+	size_t low = 0, high = queue_n;
+
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+
+		if (before(k, queue[mid]))
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+static struct key key_of(int64_t at, uint32_t slot) { return (struct key){ at, next_order++ << SLOT_BITS | slot }; }
+
+static struct key push(const struct sim_event *ev)
+{
+	struct key k;
 
 	if (n_free_slots == 0)
 		grow();
-	slot = free_slots[--n_free_slots];
-	slots[slot] = *ev;
-	rise(heap_n++, (struct key){ ev->at, ev->order, slot, ev->timer });
+	k = key_of(ev->at, free_slots[--n_free_slots]);
+	slots[slot_of(k)] = *ev;
+	put_below(queue_n++, k);
+	return k;
 }
 
 static struct sim_event pop(void)
 {
-	struct key top = heap[0], last = heap[--heap_n];
+	struct key k = queue[--queue_n];
+	struct sim_event *ev = &slots[slot_of(k)];
 
-	if (top.timer)
-		slots[top.slot].timer->queued = false;
-	free_slots[n_free_slots++] = top.slot;
-	slots[top.slot].at = top.at;
-	if (heap_n > 0)
-		sink(0, last);
-	return slots[top.slot];
+	if (ev->timer)
+		ev->timer->queued = false;
+	ev->at = k.at;
+	free_slots[n_free_slots++] = slot_of(k);
+	return *ev;
 }
 
 void world_reset(uint64_t seed)
 {
-	while (heap_n > 0)
+	while (queue_n > 0)
 		(void)pop(); /* timers learn that they are not queued */
 	next_order = 0;
 	history_n = 0;
@@ -138,10 +145,10 @@ void world_reset(uint64_t seed)
 
 static void post(struct sim_proc *p, int64_t delay, sim_fn fn, void *obj, uint64_t arg)
 {
-	struct sim_event ev = { .at = sim.now + delay, .order = next_order++, .fn = fn, .obj = obj, .arg = arg, .proc = p, .life = p ? p->life : 0 };
+	struct sim_event ev = { .at = sim.now + delay, .fn = fn, .obj = obj, .arg = arg, .proc = p, .life = p ? p->life : 0 };
 
 	CHECK(delay >= 0);
-	push(&ev);
+	(void)push(&ev);
 }
 
 void world_post(int64_t delay, sim_fn fn, void *obj, uint64_t arg) { post(NULL, delay, fn, obj, arg); }
@@ -156,27 +163,29 @@ void timer_set(struct sim_timer *t, struct sim_proc *p, int64_t at, sim_fn fn, v
 {
 	uint32_t life = p ? p->life : 0;
 	struct key k;
+	size_t place;
 
 	if (t->queued && t->at == at && t->life == life)
 		return;
+	k = (struct key){ t->at, t->order };
 	t->at = at;
 	t->life = life;
 	if (!t->queued) {
-		struct sim_event ev = { .at = at, .order = next_order++, .fn = fn, .obj = obj, .arg = ++t->number, .proc = p, .life = life, .timer = t };
+		struct sim_event ev = { .at = at, .fn = fn, .obj = obj, .arg = ++t->number, .proc = p, .life = life, .timer = t };
 
 		t->queued = true;
-		push(&ev);
+		t->order = push(&ev).order;
 		return;
 	}
-	k = heap[t->place];
-	slots[k.slot].life = life;
-	slots[k.slot].arg = ++t->number;
-	k.at = at;
-	k.order = next_order++;
-	if (before(&k, &heap[t->place]))
-		rise(t->place, k);
+	place = find(k);
+	slots[slot_of(k)].life = life;
+	slots[slot_of(k)].arg = ++t->number;
+	k = key_of(at, slot_of(k));
+	t->order = k.order;
+	if (place > 0 && before(queue[place - 1], k))
+		put_below(place, k);
 	else
-		sink(t->place, k);
+		put_above(place, k);
 }
 
 static void keep(struct sim_proc *p, const struct sim_event *ev)
@@ -203,7 +212,7 @@ bool world_step(int64_t until)
 {
 	struct sim_event ev;
 
-	if (heap_n == 0 || heap[0].at > until) {
+	if (queue_n == 0 || queue[queue_n - 1].at > until) {
 		sim.now = until;
 		return false;
 	}
@@ -227,9 +236,8 @@ static void let_go(struct sim_proc *p)
 		struct sim_event ev = p->late[i];
 
 		ev.at = sim.now;
-		ev.order = next_order++;
 		ev.timer = NULL;
-		push(&ev);
+		(void)push(&ev);
 	}
 }
 
