@@ -48,9 +48,6 @@ void block_unref(struct block *b)
 	free_blocks[b->kind] = b;
 }
 
-uint32_t block_epoch(const struct block *b) { return b->kind == BLOCK_HEARTBEAT ? b->hb.epoch : b->cl.epoch; }
-uint64_t block_seq(const struct block *b) { return b->kind == BLOCK_HEARTBEAT ? b->hb.seq : b->cl.seq; }
-
 static void check_bytes(const struct heartbeat *hb)
 {
 	static uint8_t buf[FORMAT_BLOCK];

@@ -282,9 +282,9 @@ void check_started(const struct node *n, unsigned vm, uint64_t generation)
 		violation("S1", "node %u starts VM %u by a claim that was not granted to this process of its agent", n->id, vm);
 }
 
-static void check_carried(const struct heartbeat *hb, uint32_t id, struct carried *c, bool commit)
+/* The newest epoch that the node has shown anywhere. */
+static uint32_t shown_epoch(uint32_t id)
 {
-	uint32_t epoch = (commit ? hb->commit : hb->over)[id - 1];
 	uint32_t shown = 0;
 
 	for (unsigned i = 0; i < 2 * sim.n_volumes; i++) {
@@ -292,9 +292,16 @@ static void check_carried(const struct heartbeat *hb, uint32_t id, struct carrie
 
 		shown = MAX(shown, MAX(newest[id - 1][BLOCK_HEARTBEAT][i / 2].epoch, x ? x->epoch : 0));
 	}
-	if (clone_of(hb->node))
+	return shown;
+}
+
+static void check_carried(const struct heartbeat *hb, uint32_t id, struct carried *c, bool commit)
+{
+	uint32_t epoch = (commit ? hb->commit : hb->over)[id - 1];
+
+	if (epoch == c->epoch || clone_of(hb->node))
 		return;
-	if (epoch < c->epoch && format_compare(hb->epoch, hb->seq, c->since.epoch, c->since.seq) > 0 && shown <= c->epoch) {
+	if (epoch < c->epoch && format_compare(hb->epoch, hb->seq, c->since.epoch, c->since.seq) > 0 && shown_epoch(id) <= c->epoch) {
 		violation("S6", "node %u does not say any more that epoch %u of node %u is %s", hb->node, c->epoch, id, commit ? "fenced" : "over");
 	} else if (epoch > c->epoch && volumes_that_say(hb->node, id, epoch, commit, false) >= format_fence_quorum(sim.n_volumes)) {
 		c->epoch = epoch;

@@ -135,8 +135,8 @@ bool snapshot_tear(struct snapshot *s, const struct block *b, uint32_t node, uns
 void snapshot_free(struct snapshot *s);
 /* What the wrapped decoders see until the next call. Returns what the core is to be given as data. */
 const void *snapshot_use(const struct snapshot *s, enum block_kind kind);
-uint32_t block_epoch(const struct block *b);
-uint64_t block_seq(const struct block *b);
+static inline uint32_t block_epoch(const struct block *b) { return b->kind == BLOCK_HEARTBEAT ? b->hb.epoch : b->cl.epoch; }
+static inline uint64_t block_seq(const struct block *b) { return b->kind == BLOCK_HEARTBEAT ? b->hb.seq : b->cl.seq; }
 
 /* ---- disk.c ---- */
 
@@ -214,7 +214,7 @@ struct target {
 	bool rolled_back;      /* since the last healing: what was on it before is no promise any more */
 	unsigned misdirect;    /* so many of its next writes go astray */
 	enum format_status shows; /* not FORMAT_OK: another LUN is seen in its place */
-	struct op *ops;
+	struct op *ops, *last_op;
 	unsigned n_orphans;
 	struct volume_data data;
 };
