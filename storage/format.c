@@ -278,6 +278,11 @@ enum format_status heartbeat_decode(const void *buf, uint32_t node, unsigned buf
 	return FORMAT_OK;
 }
 
+const struct heartbeat *heartbeat_view(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct heartbeat *space)
+{
+	return heartbeat_decode(buf, node, buffer, cluster, space) == FORMAT_OK ? space : NULL;
+}
+
 #define CLAIMS_BODY 8U
 #define CLAIM_LEN 32U
 

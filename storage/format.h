@@ -147,6 +147,8 @@ void catalog_encode(const struct catalog_head *head, const void *payload, const 
 /* Decoders validate everything; *ret is untouched unless FORMAT_OK. cluster NULL (superblock only): any. */
 enum format_status superblock_decode(const void *buf, unsigned copy, const uint8_t *cluster, struct superblock *ret);
 enum format_status heartbeat_decode(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct heartbeat *ret);
+/* As heartbeat_decode; NULL if the block is not valid. The struct is *space, or one that stays as it is for longer: a simulator has them at hand. */
+const struct heartbeat *heartbeat_view(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct heartbeat *space);
 enum format_status claims_decode(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct claims *ret);
 enum format_status catalog_decode(const void *buf, uint32_t len, uint32_t node, unsigned buffer, const uint8_t cluster[16],
 				  struct catalog_head *ret, const char **ret_payload);
