@@ -431,15 +431,6 @@ enum format_status catalog_decode(const void *buf, uint32_t len, uint32_t node, 
 	return FORMAT_OK;
 }
 
-int format_compare(uint32_t epoch_a, uint64_t seq_a, uint32_t epoch_b, uint64_t seq_b)
-{
-	if (epoch_a != epoch_b)
-		return epoch_a < epoch_b ? -1 : 1;
-	if (seq_a != seq_b)
-		return seq_a < seq_b ? -1 : 1;
-	return 0;
-}
-
 const char *format_status_name(enum format_status s)
 {
 	static const char *const name[] = {

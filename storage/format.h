@@ -163,7 +163,14 @@ const char *heartbeat_ring_name(enum heartbeat_ring r);
 const char *claim_state_name(enum claim_state s);
 
 /* -1, 0, 1: order of (epoch, seq). */
-int format_compare(uint32_t epoch_a, uint64_t seq_a, uint32_t epoch_b, uint64_t seq_b);
+static inline int format_compare(uint32_t epoch_a, uint64_t seq_a, uint32_t epoch_b, uint64_t seq_b)
+{
+	if (epoch_a != epoch_b)
+		return epoch_a < epoch_b ? -1 : 1;
+	if (seq_a != seq_b)
+		return seq_a < seq_b ? -1 : 1;
+	return 0;
+}
 
 /* How many of n volumes: to renew the lease, and to fence, claim and judge others. renew + fence > n. */
 static inline unsigned format_renew_quorum(unsigned n) { return n <= 2 ? 1 : n / 2 + 1; }
