@@ -25,7 +25,7 @@ static struct block *new_block(enum block_kind kind)
 	if (b)
 		free_blocks[kind] = b->next_free;
 	else
-		b = pool_alloc(sizeof(*b));
+		b = pool_alloc(kind == BLOCK_HEARTBEAT ? offsetof(struct block, hb) + sizeof(b->hb) : sizeof(*b));
 	CHECK(b);
 	b->refs = 1;
 	b->kind = kind;

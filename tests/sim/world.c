@@ -6,6 +6,7 @@
 
 #define HISTORY_LINES 4096
 #define HISTORY_LEN 200
+#define CACHE_LINE 64
 
 struct sim sim;
 
@@ -16,13 +17,13 @@ struct key {
 	uint64_t order; /* of all that are posted: equal times go by it; below it the event's slot */
 };
 
-#define SLOT_BITS 20
+#define SLOT_BITS 18
 #define STRIDE 16
 
-static struct key *queue;
-static struct sim_event *slots;
-static uint32_t *free_slots;
-static size_t queue_n, queue_size, n_free_slots;
+static struct key queue[1 << SLOT_BITS];
+static struct sim_event slots[1 << SLOT_BITS]; /* of these the lowest are in use: most stay untouched */
+static uint32_t free_slots[1 << SLOT_BITS];
+static size_t queue_n, n_free_slots, n_slots;
 static uint64_t next_order;
 
 static char history[HISTORY_LINES][HISTORY_LEN];
@@ -47,30 +48,18 @@ uint64_t rnd_stream(uint64_t kind, uint64_t n) { return mix(mix(sim.seed * 1000 
 void *pool_alloc(size_t size)
 {
 	static void *all;
-	void **head = calloc(1, sizeof(max_align_t) + size);
+	size_t whole = (CACHE_LINE + size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+	void **head = aligned_alloc(CACHE_LINE, whole);
 
 	CHECK(head);
+	memset(head, 0, whole);
 	*head = all;
 	all = head;
-	return (char *)head + sizeof(max_align_t);
+	return (char *)head + CACHE_LINE;
 }
 
 static bool before(struct key a, struct key b) { return a.at != b.at ? a.at < b.at : a.order < b.order; }
 static uint32_t slot_of(struct key k) { return (uint32_t)(k.order & ((1U << SLOT_BITS) - 1)); }
-
-static void grow(void)
-{
-	size_t old = queue_size;
-
-	queue_size = old ? old * 2 : 1024;
-	CHECK(queue_size <= 1U << SLOT_BITS);
-	queue = realloc(queue, queue_size * sizeof(*queue));
-	slots = realloc(slots, queue_size * sizeof(*slots));
-	free_slots = realloc(free_slots, queue_size * sizeof(*free_slots));
-	CHECK(queue && slots && free_slots);
-	for (size_t i = queue_size; i-- > old;)
-		free_slots[n_free_slots++] = (uint32_t)i;
-}
 
 /* Place i is free: k goes there or, past all that are sooner, to a lower one. */
 static void put_below(size_t i, struct key k)
@@ -112,15 +101,15 @@ static struct key push(const struct sim_event *ev)
 {
 	struct key k;
 
-	if (n_free_slots == 0)
-		grow();
-	k = key_of(ev->at, free_slots[--n_free_slots]);
+	CHECK(n_free_slots > 0 || n_slots < ARRAY_SIZE(slots));
+	k = key_of(ev->at, n_free_slots > 0 ? free_slots[--n_free_slots] : (uint32_t)n_slots++);
 	slots[slot_of(k)] = *ev;
 	put_below(queue_n++, k);
 	return k;
 }
 
-static struct sim_event pop(void)
+/* The event stays where it is until its slot is given back. */
+static struct sim_event *pop(void)
 {
 	struct key k = queue[--queue_n];
 	struct sim_event *ev = &slots[slot_of(k)];
@@ -128,14 +117,15 @@ static struct sim_event pop(void)
 	if (ev->timer)
 		ev->timer->queued = false;
 	ev->at = k.at;
-	free_slots[n_free_slots++] = slot_of(k);
-	return *ev;
+	return ev;
 }
+
+static void give_back(const struct sim_event *ev) { free_slots[n_free_slots++] = (uint32_t)(ev - slots); }
 
 void world_reset(uint64_t seed)
 {
 	while (queue_n > 0)
-		(void)pop(); /* timers learn that they are not queued */
+		give_back(pop()); /* timers learn that they are not queued */
 	next_order = 0;
 	history_n = 0;
 	hash = 0xcbf29ce484222325ULL;
@@ -210,17 +200,18 @@ int world_for(struct sim_proc *p, uint32_t life, const struct sim_event *ev)
 
 bool world_step(int64_t until)
 {
-	struct sim_event ev;
+	struct sim_event *ev;
 
 	if (queue_n == 0 || queue[queue_n - 1].at > until) {
 		sim.now = until;
 		return false;
 	}
 	ev = pop();
-	sim.now = ev.at;
+	sim.now = ev->at;
 	sim.stats.events++;
-	if (!ev.proc || world_for(ev.proc, ev.life, &ev) > 0)
-		ev.fn(&ev);
+	if (!ev->proc || world_for(ev->proc, ev->life, ev) > 0)
+		ev->fn(ev);
+	give_back(ev);
 	return true;
 }
 
