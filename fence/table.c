@@ -2,17 +2,21 @@
 #include "agent/base/mutant.h"
 #include "fence/keeper_core.h"
 
-/* Two buffers a node: the newest valid one counts. Returns which of hb, or -1. */
-static int newest_of(const struct keeper *k, const uint8_t *table, uint32_t node, struct heartbeat hb[2], unsigned *ret_valid)
+/* Two buffers a node: the newest valid one counts. Returns its number, or -1; *ret is where it was decoded. */
+static int newest_of(const struct keeper *k, const uint8_t *table, uint32_t node, struct heartbeat space[2], const struct heartbeat **ret, unsigned *ret_valid)
 {
-	bool ok[2];
+	const struct heartbeat *hb[2];
+	int newest;
 
 	for (unsigned b = 0; b < 2; b++)
-		ok[b] = heartbeat_decode(table + format_heartbeat_offset(node, b), node, b, k->opt.cluster, &hb[b]) == FORMAT_OK;
-	*ret_valid = ok[0] + ok[1];
-	if (!ok[0] || !ok[1])
-		return ok[0] ? 0 : ok[1] ? 1 : -1;
-	return (format_compare(hb[0].epoch, hb[0].seq, hb[1].epoch, hb[1].seq) >= 0) != MUTANT(OLDER_BUFFER_COUNTS) ? 0 : 1;
+		hb[b] = heartbeat_view(table + format_heartbeat_offset(node, b), node, b, k->opt.cluster, &space[b]);
+	*ret_valid = (hb[0] != NULL) + (hb[1] != NULL);
+	if (!hb[0] || !hb[1])
+		newest = hb[0] ? 0 : hb[1] ? 1 : -1;
+	else
+		newest = (format_compare(hb[0]->epoch, hb[0]->seq, hb[1]->epoch, hb[1]->seq) >= 0) != MUTANT(OLDER_BUFFER_COUNTS) ? 0 : 1;
+	*ret = newest >= 0 ? hb[newest] : NULL;
+	return newest;
 }
 
 static enum volume_fault check_superblock(const struct keeper *k, unsigned volume, const uint8_t *data)
@@ -109,10 +113,11 @@ bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 	}
 	for (uint32_t node = 1; node <= k->opt.node_limit; node++) {
 		struct table_node *n = &k->node[node - 1];
-		struct heartbeat two[2], *hb;
+		struct heartbeat space[2];
+		const struct heartbeat *hb;
 		uint64_t bit = 1ULL << (node - 1);
 		unsigned valid;
-		int buffer = newest_of(k, table, node, two, &valid);
+		int buffer = newest_of(k, table, node, space, &hb, &valid);
 
 		if (buffer < 0) {
 			unread |= MUTANT(UNREADABLE_IS_EMPTY) ? 0 : bit; /* unreadable is never empty */
@@ -120,7 +125,6 @@ bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 				slot_read(&k->volume[volume].slot, -1, 0, 0, k->volume[volume].read_issued_ns, k->now_ns);
 			continue;
 		}
-		hb = &two[buffer];
 		if (format_compare(hb->epoch, hb->seq, n->on[volume].epoch, n->on[volume].seq) < 0 && !MUTANT(ROLLED_BACK_TAKEN)) {
 			if (valid == 2)
 				set_fault(k, volume, FAULT_ROLLED_BACK);
@@ -146,8 +150,15 @@ bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 
 unsigned table_reads(const struct keeper *k)
 {
-	unsigned least = FORMAT_MAX_VOLUMES;
+	unsigned least = FORMAT_MAX_VOLUMES, read = 0;
+	uint64_t unread = 0;
 
+	for (unsigned v = 0; v < k->opt.n_volumes; v++) {
+		read += k->volume[v].read_ok;
+		unread |= k->volume[v].read_ok ? k->volume[v].unread : 0;
+	}
+	if (unread == 0)
+		return read;
 	for (unsigned id = 1; id <= k->opt.node_limit; id++) {
 		unsigned n = 0;
 

@@ -241,9 +241,12 @@ int64_t takeover_deadline(const struct keeper *k)
 
 	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
 		const struct table_node *n = &k->node[id - 1];
-		int64_t at = n->t0_ns + w_of(k, id);
+		int64_t at;
 
-		if (n->commit_published && k->mine.over[id - 1] < k->mine.commit[id - 1] && has_watchdog(n) && at > k->round_ns)
+		if (!n->commit_published || k->mine.over[id - 1] >= k->mine.commit[id - 1] || !has_watchdog(n))
+			continue;
+		at = n->t0_ns + w_of(k, id);
+		if (at > k->round_ns)
 			soonest = MIN(soonest, at);
 	}
 	return soonest;

@@ -278,6 +278,11 @@ enum format_status heartbeat_decode(const void *buf, uint32_t node, unsigned buf
 	return FORMAT_OK;
 }
 
+const struct heartbeat *heartbeat_view(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct heartbeat *space)
+{
+	return heartbeat_decode(buf, node, buffer, cluster, space) == FORMAT_OK ? space : NULL;
+}
+
 #define CLAIMS_BODY 8U
 #define CLAIM_LEN 32U
 
@@ -424,15 +429,6 @@ enum format_status catalog_decode(const void *buf, uint32_t len, uint32_t node, 
 	*ret = head;
 	*ret_payload = (const char *)c.p;
 	return FORMAT_OK;
-}
-
-int format_compare(uint32_t epoch_a, uint64_t seq_a, uint32_t epoch_b, uint64_t seq_b)
-{
-	if (epoch_a != epoch_b)
-		return epoch_a < epoch_b ? -1 : 1;
-	if (seq_a != seq_b)
-		return seq_a < seq_b ? -1 : 1;
-	return 0;
 }
 
 const char *format_status_name(enum format_status s)

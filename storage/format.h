@@ -147,6 +147,8 @@ void catalog_encode(const struct catalog_head *head, const void *payload, const 
 /* Decoders validate everything; *ret is untouched unless FORMAT_OK. cluster NULL (superblock only): any. */
 enum format_status superblock_decode(const void *buf, unsigned copy, const uint8_t *cluster, struct superblock *ret);
 enum format_status heartbeat_decode(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct heartbeat *ret);
+/* As heartbeat_decode; NULL if the block is not valid. The struct is *space, or one that stays as it is for longer: a simulator has them at hand. */
+const struct heartbeat *heartbeat_view(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct heartbeat *space);
 enum format_status claims_decode(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct claims *ret);
 enum format_status catalog_decode(const void *buf, uint32_t len, uint32_t node, unsigned buffer, const uint8_t cluster[16],
 				  struct catalog_head *ret, const char **ret_payload);
@@ -161,7 +163,14 @@ const char *heartbeat_ring_name(enum heartbeat_ring r);
 const char *claim_state_name(enum claim_state s);
 
 /* -1, 0, 1: order of (epoch, seq). */
-int format_compare(uint32_t epoch_a, uint64_t seq_a, uint32_t epoch_b, uint64_t seq_b);
+static inline int format_compare(uint32_t epoch_a, uint64_t seq_a, uint32_t epoch_b, uint64_t seq_b)
+{
+	if (epoch_a != epoch_b)
+		return epoch_a < epoch_b ? -1 : 1;
+	if (seq_a != seq_b)
+		return seq_a < seq_b ? -1 : 1;
+	return 0;
+}
 
 /* How many of n volumes: to renew the lease, and to fence, claim and judge others. renew + fence > n. */
 static inline unsigned format_renew_quorum(unsigned n) { return n <= 2 ? 1 : n / 2 + 1; }

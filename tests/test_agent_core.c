@@ -1771,6 +1771,7 @@ static void test_place(void)
 		a.maintenance = cases[i].maintenance;
 		v = &a.vm[0];
 		v->used = true;
+		a.vm_end = 1;
 		v->def.uuid[0] = 1;
 		for (unsigned p = 0; p < 3 && cases[i].preferred[p]; p++)
 			v->def.preferred[v->def.n_preferred++] = cases[i].preferred[p];
@@ -1790,6 +1791,7 @@ static void test_place(void)
 			for (unsigned l = 0; l < cases[i].load[id - 1]; l++, next++) {
 				a.vm[next].used = true;
 				a.vm[next].owner = id;
+				a.vm_end = next + 1;
 			}
 		}
 		TAP_OK(place_choose(&a, v) == cases[i].want, "placement: %s", cases[i].name);

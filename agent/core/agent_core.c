@@ -31,7 +31,7 @@ bool agent_gate_open(const struct agent *a) { return a->have_table && a->epoch !
 
 struct vm *agent_vm_by_uuid(struct agent *a, const uint8_t uuid[16])
 {
-	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+	for (unsigned i = 0; i < a->vm_end; i++)
 		if (a->vm[i].used && memcmp(a->vm[i].def.uuid, uuid, 16) == 0)
 			return &a->vm[i];
 	return NULL;
@@ -66,7 +66,7 @@ static void new_epoch(struct agent *a, uint32_t epoch)
 	a->epoch = epoch;
 	if (!had)
 		return;
-	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+	for (unsigned i = 0; i < a->vm_end; i++)
 		if (a->vm[i].used && !MUTANT(OLD_EPOCH_KEPT))
 			vmlife_lost_lease(a, &a->vm[i]);
 	if (a->leads) {
@@ -121,6 +121,7 @@ static struct vm *free_vm(struct agent *a)
 			continue;
 		memset(&a->vm[i], 0, sizeof(a->vm[i]));
 		a->vm[i].used = true;
+		a->vm_end = MAX(a->vm_end, i + 1);
 		return &a->vm[i];
 	}
 	return NULL; /* a catalog of more VMs than we take was refused when it was read */
@@ -133,7 +134,7 @@ static void take_catalog(struct agent *a, const struct catalog *c)
 {
 	bool was = agent_node_emptied(a, a->opt.self);
 
-	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+	for (unsigned i = 0; i < a->vm_end; i++)
 		a->vm[i].in_catalog = false;
 	for (unsigned i = 0; i < c->n; i++) {
 		struct vm *v = agent_vm_by_uuid(a, c->vm[i].uuid);
@@ -156,7 +157,7 @@ static void take_catalog(struct agent *a, const struct catalog *c)
 		if (anew && a->adopted && was_found(a, v->def.uuid))
 			adopt_vm(a, v);
 	}
-	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+	for (unsigned i = 0; i < a->vm_end; i++)
 		if (a->vm[i].used && !a->vm[i].in_catalog && a->vm[i].state == VM_IDLE && !claimer_pending(a, a->vm[i].def.uuid))
 			a->vm[i].used = false;
 	a->have_catalog = true;
@@ -211,7 +212,7 @@ static void adopt(struct agent *a)
 	a->claimer.rewrite = true;
 	if (claimer_own(a, agent_leader_uuid) && claimer_own(a, agent_leader_uuid)->state == CLAIM_ACTIVE)
 		claimer_want(a, agent_leader_uuid, WANT_GIVE_UP, CLAIM_RELEASED);
-	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+	for (unsigned i = 0; i < a->vm_end; i++)
 		if (a->vm[i].used)
 			adopt_vm(a, &a->vm[i]);
 	for (unsigned i = 0; i < a->n_found; i++) {
@@ -315,7 +316,7 @@ static void tick_vms(struct agent *a)
 {
 	bool any = false;
 
-	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
+	for (unsigned i = 0; i < a->vm_end; i++) {
 		if (!a->vm[i].used)
 			continue;
 		vmlife_tick(a, &a->vm[i]);
@@ -356,7 +357,7 @@ int64_t agent_deadline(const struct agent *a)
 	for (unsigned v = 0; v < a->opt.n_volumes; v++)
 		if (a->claimer.volume[v].slot.state == SLOT_DRAINING)
 			at = MIN(at, a->claimer.volume[v].slot.since_ns + agent_ms(a->opt.timing.drain_ms));
-	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+	for (unsigned i = 0; i < a->vm_end; i++)
 		if (a->vm[i].used && a->vm[i].state != VM_IDLE)
 			at = MIN(at, vmlife_deadline(a, &a->vm[i]));
 	for (unsigned i = 0; a->adopted && i < a->n_asked; i++)

@@ -25,7 +25,7 @@
 #define AGENT_MAX_NAME 64
 #define AGENT_MAX_PREFERRED 16
 #define AGENT_MAX_RESTARTS 128 /* above what a VM file may ask for */
-#define AGENT_MAX_ACTIONS 4096
+#define AGENT_MAX_ACTIONS (8 * AGENT_MAX_VMS + 256)
 
 /* ignored: nobody starts, stops, restarts or takes it over; where it runs it may run on */
 enum vm_desired { DESIRED_STARTED, DESIRED_STOPPED, DESIRED_REMOVED, DESIRED_IGNORED };
@@ -240,6 +240,7 @@ struct agent {
 	struct agent_node node[FORMAT_MAX_NODES];
 	struct claimer claimer;
 	struct vm vm[AGENT_MAX_VMS];
+	unsigned vm_end;         /* every one that is used is below */
 	struct { uint8_t uuid[16]; int64_t from_ns, until_ns; } asked[AGENT_MAX_VMS]; /* assignments we cannot follow yet */
 	unsigned n_asked;
 	uint8_t found[AGENT_MAX_VMS][16]; /* units that ran when we started */

@@ -78,7 +78,7 @@ static bool candidate(const struct agent *a)
 static void resign(struct agent *a)
 {
 	a->leads = a->lead_read = false;
-	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
+	for (unsigned i = 0; i < a->vm_end; i++) {
 		a->vm[i].assigned = a->vm[i].planned = 0;
 		a->vm[i].move_wait_ns = 0;
 	}
@@ -331,7 +331,7 @@ static void by_priority(struct agent *a, void (*fn)(struct agent *a, struct vm *
 	for (;;) {
 		unsigned best = AGENT_MAX_VMS;
 
-		for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+		for (unsigned i = 0; i < a->vm_end; i++)
 			if (a->vm[i].used && !done[i] && (best == AGENT_MAX_VMS || a->vm[i].def.priority > a->vm[best].def.priority))
 				best = i;
 		if (best == AGENT_MAX_VMS)
@@ -365,7 +365,7 @@ void lead_step(struct agent *a)
 	}
 	if (!a->leads || !a->lead_read || !a->have_catalog || agent_behind(a))
 		return;
-	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+	for (unsigned i = 0; i < a->vm_end; i++)
 		a->vm[i].owner = a->vm[i].used ? agent_owner(a, a->vm[i].def.uuid) : 0;
 	by_priority(a, lead_vm);
 }

@@ -39,7 +39,7 @@ static unsigned load_of(const struct agent *a, uint32_t id)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
+	for (unsigned i = 0; i < a->vm_end; i++) {
 		const struct vm *v = &a->vm[i];
 
 		if (v->used && (v->owner == id || v->assigned == id || v->planned == id))

@@ -302,11 +302,11 @@ static bool may_forget_failure(const struct agent *a, const struct vm *v)
 
 void vmlife_tick(struct agent *a, struct vm *v)
 {
-	bool wanted = wanted_here(a, v);
+	const struct claim *own;
 
 	switch (v->state) {
 	case VM_RUNNING:
-		if (!wanted && !agent_held(a, v)) {
+		if (!wanted_here(a, v) && !agent_held(a, v)) {
 			if (v->in_catalog && v->def.desired == DESIRED_STARTED && !agent_node_emptied(a, a->opt.self))
 				agent_note(a, NOTE_VM_MOVING, v, v->def.move.node);
 			stop(a, v);
@@ -325,16 +325,17 @@ void vmlife_tick(struct agent *a, struct vm *v)
 		if (agent_held(a, v))
 			break;
 		if (v->guest_off) {
-			tick_guest_off(a, v, wanted);
+			tick_guest_off(a, v, wanted_here(a, v));
 			break;
 		}
-		if (!wanted)
+		if (!wanted_here(a, v))
 			drain(a, v, true, CLAIM_RELEASED);
 		else if (a->now_ns >= v->retry_ns && agent_gate_open(a))
 			drain(a, v, false, CLAIM_NONE);
 		break;
 	case VM_IDLE:
-		if (claimer_own(a, v->def.uuid) && claimer_own(a, v->def.uuid)->state == CLAIM_ACTIVE && !claimer_pending(a, v->def.uuid))
+		own = claimer_own(a, v->def.uuid);
+		if (own && own->state == CLAIM_ACTIVE && !claimer_pending(a, v->def.uuid))
 			drain(a, v, false, CLAIM_UNCLEAN); /* nobody runs under it; somebody may have */
 		if (v->failed_ns != 0 && may_forget_failure(a, v)) {
 			v->failed_ns = 0;

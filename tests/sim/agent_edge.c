@@ -19,6 +19,7 @@ static struct table_msg *free_tables;
 static uint32_t next_number;
 
 static void a_event(struct node *n, const struct agent_event *ev);
+static void a_events(struct node *n, const struct agent_event *ev, bool more);
 static void scan(struct node *n);
 
 struct table_msg *table_msg_new(void)
@@ -80,7 +81,7 @@ static void claim_event(struct op *op, enum agent_event_kind kind, bool ok, bool
 {
 	struct agent_event ev = { .kind = kind, .volume = op->target, .ok = ok, .definite = definite, .data = data };
 
-	a_event(op->node, &ev);
+	a_events(op->node, &ev, op->in_call && (kind == AGENT_EV_WRITE_DONE || kind == AGENT_EV_READ_DONE));
 }
 
 static void write_done(struct op *op, bool ok, bool definite) { claim_event(op, AGENT_EV_WRITE_DONE, ok, definite, NULL); }
@@ -773,7 +774,8 @@ static const struct agent_ops ops = {
 	.lead_checked = op_lead_checked, .note = op_note,
 };
 
-static void a_event(struct node *n, const struct agent_event *ev)
+/* more: as in keeper_edge.c. */
+static void a_events(struct node *n, const struct agent_event *ev, bool more)
 {
 	struct agent_event *copy;
 
@@ -791,8 +793,11 @@ static void a_event(struct node *n, const struct agent_event *ev)
 		return;
 	}
 	agent_dispatch(n->agent, ev, node_now(n), &ops, n);
-	arm_timer(n);
+	if (!more || n->aproc.stopped)
+		arm_timer(n);
 }
+
+static void a_event(struct node *n, const struct agent_event *ev) { a_events(n, ev, false); }
 
 static void volume_changed(struct client *c, unsigned volume, bool ready)
 {

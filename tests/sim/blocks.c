@@ -6,10 +6,9 @@
 #define SAMPLE 2048 /* one in so many heartbeats is encoded and decoded for real */
 
 enum format_status __real_superblock_decode(const void *buf, unsigned copy, const uint8_t *cluster, struct superblock *ret);
-enum format_status __real_heartbeat_decode(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct heartbeat *ret);
 enum format_status __real_claims_decode(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct claims *ret);
 enum format_status __wrap_superblock_decode(const void *buf, unsigned copy, const uint8_t *cluster, struct superblock *ret);
-enum format_status __wrap_heartbeat_decode(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct heartbeat *ret);
+const struct heartbeat *__wrap_heartbeat_view(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct heartbeat *space);
 enum format_status __wrap_claims_decode(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct claims *ret);
 
 static struct block *free_blocks[2];
@@ -26,7 +25,7 @@ static struct block *new_block(enum block_kind kind)
 	if (b)
 		free_blocks[kind] = b->next_free;
 	else
-		b = pool_alloc(sizeof(*b));
+		b = pool_alloc(kind == BLOCK_HEARTBEAT ? offsetof(struct block, hb) + sizeof(b->hb) : sizeof(*b));
 	CHECK(b);
 	b->refs = 1;
 	b->kind = kind;
@@ -48,16 +47,13 @@ void block_unref(struct block *b)
 	free_blocks[b->kind] = b;
 }
 
-uint32_t block_epoch(const struct block *b) { return b->kind == BLOCK_HEARTBEAT ? b->hb.epoch : b->cl.epoch; }
-uint64_t block_seq(const struct block *b) { return b->kind == BLOCK_HEARTBEAT ? b->hb.seq : b->cl.seq; }
-
 static void check_bytes(const struct heartbeat *hb)
 {
 	static uint8_t buf[FORMAT_BLOCK];
 	static struct heartbeat back;
 
 	heartbeat_encode(hb, sim.sb[0].cluster, 1, buf);
-	CHECK(__real_heartbeat_decode(buf, hb->node, 1, sim.sb[0].cluster, &back) == FORMAT_OK);
+	CHECK(heartbeat_decode(buf, hb->node, 1, sim.sb[0].cluster, &back) == FORMAT_OK);
 	CHECK(back.epoch == hb->epoch && back.seq == hb->seq && back.view == hb->view && memcmp(back.over, hb->over, sizeof(back.over)) == 0 &&
 	      memcmp(back.commit, hb->commit, sizeof(back.commit)) == 0 && memcmp(back.intent, hb->intent, sizeof(back.intent)) == 0);
 }
@@ -127,7 +123,7 @@ static struct block *mix(const struct block *before, const struct block *b, uint
 	to_bytes(before, node, buffer, old);
 	to_bytes(b, node, buffer, new);
 	memcpy(old, new, 512 * (1 + rnd(6)));
-	torn->status = b->kind == BLOCK_HEARTBEAT ? __real_heartbeat_decode(old, node, buffer, sim.sb[0].cluster, &hb) :
+	torn->status = b->kind == BLOCK_HEARTBEAT ? heartbeat_decode(old, node, buffer, sim.sb[0].cluster, &hb) :
 						    __real_claims_decode(old, node, buffer, sim.sb[0].cluster, &c);
 	if (torn->status == FORMAT_OK && b->kind == BLOCK_HEARTBEAT) {
 		torn->hb = hb;
@@ -236,15 +232,11 @@ enum format_status __wrap_superblock_decode(const void *buf, unsigned copy, cons
 	return in_use->sb;
 }
 
-enum format_status __wrap_heartbeat_decode(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct heartbeat *ret)
+const struct heartbeat *__wrap_heartbeat_view(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct heartbeat *space)
 {
 	const struct block *b = in_use->block[node - 1][buffer];
 
-	if (in_use->shows != FORMAT_OK)
-		return in_use->shows;
-	if (b->status == FORMAT_OK)
-		*ret = b->hb;
-	return b->status;
+	return in_use->shows == FORMAT_OK && b->status == FORMAT_OK ? &b->hb : NULL;
 }
 
 enum format_status __wrap_claims_decode(const void *buf, uint32_t node, unsigned buffer, const uint8_t cluster[16], struct claims *ret)

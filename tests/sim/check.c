@@ -282,19 +282,28 @@ void check_started(const struct node *n, unsigned vm, uint64_t generation)
 		violation("S1", "node %u starts VM %u by a claim that was not granted to this process of its agent", n->id, vm);
 }
 
-static void check_carried(const struct heartbeat *hb, uint32_t id, struct carried *c, bool commit)
+/* Anywhere, ever. */
+static bool has_shown_later(uint32_t id, uint32_t epoch)
 {
-	uint32_t epoch = (commit ? hb->commit : hb->over)[id - 1];
-	uint32_t shown = 0;
-
+	for (unsigned v = 0; v < sim.n_volumes; v++)
+		if (newest[id - 1][BLOCK_HEARTBEAT][v].epoch > epoch)
+			return true;
 	for (unsigned i = 0; i < 2 * sim.n_volumes; i++) {
 		const struct heartbeat *x = heartbeat_on(i / 2, id, i % 2); /* a torn block may be a valid one */
 
-		shown = MAX(shown, MAX(newest[id - 1][BLOCK_HEARTBEAT][i / 2].epoch, x ? x->epoch : 0));
+		if (x && x->epoch > epoch)
+			return true;
 	}
-	if (clone_of(hb->node))
+	return false;
+}
+
+static void check_carried(const struct heartbeat *hb, uint32_t id, struct carried *c, bool commit)
+{
+	uint32_t epoch = (commit ? hb->commit : hb->over)[id - 1];
+
+	if (epoch == c->epoch || clone_of(hb->node))
 		return;
-	if (epoch < c->epoch && format_compare(hb->epoch, hb->seq, c->since.epoch, c->since.seq) > 0 && shown <= c->epoch) {
+	if (epoch < c->epoch && format_compare(hb->epoch, hb->seq, c->since.epoch, c->since.seq) > 0 && !has_shown_later(id, c->epoch)) {
 		violation("S6", "node %u does not say any more that epoch %u of node %u is %s", hb->node, c->epoch, id, commit ? "fenced" : "over");
 	} else if (epoch > c->epoch && volumes_that_say(hb->node, id, epoch, commit, false) >= format_fence_quorum(sim.n_volumes)) {
 		c->epoch = epoch;

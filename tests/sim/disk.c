@@ -30,15 +30,11 @@ static bool arrived(const struct op *op) { return !op->blocked && op->arrive <= 
 static void link_op(struct op *op)
 {
 	struct target *t = &sim.target[op->target];
-	struct op **tail = &t->ops;
 
-	op->prev = NULL;
-	while (*tail) {
-		op->prev = *tail;
-		tail = &(*tail)->next;
-	}
+	op->prev = t->last_op;
 	op->next = NULL;
-	*tail = op;
+	*(op->prev ? &op->prev->next : &t->ops) = op;
+	t->last_op = op;
 	op->linked = true;
 }
 
@@ -53,6 +49,8 @@ static void op_free(struct op *op)
 			t->ops = op->next;
 		if (op->next)
 			op->next->prev = op->prev;
+		else
+			t->last_op = op->prev;
 	}
 	if (op->orphan)
 		t->n_orphans--;

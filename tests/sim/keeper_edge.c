@@ -9,6 +9,7 @@
 #define KEEPER_WRITE_OPS 2
 
 static void k_event(struct node *n, const struct keeper_event *ev);
+static void k_events(struct node *n, const struct keeper_event *ev, bool more);
 static void start_core(struct node *n);
 
 /* Events that meet the process while it is stopped wait in its sockets and timers. */
@@ -47,7 +48,8 @@ static void k_volume_event(struct op *op, enum keeper_event_kind kind, bool ok, 
 {
 	struct keeper_event ev = { .kind = kind, .volume = op->target, .ok = ok, .definite = definite, .data = data };
 
-	k_event(op->node, &ev);
+	/* An answer is said to be done, and then settled, at one moment. */
+	k_events(op->node, &ev, op->in_call && (kind == KEEPER_EV_WRITE_DONE || kind == KEEPER_EV_READ_DONE));
 }
 
 static void write_done(struct op *op, bool ok, bool definite)
@@ -452,7 +454,8 @@ static const struct keeper_ops ops = {
 	.watchdog = op_watchdog, .tell = op_tell, .save = op_save, .exit = op_exit, .note = op_note,
 };
 
-static void k_event(struct node *n, const struct keeper_event *ev)
+/* more: another event follows at once, and the timer need not be set for this one. */
+static void k_events(struct node *n, const struct keeper_event *ev, bool more)
 {
 	struct keeper_event *copy;
 
@@ -469,8 +472,11 @@ static void k_event(struct node *n, const struct keeper_event *ev)
 	}
 	keeper_dispatch(n->keeper, ev, node_now(n), &ops, n);
 	check_keeper(n);
-	arm_timer(n);
+	if (!more || n->kproc.stopped)
+		arm_timer(n);
 }
+
+static void k_event(struct node *n, const struct keeper_event *ev) { k_events(n, ev, false); }
 
 /* Start and end of the process. */
 

@@ -44,7 +44,6 @@ typedef void (*sim_fn)(struct sim_event *ev);
 
 struct sim_event {
 	int64_t at;
-	uint64_t order;
 	sim_fn fn;
 	void *obj;
 	uint64_t arg;
@@ -72,7 +71,7 @@ bool world_step(int64_t until);
 void world_post(int64_t delay, sim_fn fn, void *obj, uint64_t arg);
 void world_post_proc(struct sim_proc *p, int64_t delay, sim_fn fn, void *obj, uint64_t arg);
 /* A deadline that moves: one event in the queue, whose arg is the timer's number of then. */
-struct sim_timer { bool queued; uint32_t place, life; int64_t at; uint64_t number; };
+struct sim_timer { bool queued; uint32_t life; int64_t at; uint64_t order, number; };
 void timer_set(struct sim_timer *t, struct sim_proc *p, int64_t at, sim_fn fn, void *obj); /* at: not in the past */
 /* For events that own something: 1 go on, 0 the process is stopped (the event is kept for later), -1 the life it was meant for is over. */
 int world_for(struct sim_proc *p, uint32_t life, const struct sim_event *ev);
@@ -136,8 +135,8 @@ bool snapshot_tear(struct snapshot *s, const struct block *b, uint32_t node, uns
 void snapshot_free(struct snapshot *s);
 /* What the wrapped decoders see until the next call. Returns what the core is to be given as data. */
 const void *snapshot_use(const struct snapshot *s, enum block_kind kind);
-uint32_t block_epoch(const struct block *b);
-uint64_t block_seq(const struct block *b);
+static inline uint32_t block_epoch(const struct block *b) { return b->kind == BLOCK_HEARTBEAT ? b->hb.epoch : b->cl.epoch; }
+static inline uint64_t block_seq(const struct block *b) { return b->kind == BLOCK_HEARTBEAT ? b->hb.seq : b->cl.seq; }
 
 /* ---- disk.c ---- */
 
@@ -215,7 +214,7 @@ struct target {
 	bool rolled_back;      /* since the last healing: what was on it before is no promise any more */
 	unsigned misdirect;    /* so many of its next writes go astray */
 	enum format_status shows; /* not FORMAT_OK: another LUN is seen in its place */
-	struct op *ops;
+	struct op *ops, *last_op;
 	unsigned n_orphans;
 	struct volume_data data;
 };

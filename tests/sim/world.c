@@ -6,21 +6,24 @@
 
 #define HISTORY_LINES 4096
 #define HISTORY_LEN 200
+#define CACHE_LINE 64
 
 struct sim sim;
 
-/* The queue: a heap of keys, and the events they stand for. An event of a timer knows where its key is, so that it can be moved. */
+/* The queue: keys in order, the soonest last, and the events they stand for. Most of what is posted is due before most of what waits, so that it finds its
+ * place near the end; an array that is kept in order costs less than a heap then. */
 struct key {
 	int64_t at;
-	uint64_t order;
-	uint32_t slot;
-	bool timer;
+	uint64_t order; /* of all that are posted: equal times go by it; below it the event's slot */
 };
 
-static struct key *heap;
-static struct sim_event *slots;
-static uint32_t *free_slots;
-static size_t heap_n, heap_size, n_free_slots;
+#define SLOT_BITS 18
+#define STRIDE 16
+
+static struct key queue[1 << SLOT_BITS];
+static struct sim_event slots[1 << SLOT_BITS]; /* of these the lowest are in use: most stay untouched */
+static uint32_t free_slots[1 << SLOT_BITS];
+static size_t queue_n, n_free_slots, n_slots;
 static uint64_t next_order;
 
 static char history[HISTORY_LINES][HISTORY_LEN];
@@ -45,90 +48,84 @@ uint64_t rnd_stream(uint64_t kind, uint64_t n) { return mix(mix(sim.seed * 1000 
 void *pool_alloc(size_t size)
 {
 	static void *all;
-	void **head = calloc(1, sizeof(max_align_t) + size);
+	size_t whole = (CACHE_LINE + size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+	void **head = aligned_alloc(CACHE_LINE, whole);
 
 	CHECK(head);
+	memset(head, 0, whole);
 	*head = all;
 	all = head;
-	return (char *)head + sizeof(max_align_t);
+	return (char *)head + CACHE_LINE;
 }
 
-static bool before(const struct key *a, const struct key *b) { return a->at != b->at ? a->at < b->at : a->order < b->order; }
+static bool before(struct key a, struct key b) { return a.at != b.at ? a.at < b.at : a.order < b.order; }
+static uint32_t slot_of(struct key k) { return (uint32_t)(k.order & ((1U << SLOT_BITS) - 1)); }
 
-static void place(size_t i, struct key k)
+/* Place i is free: k goes there or, past all that are sooner, to a lower one. */
+static void put_below(size_t i, struct key k)
 {
-	heap[i] = k;
-	if (k.timer)
-		slots[k.slot].timer->place = (uint32_t)i;
-}
-
-static void rise(size_t i, struct key k)
-{
-	while (i > 0 && before(&k, &heap[(i - 1) / 2])) {
-		place(i, heap[(i - 1) / 2]);
-		i = (i - 1) / 2;
+	while (i >= STRIDE && before(queue[i - STRIDE], k)) {
+		memmove(&queue[i - STRIDE + 1], &queue[i - STRIDE], STRIDE * sizeof(*queue));
+		i -= STRIDE;
 	}
-	place(i, k);
+	for (; i > 0 && before(queue[i - 1], k); i--)
+		queue[i] = queue[i - 1];
+	queue[i] = k;
 }
 
-static void sink(size_t i, struct key k)
+static void put_above(size_t i, struct key k)
 {
-	for (;;) {
-		size_t child = 2 * i + 1;
+	for (; i + 1 < queue_n && before(k, queue[i + 1]); i++)
+		queue[i] = queue[i + 1];
+	queue[i] = k;
+}
 
-		if (child >= heap_n)
-			break;
-		if (child + 1 < heap_n && before(&heap[child + 1], &heap[child]))
-			child++;
-		if (!before(&heap[child], &k))
-			break;
-		place(i, heap[child]);
-		i = child;
+static size_t find(struct key k)
+{
+	size_t low = 0, high = queue_n;
+
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+
+		if (before(k, queue[mid]))
+			low = mid + 1;
+		else
+			high = mid;
 	}
-	place(i, k);
+	return low;
 }
 
-static void grow(void)
+static struct key key_of(int64_t at, uint32_t slot) { return (struct key){ at, next_order++ << SLOT_BITS | slot }; }
+
+static struct key push(const struct sim_event *ev)
 {
-	size_t old = heap_size;
+	struct key k;
 
-	heap_size = old ? old * 2 : 1024;
-	heap = realloc(heap, heap_size * sizeof(*heap));
-	slots = realloc(slots, heap_size * sizeof(*slots));
-	free_slots = realloc(free_slots, heap_size * sizeof(*free_slots));
-	CHECK(heap && slots && free_slots);
-	for (size_t i = heap_size; i-- > old;)
-		free_slots[n_free_slots++] = (uint32_t)i;
+	CHECK(n_free_slots > 0 || n_slots < ARRAY_SIZE(slots));
+	k = key_of(ev->at, n_free_slots > 0 ? free_slots[--n_free_slots] : (uint32_t)n_slots++);
+	slots[slot_of(k)] = *ev;
+	put_below(queue_n++, k);
+	return k;
 }
 
-static void push(const struct sim_event *ev)
+/* The event stays where it is until its slot is given back. */
+static struct sim_event *pop(void)
 {
-	uint32_t slot;
+	struct key k = queue[--queue_n];
+	struct sim_event *ev = &slots[slot_of(k)];
 
-	if (n_free_slots == 0)
-		grow();
-	slot = free_slots[--n_free_slots];
-	slots[slot] = *ev;
-	rise(heap_n++, (struct key){ ev->at, ev->order, slot, ev->timer });
+	if (ev->timer)
+		ev->timer->queued = false;
+	ev->at = k.at;
+	return ev;
 }
 
-static struct sim_event pop(void)
-{
-	struct key top = heap[0], last = heap[--heap_n];
-
-	if (top.timer)
-		slots[top.slot].timer->queued = false;
-	free_slots[n_free_slots++] = top.slot;
-	slots[top.slot].at = top.at;
-	if (heap_n > 0)
-		sink(0, last);
-	return slots[top.slot];
-}
+static void give_back(const struct sim_event *ev) { free_slots[n_free_slots++] = (uint32_t)(ev - slots); }
 
 void world_reset(uint64_t seed)
 {
-	while (heap_n > 0)
-		(void)pop(); /* timers learn that they are not queued */
+	while (queue_n > 0)
+		give_back(pop()); /* timers learn that they are not queued */
 	next_order = 0;
 	history_n = 0;
 	hash = 0xcbf29ce484222325ULL;
@@ -138,10 +135,10 @@ void world_reset(uint64_t seed)
 
 static void post(struct sim_proc *p, int64_t delay, sim_fn fn, void *obj, uint64_t arg)
 {
-	struct sim_event ev = { .at = sim.now + delay, .order = next_order++, .fn = fn, .obj = obj, .arg = arg, .proc = p, .life = p ? p->life : 0 };
+	struct sim_event ev = { .at = sim.now + delay, .fn = fn, .obj = obj, .arg = arg, .proc = p, .life = p ? p->life : 0 };
 
 	CHECK(delay >= 0);
-	push(&ev);
+	(void)push(&ev);
 }
 
 void world_post(int64_t delay, sim_fn fn, void *obj, uint64_t arg) { post(NULL, delay, fn, obj, arg); }
@@ -156,27 +153,29 @@ void timer_set(struct sim_timer *t, struct sim_proc *p, int64_t at, sim_fn fn, v
 {
 	uint32_t life = p ? p->life : 0;
 	struct key k;
+	size_t place;
 
 	if (t->queued && t->at == at && t->life == life)
 		return;
+	k = (struct key){ t->at, t->order };
 	t->at = at;
 	t->life = life;
 	if (!t->queued) {
-		struct sim_event ev = { .at = at, .order = next_order++, .fn = fn, .obj = obj, .arg = ++t->number, .proc = p, .life = life, .timer = t };
+		struct sim_event ev = { .at = at, .fn = fn, .obj = obj, .arg = ++t->number, .proc = p, .life = life, .timer = t };
 
 		t->queued = true;
-		push(&ev);
+		t->order = push(&ev).order;
 		return;
 	}
-	k = heap[t->place];
-	slots[k.slot].life = life;
-	slots[k.slot].arg = ++t->number;
-	k.at = at;
-	k.order = next_order++;
-	if (before(&k, &heap[t->place]))
-		rise(t->place, k);
+	place = find(k);
+	slots[slot_of(k)].life = life;
+	slots[slot_of(k)].arg = ++t->number;
+	k = key_of(at, slot_of(k));
+	t->order = k.order;
+	if (place > 0 && before(queue[place - 1], k))
+		put_below(place, k);
 	else
-		sink(t->place, k);
+		put_above(place, k);
 }
 
 static void keep(struct sim_proc *p, const struct sim_event *ev)
@@ -201,17 +200,18 @@ int world_for(struct sim_proc *p, uint32_t life, const struct sim_event *ev)
 
 bool world_step(int64_t until)
 {
-	struct sim_event ev;
+	struct sim_event *ev;
 
-	if (heap_n == 0 || heap[0].at > until) {
+	if (queue_n == 0 || queue[queue_n - 1].at > until) {
 		sim.now = until;
 		return false;
 	}
 	ev = pop();
-	sim.now = ev.at;
+	sim.now = ev->at;
 	sim.stats.events++;
-	if (!ev.proc || world_for(ev.proc, ev.life, &ev) > 0)
-		ev.fn(&ev);
+	if (!ev->proc || world_for(ev->proc, ev->life, ev) > 0)
+		ev->fn(ev);
+	give_back(ev);
 	return true;
 }
 
@@ -227,9 +227,8 @@ static void let_go(struct sim_proc *p)
 		struct sim_event ev = p->late[i];
 
 		ev.at = sim.now;
-		ev.order = next_order++;
 		ev.timer = NULL;
-		push(&ev);
+		(void)push(&ev);
 	}
 }
 
