@@ -189,7 +189,7 @@ struct want {
 	uint8_t vm[16];
 	enum want_kind kind;
 	enum claim_state to; /* GIVE_UP; CLAIM_NONE drops the entry */
-	uint64_t generation;
+	uint64_t generation, run_generation; /* run: the newest of those that may have run it, as the first read shows them */
 	bool in_cycle, unclean;
 };
 

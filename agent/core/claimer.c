@@ -70,7 +70,7 @@ static uint32_t other_holder(const struct agent *a, const uint8_t vm[16])
 
 /* The newest generation anybody has, and whether the last one that may have run the VM died with it. A withdrawn claim (NONE) never ran it. Of a VM that
  * nobody has ever claimed the disk may be that of one that was removed, whose owner has died with a write on its way. */
-static uint64_t top_generation(const struct agent *a, const uint8_t vm[16], bool *ret_unclean)
+static uint64_t top_generation(const struct agent *a, const uint8_t vm[16], bool *ret_unclean, uint64_t *ret_run)
 {
 	uint64_t top = 0, top_run = 0;
 	bool known = false;
@@ -89,6 +89,7 @@ static uint64_t top_generation(const struct agent *a, const uint8_t vm[16], bool
 		top_run = c->generation;
 	}
 	*ret_unclean = *ret_unclean || (!known && !MUTANT(FIRST_START_CLEAN));
+	*ret_run = top_run;
 	return top;
 }
 
@@ -255,7 +256,7 @@ static bool prepare(struct agent *a)
 				withdraw(a, vm, CLAIM_BUSY, true, holder);
 				continue;
 			}
-			w->generation = top_generation(a, vm, &w->unclean) + !MUTANT(GENERATION_REUSED);
+			w->generation = top_generation(a, vm, &w->unclean, &w->run_generation) + !MUTANT(GENERATION_REUSED);
 			if (same(vm, agent_leader_uuid)) /* newer than any catalog, too */
 				w->generation = MUTANT(LEADER_GENERATION_LOW) ? 1 : MAX(w->generation, a->catalog_generation + 1);
 			put(a, vm, w->generation, CLAIM_ACTIVE);
@@ -319,6 +320,20 @@ static bool overtaken(const struct agent *a, const struct want *w)
 	return false;
 }
 
+/* The blocks of the first read are of different moments: a node that is dead by now may have claimed and run the VM between those of its own and of the
+ * one whose withdrawn claim had that generation already (tests/model/claim.pml). */
+static bool ran_since(const struct agent *a, const struct want *w)
+{
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		const struct claim *c = find(&a->claimer.fresh[id - 1], w->vm);
+
+		if (id != a->opt.self && a->claimer.fresh_any[id - 1] && c && c->generation > w->run_generation &&
+		    (c->state == CLAIM_ACTIVE || c->state == CLAIM_UNCLEAN))
+			return true;
+	}
+	return false;
+}
+
 /* After REREADING: granted, or withdrawn. */
 static void judge(struct agent *a)
 {
@@ -337,7 +352,7 @@ static void judge(struct agent *a)
 		if (holder != 0 || (overtaken(a, &w) && !MUTANT(OVERTAKEN_IGNORED))) {
 			withdraw(a, w.vm, holder ? CLAIM_CONFLICT : CLAIM_BUSY, w.unclean, holder);
 		} else {
-			vmlife_claim_result(a, w.vm, CLAIM_GRANTED, w.generation, w.unclean, 0);
+			vmlife_claim_result(a, w.vm, CLAIM_GRANTED, w.generation, w.unclean || ran_since(a, &w), 0);
 		}
 	}
 }
@@ -425,11 +440,13 @@ static void end_phase(struct agent *a)
 	learn_own(a);
 	if (count(a, was_read) < fence || (!shows_announced(a) && !MUTANT(CLAIMS_ANNOUNCED_IGNORED) && !MUTANT(CLAIMS_UNREADABLE_ARE_EMPTY))) {
 		c->retry_ns = a->now_ns + agent_ms(RETRY_MS);
-		if (was == CLAIMER_REREADING && count(a, lacks_own) == 0)
-			c->phase = CLAIMER_REREADING; /* only the re-read is repeated */
-		if (count(a, lacks_own) > 0) {
+		if (was != CLAIMER_REREADING)
+			return;
+		if (count(a, lacks_own) > 0 || c->rewrite) { /* not there any more: all of it again, and the others' reads wait for it, too */
 			c->rewrite = c->changed = true;
 			c->once_seq = 0;
+		} else {
+			c->phase = CLAIMER_REREADING; /* only the re-read is repeated */
 		}
 		return;
 	}

@@ -14,22 +14,28 @@
  * That is the bounded form of "never both fenced for good": both released, both waiting for each other, and fencing each other in turns for
  * ever are all found. Nobody's epoch may go beyond LAST_EPOCH: so many fences from so few faults are an endless quarrel.
  * Safety: who declares an epoch over must be right at that moment, and guests of that epoch never run later.
- * Two points are not (yet) as the code was when this was written, and are mutants here: the gate opens only after "armed" has been written
- * (MUTANT_GATE_BEFORE_ARMED), and who has committed against a node does not release for that node's intent (MUTANT_INTENT_BEATS_COMMIT).
- * COARSE: pet and write are one step. REJOIN: begins with a lasting split of 0 from 1 and 2, where 2 is about to arm.
+ * Found by this model, and mended in the code since: the gate opened before "armed" was on the volumes, so that nobody could take over from a node that died
+ * then (MUTANT_GATE_BEFORE_ARMED); and a node released for the intent of one against which it had committed, so that both sides released,
+ * again and again for ever where a split lasts and the nodes come back at different times (MUTANT_INTENT_BEATS_COMMIT).
+ * The code also waits until the winning group has been the same for a while (winner_ns, for weights change with arming): then intents, the waiting for them
+ * and the order of commits are a second line of defence, which nothing here can get through. NO_WINNER_SETTLE: without the first line each of them is needed.
+ * COARSE: pet and write are one step. REJOIN: begins with a lasting split of 0 from 1 and 2, where 2 is about to arm. ONE_CUT: the ring breaks in that way only.
+ * CRASHER: who may crash, as a mask.
  * Left out: several volumes and the parts of a block on the way (lease.pml), disarming, table reads that see the nodes' blocks at different moments,
- * power fencing. A read and what is decided by it are one moment; until its consequence is written any time may pass.
+ * power fencing, the longer grace for nodes that were never in one ring, on_ring_loss = keep. A read and what is decided by it are one moment; until its consequence is written any time may pass.
  *
  * run: small two -DN=2 -DCHANGES=3
  * run: small two-late -DN=2 -DCHANGES=1 -DLATES=1
  * run: small two-crash -DN=2 -DCHANGES=2 -DCRASHES=1
  * run: small two-ringloss -DN=2 -DCHANGES=2 -DRINGLOSS
- * run: small three -DN=3 -DCHANGES=1 -DCOARSE
+ * run: small three -DN=3 -DCHANGES=1 -DCOARSE -DONE_CUT
  * run: small three-rejoin -DN=3 -DCHANGES=0 -DCOARSE -DREJOIN -DSETTLED=24
+ * run: small three-unsettled -DN=3 -DCHANGES=0 -DCOARSE -DREJOIN -DSETTLED=24 -DNO_WINNER_SETTLE
+ * run: large three-all-cuts -DN=3 -DCHANGES=1 -DCOARSE
  * run: large two-late-long -DN=2 -DCHANGES=1 -DLATES=2
  * run: large three-rejoin-crash -DN=3 -DCHANGES=0 -DCRASHES=1 -DCOARSE -DREJOIN -DSETTLED=24 -DLAST_EPOCH=6
- * run: large three-crash -DN=3 -DCHANGES=1 -DCRASHES=1 -DCOARSE -DSETTLED=24 -DLAST_EPOCH=6 cc-DCOLLAPSE
- * run: large three-two-changes -DN=3 -DCHANGES=2 -DCOARSE cc-DCOLLAPSE
+ * run: large three-crash -DN=3 -DCHANGES=1 -DCRASHES=1 -DCRASHER=1 -DCOARSE -DONE_CUT -DSETTLED=24 -DLAST_EPOCH=6 cc-DCOLLAPSE
+ * run: large three-two-changes -DN=3 -DCHANGES=2 -DCOARSE -DONE_CUT cc-DCOLLAPSE
  * mutant: small two MUTANT_NO_SETTLE
  * mutant: small two MUTANT_OWN_SUM
  * mutant: small two MUTANT_INTENT_STAYS
@@ -40,10 +46,10 @@
  * mutant: small two-crash MUTANT_WAIT_FOR_DEAD
  * mutant: small two-crash MUTANT_STALE_BARS
  * mutant: small two-crash MUTANT_GATE_BEFORE_ARMED
- * mutant: small three-rejoin MUTANT_NO_INTENT
- * mutant: small three-rejoin MUTANT_NO_WAIT
- * mutant: small three-rejoin MUTANT_INTENT_BEATS_COMMIT
- * mutant: small three-rejoin MUTANT_INTENT_BEATS_COMMIT -DQUARREL -DSETTLED=80 -DLAST_EPOCH=9
+ * mutant: small three-unsettled MUTANT_NO_INTENT
+ * mutant: small three-unsettled MUTANT_NO_WAIT
+ * mutant: small three-unsettled MUTANT_INTENT_BEATS_COMMIT
+ * mutant: small three-unsettled MUTANT_INTENT_BEATS_COMMIT -DQUARREL -DSETTLED=80 -DLAST_EPOCH=9
  */
 #ifndef N
 #define N 2
@@ -59,6 +65,9 @@
 #endif
 #ifndef LAST_EPOCH
 #define LAST_EPOCH 4
+#endif
+#ifndef CRASHER
+#define CRASHER ALL
 #endif
 #define TWD 2
 #ifdef MUTANT_W_SHORT
@@ -103,6 +112,7 @@ bit advanced[N * N];                /* j's block was seen to change since i's ow
 byte age[N * N];                    /* ticks since t0 */
 byte seen_view[N * N], view_age[N * N];
 byte own_view_age[N];
+byte seen_winner[N], winner_age[N];  /* weights change with arming, too */
 /* The world. */
 byte ring[N];                       /* the part of the ring a node is in; 0: its corosync is gone */
 byte lates = LATES, changes = CHANGES, crashes = CRASHES;
@@ -111,11 +121,16 @@ byte calm_ticks, broken;            /* ticks since the ring was whole */
 
 hidden byte x, y, m, own, top, grp[N], best, hit, winner;
 
+#ifdef NO_WINNER_SETTLE
+#define WINNER_SETTLED(i) 1
+#else
+#define WINNER_SETTLED(i) (winner_age[i] >= SETTLE)
+#endif
 #define LEASED(i) (mode[i] == ARMED || mode[i] == DISARMED)
 #define FRESH(i, j) (age[AT(i, j)] <= TWD)
 #define COUNTS(i, j) ((i) == (j) -> mode[i] == ARMED : FRESH(i, j) && advanced[AT(i, j)] && d_mode[j] == ARMED)
 #define VIEW(i, j) ((i) == (j) -> view[i] : d_view[j])
-#define INTENDS(i, j) (FRESH(i, j) && d_mode[j] == ARMED && d_intent[AT(j, i)] >= epoch[i])
+#define INTENDS(i, j) (FRESH(i, j) && d_mode[j] == ARMED && over[AT(i, j)] < d_epoch[j] && d_intent[AT(j, i)] >= epoch[i])
 
 inline let_go(i)
 {
@@ -191,7 +206,12 @@ inline compute_groups(i)
 		fi;
 		x++
 	:: else -> break
-	od
+	od;
+#ifndef NO_WINNER_SETTLE
+	if :: seen_winner[i] != winner -> seen_winner[i] = winner; winner_age[i] = 0 :: else fi
+#else
+	skip
+#endif
 }
 
 /* hit: is there a reason to fence x? */
@@ -207,7 +227,7 @@ inline reason(i, x)
 			hit = (view[i] != 0 && !(view[i] >> x & 1) && advanced[AT(i, x)] && !(winner >> x & 1))
 #else
 			hit = (view[i] != 0 && !(view[i] >> x & 1) && advanced[AT(i, x)] && own_view_age[i] >= SETTLE && view_age[AT(i, x)] >= SETTLE &&
-			       !(winner >> x & 1))
+			       WINNER_SETTLED(i) && !(winner >> x & 1))
 #endif
 		fi
 	fi
@@ -422,7 +442,7 @@ proctype Node(byte i)
 		do :: x < N -> advanced[AT(i, x)] = 0; x++ :: else -> break od;
 		x = 0 }
 	:: d_step { mode[i] == ARMED && late[i] -> late[i] = 0; let_go(i); m = 0 } /* the soft deadline */
-	:: d_step { mode[i] != DOWN && crashes > 0 && !calm -> crashes--; die(i) }
+	:: d_step { mode[i] != DOWN && crashes > 0 && !calm && (CRASHER >> i & 1) -> crashes--; die(i) }
 	:: d_step { mode[i] == DOWN && on_way[i] -> on_way[i] = 0; printf("a late write of %d lands\n", i); write_block(i); m = 0 }
 	:: d_step { mode[i] == DOWN && on_way[i] -> on_way[i] = 0 }
 	/* Boots: its own block's commits and deaths are carried on. */
@@ -493,6 +513,9 @@ inline tick()
 		fi;
 		if :: phase[x] == DONE -> phase[x] = IDLE :: else fi;
 		if :: own_view_age[x] < SETTLE -> own_view_age[x]++ :: else fi;
+#ifndef NO_WINNER_SETTLE
+		if :: winner_age[x] < SETTLE -> winner_age[x]++ :: else fi;
+#endif
 		y = 0;
 		do
 		:: y < N ->
@@ -531,7 +554,9 @@ proctype World()
 	:: d_step { !ANY_BUSY && !ANY_ON_WAY && calm_ticks < SETTLED -> tick(); x = 0 }
 	:: d_step { ANY_BUSY && !ANY_ON_WAY && lates > 0 && !calm -> lates--; tick(); x = 0 }
 	:: d_step { changes > 0 && !calm -> changes--; SET_RING(ALL, ALL, ALL) }
+#ifndef ONE_CUT
 	:: d_step { changes > 0 && !calm -> changes--; SET_RING(1, 2, 4) }
+#endif
 #ifdef RINGLOSS
 	:: d_step { changes > 0 && !calm -> changes--; SET_RING(0, ALL - 1, ALL - 1); broken_long = 1 }
 	:: d_step { changes > 0 && !calm -> changes--; SET_RING(ALL - 2, 0, ALL - 2); broken_long = 1 }
@@ -539,8 +564,10 @@ proctype World()
 #endif
 #if N > 2
 	:: d_step { changes > 0 && !calm -> changes--; SET_RING(1, 6, 6) }
+#ifndef ONE_CUT
 	:: d_step { changes > 0 && !calm -> changes--; SET_RING(5, 2, 5) }
 	:: d_step { changes > 0 && !calm -> changes--; SET_RING(3, 3, 4) }
+#endif
 #endif
 	:: d_step { !calm && !ANY_ON_WAY -> calm = 1; printf("- calm\n") }
 	od
@@ -552,7 +579,7 @@ init
 		x = 0;
 		do
 		:: x < N ->
-			mode[x] = ARMED; epoch[x] = 1; guests[x] = 1; ran[x] = 1; wd[x] = TWD; view[x] = ALL; ring[x] = ALL; renewed[x] = 1; own_view_age[x] = SETTLE;
+			mode[x] = ARMED; epoch[x] = 1; guests[x] = 1; ran[x] = 1; wd[x] = TWD; view[x] = ALL; ring[x] = ALL; renewed[x] = 1; own_view_age[x] = SETTLE; seen_winner[x] = ALL; winner_age[x] = SETTLE;
 			d_mode[x] = ARMED; d_epoch[x] = 1; d_view[x] = ALL;
 			y = 0;
 			do :: y < N -> seen_view[AT(x, y)] = ALL; view_age[AT(x, y)] = SETTLE; advanced[AT(x, y)] = 1; y++ :: else -> break od;

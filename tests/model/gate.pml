@@ -5,7 +5,7 @@
  * publishes"; fence/launch.c, fence/keeper_clients.c (registration), fence/lease.c (release, keeper_gate_open), fence/vmslice.c.
  * Two launchers ask with the epoch their agent knows, at any moment, and exec at any later one; a killed process does nothing any more. The keeper
  * releases epoch 1, publishes it, and opens the gate again for epoch 2. Another node starts the VM once it has read "released": guests of epoch 1 must be
- * gone by then. Left out: the watchdog, should the proof never come (lease.pml); D state, in which a process counts as running.
+ * gone by then. Left out: the watchdog, should the proof never come (lease.pml); that the gate is closed, too, when no renewal came in time; D state, in which a process counts as running.
  *
  * run: small release
  * mutant: small release MUTANT_CLOSE_AFTER_KILL

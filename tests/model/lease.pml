@@ -15,7 +15,8 @@
  * any time at all. A taker's clock runs ahead by up to SKEW ticks. "T_wd after the pet" is up to TWD - 1 ticks after a pet seen between two ticks, so
  * I1 reads W = 2 TWD - 1 + SKEW here.
  * DISARM, RESTART, BOOT: with these. PLAIN: X never releases, and a read completes at the moment it shows.
- * Left out: torn and rotten blocks (blocks.pml), one step's duration, more than one restart or boot, and a foreign host in X's slot.
+ * Left out: torn and rotten blocks (blocks.pml), one step's duration, more than one restart or boot, a foreign host in X's slot, leaving, the second renewal that an
+ * epoch needs before its gate opens, an epoch that is on no quorum yet and ends without a word (start_again), and the time limits of gate and start.
  *
  * run: small one -DVOLUMES=1 -DMAXB=5
  * run: small one-disarm -DVOLUMES=1 -DMAXB=4 -DDISARM
