@@ -71,7 +71,7 @@ bool world_step(int64_t until);
 void world_post(int64_t delay, sim_fn fn, void *obj, uint64_t arg);
 void world_post_proc(struct sim_proc *p, int64_t delay, sim_fn fn, void *obj, uint64_t arg);
 /* A deadline that moves: one event in the queue, whose arg is the timer's number of then. */
-struct sim_timer { bool queued; uint32_t life; int64_t at; uint64_t order, number; };
+struct sim_timer { bool queued; uint32_t life; int64_t at, place_at; uint64_t order, place_order, number; }; /* place: of its event in the queue */
 void timer_set(struct sim_timer *t, struct sim_proc *p, int64_t at, sim_fn fn, void *obj); /* at: not in the past */
 /* For events that own something: 1 go on, 0 the process is stopped (the event is kept for later), -1 the life it was meant for is over. */
 int world_for(struct sim_proc *p, uint32_t life, const struct sim_event *ev);

@@ -152,30 +152,45 @@ void world_post_proc(struct sim_proc *p, int64_t delay, sim_fn fn, void *obj, ui
 void timer_set(struct sim_timer *t, struct sim_proc *p, int64_t at, sim_fn fn, void *obj)
 {
 	uint32_t life = p ? p->life : 0;
-	struct key k;
-	size_t place;
+	struct key k, held;
 
 	if (t->queued && t->at == at && t->life == life)
 		return;
-	k = (struct key){ t->at, t->order };
 	t->at = at;
 	t->life = life;
 	if (!t->queued) {
 		struct sim_event ev = { .at = at, .fn = fn, .obj = obj, .arg = ++t->number, .proc = p, .life = life, .timer = t };
 
 		t->queued = true;
-		t->order = push(&ev).order;
+		t->place_at = at;
+		t->order = t->place_order = push(&ev).order;
 		return;
 	}
-	place = find(k);
-	slots[slot_of(k)].life = life;
-	slots[slot_of(k)].arg = ++t->number;
-	k = key_of(at, slot_of(k));
+	held = (struct key){ t->place_at, t->place_order };
+	slots[slot_of(held)].life = life;
+	slots[slot_of(held)].arg = ++t->number;
+	k = key_of(at, slot_of(held));
 	t->order = k.order;
-	if (place > 0 && before(queue[place - 1], k))
-		put_below(place, k);
-	else
-		put_above(place, k);
+	if (!before(k, held))
+		return;
+	t->place_at = at;
+	t->place_order = k.order;
+	put_above(find(held), k);
+}
+
+/* A timer that was set to a later time has kept its place: most are set anew before it is their turn. */
+static void put_off_timers(void)
+{
+	while (queue_n > 0) {
+		struct key k = queue[queue_n - 1];
+		struct sim_timer *t = slots[slot_of(k)].timer;
+
+		if (!t || t->order == k.order)
+			return;
+		t->place_at = t->at;
+		t->place_order = t->order;
+		put_below(queue_n - 1, (struct key){ t->at, t->order });
+	}
 }
 
 static void keep(struct sim_proc *p, const struct sim_event *ev)
@@ -202,6 +217,7 @@ bool world_step(int64_t until)
 {
 	struct sim_event *ev;
 
+	put_off_timers();
 	if (queue_n == 0 || queue[queue_n - 1].at > until) {
 		sim.now = until;
 		return false;
