@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ha-sim --failover: lone power cuts of the node that runs a VM, in a cluster that is well before each of them, and when each phase of the takeover was reached.
+/* ha-sim --failover: lone power cuts of the node that runs a VM, in a cluster that is well before each, and when each phase of the takeover was reached.
  * contrib/bench does the same to real clusters (contrib/lab) and puts both beside each other: two VMs in turn, each with a node of its own that it prefers;
  * a node comes back once the VM writes elsewhere. So that the two can be compared, the edges take as long here as in the lab: edges[]. */
 #include <stdio.h>
@@ -13,7 +13,7 @@
 #define SLOPPY_MS 50   /* rounding of timers */
 #define LAB_WRITE_MS 110 /* contrib/lab.d/guest.S: STAMP_TICKS */
 
-/* Measured in contrib/lab (three nodes, iSCSI + NFS + iSCSI) on a machine with two cores and a load of 3 to 5; README "How fast" has what else was measured there. */
+/* Measured in contrib/lab (three nodes, iSCSI + NFS + iSCSI), on a machine with two cores and a load of 3 to 7, before what README "How fast" tells. */
 static const struct sim_quantiles edges[EDGE_COUNT] = {
 	[EDGE_STORAGE] = { { 100, 230, 3000, 8000 } },               /* `ha-ctl volume test --seconds 15` of an iSCSI and an NFS volume, cluster running */
 	[EDGE_TOKEN] = { { 2037000, 2100000, 2197000, 2202000 } },   /* power cut -> the keeper's log of the new ring, token 1 s; 7 cuts */
@@ -141,12 +141,12 @@ static void report(const struct sim_options *o, bool json)
 	const char *profile = timing_profile_name((enum timing_profile)o->profile), *sep = "";
 
 	if (json)
-		(void)printf("{\"profile\": \"%s\", \"nodes\": %u, \"volumes\": %u, \"cuts\": %u, \"of_leaders\": %u, \"bound_s\": %.3f, \"violations\": %llu, \"phases\": {", profile,
-			     sim.n_nodes, sim.n_volumes, fo.n[FAILOVER_EXEC], fo.leaders, timing_failover_bound_ms(&sim.timing) / 1000.0,
-			     (unsigned long long)(sim.stats.violations - fo.violations));
+		(void)printf("{\"profile\": \"%s\", \"nodes\": %u, \"volumes\": %u, \"cuts\": %u, \"of_leaders\": %u, \"bound_s\": %.3f, "
+			     "\"violations\": %llu, \"phases\": {", profile, sim.n_nodes, sim.n_volumes, fo.n[FAILOVER_EXEC], fo.leaders,
+			     timing_failover_bound_ms(&sim.timing) / 1000.0, (unsigned long long)(sim.stats.violations - fo.violations));
 	else
-		(void)printf("profile %s, %u nodes, %u volumes, %u power cuts, %u of the leader, bound %.3f s, violations %llu; seconds since the cut:\n", profile, sim.n_nodes,
-			     sim.n_volumes, fo.n[FAILOVER_EXEC], fo.leaders, timing_failover_bound_ms(&sim.timing) / 1000.0,
+		(void)printf("profile %s, %u nodes, %u volumes, %u power cuts, %u of the leader, bound %.3f s, violations %llu; seconds since the cut:\n",
+			     profile, sim.n_nodes, sim.n_volumes, fo.n[FAILOVER_EXEC], fo.leaders, timing_failover_bound_ms(&sim.timing) / 1000.0,
 			     (unsigned long long)(sim.stats.violations - fo.violations));
 	for (unsigned p = 0; p < FAILOVER_COUNT; p++) {
 		if (fo.n[p] == 0)
