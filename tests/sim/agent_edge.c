@@ -738,7 +738,7 @@ static void op_drain(void *edge, const struct vm *v, bool full)
 	if (full && MUTANT(PROBE_SKIPPED))
 		world_post_proc(&n->aproc, node_wait(n, keeper_ms(sim.timing.drain_ms)), on_drained, n, (uint64_t)j->number << 32 | vm);
 	else
-		world_post_proc(&n->aproc, full ? rnd_ms(1, 10) : 0, full ? on_probe : on_quick, n, (uint64_t)j->number << 32 | vm);
+		world_post_proc(&n->aproc, full && !sim.edges ? rnd_ms(1, 10) : 0, full ? on_probe : on_quick, n, (uint64_t)j->number << 32 | vm);
 }
 
 /* Notes, start and end. */
@@ -760,8 +760,10 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 	/* Of one that was removed and added again meanwhile a claim may still come; it is not started (check_started). */
 	if (v && memcmp(v->def.uuid, sim.vm[sim_vm_index(v->def.uuid)].uuid, 16) != 0)
 		return;
-	if (note == NOTE_VM_CLAIMED)
+	if (note == NOTE_VM_CLAIMED) {
 		check_granted(n, (unsigned)sim_vm_index(v->def.uuid), v->generation);
+		failover_at(FAILOVER_CLAIMED, (uint32_t)sim_vm_index(v->def.uuid));
+	}
 	if (note == NOTE_VM_ADOPTED)
 		check_managed(n, (unsigned)sim_vm_index(v->def.uuid), v->generation);
 	if ((size_t)note < ARRAY_SIZE(note_text) && note_text[note])

@@ -434,6 +434,8 @@ void check_image_landed(const struct op *op)
 			    (long long)((sim.now - op->orphan_at) / NS_PER_MS), (long long)((op->land_by - sim.now) / NS_PER_MS));
 	im->last = *s;
 	im->lands++;
+	if (!op->orphan)
+		failover_at(FAILOVER_WRITES, (uint32_t)op->arg);
 }
 
 void check_exec(const struct qemu *q)

@@ -95,6 +95,8 @@ static void need_timeout(struct op *op)
 
 static int64_t service_ns(const struct target *t)
 {
+	if (sim.edges)
+		return edge_ns(EDGE_STORAGE);
 	if (t->slow && chance(t->slow))
 		return rnd_ms(sim.timing.io_ms, 3 * sim.timing.io_ms);
 	if (t->near_limit)
@@ -107,7 +109,7 @@ static void go(struct op *op)
 	struct target *t = &sim.target[op->target];
 
 	op->issued = sim.now;
-	op->arrive = sim.now + rnd_us(20, WIRE_US);
+	op->arrive = sim.now + (sim.edges ? NS_PER_MS / 50 : rnd_us(20, WIRE_US));
 	op->exec = op->arrive + service_ns(t);
 	check_write_issued(op);
 	link_op(op);
@@ -227,7 +229,7 @@ static void execute(struct op *op)
 		need_timeout(op);
 		return;
 	}
-	schedule(op, sim.now + rnd_us(30, 300), on_answer);
+	schedule(op, sim.now + (sim.edges ? NS_PER_MS / 50 : rnd_us(30, 300)), on_answer);
 }
 
 static void on_exec(struct sim_event *ev)
@@ -296,7 +298,7 @@ static void make_orphan(struct op *op)
 	t->n_orphans++;
 	if (op->held)
 		return;
-	if (how >= 5)
+	if (how >= 5 && !sim.edges)
 		op->exec = MAX(sim.now, op->arrive) + (how < 8 ? rnd_ms(0, 5000) : rnd_ms(1000, 60000));
 	schedule(op, op->exec, on_exec);
 }

@@ -51,6 +51,7 @@ static void on_launched(struct sim_event *ev)
 bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoch)
 {
 	struct qemu *q = &n->qemu[vm];
+	int64_t delay;
 
 	if (q->state != QEMU_NONE)
 		return false;
@@ -60,7 +61,8 @@ bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoc
 	q->vm = vm;
 	q->stamp = (struct stamp){ sim.vm[vm].incarnation, generation, n->id, epoch, ++sim.instances };
 	q->kill_pending = q->quitting = q->off = q->powering_down = false;
-	world_post_proc(&q->proc, chance(980) || lively_ns() > 0 ? rnd_ms(3, 40) : rnd_ms(40, 4000), on_launched, q, 0);
+	delay = sim.edges ? edge_ns(EDGE_LAUNCH) : chance(980) || lively_ns() > 0 ? rnd_ms(3, 40) : rnd_ms(40, 4000);
+	world_post_proc(&q->proc, delay, on_launched, q, 0);
 	return true;
 }
 
@@ -100,7 +102,7 @@ static void on_write(struct sim_event *ev)
 void qemu_runs(struct qemu *q)
 {
 	q->state = QEMU_RUNS;
-	world_post_proc(&q->proc, rnd_ms(1, 50), on_write, q, 0);
+	world_post_proc(&q->proc, sim.edges ? edge_ns(EDGE_GUEST) : rnd_ms(1, 50), on_write, q, 0);
 }
 
 void qemu_kill(struct qemu *q, enum gone how)

@@ -212,7 +212,7 @@ static void on_watchdog(struct sim_event *ev)
 static void do_watchdog(struct node *n, bool start)
 {
 	check_watchdog(n, start);
-	if (start && chance(WD_REFUSES_PERMILLE)) {
+	if (start && !sim.edges && chance(WD_REFUSES_PERMILLE)) {
 		world_post_proc(&n->kproc, 0, on_watchdog, n, 0);
 		return;
 	}
@@ -423,16 +423,19 @@ static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg
 		sim.stats.commits++;
 		history_add("node %u: commits against %u: %s", self, id, fence_reason_text((enum fence_reason)arg));
 		check_commit(n, id, arg);
+		failover_at(FAILOVER_FENCED, id);
 		break;
 	case NOTE_OVER:
 		history_add("node %u: epoch %u of %u is over", self, arg, id);
 		check_over(n, id, arg);
+		failover_at(FAILOVER_OVER, id);
 		break;
 	case NOTE_NODE_ALIVE:
 		history_add("node %u: sees %u alive, epoch %u", self, id, arg);
 		break;
 	case NOTE_NODE_STALE:
 		history_add("node %u: %u stands still", self, id);
+		failover_at(FAILOVER_SILENT, id);
 		break;
 	case NOTE_VOLUME_FAULT:
 		history_add("node %u: volume %u not used any more: %s", self, id, volume_fault_text((enum volume_fault)arg));
@@ -685,6 +688,7 @@ static void on_gate(struct sim_event *ev)
 		return;
 	}
 	check_gate(q);
+	failover_at(FAILOVER_EXEC, q->vm);
 	q->state = QEMU_ALLOWED;
 	/* The launcher may be slow to become QEMU: it is registered by now. */
 	world_post_proc(&q->proc, sim.no_message_lost || chance(950) ? rnd_us(50, 3000) : rnd_ms(3, 8000), on_allowed, q, 0);

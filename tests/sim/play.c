@@ -67,6 +67,8 @@ static void build(const struct sim_options *o, uint64_t seed)
 	}
 	sim.n_nodes = o->nodes ? o->nodes : 2 + (unsigned)rnd(5);
 	sim.n_vms = sim.n_nodes + (unsigned)rnd(sim.n_nodes);
+	if (o->vms)
+		sim.n_vms = o->vms;
 	profile = (enum timing_profile)rnd(TIMING_PROFILE_COUNT);
 	timing_of_profile(o->profile >= 0 ? (enum timing_profile)o->profile : profile, &sim.timing);
 	sim.guest_write_ns = rnd_ms(200, 2000);
@@ -94,7 +96,7 @@ static void build(const struct sim_options *o, uint64_t seed)
 	}
 }
 
-static void run_until(int64_t at)
+void sim_run_until(int64_t at)
 {
 	while (!sim.failed && world_step(at))
 		;
@@ -107,18 +109,18 @@ static void heal_and_check(void)
 	const char *missing;
 	bool asked;
 
-	run_until(begin + keeper_ms(sim.timing.wd_ms + sim.timing.wd_delay_ms)); /* who was not petted before may still bite */
+	sim_run_until(begin + keeper_ms(sim.timing.wd_ms + sim.timing.wd_delay_ms)); /* who was not petted before may still bite */
 	while (asked = chaos_operator(), missing = check_lively(), !sim.failed && (asked || missing)) {
 		if (sim.now - begin > HEAL_LIMIT_S * SIM_S) {
 			violation("L1/L3", "%d s after everything was healed: %s", HEAL_LIMIT_S, missing ? missing : "the catalog could not be edited");
 			return;
 		}
-		run_until(sim.now + SIM_S / 4);
+		sim_run_until(sim.now + SIM_S / 4);
 	}
 	sim.stats.heal_max_ms = MAX(sim.stats.heal_max_ms, (sim.now - begin) / NS_PER_MS);
 	history_add("all is well %lld ms after it was healed", (long long)((sim.now - begin) / NS_PER_MS));
 	begin = sim.now;
-	run_until(sim.now + CALM_S * SIM_S);
+	sim_run_until(sim.now + CALM_S * SIM_S);
 	missing = sim.failed ? NULL : check_lively();
 	if (missing && sim.edit_ns > begin) {
 		heal_and_check(); /* an edit of before was still on its way */
@@ -129,14 +131,19 @@ static void heal_and_check(void)
 	sim.stats.episodes++;
 }
 
-uint64_t sim_play(const struct sim_options *o, uint64_t seed)
+void sim_begin(const struct sim_options *o, uint64_t seed)
 {
-	int64_t end, period;
-
 	disk_reset();
 	world_reset(seed);
 	check_reset();
 	build(o, seed);
+}
+
+uint64_t sim_play(const struct sim_options *o, uint64_t seed)
+{
+	int64_t end, period;
+
+	sim_begin(o, seed);
 	chaos_draw();
 	end = sim.now + (int64_t)(o->hours * 3600.0 * 1e9);
 	heal_and_check(); /* a cold start of everything */
@@ -147,7 +154,7 @@ uint64_t sim_play(const struct sim_options *o, uint64_t seed)
 		period = rnd_ms(60000, CHAOS_MS);
 		sim.rng = world;
 		chaos_begin();
-		run_until(MIN(end, sim.now + period));
+		sim_run_until(MIN(end, sim.now + period));
 		if (sim.failed)
 			break;
 		chaos_heal();

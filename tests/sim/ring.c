@@ -90,12 +90,12 @@ void ring_changed(void)
 		if (view == n->ring_target)
 			continue;
 		if (token == 0) {
-			token = rnd_ms(1000, 2600);
+			token = sim.edges ? edge_ns(EDGE_TOKEN) : rnd_ms(1000, 2600);
 			join = rnd_ms(20, 1200);
 		}
 		lost = n->ring_target & ~view;
 		delay = view == 0 || (lost && is_clean(lost)) ? rnd_ms(1, 50) : (lost ? token : join) + rnd_ms(0, 40);
-		if (chance(60))
+		if (!sim.edges && chance(60))
 			delay += rnd_ms(0, 3000);
 		if (trouble.late_ns) {
 			delay += (int64_t)rnd((uint64_t)trouble.late_ns); /* one node knows, the other does not yet */

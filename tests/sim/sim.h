@@ -18,6 +18,7 @@
  *   replay*.c      another program, which plays scenarios that others wrote: see replay.h
  *   clone.c        a second host with a node's id
  *   lasting.c      one fault that stays: liveness on what is left
+ *   failover.c     lone power cuts with the lab's latencies: how long a failover takes (ha-sim --failover)
  *   mutants.c      the same with one rule broken (agent/base/mutant.h): some invariant must fail
  *
  * Times are nanoseconds of the world's clock unless a name says "local": each node's clock runs at a rate of its own, within rho.
@@ -81,6 +82,11 @@ uint64_t rnd_stream(uint64_t kind, uint64_t n);     /* a state for sim.rng of it
 static inline int64_t rnd_us(int64_t lo, int64_t hi) { return (lo + (int64_t)rnd((uint64_t)(hi - lo + 1))) * 1000; }
 static inline int64_t rnd_ms(int64_t lo, int64_t hi) { return (lo * 1000 + (int64_t)rnd((uint64_t)(hi - lo) * 1000 + 1)) * 1000; }
 static inline bool chance(unsigned permille) { return rnd(1000) < permille; }
+
+/* What takes how long in a cluster that is well; else the files draw it themselves, wide enough for everything that may be. */
+enum sim_edge { EDGE_STORAGE, EDGE_TOKEN, EDGE_LAUNCH, EDGE_GUEST, EDGE_COUNT };
+struct sim_quantiles { int64_t us[4]; }; /* 0, 50, 99 and 100 % take no longer */
+int64_t edge_ns(enum sim_edge e);        /* sim.edges is set */
 
 void proc_start(struct sim_proc *p);
 void proc_die(struct sim_proc *p);
@@ -524,6 +530,7 @@ struct sim {
 	uint32_t over[SIM_MAX_NODES]; /* highest epoch anybody has declared over */
 	bool keep_on_ring_loss;
 	bool no_message_lost; /* between agents */
+	const struct sim_quantiles *edges; /* EDGE_COUNT of them: nothing is slow by chance; NULL under chaos */
 	bool chaos;
 	int liar;          /* volume that may lose what it has acknowledged, -1: none does */
 	uint64_t n_faults; /* of this seed so far */
@@ -543,8 +550,11 @@ int sim_vm_index(const uint8_t uuid[16]);
 struct sim_options {
 	double hours;
 	unsigned nodes, volumes; /* 0: drawn by the seed */
+	unsigned vms;            /* the same */
 	int profile;             /* enum timing_profile; -1: drawn */
 };
+void sim_begin(const struct sim_options *o, uint64_t seed);    /* a world whose nodes boot */
+void sim_run_until(int64_t at);                                /* or until something is violated */
 uint64_t sim_play(const struct sim_options *o, uint64_t seed); /* the hash of its history; sim.failed says how it ended */
 bool sim_plays(uint64_t fault, unsigned kind);                 /* false: left out of this run */
 
@@ -558,6 +568,14 @@ bool clone_heal(void); /* until it says that nothing of it is left */
 /* ---- lasting.c ---- */
 
 void lasting_check(void); /* in a cluster that is well; chaos_heal mends what it breaks */
+
+/* ---- failover.c ---- */
+
+enum failover_phase { FAILOVER_SILENT, FAILOVER_FENCED, FAILOVER_OVER /* of a node */, FAILOVER_CLAIMED, FAILOVER_EXEC, FAILOVER_WRITES /* of a VM */,
+	FAILOVER_COUNT };
+void failover_at(enum failover_phase phase, uint32_t id); /* somebody has reached it; id: node, or index of the VM */
+/* Plays that many power cuts with o->profile and prints how long each phase took. sim.failed: a violation, too slow among them. */
+void failover_play(const struct sim_options *o, unsigned cuts, uint64_t seed, bool json);
 
 /* ---- shrink.c ---- */
 

@@ -248,6 +248,18 @@ static void let_go(struct sim_proc *p)
 	}
 }
 
+/* Even between two quantiles. */
+int64_t edge_ns(enum sim_edge e)
+{
+	static const unsigned permille[] = { 0, 500, 990, 1000 };
+	const int64_t *us = sim.edges[e].us;
+	unsigned at = (unsigned)rnd(1000), i = 0;
+
+	while (permille[i + 1] <= at)
+		i++;
+	return rnd_us(us[i], us[i + 1]);
+}
+
 void proc_start(struct sim_proc *p)
 {
 	CHECK(!proc_alive(p));
