@@ -102,7 +102,7 @@ struct options {
 	enum mutant only;
 };
 
-static const char *const invariants[] = { "S1", "S2", "S3", "S4", "S5", "S6", "L1", "L2", "L3", "L4", "L5", "C1" };
+static const char *const invariants[] = { "S1", "S2", "S3", "S4", "S5", "S6", "L1", "L2", "L3", "L4", "L5", "L6", "C1" };
 
 static bool expected(enum mutant m, const char *invariant)
 {
