@@ -52,6 +52,8 @@ static bool may_count(const struct keeper *k)
 {
 	bool left_out = false;
 
+	if ((k->opt.members & ~(1ULL << (k->opt.self - 1))) == 0)
+		return false; /* nobody could promise anything, and another host with our id goes by our silence (lease.c) */
 	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
 		if (id == k->opt.self || !keeper_is_member(k, id) || in(k->hold.granted, id))
 			continue;
@@ -83,7 +85,7 @@ void hold_round_begins(struct keeper *k)
 	if (!k->hold.due || !lease_may_hold(k))
 		return;
 	send(k, HOLD_ASK, 0, k->epoch, k->seq);
-	try_count(k); /* there may be nobody to ask */
+	try_count(k); /* there may be nobody who is not over */
 }
 
 void hold_epoch_begins(struct keeper *k)

@@ -268,12 +268,18 @@ static bool foreign_owner(struct keeper *k)
 {
 	const struct table_node *self = &k->node[k->opt.self - 1];
 	int64_t wait = keeper_ms(k->opt.timing.w_ms + k->opt.timing.hb_ms);
+	bool told = (k->opt.members & ~(1ULL << (k->opt.self - 1))) == 0; /* there is nobody else, so no hold either */
 
 	if (!self->known || memcmp(self->hb.host, k->opt.host, 16) == 0 || self->hb.state == HEARTBEAT_LEFT || self->hb.state == HEARTBEAT_RELEASED)
 		return false;
-	/* Another host has this slot: let its lease run out, as for any other node. t0 moves whenever it writes. W says nothing of a node that
+	/* Another host has this slot: let its lease run out. t0 moves whenever it writes. W says nothing of a node that
 	 * was not armed: its VMs may run on for ever. */
 	if (self->hb.state != HEARTBEAT_ARMED)
+		return true;
+	/* It may be in a hold, for which we are never asked: the ring has one node of each id. Those who are asked must have said that it is over. */
+	for (uint32_t id = 1; id <= k->opt.node_limit; id++)
+		told = told || (id != k->opt.self && k->node[id - 1].known && k->node[id - 1].hb.over[k->opt.self - 1] >= self->hb.epoch);
+	if (!told && !MUTANT(FOREIGN_BY_SILENCE))
 		return true;
 	return k->now_ns - MAX(self->t0_ns, k->state_ns) < wait;
 }

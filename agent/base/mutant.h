@@ -91,6 +91,7 @@
 	X(HOLD_WITHOUT_END, "!18", "a hold that leaves out somebody goes on", "S4") \
 	X(NEWCOMER_WAITS_W, "!18", "a node that the silent one does not list waits W only", "S3") \
 	X(JUDGES_WITHOUT_LEASE, "!18", "a node that has released, and may be left out, declares others over by their silence", "S3") \
+	X(FOREIGN_BY_SILENCE, "!18, !5", "another host's slot is taken for its silence alone", "S3") \
 	X(T0_BEFORE_EPOCH, "!18", "t0 may be from before the own epoch was known to all", "S3") \
 	/* !13 and the claim's steps */ \
 	X(CACHED_REREAD, "!13", "step 3 looks at the blocks of step 1", "S1") \
