@@ -41,7 +41,7 @@ static struct { uint32_t by; int64_t ns; } lost[SIM_MAX_NODES];
 /* Heartbeats that reached a renew quorum: when the first volume had them, when the quorum. */
 static struct { struct { int64_t first, quorum; } at[BEATS]; unsigned n; uint32_t epoch; uint64_t seq; bool counted; int64_t first; } beats[SIM_MAX_NODES];
 #define EDITS 65536
-/* The last grant that left a node, by its clock, to each other one. */
+/* The last grant that a node gave, by its clock, to each other one. */
 static struct { uint32_t life, epoch; uint64_t seq; int64_t ns; } grants[SIM_MAX_NODES][SIM_MAX_NODES];
 static struct { uint32_t life; uint64_t rounds; } held[SIM_MAX_NODES];
 /* Since when a node's epoch is on a fence quorum, by its clock. */

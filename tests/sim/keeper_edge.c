@@ -339,8 +339,6 @@ static struct hold_mail *mail_new(struct node *from, const struct hold_msg *msg)
 
 static void send_hold(struct node *n, const struct hold_msg *msg)
 {
-	if (msg->kind == HOLD_GRANT)
-		check_grant(n, msg);
 	for (unsigned i = 0; i < sim.n_nodes; i++) {
 		struct node *o = &sim.node[i];
 		int64_t delay;
@@ -369,6 +367,8 @@ static void op_hold(void *edge, const struct hold_msg *msg)
 {
 	struct node *n = edge;
 
+	if (msg->kind == HOLD_GRANT)
+		check_grant(n, msg);
 	if (proc_stalls(&n->kproc))
 		world_post(0, late_hold, mail_new(n, msg), n->kproc.life);
 	else

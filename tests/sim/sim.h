@@ -481,7 +481,7 @@ void check_exec(const struct qemu *q);
 void check_pet(struct node *n);
 void check_keeper(struct node *n);
 void check_over(struct node *by, uint32_t id, uint32_t epoch);
-void check_grant(const struct node *n, const struct hold_msg *m); /* it leaves this node */
+void check_grant(const struct node *n, const struct hold_msg *m); /* it is given; the message may leave much later */
 void check_commit(struct node *by, uint32_t id, uint32_t why);
 void check_watchdog_reset(struct node *n);
 void check_watchdog(const struct node *n, bool start);
