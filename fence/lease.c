@@ -464,7 +464,7 @@ static void end_round(struct keeper *k)
 	if (observed)
 		table_observed(k);
 	/* Whoever holds without us has not read of this epoch, so not from now on: before, its silence said nothing to us. */
-	if (acked && !k->known_to_all && k->block.epoch == k->epoch) {
+	if (acked && observed && !k->known_to_all && k->block.epoch == k->epoch) { /* observed: the volumes show it, too */
 		k->known_to_all = true;
 		for (unsigned i = 0; i < k->opt.node_limit && !MUTANT(T0_BEFORE_EPOCH); i++)
 			k->node[i].t0_ns = k->now_ns;

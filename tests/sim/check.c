@@ -378,7 +378,7 @@ static unsigned epoch_is_on(uint32_t node, uint32_t epoch)
 	unsigned n = 0;
 
 	for (unsigned v = 0; v < sim.n_volumes; v++)
-		n += newest[node - 1][BLOCK_HEARTBEAT][v].epoch >= epoch;
+		n += sim.liar == (int)v || newest[node - 1][BLOCK_HEARTBEAT][v].epoch >= epoch;
 	return n;
 }
 
