@@ -68,6 +68,7 @@ struct agentd {
 	struct units *units;
 	struct hooks *hooks;
 	bool ready_told;
+	int64_t hold_ms;      /* since the epoch, for people: the keeper holds since; 0: it does not */
 
 	struct log_entry log[AGENTD_LOG];
 	uint64_t next_log_id; /* begins with the wall clock's ms x 1000: ids grow over restarts */

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
+#include <time.h>
 
 #define MAX_PROBLEMS 64
 
@@ -51,9 +52,18 @@ static void find_local(struct problems *p, json_object *s)
 	json_object *quorum = ctl_get(s, "quorum", json_type_object), *ring = ctl_get(s, "ring", json_type_object);
 	json_object *dog = ctl_get(s, "watchdog", json_type_object);
 	const char *self = ctl_str(s, "self"), *lease = ctl_str(s, "lease"), *reason = ctl_str(s, "reason");
+	int64_t hold_ms = ctl_int(s, "hold_since_ms");
+	time_t since = (time_t)(hold_ms / MS_PER_S);
+	char when[32] = "?";
+	struct tm tm;
 
+	if (localtime_r(&since, &tm))
+		(void)strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
 	if (!streq(ctl_str(s, "keeper"), "connected"))
 		add(p, true, "`systemctl status ha-keeper`", "%s has no connection to its keeper: it can neither start nor protect VMs", self);
+	if (hold_ms != 0)
+		add(p, true, "see to the storage; VMs go on by themselves when it is back. Restart no keeper and no node meanwhile: each must vouch for the others",
+		    "%s holds since %s: no node reaches the volumes; VMs stay but cannot write to storage that is away, and none is started", self, when);
 	if (quorum && !ctl_bool(quorum, "ok"))
 		add(p, true, "`ha-ctl volume list` shows which volumes are bad and why",
 		    "%" PRId64 " of %" PRId64 " volumes can be used, %" PRId64 " are needed: no node can be taken over and no VM started",

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 
 #include "agent/agentd.h"
 #include "agent/base/log.h"
@@ -28,6 +29,19 @@ static void lose(struct keeper_link *k)
 	agentd_event(k->d, &ev);
 }
 
+/* Guests stall meanwhile, and QEMU may report their errors or pause them: no VM is at fault, and nothing here acts on it. */
+static void take_hold(struct agentd *d, bool holding)
+{
+	struct timespec ts;
+
+	if (holding == (d->hold_ms != 0))
+		return;
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	d->hold_ms = holding ? ts.tv_sec * MS_PER_S + ts.tv_nsec / NS_PER_MS : 0;
+	agentd_hook(d, holding ? HOOK_HOLD_BEGIN : HOOK_HOLD_END, d->conf.self_id, NULL,
+		    holding ? "no node reaches the volumes: VMs stay, nothing new starts" : "its lease goes by the volumes again, or has ended");
+}
+
 static int32_t on_keeper(int32_t fd, int32_t revents, void *data)
 {
 	struct keeper_link *k = data;
@@ -48,6 +62,7 @@ static int32_t on_keeper(int32_t fd, int32_t revents, void *data)
 		} else if (k->in.kind == KEEPER_MSG_TABLE && k->in.table.node_limit <= FORMAT_MAX_NODES) {
 			for (unsigned v = 0; v < FORMAT_MAX_VOLUMES; v++)
 				k->in.table.volume[v].reason[KEEPER_TEXT_LEN - 1] = '\0';
+			take_hold(k->d, k->in.table.holding);
 			agentd_event(k->d, &ev);
 			if (k->d->store)
 				store_table(k->d->store);

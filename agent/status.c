@@ -302,6 +302,7 @@ static void add_lease(struct agentd *d, json_object *s, unsigned good)
 	put_string(s, "lease", d->core.have_table ? lease_state_name((enum lease_state)t->table.state) : "unknown");
 	put_int(s, "epoch", d->core.epoch);
 	put_string(s, "reason", d->core.have_table && t->table.release_reason ? release_reason_text((enum release_reason)t->table.release_reason) : "");
+	put_int(s, "hold_since_ms", d->core.have_table ? d->hold_ms : 0);
 	put_int(quorum, "volumes", n);
 	put_int(quorum, "good", good);
 	put_int(quorum, "renew", format_renew_quorum(n));

@@ -20,6 +20,9 @@ void keeper_dispatch(struct keeper *k, const struct keeper_event *ev, int64_t no
 		case KEEPER_ACT_BELL:
 			ops->bell(edge);
 			break;
+		case KEEPER_ACT_HOLD:
+			ops->hold(edge, &a->hold);
+			break;
 		case KEEPER_ACT_KILL:
 			ops->kill(edge);
 			break;

@@ -9,6 +9,7 @@ struct keeper_ops {
 	void (*write)(void *edge, unsigned volume, unsigned buffer, const struct heartbeat *block); /* answers WRITE_DONE, WRITE_SETTLED */
 	void (*read)(void *edge, unsigned volume);        /* answers READ_DONE, READ_SETTLED */
 	void (*bell)(void *edge);
+	void (*hold)(void *edge, const struct hold_msg *m); /* to all keepers of the ring; may be lost */
 	void (*kill)(void *edge);                         /* answers SILENT */
 	void (*watchdog)(void *edge, bool start);         /* answers WATCHDOG */
 	void (*tell)(void *edge, const struct keeper *k);

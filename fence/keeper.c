@@ -55,6 +55,15 @@ static void op_bell(void *edge)
 	(void)ring_send(d->ring, "bell", 4);
 }
 
+static void op_hold(void *edge, const struct hold_msg *m)
+{
+	struct daemon *d = edge;
+	uint8_t buf[HOLD_MSG_LEN];
+
+	hold_encode(m, d->core.opt.cluster, buf);
+	(void)ring_send(d->ring, buf, sizeof(buf));
+}
+
 static void on_silent(void *user)
 {
 	struct daemon *d = user;
@@ -170,11 +179,17 @@ static void op_note(void *edge, enum keeper_note note, uint32_t node, uint32_t a
 			    "this node's slot was written by another host: two hosts with node id %u, or a cloned disk? waiting until it has been silent for W",
 			    node);
 		break;
+	case NOTE_HOLD:
+		if (arg)
+			daemon_text(d, LOG_LEVEL_WARNING, "no node reaches the volumes: holding; VMs stay, nothing new starts until the storage is back");
+		else
+			daemon_text(d, LOG_LEVEL_NOTICE, "the hold is over: %s", d->core.state == LEASE_ARMED ? "the volumes are back" : "this node's lease has ended");
+		break;
 	}
 }
 
 static const struct keeper_ops ops = {
-	.pet = op_pet, .write = daemon_write, .read = daemon_read, .bell = op_bell, .kill = op_kill,
+	.pet = op_pet, .write = daemon_write, .read = daemon_read, .bell = op_bell, .hold = op_hold, .kill = op_kill,
 	.watchdog = op_watchdog, .tell = daemon_tell, .save = op_save, .exit = op_exit, .note = op_note,
 };
 
@@ -313,10 +328,14 @@ static void on_view(void *user, bool up, uint64_t view, bool encrypted)
 static void on_ring_message(void *user, uint32_t node, const void *data, size_t len)
 {
 	struct daemon *d = user;
-	struct keeper_event ev = { .kind = KEEPER_EV_BELL };
+	struct keeper_event bell = { .kind = KEEPER_EV_BELL }, hold = { .kind = KEEPER_EV_HOLD };
 
-	if (node != d->conf.self_id && len == 4 && memcmp(data, "bell", 4) == 0)
-		daemon_event(d, &ev);
+	if (node == d->conf.self_id)
+		return;
+	if (len == 4 && memcmp(data, "bell", 4) == 0)
+		daemon_event(d, &bell);
+	else if (d->core_runs && hold_decode(data, len, node, d->core.opt.cluster, &hold.hold))
+		daemon_event(d, &hold);
 }
 
 static void on_clean(void *user)

@@ -237,6 +237,7 @@ void daemon_tell(void *edge, const struct keeper *k)
 		m->table.release_by = k->release_by;
 		m->table.want_armed = k->want_armed;
 		m->table.wd_running = k->wd_running;
+		m->table.holding = k->hold.since_ns != 0;
 		m->table.observed = k->last_observed_ns != 0;
 		m->table.ring = k->ring;
 		m->table.view = k->view;

@@ -6,6 +6,7 @@
  *   table.c      what the heartbeat table says: newest blocks, their t0, damaged and rolled back volumes
  *   takeover.c   suspicion, intents, commits, deaths
  *   arbitrate.c  who wins when the ring falls apart
+ *   hold.c       an outage of the storage for everybody: peers grant each other round after round
  *
  *              fence quorum read, drained          arm                      commit or higher intent against us,
  *   STARTING -----------------------> DISARMED <---------> ARMED --------+  storage lost, own slot taken, suspend
@@ -55,10 +56,22 @@ enum keeper_event_kind {
 	KEEPER_EV_LEAVE,         /* the service stops and no VM process is left */
 	KEEPER_EV_SUSPENDED,
 	KEEPER_EV_AGENT,         /* agent: its counter and what it has written */
+	KEEPER_EV_HOLD,          /* hold: a peer asks for a hold, or grants one; message.from is who the ring says it is */
 };
 
 struct keeper_agent_facts {
 	uint64_t counter, claims_seq, catalog_generation, catalog_seq;
+};
+
+/* What keepers say to each other over the ring, beside the bell. */
+enum hold_kind { HOLD_ASK = 1, HOLD_GRANT, HOLD_KIND_END };
+
+struct hold_msg {
+	enum hold_kind kind;
+	uint32_t from, to;  /* to: 0 = everybody */
+	uint32_t epoch;     /* the asker's round, in both kinds */
+	uint64_t seq;
+	uint8_t host[16];   /* of who sends it: two hosts with one node id are not one node */
 };
 
 struct keeper_event {
@@ -68,6 +81,7 @@ struct keeper_event {
 	const void *data;
 	uint64_t view;
 	struct keeper_agent_facts agent;
+	struct hold_msg hold;
 };
 
 enum keeper_action_kind {
@@ -75,6 +89,7 @@ enum keeper_action_kind {
 	KEEPER_ACT_WRITE,     /* volume, buffer: keeper.block */
 	KEEPER_ACT_READ,      /* volume: superblocks and table */
 	KEEPER_ACT_BELL,
+	KEEPER_ACT_HOLD,      /* hold: to send */
 	KEEPER_ACT_KILL,      /* close the gate (it is), kill all VMs, answer SILENT */
 	KEEPER_ACT_WD_START,
 	KEEPER_ACT_WD_STOP,
@@ -97,6 +112,7 @@ enum keeper_note {
 	NOTE_GAP,            /* arg: milliseconds between two of our own reads: all t0 start anew */
 	NOTE_WD_FAILED,      /* arg: 1 it could not be stopped, 0 started */
 	NOTE_FOREIGN_OWNER,  /* our slot holds another host's identity: waiting for its lease to run out */
+	NOTE_HOLD,           /* arg: 1 a hold begins, 0 it is over */
 };
 
 struct keeper_action {
@@ -104,6 +120,7 @@ struct keeper_action {
 	unsigned volume, buffer;
 	enum keeper_note note;
 	uint32_t node, arg;
+	struct hold_msg hold;
 };
 
 #define KEEPER_MAX_ACTIONS 64
@@ -121,6 +138,8 @@ struct table_node {
 	enum fence_reason reason;
 	bool intent_published, commit_published;
 	uint32_t over_published;
+	/* Its newest request for a hold; since: of a series without a pause. */
+	struct { uint32_t epoch; uint64_t seq; int64_t at_ns, since_ns; bool granted; } ask;
 	struct { uint32_t epoch; uint64_t seq; } on[FORMAT_MAX_VOLUMES]; /* newest seen on each volume */
 };
 
@@ -139,6 +158,21 @@ struct keeper_volume {
 	uint64_t acked_seq;
 	uint32_t expect_epoch;   /* the same when the read under way was issued: what it must show at least */
 	uint64_t expect_seq;
+};
+
+/* See hold.c. */
+struct hold {
+	bool ready;          /* this process has renewed on the volumes under this epoch */
+	bool due;            /* the round before was not renewed on the volumes: ask */
+	uint64_t granted;    /* bit (id - 1): who has granted the round under way */
+	uint64_t rounds, counted_seq; /* that counted by grants; the last of them */
+	int64_t since_ns;    /* the present hold's first round; 0 = none */
+	int64_t read_ns;     /* when the last read of the table that succeeded was issued */
+	/* As a peer of others. */
+	int64_t good_ns;     /* end of our last round on a fence quorum */
+	int64_t lost_ns;     /* since when we have no fence quorum; 0 = we have one */
+	bool had_storage;    /* since this process started */
+	int64_t outage_ns, regained_ns; /* the last time without one */
 };
 
 struct keeper_options {
@@ -178,7 +212,8 @@ struct keeper {
 	bool on_quorum;          /* this epoch was on a renew quorum, perhaps in the life we go on with: nobody can take its number for a free one */
 	bool armed_published;    /* and since it is armed, a block that says so */
 	bool published;          /* this epoch is on a renew quorum, in both buffers: a block that rots does not take it back */
-	int64_t round_ns, next_round_ns, last_pet_ns, last_renewal_ns, last_observed_ns, state_ns, writable_ns;
+	bool known_to_all;       /* this epoch is on a fence quorum: who reads the table from now on knows of it */
+	int64_t round_ns, read_ns, next_round_ns, last_pet_ns, last_renewal_ns, last_observed_ns, state_ns, writable_ns;
 	unsigned rounds_in_state, epoch_renewals;
 	uint64_t pets, renewals; /* S4 */
 
@@ -192,6 +227,7 @@ struct keeper {
 	struct arbitration arb;
 	int64_t winner_ns;       /* since when the same group wins */
 	struct keeper_agent_facts agent;
+	struct hold hold;
 
 	struct keeper_action action[KEEPER_MAX_ACTIONS];
 	unsigned n_actions;
@@ -226,3 +262,23 @@ void takeover_round(struct keeper *k, bool acked);
 /* A fresh intent against us that we too compute as higher: its node, or 0. */
 uint32_t takeover_lost_to(const struct keeper *k);
 int64_t takeover_deadline(const struct keeper *k);
+/* Our intent against a node is withdrawn, if there is one. */
+void takeover_withdraw(struct keeper *k, uint32_t id);
+
+/* hold.c: with each round's begin, when its block is made; and with its end: fence: a fence quorum was read and, if anything was to be written, written before, read: read from
+ * a renew quorum, renewed: on the volumes. */
+void hold_round_begins(struct keeper *k);
+void hold_round_over(struct keeper *k, bool fence, bool read, bool renewed);
+void hold_round_empty(struct keeper *k);
+void hold_epoch_begins(struct keeper *k);
+void hold_over(struct keeper *k);
+void hold_message(struct keeper *k, const struct hold_msg *m);
+/* A lease that a hold may carry through an outage. */
+bool lease_may_hold(const struct keeper *k);
+/* Another's silence says something to us: while our epoch lives, and whoever reads the table knows of it, so that nobody holds without our word. */
+bool lease_may_judge(const struct keeper *k);
+
+#define HOLD_MSG_LEN 64U
+void hold_encode(const struct hold_msg *m, const uint8_t cluster[16], uint8_t buf[HOLD_MSG_LEN]);
+/* from: who the ring says it is from. False: no such message, or another cluster's; *ret is untouched then. */
+bool hold_decode(const void *buf, size_t len, uint32_t from, const uint8_t cluster[16], struct hold_msg *ret);

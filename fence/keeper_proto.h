@@ -5,7 +5,7 @@
 #include "fence/keeper_core.h"
 
 #define KEEPER_SOCKET "/run/kvm-ha/keeper.sock"
-#define KEEPER_PROTO_VERSION 1
+#define KEEPER_PROTO_VERSION 2
 #define KEEPER_TEXT_LEN 200
 
 enum keeper_msg_kind {
@@ -36,6 +36,7 @@ struct keeper_msg {
 		struct {
 			uint32_t self, epoch, state, gate_open, release_reason, release_by, want_armed, observed;
 			uint32_t ring, ring_encrypted, wd_running;
+			uint32_t holding;     /* the storage is gone for everybody: the lease lives on what peers grant */
 			uint64_t view;
 			struct { uint32_t ready, fault, good; char reason[KEEPER_TEXT_LEN]; } volume[FORMAT_MAX_VOLUMES];
 			uint32_t n_volumes, node_limit;

@@ -73,6 +73,8 @@ static void move(struct keeper *k, enum lease_state to)
 	k->state_ns = k->now_ns;
 	k->rounds_in_state = 0;
 	k->armed_published = false;
+	if (to != LEASE_ARMED && to != LEASE_DISARMING)
+		hold_over(k);
 	k->mine.state = published_state(to);
 	keeper_note(k, NOTE_STATE, k->opt.self, to);
 	keeper_act(k, KEEPER_ACT_SAVE);
@@ -82,6 +84,17 @@ static void move(struct keeper *k, enum lease_state to)
 
 static bool leased(enum lease_state s) { return s == LEASE_DISARMED || s == LEASE_ARMED || s == LEASE_DISARMING; }
 static bool watched(enum lease_state s) { return s == LEASE_ARMED || s == LEASE_DISARMING; }
+bool lease_may_hold(const struct keeper *k)
+{
+	unsigned good = 0;
+
+	for (unsigned v = 0; v < k->opt.n_volumes; v++)
+		good += k->volume[v].fault == FAULT_NONE; /* away, not wiped, rolled back or another's: nobody knows what becomes of those */
+	return watched(k->state) && k->on_quorum && k->hold.ready && !k->slot_taken && !k->earlier_life && good >= format_renew_quorum(k->opt.n_volumes);
+}
+
+bool lease_may_judge(const struct keeper *k) { return (leased(k->state) && k->known_to_all) || MUTANT(JUDGES_WITHOUT_LEASE); }
+
 static bool writes(enum lease_state s)
 {
 	return s != LEASE_STARTING && (s != LEASE_RELEASING || MUTANT(RELEASED_BEFORE_PROOF)) && s != LEASE_LEFT;
@@ -118,11 +131,12 @@ static void begin_epoch(struct keeper *k, uint32_t epoch, const uint8_t life[16]
 	k->epoch = epoch;
 	k->mine.epoch = epoch;
 	memcpy(k->mine.life, life, 16);
-	k->published = k->on_quorum = false;
+	k->published = k->on_quorum = k->known_to_all = false;
 	k->epoch_renewals = 0;
 	k->renewed = false;
 	k->release = RELEASE_NONE;
 	k->earlier_life = false;
+	hold_epoch_begins(k);
 	for (unsigned v = 0; v < k->opt.n_volumes; v++)
 		k->volume[v].later = false;
 	k->last_renewal_ns = k->now_ns;
@@ -143,7 +157,7 @@ void keeper_init(struct keeper *k, const struct keeper_options *opt, int64_t now
 	memset(k, 0, sizeof(*k));
 	k->opt = *opt;
 	k->state = LEASE_STARTING;
-	k->now_ns = k->state_ns = k->view_ns = now_ns;
+	k->now_ns = k->state_ns = k->view_ns = k->hold.lost_ns = now_ns;
 	k->ring = HEARTBEAT_RING_LOST;
 	k->seq = opt->resume_seq; /* what is saved before the first block of this life must not be less */
 	k->mine.node = opt->self;
@@ -151,6 +165,7 @@ void keeper_init(struct keeper *k, const struct keeper_options *opt, int64_t now
 	k->mine.wd_delay_ms = opt->wd_delay_ms;
 	memcpy(k->mine.host, opt->host, 16);
 	memcpy(k->mine.boot, opt->boot, 16);
+	k->mine.members = opt->members;
 	k->wd_running = opt->watchdog_runs;
 	for (unsigned v = 0; v < opt->n_volumes; v++)
 		slot_init(&k->volume[v].slot, now_ns);
@@ -173,6 +188,7 @@ static bool may_write(const struct keeper_volume *v) { return v->ready && v->fau
 static void start_reads(struct keeper *k)
 {
 	k->phase = ROUND_READING;
+	k->read_ns = k->now_ns;
 	for (unsigned i = 0; i < k->opt.n_volumes; i++) {
 		struct keeper_volume *v = &k->volume[i];
 
@@ -212,6 +228,7 @@ static void start_round(struct keeper *k)
 	k->mine.catalog_generation = k->agent.catalog_generation;
 	k->mine.catalog_seq = k->agent.catalog_seq;
 	k->block = k->mine;
+	hold_round_begins(k);
 	k->phase = ROUND_WRITING;
 	for (unsigned i = 0; i < k->opt.n_volumes; i++) {
 		struct keeper_volume *v = &k->volume[i];
@@ -251,12 +268,18 @@ static bool foreign_owner(struct keeper *k)
 {
 	const struct table_node *self = &k->node[k->opt.self - 1];
 	int64_t wait = keeper_ms(k->opt.timing.w_ms + k->opt.timing.hb_ms);
+	bool told = (k->opt.members & ~(1ULL << (k->opt.self - 1))) == 0; /* there is nobody else, so no hold either */
 
 	if (!self->known || memcmp(self->hb.host, k->opt.host, 16) == 0 || self->hb.state == HEARTBEAT_LEFT || self->hb.state == HEARTBEAT_RELEASED)
 		return false;
-	/* Another host has this slot: let its lease run out, as for any other node. t0 moves whenever it writes. W says nothing of a node that
+	/* Another host has this slot: let its lease run out. t0 moves whenever it writes. W says nothing of a node that
 	 * was not armed: its VMs may run on for ever. */
 	if (self->hb.state != HEARTBEAT_ARMED)
+		return true;
+	/* It may be in a hold, for which we are never asked: the ring has one node of each id. Those who are asked must have said that it is over. */
+	for (uint32_t id = 1; id <= k->opt.node_limit; id++)
+		told = told || (id != k->opt.self && k->node[id - 1].known && k->node[id - 1].hb.over[k->opt.self - 1] >= self->hb.epoch);
+	if (!told && !MUTANT(FOREIGN_BY_SILENCE))
 		return true;
 	return k->now_ns - MAX(self->t0_ns, k->state_ns) < wait;
 }
@@ -440,6 +463,13 @@ static void end_round(struct keeper *k)
 	}
 	if (observed)
 		table_observed(k);
+	/* Whoever holds without us has not read of this epoch, so not from now on: before, its silence said nothing to us. */
+	if (acked && observed && !k->known_to_all && k->block.epoch == k->epoch) { /* observed: the volumes show it, too */
+		k->known_to_all = true;
+		for (unsigned i = 0; i < k->opt.node_limit && !MUTANT(T0_BEFORE_EPOCH); i++)
+			k->node[i].t0_ns = k->now_ns;
+	}
+	hold_round_over(k, observed && (acked || !wrote), reads >= renew, renewed);
 	if (k->slot_taken)
 		release(k, RELEASE_SLOT_TAKEN, 0);
 	else if (k->earlier_life)
@@ -662,6 +692,9 @@ static void take_event(struct keeper *k, const struct keeper_event *ev)
 	case KEEPER_EV_AGENT:
 		take_facts(k, &ev->agent);
 		break;
+	case KEEPER_EV_HOLD:
+		hold_message(k, &ev->hold);
+		break;
 	}
 }
 
@@ -669,6 +702,12 @@ static void take_event(struct keeper *k, const struct keeper_event *ev)
 static bool enough(const struct keeper *k, unsigned answers)
 {
 	return answers >= format_fence_quorum(k->opt.n_volumes) || count_volumes(k, waits) == 0;
+}
+
+/* Peers have granted this round late, and its I/O still hangs: what the volumes may yet say of it is not waited for, or the watchdog would act. */
+static bool must_pet(const struct keeper *k)
+{
+	return k->phase != ROUND_IDLE && may_pet(k) && k->renewed && k->now_ns - k->last_pet_ns >= soft_ns(k);
 }
 
 void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns)
@@ -682,6 +721,11 @@ void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns
 		start_reads(k);
 	if (k->phase == ROUND_READING && enough(k, table_reads(k)))
 		end_round(k);
+	if (must_pet(k)) {
+		hold_round_over(k, false, false, false);
+		k->phase = ROUND_IDLE;
+		k->kick = true;
+	}
 	if (k->phase == ROUND_IDLE && k->state != LEASE_LEFT &&
 	    (k->kick || now_ns >= k->next_round_ns || now_ns >= takeover_deadline(k)))
 		start_round(k);
@@ -691,6 +735,8 @@ void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns
 	if (k->phase == ROUND_READING && count_volumes(k, waits) == 0) {
 		k->phase = ROUND_IDLE;
 		k->kick = false;
+		hold_round_empty(k);
+		keeper_act(k, KEEPER_ACT_TELL); /* the gate closes with time */
 	}
 }
 
@@ -700,7 +746,7 @@ int64_t keeper_deadline(const struct keeper *k)
 
 	if (k->state == LEASE_STARTING && k->opt.resume && k->wd_running)
 		at = MIN(at, k->state_ns + start_limit_ns(k));
-	if (watched(k->state) && !k->renewed)
+	if (watched(k->state) && (!k->renewed || (k->phase != ROUND_IDLE && may_pet(k))))
 		at = MIN(at, k->last_pet_ns + soft_ns(k));
 	if (k->ring == HEARTBEAT_RING_JOINING)
 		at = MIN(at, k->ring_ns + keeper_ms(k->opt.timing.ring_grace_ms));

@@ -46,6 +46,9 @@ static bool we_win(const struct keeper *k)
 	return !k->arb.any_group || in(k->arb.winner, k->opt.self);
 }
 
+/* A node whose configuration does not have us yet never asks us for a hold: its silence says nothing to us. (0: of an older version, which never holds.) */
+static bool knows_us(const struct keeper *k, const struct table_node *n) { return n->hb.members == 0 || in(n->hb.members, k->opt.self); }
+
 /* W is for a lease that a watchdog enforces. */
 static bool has_watchdog(const struct table_node *n)
 {
@@ -58,7 +61,7 @@ static enum fence_reason reason_to_fence(const struct keeper *k, uint32_t id)
 	const struct timing *t = &k->opt.timing;
 	int64_t settle;
 
-	if (!n->known || !has_watchdog(n) || !we_win(k) || k->state != LEASE_ARMED)
+	if (!n->known || !has_watchdog(n) || !knows_us(k, n) || !we_win(k) || k->state != LEASE_ARMED)
 		return FENCE_NONE;
 	if (!n->fresh)
 		return MUTANT(SUSPECTS_AT_ONCE) || k->now_ns - n->t0_ns > keeper_ms(t->wd_ms + t->wd_delay_ms) ? FENCE_STALE : FENCE_NONE;
@@ -125,8 +128,10 @@ static bool must_wait(const struct keeper *k)
 	return false;
 }
 
-static void withdraw(struct keeper *k, uint32_t id)
+void takeover_withdraw(struct keeper *k, uint32_t id)
 {
+	if (k->mine.intent[id - 1] == 0)
+		return;
 	k->mine.intent[id - 1] = 0;
 	node_of(k, id)->intent_published = false;
 	node_of(k, id)->reason = FENCE_NONE;
@@ -161,13 +166,16 @@ static void collect_proofs(struct keeper *k, uint32_t id)
 static int64_t w_of(const struct keeper *k, uint32_t id)
 {
 	const struct heartbeat *hb = &k->node[id - 1].hb;
-	int64_t own = 2LL * ((int64_t)hb->wd_ms + hb->wd_delay_ms) * (1000 + k->opt.timing.rho_permille) / 1000 + 1;
+	int64_t own = 2LL * ((int64_t)hb->wd_ms + hb->wd_delay_ms) * (1000 + k->opt.timing.rho_permille) / 1000 + 1, newcomer = 0;
 
+	/* It may be in a hold that has left us out, until T_hb after it could have read of our epoch (hold.c). */
+	if (hb->alive[k->opt.self - 1] != k->epoch && !MUTANT(NEWCOMER_WAITS_W))
+		newcomer = (int64_t)k->opt.timing.hb_ms * (1000 + k->opt.timing.rho_permille) / 1000 + 1;
 	if (MUTANT(W_ONE_PERIOD))
 		return own * NS_PER_MS / 2;
 	if (MUTANT(W_WITHOUT_RHO))
 		return own * NS_PER_MS / (1000 + k->opt.timing.rho_permille) * 1000;
-	return MAX(own, (int64_t)k->opt.timing.w_ms) * NS_PER_MS;
+	return (MAX(own, (int64_t)k->opt.timing.w_ms) + newcomer) * NS_PER_MS;
 }
 
 static void advance(struct keeper *k, uint32_t id, bool acked)
@@ -187,13 +195,13 @@ static void advance(struct keeper *k, uint32_t id, bool acked)
 	if (*commit != 0) {
 		*intent = 0;
 		n->commit_published = n->commit_published || (acked && k->block.commit[id - 1] == *commit) || MUTANT(COMMIT_UNACKED);
-		if (n->commit_published && has_watchdog(n) && epoch == *commit && k->now_ns - n->t0_ns >= w_of(k, id))
+		if (n->commit_published && has_watchdog(n) && knows_us(k, n) && lease_may_judge(k) && epoch == *commit && k->now_ns - n->t0_ns >= w_of(k, id))
 			over(k, id, epoch);
 		return;
 	}
 	why = k->mine.over[id - 1] >= epoch ? FENCE_NONE : reason_to_fence(k, id);
 	if (*intent != 0 && (why == FENCE_NONE || *intent != epoch) && !MUTANT(INTENT_KEPT)) {
-		withdraw(k, id);
+		takeover_withdraw(k, id);
 		return;
 	}
 	if (why == FENCE_NONE)

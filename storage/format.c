@@ -159,6 +159,7 @@ static void get_timing(struct cursor *c, struct timing *t)
 
 	for (size_t i = 0; i < ARRAY_SIZE(v); i++)
 		*v[i] = (uint32_t)get(c, 4);
+	t->heal_ms = timing_heal_ms(t); /* follows from the others, and from the code */
 }
 
 void superblock_encode(const struct superblock *s, unsigned copy, void *buf)
@@ -230,6 +231,7 @@ void heartbeat_encode(const struct heartbeat *b, const uint8_t cluster[16], unsi
 	for (size_t l = 0; l < ARRAY_SIZE(lists); l++)
 		for (size_t i = 0; i < FORMAT_MAX_NODES; i++)
 			put(&c, lists[l][i], 4);
+	put(&c, b->members, 8);
 	finish(buf, FORMAT_BLOCK);
 }
 
@@ -266,6 +268,7 @@ enum format_status heartbeat_decode(const void *buf, uint32_t node, unsigned buf
 	for (size_t l = 0; l < ARRAY_SIZE(lists); l++)
 		for (size_t i = 0; i < FORMAT_MAX_NODES; i++)
 			lists[l][i] = (uint32_t)get(&c, 4);
+	b.members = get(&c, 8);
 	if (state >= HEARTBEAT_STATE_END || ring >= HEARTBEAT_RING_END || b.epoch > FORMAT_MAX_EPOCH)
 		return FORMAT_E_CONTENT;
 	for (size_t l = 0; l < ARRAY_SIZE(lists); l++)

@@ -20,6 +20,7 @@
 #define SIM_NODES 4
 #define SIM_VOLUMES 3
 #define SIM_IOS 64
+#define SIM_MAILS 64
 #define SIM_MS(ms) ((int64_t)(ms) * NS_PER_MS)
 #define SIM_TABLE ((2 + 2 * SIM_NODES) * FORMAT_BLOCK)
 #define SIM_NEVER INT64_MAX
@@ -72,7 +73,7 @@ struct sim_node {
 	uint32_t last_epoch;
 	uint64_t last_seq;
 	/* what the scenario asks afterwards */
-	unsigned resets, kills, exits, pets, notes[NOTE_FOREIGN_OWNER + 8];
+	unsigned resets, kills, exits, pets, notes[NOTE_HOLD + 1];
 	enum release_reason released_for;
 	uint32_t released_by;
 	enum volume_fault fault[SIM_VOLUMES];
@@ -88,6 +89,9 @@ struct sim {
 	uint64_t next_tag;
 	int64_t bell_ns;
 	uint64_t bell_from;
+	struct { bool used; int64_t at_ns; unsigned to; struct hold_msg msg; } mail[SIM_MAILS];
+	uint64_t mute;          /* bit (id - 1): what it says to other keepers is lost */
+	struct hold_msg last_grant;
 	unsigned same_time;
 	char broken[160]; /* the first invariant that broke */
 };
@@ -116,7 +120,7 @@ static inline void sim_check(struct sim *s)
 
 		if (n->runs && keeper_gate_open(&n->k, n->k.epoch, s->now))
 			n->vm_epoch = n->k.epoch;
-		if (n->runs && n->k.pets > n->k.renewals + 1)
+		if (n->runs && n->k.pets > n->k.renewals + n->k.hold.rounds + 1)
 			sim_broken(s, "S4: node %u has petted %u times with %u renewals", n->id, (unsigned)n->k.pets,
 				(unsigned)n->k.renewals);
 		for (unsigned j = 0; j < s->n; j++) {
@@ -231,6 +235,36 @@ static inline void sim_op_bell(void *edge)
 	n->s->bell_ns = MIN(n->s->bell_ns, n->s->now + SIM_MS(1));
 }
 
+static inline void sim_op_hold(void *edge, const struct hold_msg *m)
+{
+	struct sim_node *n = edge;
+	struct sim *s = n->s;
+	uint8_t wire[HOLD_MSG_LEN];
+	struct hold_msg read;
+
+	hold_encode(m, sim_cluster, wire);
+	if (!hold_decode(wire, sizeof(wire), n->id, sim_cluster, &read) || memcmp(&read, m, sizeof(read)) != 0)
+		sim_broken(s, "node %u's message does not survive the ring", n->id);
+	if (m->kind == HOLD_GRANT)
+		s->last_grant = *m;
+	for (unsigned to = 0; to < s->n && !(s->mute >> (n->id - 1) & 1); to++) {
+		unsigned i = 0;
+
+		if (to + 1 == n->id || !(n->view >> to & 1) || !n->ring_up)
+			continue;
+		while (i < SIM_MAILS && s->mail[i].used)
+			i++;
+		if (i == SIM_MAILS) {
+			sim_broken(s, "too many messages under way");
+			return;
+		}
+		s->mail[i].used = true;
+		s->mail[i].at_ns = s->now + SIM_MS(1);
+		s->mail[i].to = to;
+		s->mail[i].msg = read;
+	}
+}
+
 static inline void sim_op_kill(void *edge)
 {
 	struct sim_node *n = edge;
@@ -290,7 +324,7 @@ static inline void sim_op_note(void *edge, enum keeper_note note, uint32_t node,
 }
 
 static const struct keeper_ops sim_ops = {
-	.pet = sim_op_pet, .write = sim_op_write, .read = sim_op_read, .bell = sim_op_bell, .kill = sim_op_kill,
+	.pet = sim_op_pet, .write = sim_op_write, .read = sim_op_read, .bell = sim_op_bell, .hold = sim_op_hold, .kill = sim_op_kill,
 	.watchdog = sim_op_watchdog, .tell = sim_op_tell, .save = sim_op_save, .exit = sim_op_exit, .note = sim_op_note,
 };
 
@@ -493,6 +527,9 @@ static inline int64_t sim_next(const struct sim *s)
 {
 	int64_t at = s->bell_ns;
 
+	for (unsigned i = 0; i < SIM_MAILS; i++)
+		if (s->mail[i].used)
+			at = MIN(at, s->mail[i].at_ns);
 	for (unsigned i = 0; i < SIM_IOS; i++) {
 		const struct sim_io *io = &s->io[i];
 		const struct sim_node *n = &s->node[io->node ? io->node - 1 : 0];
@@ -611,6 +648,16 @@ static inline void sim_step(struct sim *s)
 			sim_answer(s, io);
 			return;
 		}
+	}
+	for (unsigned i = 0; i < SIM_MAILS; i++) {
+		struct sim_node *n = &s->node[s->mail[i].to];
+
+		if (!s->mail[i].used || s->mail[i].at_ns > s->now)
+			continue;
+		s->mail[i].used = false;
+		if (n->ring_up && !n->paused)
+			sim_event(n, (struct keeper_event){ .kind = KEEPER_EV_HOLD, .hold = s->mail[i].msg });
+		return;
 	}
 	if (s->bell_ns <= s->now) {
 		uint64_t from = s->bell_from;

@@ -654,6 +654,186 @@ static void test_storage(void)
 	sound("two of three lost");
 }
 
+/* Storage away for everybody, in each of the ways it can be. */
+static void outage(enum sim_path how)
+{
+	for (uint32_t id = 1; id <= s.n; id++)
+		sim_path_all(&s, id, how);
+}
+
+static bool all_hold(void)
+{
+	for (uint32_t id = 1; id <= s.n; id++)
+		if (k(id)->hold.since_ns == 0)
+			return false;
+	return true;
+}
+
+static bool none_holds(void)
+{
+	for (uint32_t id = 1; id <= s.n; id++)
+		if (k(id)->hold.since_ns != 0)
+			return false;
+	return true;
+}
+
+static void test_hold_of_all(void)
+{
+	static const enum sim_path how[] = { SIM_GONE, SIM_HANG, SIM_HANG_WRITES, SIM_REFUSE_WRITES };
+	static const uint32_t lasts_ms[] = { 1000, 3000, 10000, 60000 };
+
+	for (unsigned volumes = 1; volumes <= 3; volumes += 2)
+		for (unsigned h = 0; h < ARRAY_SIZE(how); h++)
+			for (unsigned d = 0; d < ARRAY_SIZE(lasts_ms); d++) {
+				armed_cluster(3, volumes);
+				outage(how[h]);
+				sim_run(&s, lasts_ms[d]);
+				TAP_OK(undisturbed() && all_are(LEASE_ARMED) && (lasts_ms[d] < 3000 || all_hold()),
+				       "storage gone for all, way %u, %u volumes, %u ms: everybody holds, nobody is released or reset", h, volumes, lasts_ms[d]);
+				TAP_OK(lasts_ms[d] < 3000 || !keeper_gate_open(k(1), k(1)->epoch, s.now), "the gate is closed meanwhile");
+				outage(SIM_OK);
+				sim_run(&s, s.timing.heal_ms + 10000);
+				TAP_OK(undisturbed() && all_are(LEASE_ARMED) && none_holds() && n(2)->vm_epoch == 1 && keeper_gate_open(k(1), 1, s.now),
+				       "and when it is back all is as it was");
+				sound("storage gone for all");
+			}
+}
+
+static void test_hold_of_one(void)
+{
+	int64_t regained;
+
+	armed_cluster(3, 1);
+	outage(SIM_GONE);
+	sim_run(&s, 10000);
+	for (uint32_t id = 1; id <= 2; id++)
+		sim_path_all(&s, id, SIM_OK);
+	(void)SIM_UNTIL(&s, 3000, k(1)->hold.lost_ns == 0 && k(2)->hold.lost_ns == 0);
+	regained = s.now;
+	sim_run(&s, s.timing.heal_ms - 1000);
+	TAP_OK(undisturbed() && k(3)->hold.since_ns != 0, "storage back for all but one: that one is waited for");
+	TAP_OK(SIM_UNTIL(&s, 1000 + s.timing.wd_ms, n(3)->kills == 1) && s.now - regained < SIM_MS(s.timing.heal_ms + s.timing.wd_ms) && n(3)->resets == 0,
+	       "for T_heal: then it releases");
+	sim_run(&s, over_bound_ms() + s.timing.wd_ms);
+	TAP_OK(k(1)->mine.over[2] == 1 && total(NOTE_RELEASE) == 1, "and is taken over");
+	sound("storage back for all but one");
+
+	/* A volume of the others that fails for a moment again and again is no reason to keep up one that has lost its own for good. */
+	armed_cluster(2, 1);
+	sim_path(&s, 2, 0, SIM_GONE);
+	for (unsigned i = 0; i < 20 && n(2)->kills == 0; i++) {
+		sim_run(&s, s.timing.soft_ms);
+		sim_path(&s, 1, 0, SIM_REFUSE_WRITES);
+		sim_run(&s, s.timing.hb_ms);
+		sim_path(&s, 1, 0, SIM_OK);
+	}
+	TAP_OK(n(2)->kills == 1 && n(1)->kills == 0, "one has lost the storage, the other's flaps: no hold for long");
+	sound("flapping storage");
+
+	/* Two of three are cut off, the third is not: it grants nothing. */
+	armed_cluster(3, 1);
+	sim_path_all(&s, 1, SIM_HANG);
+	sim_path_all(&s, 2, SIM_HANG);
+	sim_run(&s, s.timing.wd_ms);
+	TAP_OK(n(1)->kills == 1 && n(2)->kills == 1 && n(3)->kills == 0 && resets() == 0, "storage gone for two of three: both release");
+	sound("storage gone for two of three");
+}
+
+static void test_hold_asks_all(void)
+{
+	uint64_t pets;
+
+	armed_cluster(3, 1);
+	s.mute = bit(3);
+	sim_ring(&s, 1, 3);
+	sim_ring(&s, 2, 3);
+	outage(SIM_GONE);
+	sim_run(&s, s.timing.wd_ms);
+	TAP_OK(n(1)->kills == 1 && n(2)->kills == 1, "a node that is gone from the ring may see the storage: no hold without its word");
+	sound("gone from the ring");
+
+	armed_cluster(3, 1);
+	sim_leave(&s, 3);
+	sim_run(&s, 2000);
+	outage(SIM_GONE);
+	sim_run(&s, s.timing.wd_ms);
+	TAP_OK(n(1)->kills == 1 && n(2)->kills == 1, "it may come back and see the storage: no hold without it beyond T_hb");
+	sound("one has left");
+
+	/* Granted rounds, one by one. */
+	armed_cluster(2, 1);
+	outage(SIM_GONE);
+	(void)SIM_UNTIL(&s, 5000, k(1)->hold.rounds == 1);
+	sim_run(&s, s.timing.hb_ms + 50);
+	pets = n(1)->pets;
+	s.mute = bit(2);
+	sim_event(n(1), (struct keeper_event){ .kind = KEEPER_EV_HOLD, .hold = s.last_grant.to == 1 ? s.last_grant : (struct hold_msg){
+		.kind = HOLD_GRANT, .from = 2, .to = 1, .epoch = 1, .seq = k(1)->seq - 1 } });
+	sim_run(&s, s.timing.soft_ms + 2 * s.timing.hb_ms);
+	TAP_OK(n(1)->kills == 1 && n(1)->pets <= pets + 1, "a grant of an earlier round counts for nothing");
+	sound("one round, one grant");
+
+	armed_cluster(2, 1);
+	outage(SIM_GONE);
+	(void)SIM_UNTIL(&s, 5000, k(1)->hold.rounds == 1);
+	s.mute = bit(2);
+	(void)SIM_UNTIL(&s, 1000, k(1)->seq > k(1)->hold.counted_seq && !k(1)->renewed);
+	sim_event(n(1), (struct keeper_event){ .kind = KEEPER_EV_HOLD, .hold = { .kind = HOLD_GRANT, .from = 2, .to = 1, .epoch = 1, .seq = k(1)->seq,
+		.host = { 1 } } });
+	TAP_OK(!k(1)->renewed, "nor does one of another host with a peer's id");
+	sound("another host grants");
+}
+
+/* What a grant does to the granter. */
+static void test_hold_grant(void)
+{
+	int64_t asked;
+
+	/* Node 2 stops; before its death is proven node 1 loses the storage for two rounds and gives its word to a message of node 2 that comes late. */
+	armed_cluster(2, 1);
+	n(2)->paused = true;
+	n(2)->wd_running = false; /* what if it lived on */
+	sim_run(&s, s.timing.wd_ms - 200);
+	TAP_OK(k(1)->mine.commit[1] == 0, "nobody is fenced yet");
+	sim_path(&s, 1, 0, SIM_REFUSE_WRITES);
+	sim_run(&s, 2LL * s.timing.hb_ms + 20);
+	TAP_OK(k(1)->hold.lost_ns != 0, "node 1 has no quorum now");
+	sim_event(n(1), (struct keeper_event){ .kind = KEEPER_EV_HOLD, .hold = { .kind = HOLD_ASK, .from = 2, .epoch = 1, .seq = k(2)->seq } });
+	asked = s.now;
+	TAP_OK(s.last_grant.kind == HOLD_GRANT && s.last_grant.to == 2 && s.last_grant.seq == k(2)->seq, "so it grants");
+	TAP_OK(k(1)->node[1].t0_ns == s.now && k(1)->mine.intent[1] == 0, "its wait starts anew, its intent is withdrawn");
+	sim_path(&s, 1, 0, SIM_OK);
+	TAP_OK(SIM_UNTIL(&s, w_ms() + 10000, k(1)->mine.over[1] == 1) && s.now - asked >= SIM_MS(w_ms()), "the death is proven W after the grant, not sooner");
+	sim_event(n(1), (struct keeper_event){ .kind = KEEPER_EV_HOLD, .hold = { .kind = HOLD_ASK, .from = 2, .epoch = 1, .seq = k(2)->seq + 1 } });
+	TAP_OK(s.last_grant.seq == k(2)->seq, "who is over is granted nothing");
+	n(2)->vm_epoch = 0;
+
+	/* A newcomer, whom the dead one never listed. */
+	armed_cluster(3, 1);
+	sim_power_cut(&s, 3, SIM_CUT_DROP);
+	sim_run(&s, over_bound_ms() + s.timing.wd_ms);
+	sim_power_cut(&s, 1, SIM_CUT_DROP);
+	sim_power_cut(&s, 2, SIM_CUT_DROP);
+	asked = s.now;
+	sim_start(&s, 3);
+	sim_ring_of(&s, bit(3));
+	(void)SIM_UNTIL(&s, 5000, k(3)->known_to_all);
+	asked = s.now;
+	sim_say(&s, 3, KEEPER_EV_ARM);
+	TAP_OK(SIM_UNTIL(&s, 60000, k(3)->mine.over[0] == 1) && s.now - asked >= SIM_MS(w_ms() + s.timing.hb_ms),
+	       "a node that the silent one does not list waits W + T_hb, from when its own epoch is known");
+	sound("a newcomer");
+
+	/* A node of whom the silent one's configuration does not know. */
+	armed_cluster(2, 1);
+	k(2)->mine.members = bit(2);
+	sim_run(&s, 1000);
+	sim_power_cut(&s, 2, SIM_CUT_DROP);
+	sim_run(&s, 30000);
+	TAP_OK(k(1)->mine.over[1] == 0 && k(1)->mine.commit[1] == 0, "whom the silent one could never ask does not go by its silence");
+	sound("not in its configuration");
+}
+
 static void test_unresolved(void)
 {
 	static const struct { const char *name; uint32_t late_ms, settle_ms; } cases[] = {
@@ -849,7 +1029,10 @@ static void test_restart(void)
 	TAP_OK(n(2)->vm_epoch == 0 && n(2)->kills == 1,
 	       "another host in the slot at a restart, disarmed: VMs are killed at once, it may do what it likes");
 	sim_run(&s, 15000);
-	TAP_OK(k(2)->epoch == 2, "and its lease is waited for");
+	TAP_OK(state(2) == LEASE_STARTING, "and nobody who is armed has said yet that its lease is over: it may hold");
+	sim_say(&s, 1, KEEPER_EV_ARM);
+	sim_run(&s, 15000);
+	TAP_OK(k(2)->epoch == 2 && k(1)->mine.over[1] >= 1, "an armed node has: it goes on");
 	sound("another host in the slot at a restart");
 
 	/* A volume that was away holds later blocks of the same epoch. */
@@ -1107,6 +1290,10 @@ int main(void)
 	test_split();
 	test_ring_lost();
 	test_storage();
+	test_hold_of_all();
+	test_hold_of_one();
+	test_hold_asks_all();
+	test_hold_grant();
 	test_unresolved();
 	test_commit();
 	test_restart();

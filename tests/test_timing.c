@@ -5,12 +5,12 @@
 static const struct {
 	enum timing_profile profile;
 	const char *name;
-	uint32_t delay, w, soft, bound;
+	uint32_t delay, w, soft, heal, bound;
 } profiles[] = {
 	/* bound = hb + 8 io + w + drain + 1000 */
-	{ TIMING_FAST, "fast", 200, 4444, 1600, 250 + 4000 + 4444 + 500 + 1000 },
-	{ TIMING_STANDARD, "standard", 500, 11110, 4000, 500 + 10000 + 11110 + 1000 + 1000 },
-	{ TIMING_SAFE, "safe", 1500, 33330, 12000, 1000 + 32000 + 33330 + 5000 + 1000 },
+	{ TIMING_FAST, "fast", 200, 4444, 1600, 6100, 250 + 4000 + 4444 + 500 + 1000 },
+	{ TIMING_STANDARD, "standard", 500, 11110, 4000, 9600, 500 + 10000 + 11110 + 1000 + 1000 },
+	{ TIMING_SAFE, "safe", 1500, 33330, 12000, 25600, 1000 + 32000 + 33330 + 5000 + 1000 },
 };
 
 /* Changes to the standard profile, and the rule that must catch them. derive: recompute W and Soft first. */
@@ -32,7 +32,9 @@ static const struct {
 	{ "IO over it", TIMING_IO, 1501, true, TIMING_I7_FALSE_FENCE },
 	{ "soft at its upper limit", TIMING_SOFT, 4000, false, TIMING_RULE_NONE },
 	{ "soft too late", TIMING_SOFT, 4001, false, TIMING_SOFT_BEFORE_WATCHDOG },
-	{ "soft at its lower limit", TIMING_SOFT, 3000, false, TIMING_RULE_NONE },
+	{ "soft at its lower limit", TIMING_SOFT, 3500, false, TIMING_RULE_NONE },
+	{ "soft too early for a hold", TIMING_SOFT, 3499, false, TIMING_HOLD_IN_TIME },
+	{ "soft a round", TIMING_SOFT, 3000, false, TIMING_HOLD_IN_TIME },
 	{ "soft too early", TIMING_SOFT, 2999, false, TIMING_SOFT_AFTER_ROUND },
 	{ "rate of 9 permille", TIMING_CLOCK_RATE, 9, true, TIMING_RHO },
 	{ "rate of 200 permille", TIMING_CLOCK_RATE, 200, true, TIMING_RULE_NONE },
@@ -60,6 +62,7 @@ int main(void)
 		TAP_OK(timing_check(&t, err, sizeof(err)) == TIMING_RULE_NONE, "profile %s is safe", profiles[i].name);
 		TAP_OK(t.wd_delay_ms == profiles[i].delay && t.w_ms == profiles[i].w && t.soft_ms == profiles[i].soft, "%s: derived values",
 		       profiles[i].name);
+		TAP_OK(t.heal_ms == profiles[i].heal, "%s: Heal is %u, want %u", profiles[i].name, t.heal_ms, profiles[i].heal);
 		TAP_OK(timing_failover_bound_ms(&t) == profiles[i].bound, "%s: failover bound", profiles[i].name);
 		TAP_STR(timing_profile_name(profiles[i].profile), profiles[i].name, "name of the profile");
 		TAP_OK(timing_profile_parse(profiles[i].name, &p) && p == profiles[i].profile, "name %s is parsed", profiles[i].name);

@@ -52,7 +52,8 @@ _printf_(5, 6) static void show_at(struct show *s, const struct ini_key *k, cons
 static void show_timing(struct show *s)
 {
 	static const char *const derived[] = { [TIMING_W - TIMING_W] = "derived: I1",
-					       [TIMING_SOFT - TIMING_W] = "derived: soft-1, at least soft-2" };
+					       [TIMING_SOFT - TIMING_W] = "derived: soft-1, at least soft-2",
+					       [TIMING_HEAL - TIMING_W] = "derived: how long nodes may take to reconnect" };
 	const struct conf *c = &s->r->c;
 	char profile[32], value[32];
 

@@ -6,7 +6,7 @@
  * the invariants (tests/sim/check.c) that may catch it.
  *
  * Marked sentences whose feature is not in the product; their mutants come with it: !4 (changing the volume set), !11 (operator's and power evidence),
- * !17 (live migration), !18 (the hold), and of !15 "if an agent is silent, its keeper closes the gate and publishes which claims have a process".
+ * !17 (live migration), and of !15 "if an agent is silent, its keeper closes the gate and publishes which claims have a process".
  * Of !16, two definitions with one writable disk are refused when a catalog is read (agent/catalog.c): the simulator has no disks in its definitions. */
 #pragma once
 
@@ -83,6 +83,16 @@
 	X(NOTHING_CARRIED, "!12", "commits and deaths are not carried into the next life", "S6") \
 	X(COMMIT_DROPPED, "!12", "a commit is dropped as soon as the epoch is over", "S6") \
 	X(DEATH_NOT_COPIED, "!12", "a taker claims before its own block holds the death", "S3") \
+	/* !18: the hold */ \
+	X(HOLD_WITH_STORAGE, "!18", "a peer that has its storage grants a hold", "L1 L5") \
+	X(HOLD_TAKEOVER_GOES_ON, "!18", "a grant leaves the granter's t0 and its takeover as they are", "S3") \
+	X(HOLD_ANY_ROUND, "!18", "a grant of an earlier round counts", "S4") \
+	X(HOLD_GONE_IS_LEFT, "!18", "a node that is only gone from the ring is left out", "S4") \
+	X(HOLD_WITHOUT_END, "!18", "a hold that leaves out somebody goes on", "S4") \
+	X(NEWCOMER_WAITS_W, "!18", "a node that the silent one does not list waits W only", "S3") \
+	X(JUDGES_WITHOUT_LEASE, "!18", "a node that has released, and may be left out, declares others over by their silence", "S3") \
+	X(FOREIGN_BY_SILENCE, "!18, !5", "another host's slot is taken for its silence alone", "S3") \
+	X(T0_BEFORE_EPOCH, "!18", "t0 may be from before the own epoch was known to all", "S3") \
 	/* !13 and the claim's steps */ \
 	X(CACHED_REREAD, "!13", "step 3 looks at the blocks of step 1", "S1") \
 	X(REREAD_BEFORE_ACK, "!13", "step 3 is issued before the claim is acknowledged", "S1 S2") \

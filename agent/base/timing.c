@@ -23,6 +23,7 @@ const struct timing_value timing_values[TIMING_FIELD_COUNT] = {
 	[TIMING_LEADER] = VALUE("Leader", leader_ms, 0, 600 * 1000, false),
 	[TIMING_W] = VALUE("W", w_ms, 1, 3600 * 1000, false),
 	[TIMING_SOFT] = VALUE("Soft", soft_ms, 1, 600 * 1000, false),
+	[TIMING_HEAL] = VALUE("Heal", heal_ms, 1, 3600 * 1000, false),
 };
 
 static const char *const profile_names[TIMING_PROFILE_COUNT] = { "fast", "standard", "safe" };
@@ -45,6 +46,9 @@ static const struct {
 	[TIMING_SOFT_AFTER_ROUND] = { "soft-2", "Soft >= Heartbeat + 2 IO",
 				      "VMs would be killed while a round may still succeed; raise Watchdog=, or lower Heartbeat= or IO=",
 				      BIT(TIMING_WD) | BIT(TIMING_HB) | BIT(TIMING_IO) },
+	[TIMING_HOLD_IN_TIME] = { "hold", "Soft >= 2 Heartbeat + 2 IO",
+				  "an outage of the storage for everybody would kill VMs before all nodes know of it; raise Watchdog=, or lower Heartbeat= or IO=",
+				  BIT(TIMING_WD) | BIT(TIMING_HB) | BIT(TIMING_IO) },
 	[TIMING_RHO] = { "rho", "ClockRate >= 10 permille", "clocks may differ by more; raise ClockRate= to 1% or more",
 			 BIT(TIMING_CLOCK_RATE) },
 	[TIMING_WATCHDOG_WHOLE_SECONDS] = { "seconds", "Watchdog is a whole number of seconds",
@@ -120,6 +124,13 @@ static uint64_t soft_margin_ms(const struct timing *t) { return MAX(t->wd_ms / 5
 
 static uint64_t round_ms(const struct timing *t, unsigned int ios) { return (uint64_t)t->hb_ms + (uint64_t)ios * t->io_ms; }
 
+uint32_t timing_heal_ms(const struct timing *t)
+{
+	uint64_t connect = (uint64_t)MAX(t->io_ms, TIMING_CONNECT_MIN_MS) + TIMING_RECONNECT_WAIT_MS + TIMING_SUPERBLOCK_AGAIN_MS;
+
+	return (uint32_t)MIN(connect + t->drain_ms + t->hb_ms + round_ms(t, 3), UINT32_MAX);
+}
+
 void timing_derive(struct timing *t)
 {
 	uint64_t margin = soft_margin_ms(t), soft = t->wd_ms > margin ? t->wd_ms - margin : 0;
@@ -127,6 +138,7 @@ void timing_derive(struct timing *t)
 	soft = MAX(soft, round_ms(t, 2));
 	t->w_ms = (uint32_t)MIN(w_needed_ms(t), UINT32_MAX);
 	t->soft_ms = (uint32_t)MIN(soft, UINT32_MAX);
+	t->heal_ms = timing_heal_ms(t);
 }
 
 void timing_rule_eval(const struct timing *t, enum timing_rule rule, struct timing_rule_state *ret)
@@ -155,6 +167,10 @@ void timing_rule_eval(const struct timing *t, enum timing_rule rule, struct timi
 	case TIMING_SOFT_AFTER_ROUND:
 		s.left = t->soft_ms;
 		s.right = round_ms(t, 2);
+		break;
+	case TIMING_HOLD_IN_TIME:
+		s.left = t->soft_ms;
+		s.right = t->hb_ms + round_ms(t, 2);
 		break;
 	case TIMING_RHO:
 		s.left = t->rho_permille;

@@ -19,12 +19,14 @@ struct timing {
 	uint32_t settle_ms;     /* ring views must differ this long before anybody is fenced for it */
 	uint32_t ring_grace_ms; /* a node without corosync is left alone this long */
 	uint32_t leader_ms;     /* T_leader: an agent whose counter stands still this long leads no more */
+	uint32_t heal_ms;       /* T_heal: after an outage of the storage peers may still take this long to be back. Derived; not on the volumes */
 };
 
 enum timing_rule {
 	TIMING_RULE_NONE,
 	TIMING_I1_W, TIMING_I6_DRAIN, TIMING_I7_FALSE_FENCE, TIMING_SOFT_BEFORE_WATCHDOG, TIMING_SOFT_AFTER_ROUND,
 	TIMING_RHO, TIMING_RANGE, TIMING_WATCHDOG_WHOLE_SECONDS,
+	TIMING_HOLD_IN_TIME, /* all find out about an outage, ask and answer before the soft deadline */
 	TIMING_SETTLE_ROUND, TIMING_LEADER_ROUND, /* a ring view and a counter change once a heartbeat, and are seen a read later */
 	TIMING_RULE_COUNT,
 };
@@ -33,12 +35,12 @@ enum timing_rule {
 enum timing_field {
 	TIMING_WD, TIMING_WD_DELAY, TIMING_HB, TIMING_IO, TIMING_DRAIN, TIMING_CLOCK_RATE, TIMING_SETTLE, TIMING_RING_GRACE, TIMING_LEADER,
 	TIMING_PRIMARY_COUNT,
-	TIMING_W = TIMING_PRIMARY_COUNT, TIMING_SOFT,
+	TIMING_W = TIMING_PRIMARY_COUNT, TIMING_SOFT, TIMING_HEAL,
 	TIMING_FIELD_COUNT,
 };
 
 struct timing_value {
-	const char *key;   /* in [Timing]; of W and Soft, which cannot be set, the name to show */
+	const char *key;   /* in [Timing]; of W, Soft and Heal, which cannot be set, the name to show */
 	size_t offset;     /* in struct timing */
 	uint32_t min, max; /* a lower limit that a rule of its own explains is 0 here */
 	bool permille;     /* else milliseconds */
@@ -60,8 +62,15 @@ void timing_of_profile(enum timing_profile p, struct timing *ret);
 /* d_wd where nobody measured it: a tenth of T_wd. */
 uint32_t timing_wd_delay_default_ms(uint32_t wd_ms);
 
-/* Recomputes what follows from the primary values (wd, wd_delay, hb, io, rho): w, soft. Saturates; check afterwards. */
+/* Recomputes what follows from the primary values (wd, wd_delay, hb, io, drain, rho): w, soft, heal. Saturates; check afterwards. */
 void timing_derive(struct timing *t);
+
+/* After an outage the last session is back when the attempt to connect that met its end has failed, the longest wait between two attempts has passed and the
+ * superblock has been read, perhaps at the second try; then T_drain passes until the block may be written, and a round. */
+#define TIMING_CONNECT_MIN_MS 1000       /* storage/volset.c: the larger of this and T_io */
+#define TIMING_RECONNECT_WAIT_MS 1600    /* storage/volume.c: 16 times the 100 ms that storage/volset.c asks for */
+#define TIMING_SUPERBLOCK_AGAIN_MS 1000  /* storage/volset.c */
+uint32_t timing_heal_ms(const struct timing *t);
 
 extern const struct timing_value timing_values[TIMING_FIELD_COUNT];
 uint32_t timing_get(const struct timing *t, enum timing_field f);

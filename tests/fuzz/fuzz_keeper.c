@@ -7,6 +7,7 @@
  *   7  bytes somewhere in the table of one volume    8  how volume operations end
  *   9  the keeper's table as the agent hears it, with bytes of it changed; then a status is asked for
  *  10  a text for the agent                          11 bytes to the agent from its keeper
+ *  12  a keeper asks for a hold, or grants: from, to, kind, how far from our own round; then what of its bytes is changed
  */
 #include <sys/socket.h>
 
@@ -165,10 +166,21 @@ static void agent_hears(struct fuzz_input *in, unsigned what)
 	fuzz_loop_run((int64_t)(fuzz_take(in, 1) % 16) * 50 * NS_PER_MS);
 }
 
+static void hold(struct fuzz_input *in, struct daemon *k)
+{
+	struct hold_msg m = { .from = (uint32_t)fuzz_take(in, 1), .to = (uint32_t)fuzz_take(in, 1), .kind = (enum hold_kind)fuzz_take(in, 1), .epoch = k->core.epoch };
+	uint8_t wire[HOLD_MSG_LEN];
+
+	m.seq = k->core.seq + fuzz_take(in, 1) - 1;
+	hold_encode(&m, k->core.opt.cluster, wire);
+	change(in, wire, sizeof(wire));
+	fuzz_ring_say("kvm-ha-keeper", m.from, wire, sizeof(wire) - fuzz_take(in, 1) % 3);
+}
+
 static void step(struct fuzz_input *in, struct daemon *k)
 {
 	uint8_t bytes[256];
-	unsigned what = (unsigned)fuzz_take(in, 1) % 12, n;
+	unsigned what = (unsigned)fuzz_take(in, 1) % 13, n;
 
 	fuzz_world(FUZZ_KEEPER);
 	switch (what) {
@@ -201,6 +213,9 @@ static void step(struct fuzz_input *in, struct daemon *k)
 	case 8:
 		fuzz_volume_result = (enum volume_result)(fuzz_take(in, 1) % (VOLUME_E_SESSION + 1));
 		break;
+	case 12:
+		hold(in, k);
+		break;
 	default:
 		agent_hears(in, what);
 		break;
@@ -211,7 +226,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_input in = { data, size };
 	struct daemon *k;
-	uint64_t pets, renewals;
+	uint64_t pets, renewals, held;
 
 	if (size == 0)
 		return 0;
@@ -219,10 +234,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	k = fuzz_keeper_begin(fuzz_take(&in, 1) & 1);
 	pets = k->core.pets;
 	renewals = k->core.renewals;
+	held = k->core.hold.rounds;
 	for (int i = 0; i < MAX_STEPS && in.left > 0; i++) {
 		step(&in, k);
 		/* S4, and S6 as far as one can see it here. */
-		FUZZ_CHECK(k->core.pets - pets <= k->core.renewals - renewals + 1 && k->core.epoch <= FORMAT_MAX_EPOCH && k->core.state < LEASE_STATE_COUNT);
+		FUZZ_CHECK(k->core.pets - pets <= k->core.renewals - renewals + k->core.hold.rounds - held + 1 && k->core.epoch <= FORMAT_MAX_EPOCH && k->core.state < LEASE_STATE_COUNT);
 	}
 	fuzz_world(FUZZ_KEEPER);
 	for (unsigned i = 0; i < CLIENTS; i++) {

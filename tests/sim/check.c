@@ -4,12 +4,13 @@
  *   S1  check_exec: never two QEMU processes of a VM; check_image_landed: nothing of an older writer lands once a newer was started
  *   S2  check_exec, check_landed: a QEMU's own claim is active on a fence quorum of the volumes for as long as it runs
  *   S3  check_over, check_exec: no process of an epoch that anybody has declared over
- *   S4  check_pet: the round before was written to a renew quorum and then read from one
+ *   S4  check_pet: the round before was written to a renew quorum and then read from one; check_hold: or everybody has granted just that round
  *   S5  check_write_issued: no write to a slot while another of the same writer may still land on it
  *   S6  check_landed: (epoch, seq) of a slot grows, commits and deaths are carried on; check_write_issued: a node claims nothing below what it was
  *       granted; check_exec: across nodes
  *   C1  check_edit_counts: an edit of the catalog that counted is in every later one that counts
  *   L2  check_commit, check_intent, check_release: nobody is fenced, suspected or driven out who did nothing for it
+ *   L6  check_release, check_watchdog_reset, check_gone: nobody is released or reset and no VM ends for an outage of the storage that hits everybody
  *   L4  check_watchdog_reset;  L5  check_release, check_commit: two groups never end each other;  L1, L3: check_lively */
 #include "tests/sim/sim.h"
 
@@ -40,6 +41,11 @@ static struct { uint32_t by; int64_t ns; } lost[SIM_MAX_NODES];
 /* Heartbeats that reached a renew quorum: when the first volume had them, when the quorum. */
 static struct { struct { int64_t first, quorum; } at[BEATS]; unsigned n; uint32_t epoch; uint64_t seq; bool counted; int64_t first; } beats[SIM_MAX_NODES];
 #define EDITS 65536
+/* The last grant that a node gave, by its clock, to each other one. */
+static struct { uint32_t life, epoch; uint64_t seq; int64_t ns; } grants[SIM_MAX_NODES][SIM_MAX_NODES];
+static struct { uint32_t life; uint64_t rounds; } held[SIM_MAX_NODES];
+/* Since when a node's epoch is on a fence quorum, by its clock. */
+static struct { uint32_t life, epoch; int64_t ns; } began[SIM_MAX_NODES];
 static uint32_t edit_base[EDITS], n_edits_made, last_counted;
 
 void check_reset(void)
@@ -58,6 +64,9 @@ void check_reset(void)
 	memset(split_commit, 0, sizeof(split_commit));
 	memset(lost, 0, sizeof(lost));
 	memset(beats, 0, sizeof(beats));
+	memset(grants, 0, sizeof(grants));
+	memset(held, 0, sizeof(held));
+	memset(began, 0, sizeof(began));
 	n_edits_made = last_counted = 0;
 }
 
@@ -367,6 +376,15 @@ static void begin_beat(const struct heartbeat *hb)
 	beats[me].first = sim.now;
 }
 
+static unsigned epoch_is_on(uint32_t node, uint32_t epoch)
+{
+	unsigned n = 0;
+
+	for (unsigned v = 0; v < sim.n_volumes; v++)
+		n += sim.liar == (int)v || newest[node - 1][BLOCK_HEARTBEAT][v].epoch >= epoch;
+	return n;
+}
+
 static void check_heartbeat(const struct heartbeat *hb)
 {
 	unsigned me = hb->node - 1, on = 0;
@@ -374,6 +392,12 @@ static void check_heartbeat(const struct heartbeat *hb)
 	for (unsigned v = 0; v < sim.n_volumes; v++)
 		on += format_compare(newest[me][BLOCK_HEARTBEAT][v].epoch, newest[me][BLOCK_HEARTBEAT][v].seq, hb->epoch, hb->seq) >= 0;
 	begin_beat(hb);
+	if (epoch_is_on(hb->node, hb->epoch) >= format_fence_quorum(sim.n_volumes) &&
+	    (hb->epoch > began[me].epoch || (hb->epoch == began[me].epoch && began[me].life != sim.node[me].kproc.life))) {
+		began[me].epoch = hb->epoch;
+		began[me].life = sim.node[me].kproc.life;
+		began[me].ns = node_now(&sim.node[me]);
+	}
 	if (on >= format_renew_quorum(sim.n_volumes) && hb->seq == beats[me].seq && !beats[me].counted) {
 		beats[me].counted = true;
 		beats[me].at[beats[me].n].first = beats[me].first;
@@ -465,11 +489,69 @@ void check_exec(const struct qemu *q)
 	im->runner = q->stamp;
 }
 
+void check_grant(const struct node *n, const struct hold_msg *m)
+{
+	grants[n->id - 1][m->to - 1].life = n->kproc.life;
+	grants[n->id - 1][m->to - 1].epoch = m->epoch;
+	grants[n->id - 1][m->to - 1].seq = m->seq;
+	grants[n->id - 1][m->to - 1].ns = node_now(n);
+}
+
+/* When a renew quorum was last asked for the table, of reads that succeeded: not before this. */
+static int64_t last_table_read(const struct node *n)
+{
+	unsigned quorum = format_renew_quorum(sim.n_volumes);
+	int64_t best = 0;
+
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		unsigned later = 0;
+
+		for (unsigned o = 0; o < sim.n_volumes; o++)
+			later += n->table_read[o] >= n->table_read[v];
+		if (later >= quorum)
+			best = MAX(best, n->table_read[v]);
+	}
+	return best;
+}
+
+/* A round that counts without the volumes. Returns whether the last one did. */
+static bool check_hold(const struct node *n)
+{
+	const struct keeper *k = n->keeper;
+	bool left_out = false;
+
+	if (held[n->id - 1].life != n->kproc.life) {
+		held[n->id - 1].life = n->kproc.life;
+		held[n->id - 1].rounds = 0;
+	}
+	if (held[n->id - 1].rounds == k->hold.rounds)
+		return k->hold.rounds > 0 && k->hold.counted_seq + 1 == k->seq;
+	held[n->id - 1].rounds = k->hold.rounds;
+	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
+		const struct table_node *t = &k->node[id - 1];
+
+		if (id == n->id || (grants[id - 1][n->id - 1].epoch == k->epoch && grants[id - 1][n->id - 1].seq == k->hold.counted_seq))
+			continue;
+		left_out = true;
+		if (t->known && t->hb.epoch > k->mine.over[id - 1] && t->hb.state != HEARTBEAT_RELEASED && t->hb.state != HEARTBEAT_LEFT)
+			violation("S4", "node %u counts round %llu by a hold, and node %u, epoch %u, has not granted it", n->id,
+				  (unsigned long long)k->hold.counted_seq, id, t->hb.epoch);
+	}
+	if (left_out && k->now_ns - last_table_read(n) > keeper_ms(sim.timing.hb_ms))
+		violation("S4", "node %u counts a round by a hold that leaves somebody out, %lld ms after its last read of the table", n->id,
+			  (long long)((k->now_ns - last_table_read(n)) / NS_PER_MS));
+	return true;
+}
+
 void check_pet(struct node *n)
 {
 	unsigned acked = 0, read = 0, quorum = format_renew_quorum(sim.n_volumes);
 	int64_t last_ack = 0;
 
+	if (n->keeper->state != LEASE_ARMED && n->keeper->state != LEASE_DISARMING)
+		violation("S4", "node %u pets while %s", n->id, lease_state_name(n->keeper->state));
+	if (!n->is_clone && check_hold(n))
+		return;
 	/* The first pets of an epoch's watchdog may stand for rounds of a time when it was not watched. */
 	for (unsigned v = 0; v < sim.n_volumes; v++) {
 		acked += n->oracle[v].acked;
@@ -482,8 +564,6 @@ void check_pet(struct node *n)
 		violation("S4", "node %u pets though its last round was written to %u volumes and then read from %u", n->id, acked, read);
 	for (unsigned v = 0; v < sim.n_volumes; v++)
 		n->oracle[v].acked = false; /* one pet a round */
-	if (n->keeper->state != LEASE_ARMED && n->keeper->state != LEASE_DISARMING)
-		violation("S4", "node %u pets while %s", n->id, lease_state_name(n->keeper->state));
 }
 
 static enum heartbeat_state newest_state(unsigned volume, uint32_t node)
@@ -545,8 +625,10 @@ void check_keeper(struct node *n)
 	if (w->observed_ns != 0 && k->last_observed_ns - w->observed_ns > keeper_ms(sim.timing.hb_ms + 2 * sim.timing.io_ms))
 		w->back_ns = sim.now;
 	w->observed_ns = k->last_observed_ns;
-	if (k->pets > k->renewals + 1)
-		violation("S4", "node %u: %llu pets, %llu renewals", n->id, (unsigned long long)k->pets, (unsigned long long)k->renewals);
+	(void)check_hold(n);
+	if (k->pets > k->renewals + k->hold.rounds + 1)
+		violation("S4", "node %u: %llu pets, %llu renewals, %llu rounds held", n->id, (unsigned long long)k->pets, (unsigned long long)k->renewals,
+			  (unsigned long long)k->hold.rounds);
 	if (k->epoch == epoch_of_pet[n->id - 1])
 		return;
 	epoch_of_pet[n->id - 1] = k->epoch;
@@ -567,6 +649,32 @@ static void read_words(void)
 		}
 }
 
+/* By nobody's word, so by the wait. What it counts from: what this node has read of the other, has granted it, and when it became known itself. */
+static void check_wait(const struct node *by, uint32_t id, uint32_t epoch)
+{
+	const struct table_node *t = &by->keeper->node[id - 1];
+	const struct timing *tm = &sim.timing;
+	int64_t from = t->t0_ns, wait = keeper_ms(tm->w_ms);
+
+	/* It may have read a word while the block was still landing. */
+	if (t->hb.epoch > epoch || t->hb.state == HEARTBEAT_RELEASED || t->hb.state == HEARTBEAT_LEFT)
+		return;
+	for (unsigned i = 0; i < sim.n_nodes; i++)
+		if (by->keeper->node[i].known && by->keeper->node[i].hb.over[id - 1] >= epoch)
+			return;
+	if (grants[by->id - 1][id - 1].life == by->kproc.life)
+		from = MAX(from, grants[by->id - 1][id - 1].ns);
+	if (began[by->id - 1].life == by->kproc.life && began[by->id - 1].epoch == by->keeper->epoch)
+		from = MAX(from, began[by->id - 1].ns);
+	if (t->hb.alive[by->id - 1] != by->keeper->epoch)
+		wait += keeper_ms(tm->hb_ms);
+	if (said_over[by->id - 1] >= by->keeper->epoch)
+		violation("S3", "node %u declares node %u over by its silence, and has published itself that its epoch is over", by->id, id);
+	if (by->keeper->now_ns - from < wait)
+		violation("S3", "node %u declares node %u over by its silence of %lld ms, %lld ms are due", by->id, id,
+			  (long long)((by->keeper->now_ns - from) / NS_PER_MS), (long long)(wait / NS_PER_MS));
+}
+
 void check_over(struct node *by, uint32_t id, uint32_t epoch)
 {
 	const struct node *x = sim_node(id);
@@ -578,6 +686,8 @@ void check_over(struct node *by, uint32_t id, uint32_t epoch)
 	read_words();
 	if (said_over[id - 1] < epoch && volumes_that_say(by->id, id, epoch, true, true) < format_fence_quorum(sim.n_volumes))
 		violation("S3", "node %u declares epoch %u of node %u over without its commit on a fence quorum", by->id, epoch, id);
+	if (said_over[id - 1] < epoch && !by->is_clone)
+		check_wait(by, id, epoch);
 	sim.over[id - 1] = MAX(sim.over[id - 1], epoch);
 }
 
@@ -651,6 +761,8 @@ void check_release(const struct node *n, uint32_t by, uint32_t why)
 	const struct timing *t = &sim.timing;
 	int64_t settle = keeper_ms(t->settle_ms + 4 * t->hb_ms);
 
+	if (sim.outage)
+		violation("L6", "node %u is released (%s) for an outage of the storage that hits everybody", n->id, release_reason_text((enum release_reason)why));
 	if (why == RELEASE_STORAGE && !chaos_hurts(n) && sim.now - n->hurt_ns >= CALM_MS * NS_PER_MS)
 		violation("L2", "node %u releases for its storage, with which nothing was wrong for %lld s", n->id, (long long)((sim.now - n->hurt_ns) / SIM_S));
 	if (why != RELEASE_INTENT || was_hurt(n))
@@ -741,6 +853,8 @@ void check_commit(struct node *by, uint32_t id, uint32_t why)
 
 void check_watchdog_reset(struct node *n)
 {
+	if (sim.outage)
+		violation("L6", "node %u is reset for an outage of the storage that hits everybody", n->id);
 	if (n->kproc.hurt_ns >= n->wd.pet_ns || n->kproc.stopped || !proc_alive(&n->kproc) || disk_host_sends(n))
 		return;
 	for (unsigned v = 0; v < sim.n_vms; v++)
@@ -764,6 +878,8 @@ void check_running(unsigned vm)
 
 void check_gone(const struct qemu *q, bool by_node)
 {
+	if (sim.outage && !q->quitting)
+		violation("L6", "VM %u ends on node %u in an outage of the storage that hits everybody", q->vm, q->node->id);
 	sim.vm[q->vm].gone_ns = sim.now;
 	sim.vm[q->vm].gone_by_node = by_node;
 }

@@ -76,6 +76,7 @@ static void read_done(struct op *op, bool ok, bool definite)
 	if (ok) {
 		n->oracle[op->target].read = true;
 		n->oracle[op->target].read_issued = op->issued;
+		n->table_read[op->target] = node_now(n) - (sim.now - op->issued);
 	}
 	k_volume_event(op, KEEPER_EV_READ_DONE, ok, definite, ok ? snapshot_use(op->snap, BLOCK_HEARTBEAT) : NULL);
 	if (ok && n->k_runs && !n->kproc.stopped)
@@ -308,6 +309,72 @@ static void op_bell(void *edge)
 	}
 }
 
+/* A message on its way. */
+struct hold_mail { struct hold_msg msg; struct node *from; struct hold_mail *next; };
+static struct hold_mail *spare_mail;
+
+static void on_hold_mail(struct sim_event *ev)
+{
+	struct hold_mail *m = ev->obj;
+	struct node *n = sim_node((uint32_t)ev->arg);
+	struct keeper_event k = { .kind = KEEPER_EV_HOLD, .hold = m->msg };
+
+	m->next = spare_mail;
+	spare_mail = m;
+	if (proc_alive(&n->kproc))
+		k_event(n, &k);
+}
+
+static struct hold_mail *mail_new(struct node *from, const struct hold_msg *msg)
+{
+	struct hold_mail *m = spare_mail;
+
+	if (m)
+		spare_mail = m->next;
+	else
+		m = pool_alloc(sizeof(*m));
+	*m = (struct hold_mail){ .msg = *msg, .from = from };
+	return m;
+}
+
+static void send_hold(struct node *n, const struct hold_msg *msg)
+{
+	for (unsigned i = 0; i < sim.n_nodes; i++) {
+		struct node *o = &sim.node[i];
+		int64_t delay;
+
+		/* What was sent may well reach the next process there: nothing says for which it was. */
+		if (o != n && proc_alive(&o->kproc) && ring_carries(n, o, &delay))
+			world_post(delay, on_hold_mail, mail_new(n, msg), o->id);
+	}
+}
+
+static void late_hold(struct sim_event *ev)
+{
+	struct hold_mail *m = ev->obj;
+	struct node *n = m->from;
+	int r = world_for(&n->kproc, (uint32_t)ev->arg, ev);
+
+	if (r == 0)
+		return;
+	if (r > 0)
+		send_hold(n, &m->msg);
+	m->next = spare_mail;
+	spare_mail = m;
+}
+
+static void op_hold(void *edge, const struct hold_msg *msg)
+{
+	struct node *n = edge;
+
+	if (msg->kind == HOLD_GRANT)
+		check_grant(n, msg);
+	if (proc_stalls(&n->kproc))
+		world_post(0, late_hold, mail_new(n, msg), n->kproc.life);
+	else
+		send_hold(n, msg);
+}
+
 void keeper_edge_ring(struct node *n, bool up, uint64_t view)
 {
 	struct keeper_event k = { .kind = KEEPER_EV_RING, .ok = up, .view = view };
@@ -365,6 +432,7 @@ static void tell(struct node *n)
 		m->table.release_by = k->release_by;
 		m->table.want_armed = k->want_armed;
 		m->table.wd_running = k->wd_running;
+		m->table.holding = k->hold.since_ns != 0;
 		m->table.observed = k->last_observed_ns != 0;
 		m->table.ring = k->ring;
 		m->table.view = k->view;
@@ -449,11 +517,15 @@ static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg
 	case NOTE_FOREIGN_OWNER:
 		history_add("node %u: slot of another host", self);
 		break;
+	case NOTE_HOLD:
+		sim.stats.holds += arg;
+		history_add("node %u: a hold %s", self, arg ? "begins" : "is over");
+		break;
 	}
 }
 
 static const struct keeper_ops ops = {
-	.pet = op_pet, .write = op_write, .read = op_read, .bell = op_bell, .kill = op_kill,
+	.pet = op_pet, .write = op_write, .read = op_read, .bell = op_bell, .hold = op_hold, .kill = op_kill,
 	.watchdog = op_watchdog, .tell = op_tell, .save = op_save, .exit = op_exit, .note = op_note,
 };
 
@@ -577,6 +649,7 @@ void keeper_edge_start(struct node *n)
 	n->ring_view = 0;
 	n->oracle_seq = 0;
 	memset(n->oracle, 0, sizeof(n->oracle));
+	memset(n->table_read, 0, sizeof(n->table_read));
 	n->brinks = 0;
 	memset(n->k_write_ops, 0, sizeof(n->k_write_ops));
 	for (unsigned i = 0; i < 16; i++)

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* L1 with the bound that `ha-ctl config show` prints: a cluster that is well loses one node, by power or by all its paths to storage, and nothing else
- * happens meanwhile. Every VM of that node runs elsewhere within timing_failover_bound_ms. */
+ * happens meanwhile. Every VM of that node runs elsewhere within timing_failover_bound_ms.
+ * L6: or all storage is gone for everybody, in one of three ways, and comes back: nobody is released or reset, and no VM ends. */
 #include "tests/sim/sim.h"
 
 #define STREAM_LIVELY 1002 /* rnd_stream: no fault's, not the periods' */
 #define LONE_PERMILLE 350
+#define OUTAGE_PERMILLE 400 /* of those */
 #define AFTER_MS 1000      /* nothing else for that much longer */
 #define SLOPPY_MS 50       /* rounding of timers and clocks that are fast */
 
-static int64_t quiet_until, lone_ns;
+static int64_t quiet_until, lone_ns, outage_ns;
 static uint64_t lone_number;
 
 int64_t lively_ns(void) { return MAX(quiet_until - sim.now, 0); }
@@ -39,8 +41,71 @@ static void on_lone(struct sim_event *ev)
 	world_post(bound_ns(), on_bound, NULL, lone_number);
 }
 
+enum outage { OUTAGE_HANG, OUTAGE_CUT, OUTAGE_ERRORS, OUTAGE_COUNT };
+
+static void outage_of(unsigned target, enum outage how, bool on)
+{
+	switch (how) {
+	case OUTAGE_HANG:
+		target_hang(target, on);
+		break;
+	case OUTAGE_CUT:
+		for (uint32_t id = 1; id <= sim.n_nodes; id++)
+			target_cut(target, id, on);
+		break;
+	default:
+		sim.target[target].bad_writes = on;
+		sim.target[target].bad_reads = on;
+		sim.target[target].bad_writes_by = CHAOS_BAD_WRITES;
+	}
+}
+
+/* Nodes are as long at reconnecting as T_heal says; then a lease may still be at its last pet. */
+static int64_t healing_ns(void) { return keeper_ms(sim.timing.heal_ms + sim.timing.wd_ms + sim.timing.wd_delay_ms + AFTER_MS); }
+
+static void on_outage_over(struct sim_event *ev)
+{
+	const char *missing = check_lively();
+
+	if (ev->arg != lone_number)
+		return;
+	sim.outage = sim.no_message_lost = false;
+	if (missing && !sim.failed)
+		violation("L6", "%lld ms after an outage of the storage that hit everybody: %s", (long long)(healing_ns() / NS_PER_MS), missing);
+}
+
+static void on_back(struct sim_event *ev)
+{
+	if (ev->arg >> 16 == lone_number)
+		outage_of((unsigned)(ev->arg & 0xff), (enum outage)(ev->arg >> 8 & 0xff), false);
+}
+
+static void on_outage(struct sim_event *ev)
+{
+	enum outage how = (enum outage)(ev->arg & 0xff);
+	int64_t ns = outage_ns;
+
+	if (ev->arg >> 8 != lone_number)
+		return;
+	if (check_lively()) {
+		sim.no_message_lost = false; /* an edit of before has come through meanwhile */
+		return;
+	}
+	history_add("lively: all storage is gone for everybody (%d) for %lld ms", (int)how, (long long)(ns / NS_PER_MS));
+	sim.stats.outages++;
+	sim.outage = true;
+	for (unsigned i = 0; i < sim.n_nodes; i++)
+		sim.node[i].hurt_ns = sim.now + ns;
+	for (unsigned t = 0; t < sim.n_targets; t++) {
+		outage_of(t, how, true);
+		world_post(ns, on_back, NULL, lone_number << 16 | (uint64_t)how << 8 | t);
+	}
+	world_post(ns + healing_ns(), on_outage_over, NULL, lone_number);
+}
+
 void lively_reset(void)
 {
+	sim.outage = false;
 	quiet_until = lone_ns = 0;
 	lone_number++;
 	sim.no_message_lost = false;
@@ -60,6 +125,13 @@ void lively_begin(void)
 		int64_t wait = rnd_ms(1000, 3000);
 
 		sim.no_message_lost = true;
+		if (chance(OUTAGE_PERMILLE)) {
+			outage_ns = chance(400) ? rnd_ms(100, 3 * sim.timing.wd_ms) : chance(900) ? rnd_ms(3000, 90000) : rnd_ms(300000, 600000);
+			quiet_until = sim.now + wait + outage_ns + healing_ns() + AFTER_MS * NS_PER_MS;
+			world_post(wait, on_outage, NULL, lone_number << 8 | rnd(OUTAGE_COUNT));
+			sim.rng = world;
+			return;
+		}
 		quiet_until = sim.now + wait + bound_ns() + AFTER_MS * NS_PER_MS;
 		world_post(wait, on_lone, NULL, lone_number << 8 | rnd(sim.n_nodes));
 	}

@@ -43,6 +43,7 @@ static const struct hint { unsigned nodes, volumes; uint64_t often; bool only; }
 	[MUTANT_ROLLED_BACK_TAKEN] = { .volumes = 3, .often = OFTEN(ROLLBACK) | OFTEN(PATH_CUT) | OFTEN(POWER) },
 	[MUTANT_CLAIMS_ROLLED_BACK_TAKEN] = { .volumes = 3, .often = OFTEN(ROLLBACK) | OFTEN(PATH_CUT) | OFTEN(POWER) },
 	[MUTANT_FOREIGN_SLOT_TAKEN] = { .often = OFTEN(CLONE) },
+	[MUTANT_FOREIGN_BY_SILENCE] = { .nodes = 3, .often = OFTEN(CLONE) | OFTEN(READ_ONLY) | OFTEN(BAD_WRITES) },
 	[MUTANT_SEQ_NOT_SKIPPED] = { .volumes = 3, .often = OFTEN(KEEPER_CRASH) | OFTEN(PATH_CUT) | OFTEN(POWER) },
 	[MUTANT_CLAIM_SEQ_NOT_SKIPPED] = { .volumes = 3, .often = OFTEN(AGENT_CRASH) | OFTEN(PATH_CUT) | OFTEN(QEMU_CRASH) },
 	[MUTANT_ARMED_BEFORE_WATCHDOG] = { .often = OFTEN(POWER) | OFTEN(KEEPER_STOP) },
@@ -102,7 +103,7 @@ struct options {
 	enum mutant only;
 };
 
-static const char *const invariants[] = { "S1", "S2", "S3", "S4", "S5", "S6", "L1", "L2", "L3", "L4", "L5", "C1" };
+static const char *const invariants[] = { "S1", "S2", "S3", "S4", "S5", "S6", "L1", "L2", "L3", "L4", "L5", "L6", "C1" };
 
 static bool expected(enum mutant m, const char *invariant)
 {

@@ -333,6 +333,7 @@ struct node {
 	uint32_t clock_rate;     /* 4096ths more than the world's */
 	int64_t hurt_ns;         /* L2: last moment something was wrong with this node */
 	int64_t io_hurt_ns;      /* the same of its keeper's storage operations */
+	int64_t table_read[FORMAT_MAX_VOLUMES]; /* by its clock: when the keeper issued the last read that succeeded */
 	int64_t slow_boot_ns;    /* what its next boot takes in addition */
 
 	struct sim_proc kproc;
@@ -480,6 +481,7 @@ void check_exec(const struct qemu *q);
 void check_pet(struct node *n);
 void check_keeper(struct node *n);
 void check_over(struct node *by, uint32_t id, uint32_t epoch);
+void check_grant(const struct node *n, const struct hold_msg *m); /* it is given; the message may leave much later */
 void check_commit(struct node *by, uint32_t id, uint32_t why);
 void check_watchdog_reset(struct node *n);
 void check_watchdog(const struct node *n, bool start);
@@ -501,7 +503,7 @@ const char *check_lively(void); /* NULL: every VM runs once and every node is ar
 struct stats {
 	uint64_t faults[CHAOS_KIND_COUNT], effects[CHAOS_KIND_COUNT]; /* played; did something to somebody */
 	uint64_t events, failovers, resets, releases, false_fences, commits, violations;
-	uint64_t seeds, guest_writes, late_same, episodes;
+	uint64_t seeds, guest_writes, late_same, episodes, holds, outages;
 	int64_t virtual_ns;
 	uint32_t failover_ms[SIM_HISTOGRAM]; /* how many took that long, in steps of SIM_HISTOGRAM_MS */
 	int64_t heal_max_ms;
@@ -529,8 +531,9 @@ struct sim {
 	int64_t guest_write_ns;
 	uint32_t over[SIM_MAX_NODES]; /* highest epoch anybody has declared over */
 	bool keep_on_ring_loss;
-	bool no_message_lost; /* between agents */
+	bool no_message_lost; /* between agents, and between keepers */
 	const struct sim_quantiles *edges; /* EDGE_COUNT of them: nothing is slow by chance; NULL under chaos */
+	bool outage;       /* the storage is gone for everybody, or has just come back, and nothing else is wrong */
 	bool chaos;
 	int liar;          /* volume that may lose what it has acknowledged, -1: none does */
 	uint64_t n_faults; /* of this seed so far */
