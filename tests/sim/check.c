@@ -104,7 +104,7 @@ static void check_generations(const struct op *op)
 		const struct claim *c = claim_in(op->block, vm);
 
 		/* A claim that started nothing, on a volume that has lost it and one other: those who read that volume and the third never see it. */
-		if (sim.liar >= 0 && sim.vm[vm].image.runner.generation < granted[n->id - 1][vm].generation)
+		if (sim.liar >= 0 && (sim.vm[vm].image.runner.node != n->id || sim.vm[vm].image.runner.generation < granted[n->id - 1][vm].generation))
 			continue;
 		if (c && c->state == CLAIM_ACTIVE && granted[n->id - 1][vm].incarnation == sim.vm[vm].incarnation &&
 		    c->generation < granted[n->id - 1][vm].generation)
