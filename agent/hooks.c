@@ -54,6 +54,8 @@ const char *hook_event_name(enum hook_event e)
 		[HOOK_VM_FAILED] = "vm-failed",           [HOOK_VM_RECOVERED] = "vm-recovered",       [HOOK_VM_STARTED] = "vm-started",
 		[HOOK_VM_STOPPED] = "vm-stopped",         [HOOK_MAINTENANCE_ON] = "maintenance-on",   [HOOK_MAINTENANCE_OFF] = "maintenance-off",
 		[HOOK_VOLUME_BAD] = "volume-bad",         [HOOK_VOLUME_GOOD] = "volume-good",
+		[HOOK_POWER_OFF] = "power-off",           [HOOK_POWER_FAILED] = "power-failed",       [HOOK_BRAKE_ON] = "brake-on",
+		[HOOK_BRAKE_OFF] = "brake-off",           [HOOK_QUARANTINE_ON] = "quarantine-on",     [HOOK_QUARANTINE_OFF] = "quarantine-off",
 	};
 
 	return (unsigned)e < HOOK_EVENT_COUNT ? names[e] : "unknown";
