@@ -123,7 +123,8 @@ void evidence_round(struct keeper *k, uint32_t id)
 {
 	struct table_node *n = node_of(k, id);
 	uint32_t commit = k->mine.commit[id - 1];
-	bool ask = commit != 0 && n->hb.epoch == commit && may_live(k, id) && stands_still(k, n) && n->commit_published;
+	bool ask = commit != 0 && n->hb.epoch == commit && may_live(k, id) && stands_still(k, n) && n->commit_published && k->state == LEASE_ARMED &&
+		   takeover_wins(k);
 
 	if (MUTANT(POWER_BEFORE_COMMIT))
 		ask = may_live(k, id) && n->hb.state == HEARTBEAT_ARMED && k->state == LEASE_ARMED && !n->fresh;

@@ -346,7 +346,7 @@ static void try_arm(struct keeper *k)
 	if (k->state != LEASE_DISARMED || !k->want_armed || !k->published || k->wd_asked)
 		return;
 	/* A node that has just come up into a ring that is still split must not begin the fencing anew, again and again. */
-	if (left_out(k) && !MUTANT(ARMS_LEFT_OUT))
+	if (left_out(k) && !MUTANT(ARMS_LEFT_OUT) && !MUTANT(REJOINS_AT_ONCE))
 		return;
 	if (!k->wd_running) {
 		k->wd_asked = k->wd_starting = true;

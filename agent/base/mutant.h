@@ -28,7 +28,7 @@
 	X(RELEASED_BEFORE_PROOF, "!1", "released is published while VMs are still being killed", "S3") \
 	X(LAUNCHERS_MISSED, "!1", "the kill passes over what has passed the gate but is not QEMU yet", "S3") \
 	X(SILENCE_UNPROVEN, "proof of silence", "the victims' unsent data is neither dropped nor waited for", "S1") \
-	X(REJOINS_AT_ONCE, "release", "a new epoch begins as soon as released is published", "L5") \
+	X(REJOINS_AT_ONCE, "release", "a new epoch begins as soon as released is published, and arms", "L5 L4") \
 	/* !2: two buffers, unreadable, rolled back */ \
 	X(ONE_BUFFER, "!2", "every write goes to the same buffer", "L2 L3 L5") \
 	X(OLDER_BUFFER_COUNTS, "!2", "of two valid buffers the older one counts", "L3") \

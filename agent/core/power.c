@@ -3,7 +3,8 @@
 #include "agent/core/power.h"
 
 #define RANK_MS 1000
-#define AGAIN_MS 2000 /* after one that confirmed nothing */
+#define AGAIN_MS 2000 /* after one that confirmed nothing; twice as long each time, */
+#define AGAIN_TIMES 4 /* so often */
 
 static void begin(struct power_job *j, const struct keeper_table_node *t, unsigned rank, int64_t now_ns)
 {
@@ -43,7 +44,7 @@ bool power_job_ended(struct power_job *j, bool confirmed, int64_t now_ns, struct
 		return false;
 	if (!confirmed) {
 		j->state = POWER_WAITING;
-		j->start_ns = now_ns + AGAIN_MS * NS_PER_MS;
+		j->start_ns = now_ns + (AGAIN_MS << MIN(j->tries - 1, AGAIN_TIMES)) * NS_PER_MS;
 		return false;
 	}
 	j->state = POWER_TOLD;

@@ -51,6 +51,13 @@ void power_reset(void)
 	sim.rng = world;
 }
 
+void power_none(void)
+{
+	memset(&power, 0, sizeof(power));
+	sim.brake_percent = 100;
+	sim.confirms = false;
+}
+
 /* Draws below come from here on. */
 static uint64_t enter(void)
 {

@@ -465,6 +465,7 @@ void damage_heal(void);
 /* ---- power.c ---- */
 
 void power_reset(void); /* what devices this seed's cluster has */
+void power_none(void);  /* none, and no brake */
 void power_table(struct node *n, const struct keeper_msg *m); /* its agent has got a table */
 void power_forget(struct node *n);
 void power_heal(void);
