@@ -141,6 +141,8 @@ static void internal_request(struct agentd *d, json_object *o)
 	json_object_put(o);
 }
 
+void agentd_request(struct agentd *d, json_object *request) { internal_request(d, request); }
+
 static void op_guest_off(void *edge, const struct vm *v) { internal_request(edge, about_vm("vm-guest-off", v)); }
 
 /* Only the leader that has seen that nobody can claim it any more may do it. */
@@ -247,6 +249,7 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 	case NOTE_NODE_OVER:
 		if (speaks(d))
 			agentd_hook(d, HOOK_NODE_FENCED, node, NULL, "it is proven to be over: its VMs start elsewhere");
+		power_fenced(d->power, node);
 		break;
 	case NOTE_NODE_BACK:
 		if (speaks(d))
@@ -298,6 +301,7 @@ void agentd_catalog_changed(struct agentd *d)
 	struct vm_def *def = calloc(MAX(d->catalog->n, 1U), sizeof(*def));
 	struct catalog c = {
 		.generation = d->catalog->generation, .seq = d->catalog->seq, .armed = d->catalog->armed, .maintenance = d->catalog->maintenance,
+		.quarantine = d->catalog->quarantine,
 		.pause = d->catalog->pause, .vm = def, .n = d->catalog->n,
 	};
 	struct agent_event ev = { .kind = AGENT_EV_CATALOG, .catalog = &c };
@@ -424,7 +428,7 @@ static int start(struct agentd *d)
 	(void)qb_loop_signal_add(d->loop, QB_LOOP_HIGH, SIGINT, d, on_signal, &sig[1]);
 	if ((r = server_new(d, &d->server)) < 0 || (r = hooks_new(&d->conf, &d->hooks)) < 0 || (r = units_new(d->loop, &d->units)) < 0 ||
 	    (r = runner_new(d, &d->runner)) < 0 || (r = drainer_new(d, &d->drainer)) < 0 || (r = peers_new(d, &d->peers)) < 0 ||
-	    (r = keeper_link_new(d, &d->keeper)) < 0) {
+	    (r = power_new(d, &d->power)) < 0 || (r = keeper_link_new(d, &d->keeper)) < 0) {
 		log_err("cannot start: %s", strerror(-r));
 		return r;
 	}
@@ -444,6 +448,7 @@ int main(int argc, char **argv)
 		return r;
 	if (program_conf(dir, &d.conf) < 0)
 		return 1;
+	d.config_dir = dir;
 	begin_log(&d);
 	if (start(&d) < 0)
 		return 1;

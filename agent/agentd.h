@@ -7,6 +7,7 @@
  *   runner.c       VMs of this node: units, QMP, pidfds
  *   drain.c        proofs that nothing of an earlier qemu can still land
  *   peers.c        messages between agents: assignments, forwarded requests
+ *   power.c        fence devices: ha-fence processes, quarantine
  *   server.c       ha-ctl's socket; status.c: what it shows
  *   hooks.c        alert hooks
  */
@@ -36,6 +37,7 @@ struct peers;
 struct server;
 struct drainer;
 struct keeper_link;
+struct power;
 
 struct log_entry {
 	uint64_t id;
@@ -67,6 +69,8 @@ struct agentd {
 	struct server *server;
 	struct units *units;
 	struct hooks *hooks;
+	struct power *power;
+	const char *config_dir;
 	bool ready_told;
 	int64_t hold_ms;      /* since the epoch, for people: the keeper holds since; 0: it does not */
 
@@ -86,6 +90,7 @@ int keeper_link_new(struct agentd *d, struct keeper_link **ret);
 void keeper_link_send(struct keeper_link *k, enum keeper_msg_kind kind);
 void keeper_link_facts(struct keeper_link *k); /* counter, claims and catalog numbers */
 bool keeper_link_up(const struct keeper_link *k);
+void keeper_link_evidence(struct keeper_link *k, enum keeper_msg_kind kind, const struct keeper_evidence *ev);
 
 /* store.c */
 int store_new(struct agentd *d, struct store **ret); /* when the volume set is known */
@@ -123,11 +128,23 @@ int peers_forward(struct peers *p, uint32_t node, json_object *request, peers_re
 void peers_status_changed(struct peers *p);
 json_object *peers_vm_status(struct peers *p, uint32_t node, const char *uuid); /* borrowed, or NULL */
 
+/* power.c */
+int power_new(struct agentd *d, struct power **ret);
+void power_table(struct power *p);     /* a table has come */
+void power_no_keeper(struct power *p); /* nobody can say any more that a node is still to be switched off */
+void power_fenced(struct power *p, uint32_t node); /* proven over: counts for its quarantine */
+/* By an operator: now, or once (node, epoch) is over. -ENODEV: it has no devices; -EBUSY: they are being told something already. */
+int power_switch(struct power *p, uint32_t node, bool on);
+void power_off_when_over(struct power *p, uint32_t node, uint32_t epoch);
+bool power_has_devices(const struct power *p, uint32_t node);
+const char *power_state(const struct power *p, uint32_t node); /* none, idle, switching-off, switching-on, off, failed */
+
 /* server.c */
 int server_new(struct agentd *d, struct server **ret);
 typedef void (*server_answer_fn)(void *user, json_object *answer); /* answer borrowed */
 /* Carries out an operator's request here or at the leader; answers by fn exactly once. */
 void server_request(struct server *s, json_object *request, bool forwarded, server_answer_fn fn, void *user);
+void agentd_request(struct agentd *d, json_object *request); /* by this agent itself, which asks again if need be; puts request */
 json_object *server_error(bool temporary, const char *fmt, ...) _printf_(2, 3);
 json_object *server_ok(void);
 

@@ -269,7 +269,7 @@ static int parse_leaving(struct catalog_doc *c, json_object *o, char *err, size_
 
 static int parse_doc(struct catalog_doc *c, json_object *o, char *err, size_t err_size)
 {
-	json_object *armed, *maintenance, *vms;
+	json_object *armed, *maintenance, *quarantine, *vms;
 	int r = 0;
 
 	if (!json_object_is_type(o, json_type_object))
@@ -278,6 +278,11 @@ static int parse_doc(struct catalog_doc *c, json_object *o, char *err, size_t er
 		c->armed = json_object_get_boolean(armed);
 	if (json_object_object_get_ex(o, "maintenance", &maintenance))
 		c->maintenance = json_object_get_uint64(maintenance);
+	if (json_object_object_get_ex(o, "quarantine", &quarantine)) {
+		if (!json_object_is_type(quarantine, json_type_int))
+			return refuse(err, err_size, "the catalog's \"quarantine\" is not a number");
+		c->quarantine = json_object_get_uint64(quarantine);
+	}
 	if ((r = parse_pause(c, o, err, err_size)) < 0 || (r = parse_leaving(c, o, err, err_size)) < 0)
 		return r;
 	if (!json_object_object_get_ex(o, "vms", &vms) || !json_object_is_type(vms, json_type_array))
@@ -346,6 +351,8 @@ static json_object *to_json(const struct catalog_doc *c)
 
 	json_object_object_add(o, "armed", json_object_new_boolean(c->armed));
 	json_object_object_add(o, "maintenance", json_object_new_uint64(c->maintenance));
+	if (c->quarantine != 0)
+		json_object_object_add(o, "quarantine", json_object_new_uint64(c->quarantine));
 	if (c->pause != PAUSE_NONE)
 		json_object_object_add(o, "pause", json_object_new_string(pause_name[c->pause]));
 	if (json_object_array_length(leaving) > 0)

@@ -22,7 +22,7 @@ struct catalog_doc {
 	uint64_t generation, seq; /* of the block it was read from */
 	bool armed;
 	enum catalog_pause pause;
-	uint64_t maintenance;     /* bit (id - 1) */
+	uint64_t maintenance, quarantine; /* bit (id - 1) */
 	uint32_t leaving[FORMAT_MAX_NODES]; /* epoch under which node id - 1 is being shut down, 0: none */
 	struct catalog_entry *entry;
 	unsigned n;

@@ -12,7 +12,7 @@
 #include "storage/format.h"
 
 enum option_bit { OPTION_FOLLOW = 1, OPTION_FORCE = 2, OPTION_NODES_MAX = 4, OPTION_WHAT = 8, OPTION_FILE = 16, OPTION_IMPORT = 32,
-		  OPTION_SECONDS = 64, OPTION_FORCE_WRITE = 128, OPTION_WAIT = 256, OPTION_RETURN = 512, OPTION_PAUSE = 1024 };
+		  OPTION_SECONDS = 64, OPTION_FORCE_WRITE = 128, OPTION_WAIT = 256, OPTION_RETURN = 512, OPTION_PAUSE = 1024, OPTION_OFF = 2048 };
 
 struct command {
 	const char *group, *verb; /* group "" where the verb stands alone */
@@ -43,6 +43,21 @@ static void print_rules(const struct timing *t)
 	}
 }
 
+/* The fence devices' secret files: what would be found out in an emergency only. */
+static int check_secrets(const struct ctl *c, const struct conf *conf)
+{
+	char secrets[CONF_POWER_SECRETS], err[CTL_ERROR_LEN] = "";
+
+	for (size_t i = 0; i < conf->n_power; i++) {
+		int r = conf_power_secrets(conf, &conf->power[i], secrets, err, sizeof(err));
+
+		explicit_bzero(secrets, sizeof(secrets));
+		if (r < 0)
+			return ctl_fail(c, CTL_CONFIG, "node %s, device %s: %s", conf_node_by_id(conf, conf->power[i].node)->name, conf->power[i].agent, err);
+	}
+	return 0;
+}
+
 static int config_check(const struct ctl *c)
 {
 	struct conf conf;
@@ -50,6 +65,9 @@ static int config_check(const struct ctl *c)
 	uint32_t bound;
 	int r = ctl_conf(c, &conf);
 
+	if (r != 0)
+		return r;
+	r = check_secrets(c, &conf);
 	if (r != 0)
 		return r;
 	bound = timing_failover_bound_ms(&conf.timing);
@@ -87,6 +105,15 @@ static const struct command commands[] = {
 	{ "node", "maintenance", "on|off NODE [--return]", 2, 2, OPTION_RETURN, ctl_node_maintenance,
 	  "move the VMs off a node and keep it empty, or use it again",
 	  "  --return   with off: the VMs that left it for its maintenance, and were not moved by an operator since, come back\n" },
+	{ "node", "fence", "NODE [--off]", 1, 1, OPTION_OFF, ctl_node_fence, "take a node's VMs away, dead or alive, and give it none",
+	  "A node that is alive kills its VMs, proves them gone and stays up; of one that is not, the watchdog or a fence device is the proof.\n"
+	  "Also the way around a brake. Until `ha-ctl node unfence` the node is in quarantine.\n"
+	  "  --off      and have its fence devices switch it off\n" },
+	{ "node", "unfence", "NODE", 1, 1, 0, ctl_node_unfence, "let a node have VMs again; switch it on if it is off" , "" },
+	{ "node", "confirm-fenced", "NODE", 1, 1, 0, ctl_node_confirm_fenced, "say that a node is off, so that nobody waits for it",
+	  "For a node that is dead and nothing else proves it. Tells what it means and asks for the node's name, on standard input.\n"
+	  "Refused while the node's heartbeat moves.\n" },
+	{ "node", "power", "NODE", 1, 1, 0, ctl_node_power, "ask a node's fence devices for their status; needs no agent", "" },
 	{ "vm", "add", "FILE", 1, 1, 0, ctl_vm_add, "put a VM under protection",
 	  "FILE is a definition as in kvm-ha.vm(5), or - for standard input. If it has no UUID= one is drawn.\n" },
 	{ "vm", "import", "--libvirt FILE.xml|--qemu-cmdline FILE [--name NAME] [--bridge BRIDGE] [--strict] [-o FILE]", 0, 0, OPTION_FILE | OPTION_IMPORT,
@@ -259,7 +286,7 @@ static int unknown_command(const struct ctl *c, char **words, int n)
 static int run_command(struct ctl *c, unsigned given, char **words, int n)
 {
 	static const char *const names[] = { "--follow", "--force", "--nodes-max", "--what", "-o with another word than text or json",
-					     "--libvirt, --qemu-cmdline, --name, --bridge or --strict", "--seconds", "--force-write", "--wait", "--return", "--freeze or --ignore" };
+					     "--libvirt, --qemu-cmdline, --name, --bridge or --strict", "--seconds", "--force-write", "--wait", "--return", "--freeze or --ignore", "--off" };
 	int used = 0, r;
 	const struct command *cmd = find_command(words, n, &used);
 
@@ -362,6 +389,10 @@ static int take_option(struct ctl *c, int option, unsigned *given, bool *help)
 		*given |= OPTION_RETURN;
 		c->back = true;
 		return 0;
+	case 'O':
+		*given |= OPTION_OFF;
+		c->off = true;
+		return 0;
 	case 'z':
 	case 'i':
 		if (*given & OPTION_PAUSE)
@@ -390,6 +421,7 @@ int main(int argc, char **argv)
 		{ "bridge", required_argument, NULL, 'B' },    { "strict", no_argument, NULL, 'S' },
 		{ "seconds", required_argument, NULL, 't' },   { "force-write", required_argument, NULL, 'W' },
 		{ "wait", no_argument, NULL, 'a' },            { "return", no_argument, NULL, 'r' },
+		{ "off", no_argument, NULL, 'O' },
 		{ "freeze", no_argument, NULL, 'z' },          { "ignore", no_argument, NULL, 'i' },       { 0 },
 	};
 	struct ctl c = { .config_dir = CONF_DIR_DEFAULT, .socket = CTL_CLIENT_SOCKET };

@@ -2,6 +2,7 @@
 /* ha-ctl, the operator's command. One command a function; each returns the exit code that ha-ctl(8) documents.
  *   ctl.c         command line, command table, help, configuration commands
  *   ctl_agent.c   commands the agent carries out
+ *   ctl_fence.c   fencing by hand
  *   ctl_print.c   colors, tables, lists; ctl_status.c: the status in words
  *   ctl_import.c  vm import
  *   ctl_volume.c  volume init; ctl_dump.c: volume list and dump; ctl_disk.c: what both do to a volume
@@ -34,7 +35,7 @@ struct ctl {
 	const char *config_dir, *socket;
 	bool json;
 	bool color; /* of stdout */
-	bool follow, wait, back; /* back: --return */
+	bool follow, wait, back, off; /* back: --return */
 	const char *pause;  /* freeze, ignore; NULL: not given */
 	const char *force[CTL_MAX_FORCE];
 	size_t n_force;
@@ -70,6 +71,16 @@ int ctl_vm_ignore(const struct ctl *c);
 int ctl_vm_relocate(const struct ctl *c);
 int ctl_vm_clear_error(const struct ctl *c);
 int ctl_events(const struct ctl *c);
+
+/* For other files' commands. ctl_ask puts request; 0 and *ret, to put, or an exit code after saying why. */
+json_object *ctl_request(const char *command);
+int ctl_ask(const struct ctl *c, json_object *request, json_object **ret);
+
+/* ctl_fence.c */
+int ctl_node_confirm_fenced(const struct ctl *c);
+int ctl_node_fence(const struct ctl *c);
+int ctl_node_unfence(const struct ctl *c);
+int ctl_node_power(const struct ctl *c);
 
 /* ctl_import.c */
 int ctl_vm_import(const struct ctl *c);

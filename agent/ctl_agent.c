@@ -58,6 +58,9 @@ static int ask(const struct ctl *c, json_object *request, json_object **ret)
 	return 0;
 }
 
+json_object *ctl_request(const char *command) { return request_new(command); }
+int ctl_ask(const struct ctl *c, json_object *request, json_object **ret) { return ask(c, request, ret); }
+
 /* For commands without more to tell than that they are done. */
 static int ask_and_say(const struct ctl *c, json_object *request, const char *fmt, const char *name)
 {

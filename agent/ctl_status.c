@@ -80,6 +80,9 @@ static void find_local(struct problems *p, json_object *s)
 	if (!*ctl_str(s, "leader"))
 		add(p, true, "wait some seconds; if it stays so, `systemctl status ha-agent` on every node",
 		    "no node leads: VMs run on, but none is started or moved");
+	if (ctl_int(s, "brake") > 0)
+		add(p, true, "look at switches and storage first; `ha-ctl node fence NODE` or `ha-ctl node confirm-fenced NODE` for each that is really gone",
+		    "%" PRId64 " nodes are suspect at once, more than Brake= allows: none is fenced", ctl_int(s, "brake"));
 	if (streq(ctl_str(s, "pause"), "freeze"))
 		add(p, false, "`ha-ctl arm`", "all VMs are frozen: none is started, stopped, restarted or moved, whatever is asked for");
 	else if (streq(ctl_str(s, "pause"), "ignore"))
@@ -92,7 +95,9 @@ static void find_node(struct problems *p, json_object *s, json_object *node)
 {
 	const char *name = ctl_str(node, "name"), *state = ctl_str(node, "state"), *reason = ctl_str(node, "reason");
 
-	if (streq(state, "suspect") || streq(state, "fencing") || streq(state, "released"))
+	if (streq(state, "suspect") && (ctl_int(s, "brake") > 0 || !ctl_bool(node, "armed")))
+		add(p, true, "`ha-ctl node confirm-fenced NODE` if it is off for certain", "node %s: %s%s%s", name, state, dash(reason), reason);
+	else if (streq(state, "suspect") || streq(state, "fencing") || streq(state, "released"))
 		add(p, true, remedy_wait, "node %s: %s%s%s", name, streq(state, "fencing") ? "is being fenced" : state, dash(reason), reason);
 	else if (streq(state, "offline") || streq(state, "unknown"))
 		add(p, true, remedy_node, "node %s: %s%s%s", name, state, dash(reason), reason);
@@ -105,6 +110,10 @@ static void find_node(struct problems *p, json_object *s, json_object *node)
 		add(p, true, "`systemctl status corosync` on that node", "node %s has lost the ring%s%s", name, dash(reason), reason);
 	else if (ctl_bool(s, "armed") && !ctl_bool(node, "armed"))
 		add(p, false, "`journalctl -u ha-keeper` on that node tells why", "node %s is not armed%s%s", name, dash(reason), reason);
+	if (streq(ctl_str(node, "power"), "failed"))
+		add(p, false, "`ha-ctl node power NODE`", "node %s: no fence device has confirmed that it is off", name);
+	if (ctl_bool(node, "quarantine"))
+		add(p, false, "`ha-ctl node unfence NODE` when it is in order again", "node %s is in quarantine: it gets VMs only if no other node can take them", name);
 	if (ctl_bool(node, "maintenance"))
 		add(p, false, "`ha-ctl node maintenance off NODE` when it is done", "node %s is in maintenance, %" PRId64 " VMs left on it", name,
 		    ctl_int(node, "vms"));

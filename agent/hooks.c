@@ -55,6 +55,8 @@ const char *hook_event_name(enum hook_event e)
 		[HOOK_VM_STOPPED] = "vm-stopped",         [HOOK_MAINTENANCE_ON] = "maintenance-on",   [HOOK_MAINTENANCE_OFF] = "maintenance-off",
 		[HOOK_VOLUME_BAD] = "volume-bad",         [HOOK_VOLUME_GOOD] = "volume-good",
 		[HOOK_HOLD_BEGIN] = "hold-begin",         [HOOK_HOLD_END] = "hold-end",
+		[HOOK_POWER_OFF] = "power-off",           [HOOK_POWER_FAILED] = "power-failed",       [HOOK_BRAKE_ON] = "brake-on",
+		[HOOK_BRAKE_OFF] = "brake-off",           [HOOK_QUARANTINE_ON] = "quarantine-on",     [HOOK_QUARANTINE_OFF] = "quarantine-off",
 	};
 
 	return (unsigned)e < HOOK_EVENT_COUNT ? names[e] : "unknown";

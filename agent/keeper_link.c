@@ -27,6 +27,7 @@ static void lose(struct keeper_link *k)
 	k->fd = -1;
 	agentd_say(k->d, LOG_LEVEL_WARNING, "connection to the keeper lost; VMs go on, nothing is started until it is back");
 	agentd_event(k->d, &ev);
+	power_no_keeper(k->d->power);
 }
 
 /* Guests stall meanwhile, and QEMU may report their errors or pause them: no VM is at fault, and nothing here acts on it. */
@@ -64,6 +65,7 @@ static int32_t on_keeper(int32_t fd, int32_t revents, void *data)
 				k->in.table.volume[v].reason[KEEPER_TEXT_LEN - 1] = '\0';
 			take_hold(k->d, k->in.table.holding);
 			agentd_event(k->d, &ev);
+			power_table(k->d->power);
 			if (k->d->store)
 				store_table(k->d->store);
 		}
@@ -109,6 +111,13 @@ void keeper_link_send(struct keeper_link *k, enum keeper_msg_kind kind)
 	k->out.version = KEEPER_PROTO_VERSION;
 	k->out.kind = kind;
 	(void)send(k->fd, &k->out, sizeof(k->out), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void keeper_link_evidence(struct keeper_link *k, enum keeper_msg_kind kind, const struct keeper_evidence *ev)
+{
+	memset(&k->out, 0, sizeof(k->out));
+	k->out.evidence = *ev;
+	keeper_link_send(k, kind);
 }
 
 void keeper_link_facts(struct keeper_link *k)

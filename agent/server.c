@@ -191,6 +191,30 @@ static bool edit_maintenance(struct edit *e)
 	return true;
 }
 
+/* By an operator (node fence, node unfence), or by the leader after so many fences. */
+static bool edit_quarantine(struct edit *e)
+{
+	const char *name = string_of(e->request, "node");
+	const struct conf_node *n = name ? conf_node_by_name(&e->d->conf, name) : NULL;
+	uint64_t bit = n ? 1ULL << (n->id - 1) : 0;
+	bool on = bool_of(e->request, "on");
+	json_object *fences;
+
+	if (!n) {
+		(void)snprintf(e->err, sizeof(e->err), "no node named %.64s in Nodes=: see `ha-ctl node list`", name ? name : "");
+		return false;
+	}
+	e->has_hook = (e->doc->quarantine & bit) != (on ? bit : 0);
+	e->doc->quarantine = on ? e->doc->quarantine | bit : e->doc->quarantine & ~bit;
+	e->hook = on ? HOOK_QUARANTINE_ON : HOOK_QUARANTINE_OFF;
+	e->hook_node = n->id;
+	if (json_object_object_get_ex(e->request, "fences", &fences))
+		(void)snprintf(e->what, sizeof(e->what), "node %.40s: in quarantine, fenced %d times within an hour", n->name, json_object_get_int(fences));
+	else
+		(void)snprintf(e->what, sizeof(e->what), "node %.64s: %s", n->name, on ? "in quarantine, an operator has it fenced" : "quarantine ended");
+	return true;
+}
+
 static bool edit_add(struct edit *e)
 {
 	const char *text = string_of(e->request, "text");
@@ -389,6 +413,8 @@ static bool edit(struct edit *e, const char *command)
 		return edit_arm(e, false);
 	if (streq(command, "node-maintenance"))
 		return edit_maintenance(e);
+	if (streq(command, "node-quarantine"))
+		return edit_quarantine(e);
 	if (streq(command, "vm-add"))
 		return edit_add(e);
 	if (streq(command, "vm-start"))
@@ -412,7 +438,7 @@ static bool edit(struct edit *e, const char *command)
 
 static bool is_edit(const char *command)
 {
-	static const char *const edits[] = { "arm", "disarm", "node-maintenance", "vm-add", "vm-start", "vm-stop", "vm-remove", "vm-ignore",
+	static const char *const edits[] = { "arm", "disarm", "node-maintenance", "node-quarantine", "vm-add", "vm-start", "vm-stop", "vm-remove", "vm-ignore",
 					     "vm-relocate", "vm-clear-error", "vm-guest-off", "vm-move-over", "vm-forget" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(edits); i++)
@@ -541,6 +567,121 @@ static void edit_anywhere(struct server *s, json_object *request, bool forwarded
 	}
 }
 
+/* Fencing by an operator: this node's keeper is told, whoever leads. */
+
+static json_object *fence_target(struct agentd *d, json_object *request, uint32_t *ret)
+{
+	const char *name = string_of(request, "node");
+	const struct conf_node *n = name ? conf_node_by_name(&d->conf, name) : NULL;
+
+	if (!n)
+		return server_error(false, "no node named %.64s in Nodes=: see `ha-ctl node list`", name ? name : "");
+	if (n->id == d->conf.self_id)
+		return server_error(false, "%s is this very node: run the command on another one", n->name);
+	if (!d->core_runs || !d->core.have_table)
+		return server_error(true, "the keeper of this node does not answer, or has no quorum of the volumes");
+	if (!agent_table_node(&d->core, n->id)->known)
+		return server_error(false, "node %s has never been seen: there is nothing to fence", n->name);
+	*ret = n->id;
+	return NULL;
+}
+
+/* What the keeper would refuse, refused with better words. */
+static json_object *refuse_confirmation(const struct agentd *d, json_object *request, uint32_t node)
+{
+	const struct keeper_table_node *t = agent_table_node(&d->core, node);
+	const char *name = agentd_node_name(d, node);
+	json_object *epoch;
+
+	if (t->fresh)
+		return server_error(false, "node %s is alive, its heartbeat moves: `ha-ctl node fence %s` fences a node that is", name, name);
+	if (t->over >= t->epoch || t->state == HEARTBEAT_RELEASED || t->state == HEARTBEAT_LEFT)
+		return server_error(false, "nothing is to be confirmed: the lease of node %s is over, its VMs may run elsewhere", name);
+	if (!json_object_object_get_ex(request, "epoch", &epoch) || json_object_get_int64(epoch) != t->epoch)
+		return server_error(false, "node %s is in epoch %u by now: look at it again", name, t->epoch);
+	if (d->core.table.table.state != LEASE_ARMED)
+		return server_error(true, "this node is not armed itself: run the command on one that is");
+	return NULL;
+}
+
+static json_object *confirm_fenced(struct agentd *d, json_object *request)
+{
+	struct keeper_evidence ev = { .kind = EVIDENCE_OPERATOR };
+	json_object *no = fence_target(d, request, &ev.node);
+	char text[160];
+
+	if (!no)
+		no = refuse_confirmation(d, request, ev.node);
+	if (no)
+		return no;
+	ev.epoch = agent_table_node(&d->core, ev.node)->epoch;
+	(void)snprintf(text, sizeof(text), "node %.64s: an operator confirms that it is off", agentd_node_name(d, ev.node));
+	agentd_say(d, LOG_LEVEL_WARNING, "%s", text);
+	peers_say(d->peers, text);
+	keeper_link_evidence(d->keeper, KEEPER_MSG_EVIDENCE, &ev);
+	return server_ok();
+}
+
+struct fencing {
+	struct server *s;
+	server_answer_fn fn;
+	void *user;
+	uint32_t node;
+	bool off, on;
+};
+
+/* Its quarantine is in the catalog, or is not any more. */
+static void on_quarantined(void *user, json_object *answer)
+{
+	struct fencing *f = user;
+	struct agentd *d = f->s->d;
+	const struct keeper_table_node *t = agent_table_node(&d->core, f->node);
+	struct keeper_evidence ev = { .kind = EVIDENCE_OPERATOR, .node = f->node, .epoch = t->epoch };
+	bool lives = t->over < t->epoch && (t->state == HEARTBEAT_ARMED || t->state == HEARTBEAT_DISARMED);
+	int r = 0;
+
+	if (bool_of(answer, "ok") && !f->on) {
+		if (f->off)
+			power_off_when_over(d->power, f->node, t->epoch - !lives);
+		if (lives)
+			keeper_link_evidence(d->keeper, KEEPER_MSG_FENCE, &ev);
+	} else if (bool_of(answer, "ok") && !t->fresh && power_has_devices(d->power, f->node)) {
+		r = power_switch(d->power, f->node, true);
+	}
+	if (r < 0)
+		answer_with(f->fn, f->user, server_error(true, "the quarantine is over, but the node cannot be switched on: %s",
+							 r == -EBUSY ? "its devices are being told something else" : strerror(-r)));
+	else
+		f->fn(f->user, answer);
+	free(f);
+}
+
+static void fence(struct server *s, json_object *request, bool on, server_answer_fn fn, void *user)
+{
+	struct agentd *d = s->d;
+	uint32_t node = 0;
+	json_object *no = fence_target(d, request, &node), *o;
+	struct fencing *f;
+
+	if (!no && on && bool_of(request, "off") && !power_has_devices(d->power, node))
+		no = server_error(false, "node %s has no fence device to switch it off: add a [PowerDevice] section for it", agentd_node_name(d, node));
+	if (!no && on && d->core.table.table.state != LEASE_ARMED)
+		no = server_error(true, "this node is not armed itself: run the command on one that is");
+	if (no) {
+		answer_with(fn, user, no);
+		return;
+	}
+	f = calloc(1, sizeof(*f));
+	CHECK(f);
+	*f = (struct fencing){ s, fn, user, node, on && bool_of(request, "off"), !on };
+	o = json_object_new_object();
+	json_object_object_add(o, "command", json_object_new_string("node-quarantine"));
+	json_object_object_add(o, "node", json_object_new_string(agentd_node_name(d, node)));
+	json_object_object_add(o, "on", json_object_new_boolean(on));
+	edit_anywhere(s, o, false, clock_now_ns() + PARK_LIMIT_MS * NS_PER_MS, on_quarantined, f);
+	json_object_put(o);
+}
+
 static json_object *show_vm(struct agentd *d, json_object *request)
 {
 	const char *name = string_of(request, "name");
@@ -597,6 +738,10 @@ void server_request(struct server *s, json_object *request, bool forwarded, serv
 		o = server_ok();
 		json_object_object_add(o, "status", status_build(s->d));
 		answer_with(fn, user, o);
+	} else if (streq(command, "node-confirm-fenced")) {
+		answer_with(fn, user, confirm_fenced(s->d, request));
+	} else if (streq(command, "node-fence") || streq(command, "node-unfence")) {
+		fence(s, request, streq(command, "node-fence"), fn, user);
 	} else if (streq(command, "vm-show")) {
 		answer_with(fn, user, show_vm(s->d, request));
 	} else if (streq(command, "events")) {

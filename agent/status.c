@@ -225,13 +225,17 @@ static void node_reason(const struct agentd *d, uint32_t id, char *ret, size_t s
 	const char *state = status_node_state(d, id);
 
 	*ret = '\0';
-	if (streq(state, "fencing"))
+	if (streq(state, "fencing") && n->state != HEARTBEAT_ARMED)
+		(void)snprintf(ret, size, "being fenced: %s; it has no watchdog to wait for: a fence device or `ha-ctl node confirm-fenced` must say that it is off",
+			       fence_reason_text((enum fence_reason)n->reason));
+	else if (streq(state, "fencing"))
 		(void)snprintf(ret, size, "being fenced: %s; its VMs start elsewhere once epoch %u is proven over", fence_reason_text((enum fence_reason)n->reason),
 			       n->epoch);
 	else if (streq(state, "offline"))
 		(void)snprintf(ret, size, "no heartbeat; epoch %u is proven over, its VMs may run elsewhere", n->epoch);
 	else if (streq(state, "suspect"))
-		(void)snprintf(ret, size, "no heartbeat%s", n->state == HEARTBEAT_ARMED ? "; it will be fenced" : "; it was not armed, so it cannot be fenced");
+		(void)snprintf(ret, size, "no heartbeat; %s", n->state != HEARTBEAT_ARMED ? "it was not armed: only an operator can have it fenced"
+				       : d->core.table.table.braked ? "the brake keeps it from being fenced" : "it will be fenced");
 	else if (streq(state, "released"))
 		(void)snprintf(ret, size, "it gave up its VMs and waits to rejoin");
 	else if (streq(state, "unknown"))
@@ -256,7 +260,10 @@ static json_object *node_object(struct agentd *d, const struct conf_node *c)
 	put_string(o, "state", status_node_state(d, c->id));
 	put_bool(o, "armed", n->state == HEARTBEAT_ARMED);
 	put_bool(o, "maintenance", d->core.maintenance >> (c->id - 1) & 1);
+	put_bool(o, "quarantine", d->core.quarantine >> (c->id - 1) & 1);
 	put_int(o, "epoch", n->epoch);
+	put_int(o, "over", n->over);
+	put_string(o, "power", power_state(d->power, c->id));
 	put_string(o, "ring", heartbeat_ring_name((enum heartbeat_ring)n->ring));
 	put_bool(o, "agent", agent);
 	put_int(o, "vms", vms);
@@ -326,6 +333,7 @@ json_object *status_build(struct agentd *d)
 	put_string(s, "cluster", d->conf.cluster);
 	put_bool(s, "armed", d->catalog && d->catalog->armed);
 	put_string(s, "pause", catalog_pause_name(d->catalog ? d->catalog->pause : PAUSE_NONE));
+	put_int(s, "brake", d->core.have_table ? d->core.table.table.braked : 0);
 	put_string(s, "leader", leader ? agentd_node_name(d, leader) : NULL);
 	put_string(s, "self", d->conf.self_name);
 	list = volumes(d, &good);

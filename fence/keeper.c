@@ -174,6 +174,24 @@ static void op_note(void *edge, enum keeper_note note, uint32_t node, uint32_t a
 	case NOTE_WD_FAILED:
 		daemon_text(d, LOG_LEVEL_ERR, "the watchdog could not be %s", arg ? "stopped" : "started: not armed");
 		break;
+	case NOTE_EVIDENCE:
+		daemon_text(d, LOG_LEVEL_NOTICE, "node %s: no need to wait for its watchdog: %s", name, fence_evidence_text((enum fence_evidence)arg));
+		break;
+	case NOTE_EVIDENCE_VOID:
+		daemon_text(d, LOG_LEVEL_WARNING, "node %s has written a block since: \"%s\" says nothing of it", name,
+			    fence_evidence_text((enum fence_evidence)arg));
+		break;
+	case NOTE_REFUSED:
+		daemon_text(d, LOG_LEVEL_ERR, "node %s: an operator's word is not taken: %s", name, fence_refusal_text((enum fence_refusal)arg));
+		break;
+	case NOTE_BRAKE:
+		if (arg != 0)
+			daemon_text(d, LOG_LEVEL_ERR,
+				    "brake: %u nodes are suspect at once, more than Brake= allows: none is fenced until they are fewer, or by `ha-ctl node fence`",
+				    arg);
+		else
+			daemon_text(d, LOG_LEVEL_NOTICE, "brake: released, no more nodes are suspect at once than Brake= allows");
+		break;
 	case NOTE_FOREIGN_OWNER:
 		daemon_text(d, LOG_LEVEL_ERR,
 			    "this node's slot was written by another host: two hosts with node id %u, or a cloned disk? waiting until it has been silent for W",
@@ -259,6 +277,7 @@ static void start_core(struct daemon *d)
 		.self = d->conf.self_id,
 		.timing = d->conf.timing,
 		.keep_on_ring_loss = d->conf.on_ring_loss == CONF_RING_LOSS_KEEP,
+		.brake_percent = d->conf.brake_percent,
 		.wd_ms = d->conf.timing.wd_ms,
 		.wd_delay_ms = d->conf.timing.wd_delay_ms,
 		.resume = d->resume,

@@ -89,6 +89,15 @@ static void arm(struct client *c, bool on)
 	daemon_event(d, &ev);
 }
 
+/* The keeper believes its own root agent as it believes an operator; of what counts it keeps the say (fence/evidence.c). */
+static void fence(struct client *c, const struct keeper_msg *m)
+{
+	struct keeper_event ev = { .kind = m->kind == KEEPER_MSG_FENCE ? KEEPER_EV_FENCE : KEEPER_EV_EVIDENCE, .evidence = m->evidence };
+
+	if (c->d->agent == c && c->d->core_runs)
+		daemon_event(c->d, &ev);
+}
+
 static void take_message(struct client *c, const struct keeper_msg *m)
 {
 	struct daemon *d = c->d;
@@ -114,6 +123,10 @@ static void take_message(struct client *c, const struct keeper_msg *m)
 	case KEEPER_MSG_ARM:
 	case KEEPER_MSG_DISARM:
 		arm(c, m->kind == KEEPER_MSG_ARM);
+		break;
+	case KEEPER_MSG_EVIDENCE:
+	case KEEPER_MSG_FENCE:
+		fence(c, m);
 		break;
 	case KEEPER_MSG_REGISTER:
 		gate(c, m);
@@ -208,6 +221,8 @@ static void fill_node(const struct daemon *d, const struct keeper *k, uint32_t i
 		.claims_seq = self ? k->agent.claims_seq : n->hb.claims_seq,
 		.catalog_generation = self ? k->agent.catalog_generation : n->hb.catalog_generation,
 		.catalog_seq = self ? k->agent.catalog_seq : n->hb.catalog_seq,
+		.asked_epoch = n->asked.epoch,
+		.asked_seq = n->asked.seq,
 	};
 }
 
@@ -241,6 +256,7 @@ void daemon_tell(void *edge, const struct keeper *k)
 		m->table.observed = k->last_observed_ns != 0;
 		m->table.ring = k->ring;
 		m->table.view = k->view;
+		m->table.braked = k->braked;
 		for (unsigned v = 0; v < d->conf.n_volumes; v++) {
 			m->table.volume[v].ready = k->volume[v].ready;
 			m->table.volume[v].fault = k->volume[v].fault;

@@ -5,6 +5,8 @@
  *   lease.c      rounds (pet, write, then read), epochs, arm and disarm, release
  *   table.c      what the heartbeat table says: newest blocks, their t0, damaged and rolled back volumes
  *   takeover.c   suspicion, intents, commits, deaths
+ *   evidence.c   what shortens W: a device's "off", an operator's word; and whom an operator wants fenced
+ *   brake.c      when too many are suspect at once nobody is fenced
  *   arbitrate.c  who wins when the ring falls apart
  *   hold.c       an outage of the storage for everybody: peers grant each other round after round
  *
@@ -34,8 +36,16 @@ enum release_reason {
 };
 const char *release_reason_text(enum release_reason r); /* for an operator */
 
-enum fence_reason { FENCE_NONE, FENCE_STALE, FENCE_SPLIT, FENCE_NO_RING };
+enum fence_reason { FENCE_NONE, FENCE_STALE, FENCE_SPLIT, FENCE_NO_RING, FENCE_OPERATOR };
 const char *fence_reason_text(enum fence_reason r);
+
+/* POWER: a fence device has said "off" when asked for its status, after it was told to switch off. OPERATOR: somebody has looked. */
+enum fence_evidence { EVIDENCE_NONE, EVIDENCE_POWER, EVIDENCE_OPERATOR };
+const char *fence_evidence_text(enum fence_evidence e);
+
+/* Why an operator's word or wish is not taken. */
+enum fence_refusal { REFUSAL_NONE, REFUSAL_UNKNOWN, REFUSAL_EPOCH, REFUSAL_OVER, REFUSAL_ALIVE, REFUSAL_LOSING };
+const char *fence_refusal_text(enum fence_refusal r);
 
 enum volume_fault { FAULT_NONE, FAULT_WIPED, FAULT_FOREIGN, FAULT_ROLLED_BACK, FAULT_SLOT_TAKEN, FAULT_DAMAGED };
 const char *volume_fault_text(enum volume_fault f);
@@ -57,6 +67,16 @@ enum keeper_event_kind {
 	KEEPER_EV_SUSPENDED,
 	KEEPER_EV_AGENT,         /* agent: its counter and what it has written */
 	KEEPER_EV_HOLD,          /* hold: a peer asks for a hold, or grants one; message.from is who the ring says it is */
+	KEEPER_EV_EVIDENCE,      /* evidence */
+	KEEPER_EV_FENCE,         /* an operator wants (evidence.node, evidence.epoch) fenced, though it may be alive */
+};
+
+/* About one block of a node: POWER carries what keeper_table_node.asked_* said when the device was first told to switch off, so that it counts for
+ * that life of the node and for no other. OPERATOR: seq is not looked at, what counts is that the heartbeat stands still. */
+struct keeper_evidence {
+	enum fence_evidence kind;
+	uint32_t node, epoch;
+	uint64_t seq;
 };
 
 struct keeper_agent_facts {
@@ -82,6 +102,7 @@ struct keeper_event {
 	uint64_t view;
 	struct keeper_agent_facts agent;
 	struct hold_msg hold;
+	struct keeper_evidence evidence;
 };
 
 enum keeper_action_kind {
@@ -111,6 +132,10 @@ enum keeper_note {
 	NOTE_VOLUME_FAULT,   /* node: volume index, arg: enum volume_fault */
 	NOTE_GAP,            /* arg: milliseconds between two of our own reads: all t0 start anew */
 	NOTE_WD_FAILED,      /* arg: 1 it could not be stopped, 0 started */
+	NOTE_EVIDENCE,       /* node, arg: enum fence_evidence: it is what proves the node over */
+	NOTE_EVIDENCE_VOID,  /* node, arg: enum fence_evidence: its block has changed since */
+	NOTE_REFUSED,        /* node, arg: enum fence_refusal: an operator's word or wish is not taken */
+	NOTE_BRAKE,          /* arg: how many are suspect, so that nobody is fenced; 0: the brake is off again */
 	NOTE_FOREIGN_OWNER,  /* our slot holds another host's identity: waiting for its lease to run out */
 	NOTE_HOLD,           /* arg: 1 a hold begins, 0 it is over */
 };
@@ -137,6 +162,9 @@ struct table_node {
 	int64_t no_ring_ns;     /* since when its blocks say "no ring"; 0 = it has one */
 	enum fence_reason reason;
 	bool intent_published, commit_published;
+	struct { uint32_t epoch; uint64_t seq; } asked;  /* the block that its devices are to be asked about; epoch 0: none */
+	struct { enum fence_evidence kind; uint32_t epoch; uint64_t seq; int64_t ns; } proof; /* ns: a round that begins then or later re-reads it */
+	struct { uint32_t epoch; int64_t until_ns; } wanted; /* fenced by an operator; epoch 0: not */
 	uint32_t over_published;
 	/* Its newest request for a hold; since: of a series without a pause. */
 	struct { uint32_t epoch; uint64_t seq; int64_t at_ns, since_ns; bool granted; } ask;
@@ -183,6 +211,7 @@ struct keeper_options {
 	struct timing timing;
 	uint64_t members;        /* bit (id - 1): nodes of the configuration */
 	bool keep_on_ring_loss;  /* OnRingLoss=keep: never fence or be fenced for a lost ring while heartbeats go on */
+	uint32_t brake_percent;  /* of the nodes; with more suspect at once nobody is fenced; 100: never */
 	uint32_t wd_ms, wd_delay_ms; /* as read back from the driver */
 	/* A restarted keeper that still holds the watchdog goes on with the epoch and life it had. */
 	bool resume;
@@ -226,6 +255,7 @@ struct keeper {
 	struct keeper_volume volume[FORMAT_MAX_VOLUMES];
 	struct arbitration arb;
 	int64_t winner_ns;       /* since when the same group wins */
+	unsigned braked;         /* so many are suspect at once that nobody is fenced; 0: go on */
 	struct keeper_agent_facts agent;
 	struct hold hold;
 
@@ -282,3 +312,15 @@ bool lease_may_judge(const struct keeper *k);
 void hold_encode(const struct hold_msg *m, const uint8_t cluster[16], uint8_t buf[HOLD_MSG_LEN]);
 /* from: who the ring says it is from. False: no such message, or another cluster's; *ret is untouched then. */
 bool hold_decode(const void *buf, size_t len, uint32_t from, const uint8_t cluster[16], struct hold_msg *ret);
+
+bool takeover_wins(const struct keeper *k); /* our group is the one that fences */
+
+/* evidence.c */
+void evidence_event(struct keeper *k, const struct keeper_evidence *ev);
+void evidence_wish(struct keeper *k, uint32_t node, uint32_t epoch);
+bool evidence_wants(const struct keeper *k, uint32_t id);  /* an operator does, or has said that the node is dead */
+bool evidence_counts(const struct keeper *k, uint32_t id); /* its epoch is over, W or not. With our commit against it, after an observed round */
+void evidence_round(struct keeper *k, uint32_t id);        /* what is asked for from now on; what holds no more is forgotten */
+
+/* brake.c: before anybody is judged in an observed round. */
+void brake_round(struct keeper *k);

@@ -15,6 +15,8 @@ enum keeper_msg_kind {
 	KEEPER_MSG_REGISTER,  /* launcher -> keeper: vm, epoch; the process is the socket's peer */
 	KEEPER_MSG_GATE,      /* keeper -> launcher: ok, or text says why not */
 	KEEPER_MSG_TABLE,     /* keeper -> agent: after every round */
+	KEEPER_MSG_EVIDENCE,  /* agent -> keeper: evidence */
+	KEEPER_MSG_FENCE,     /* agent -> keeper: an operator wants (evidence.node, evidence.epoch) fenced */
 	KEEPER_MSG_TEXT,      /* keeper -> agent: a line for status and events, level in arg */
 };
 
@@ -24,12 +26,15 @@ struct keeper_table_node {
 	uint8_t known, fresh, state, ring, reason, committed;
 	uint8_t in_view;       /* in our ring */
 	uint64_t agent_counter, claims_seq, catalog_generation, catalog_seq;
+	uint64_t asked_seq;    /* its devices are to switch it off: evidence of it must name this block */
+	uint32_t asked_epoch;  /* 0: they are not, any more: an operation under way is to be broken off */
 };
 
 struct keeper_msg {
 	uint32_t version, kind;
 	union {
 		struct keeper_agent_facts facts;
+		struct keeper_evidence evidence;
 		struct { uint8_t vm[16]; uint32_t epoch; } reg;
 		struct { uint32_t ok; char text[KEEPER_TEXT_LEN]; } gate;
 		struct { uint32_t level; char text[KEEPER_TEXT_LEN]; } text;
@@ -37,6 +42,7 @@ struct keeper_msg {
 			uint32_t self, epoch, state, gate_open, release_reason, release_by, want_armed, observed;
 			uint32_t ring, ring_encrypted, wd_running;
 			uint32_t holding;     /* the storage is gone for everybody: the lease lives on what peers grant */
+			uint32_t braked;      /* so many nodes are suspect at once that none is fenced; 0: no brake */
 			uint64_t view;
 			struct { uint32_t ready, fault, good; char reason[KEEPER_TEXT_LEN]; } volume[FORMAT_MAX_VOLUMES];
 			uint32_t n_volumes, node_limit;

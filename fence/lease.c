@@ -153,7 +153,7 @@ static void new_life(const struct keeper *k, uint32_t epoch, uint8_t ret[16])
 void keeper_init(struct keeper *k, const struct keeper_options *opt, int64_t now_ns)
 {
 	CHECK(opt->self >= 1 && opt->self <= opt->node_limit && opt->node_limit <= FORMAT_MAX_NODES);
-	CHECK(opt->n_volumes >= 1 && opt->n_volumes <= FORMAT_MAX_VOLUMES);
+	CHECK(opt->n_volumes >= 1 && opt->n_volumes <= FORMAT_MAX_VOLUMES && opt->brake_percent >= 1);
 	memset(k, 0, sizeof(*k));
 	k->opt = *opt;
 	k->state = LEASE_STARTING;
@@ -243,7 +243,22 @@ static void start_round(struct keeper *k)
 		start_reads(k);
 }
 
-/* Nobody may fence us for the ring, and nobody who can see us has a ring without us: a new epoch would not be fenced at once again. */
+/* Somebody who is armed has a ring without us: it would fence us at once, or we it. */
+static bool left_out(const struct keeper *k)
+{
+	if (k->opt.keep_on_ring_loss && k->ring != HEARTBEAT_RING_OK)
+		return false;
+	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
+		const struct table_node *n = &k->node[id - 1];
+
+		if (id != k->opt.self && n->fresh && n->hb.state == HEARTBEAT_ARMED && n->hb.ring == HEARTBEAT_RING_OK &&
+		    !(n->hb.view >> (k->opt.self - 1) & 1))
+			return true;
+	}
+	return false;
+}
+
+/* A new epoch would not be fenced at once again. */
 static bool may_rejoin(const struct keeper *k)
 {
 	if (MUTANT(REJOINS_AT_ONCE))
@@ -252,16 +267,7 @@ static bool may_rejoin(const struct keeper *k)
 		return false;
 	if (k->now_ns - k->state_ns < 4 * keeper_ms(k->opt.timing.hb_ms))
 		return false;
-	if (k->opt.keep_on_ring_loss && k->ring != HEARTBEAT_RING_OK)
-		return true;
-	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
-		const struct table_node *n = &k->node[id - 1];
-
-		if (id != k->opt.self && n->fresh && n->hb.state == HEARTBEAT_ARMED && n->hb.ring == HEARTBEAT_RING_OK &&
-		    !(n->hb.view >> (k->opt.self - 1) & 1))
-			return false;
-	}
-	return true;
+	return !left_out(k);
 }
 
 static bool foreign_owner(struct keeper *k)
@@ -361,6 +367,9 @@ static void try_start(struct keeper *k, bool observed)
 static void try_arm(struct keeper *k)
 {
 	if (k->state != LEASE_DISARMED || !k->want_armed || !k->published || k->wd_asked)
+		return;
+	/* A node that has just come up into a ring that is still split must not begin the fencing anew, again and again. */
+	if (left_out(k) && !MUTANT(ARMS_LEFT_OUT) && !MUTANT(REJOINS_AT_ONCE))
 		return;
 	if (!k->wd_running) {
 		k->wd_asked = k->wd_starting = true;
@@ -695,6 +704,12 @@ static void take_event(struct keeper *k, const struct keeper_event *ev)
 	case KEEPER_EV_HOLD:
 		hold_message(k, &ev->hold);
 		break;
+	case KEEPER_EV_EVIDENCE:
+		evidence_event(k, &ev->evidence);
+		break;
+	case KEEPER_EV_FENCE:
+		evidence_wish(k, ev->evidence.node, ev->evidence.epoch);
+		break;
 	}
 }
 
@@ -799,6 +814,7 @@ const char *fence_reason_text(enum fence_reason r)
 		"its heartbeat stands still",
 		"the ring has split and its side lost the arbitration",
 		"it has lost the ring for longer than the grace",
+		"an operator says so",
 	};
 
 	return (size_t)r < ARRAY_SIZE(text) ? text[r] : "unknown";

@@ -39,7 +39,7 @@ static bool both_proceed(uint64_t a, uint64_t b)
 	return (MUTANT(EQUALS_BOTH_PROCEED) || MUTANT(COMMITS_AGAINST_INTENT)) && __builtin_popcountll(a) == __builtin_popcountll(b);
 }
 
-static bool we_win(const struct keeper *k)
+bool takeover_wins(const struct keeper *k)
 {
 	if (MUTANT(LOSER_FENCES) || both_proceed(k->arb.group[k->opt.self - 1], k->arb.winner))
 		return true;
@@ -55,13 +55,13 @@ static bool has_watchdog(const struct table_node *n)
 	return n->hb.state == HEARTBEAT_ARMED || (MUTANT(DISARMED_FENCED) && n->hb.state == HEARTBEAT_DISARMED);
 }
 
-static enum fence_reason reason_to_fence(const struct keeper *k, uint32_t id)
+static enum fence_reason own_reason(const struct keeper *k, uint32_t id)
 {
 	const struct table_node *n = &k->node[id - 1];
 	const struct timing *t = &k->opt.timing;
 	int64_t settle;
 
-	if (!n->known || !has_watchdog(n) || !knows_us(k, n) || !we_win(k) || k->state != LEASE_ARMED)
+	if (!n->known || !has_watchdog(n) || !knows_us(k, n) || !takeover_wins(k) || k->state != LEASE_ARMED)
 		return FENCE_NONE;
 	if (!n->fresh)
 		return MUTANT(SUSPECTS_AT_ONCE) || k->now_ns - n->t0_ns > keeper_ms(t->wd_ms + t->wd_delay_ms) ? FENCE_STALE : FENCE_NONE;
@@ -82,6 +82,13 @@ static enum fence_reason reason_to_fence(const struct keeper *k, uint32_t id)
 	if (n->no_ring_ns == 0 || k->now_ns - MAX(n->no_ring_ns, k->ring_ns) < keeper_ms(t->ring_grace_ms))
 		return FENCE_NONE;
 	return FENCE_NO_RING;
+}
+
+static enum fence_reason reason_to_fence(const struct keeper *k, uint32_t id)
+{
+	if (evidence_wants(k, id))
+		return takeover_wins(k) && k->state == LEASE_ARMED ? FENCE_OPERATOR : FENCE_NONE;
+	return k->braked && !MUTANT(BRAKE_IGNORED) ? FENCE_NONE : own_reason(k, id);
 }
 
 /* A fresh node that wants to fence us. */
@@ -195,6 +202,10 @@ static void advance(struct keeper *k, uint32_t id, bool acked)
 	if (*commit != 0) {
 		*intent = 0;
 		n->commit_published = n->commit_published || (acked && k->block.commit[id - 1] == *commit) || MUTANT(COMMIT_UNACKED);
+		if (epoch == *commit && k->mine.over[id - 1] < epoch && evidence_counts(k, id)) {
+			keeper_note(k, NOTE_EVIDENCE, id, n->proof.kind);
+			over(k, id, epoch);
+		}
 		if (n->commit_published && has_watchdog(n) && knows_us(k, n) && lease_may_judge(k) && epoch == *commit && k->now_ns - n->t0_ns >= w_of(k, id))
 			over(k, id, epoch);
 		return;
@@ -228,6 +239,7 @@ static void advance(struct keeper *k, uint32_t id, bool acked)
 void takeover_round(struct keeper *k, bool acked)
 {
 	compute_groups(k);
+	brake_round(k);
 	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
 		uint32_t told;
 
@@ -235,6 +247,7 @@ void takeover_round(struct keeper *k, bool acked)
 			continue;
 		collect_proofs(k, id);
 		advance(k, id, acked);
+		evidence_round(k, id);
 		told = MUTANT(DEATH_NOT_COPIED) ? k->mine.over[id - 1] : k->block.over[id - 1];
 		if (acked && node_of(k, id)->over_published != told) {
 			node_of(k, id)->over_published = told;

@@ -83,6 +83,7 @@ struct sim {
 	int64_t now;
 	unsigned n, n_volumes;
 	struct timing timing;
+	uint32_t brake_percent;
 	uint8_t volume[SIM_VOLUMES][SIM_TABLE];
 	struct sim_node node[SIM_NODES];
 	struct sim_io io[SIM_IOS];
@@ -420,7 +421,7 @@ static inline void sim_start(struct sim *s, uint32_t id)
 	bool armed = n->saved.state == LEASE_ARMED || n->saved.state == LEASE_DISARMING;
 	struct keeper_options opt = {
 		.self = id, .n_volumes = s->n_volumes, .node_limit = SIM_NODES, .timing = s->timing, .members = (1ULL << s->n) - 1,
-		.wd_ms = s->timing.wd_ms, .wd_delay_ms = s->timing.wd_delay_ms,
+		.brake_percent = s->brake_percent, .wd_ms = s->timing.wd_ms, .wd_delay_ms = s->timing.wd_delay_ms,
 	};
 
 	n->life++;
@@ -492,6 +493,7 @@ static inline void sim_init(struct sim *s, unsigned n, unsigned n_volumes)
 	s->bell_ns = SIM_NEVER;
 	s->n = n;
 	s->n_volumes = n_volumes;
+	s->brake_percent = 100;
 	timing_of_profile(TIMING_FAST, &s->timing);
 	memcpy(sb.cluster, sim_cluster, 16);
 	sb.timing = s->timing;

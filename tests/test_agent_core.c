@@ -1740,20 +1740,24 @@ static void test_place(void)
 		uint64_t armed, maintenance, failed, silent;
 		unsigned load[3], preferred[3];
 		uint32_t want;
+		uint64_t quarantine;
 	} cases[] = {
-		{ "all equal: the lowest id", 7, 0, 0, 0, { 0 }, { 0 }, 1 },
-		{ "the least loaded", 7, 0, 0, 0, { 2, 1, 2 }, { 0 }, 2 },
-		{ "equal loads: the lower id", 7, 0, 0, 0, { 3, 1, 1 }, { 0 }, 2 },
-		{ "preference goes before load", 7, 0, 0, 0, { 0, 0, 9 }, { 3 }, 3 },
-		{ "the first preferred one that is usable", 3, 0, 0, 0, { 0, 9, 0 }, { 3, 2 }, 2 },
-		{ "none of the preferred: the least loaded", 3, 0, 0, 0, { 1, 0, 0 }, { 3 }, 2 },
-		{ "where it failed comes last, preferred or not", 7, 0, 4, 0, { 5, 6, 0 }, { 3 }, 1 },
-		{ "failed everywhere: as if nowhere", 7, 0, 7, 0, { 5, 6, 0 }, { 0 }, 3 },
-		{ "not into maintenance", 7, 1, 0, 0, { 0, 1, 2 }, { 1 }, 2 },
-		{ "not on a node whose agent is silent", 7, 0, 0, 1, { 0, 1, 2 }, { 1 }, 2 },
-		{ "not on a node that is not armed", 6, 0, 0, 0, { 0, 1, 2 }, { 0 }, 2 },
-		{ "nowhere at all", 0, 0, 0, 0, { 0 }, { 0 }, 0 },
-		{ "everything in maintenance", 7, 7, 0, 0, { 0 }, { 0 }, 0 },
+		{ "all equal: the lowest id", 7, 0, 0, 0, { 0 }, { 0 }, 1, 0 },
+		{ "the least loaded", 7, 0, 0, 0, { 2, 1, 2 }, { 0 }, 2, 0 },
+		{ "equal loads: the lower id", 7, 0, 0, 0, { 3, 1, 1 }, { 0 }, 2, 0 },
+		{ "preference goes before load", 7, 0, 0, 0, { 0, 0, 9 }, { 3 }, 3, 0 },
+		{ "the first preferred one that is usable", 3, 0, 0, 0, { 0, 9, 0 }, { 3, 2 }, 2, 0 },
+		{ "none of the preferred: the least loaded", 3, 0, 0, 0, { 1, 0, 0 }, { 3 }, 2, 0 },
+		{ "where it failed comes last, preferred or not", 7, 0, 4, 0, { 5, 6, 0 }, { 3 }, 1, 0 },
+		{ "failed everywhere: as if nowhere", 7, 0, 7, 0, { 5, 6, 0 }, { 0 }, 3, 0 },
+		{ "not into maintenance", 7, 1, 0, 0, { 0, 1, 2 }, { 1 }, 2, 0 },
+		{ "not on a node whose agent is silent", 7, 0, 0, 1, { 0, 1, 2 }, { 1 }, 2, 0 },
+		{ "not on a node that is not armed", 6, 0, 0, 0, { 0, 1, 2 }, { 0 }, 2, 0 },
+		{ "nowhere at all", 0, 0, 0, 0, { 0 }, { 0 }, 0, 0 },
+		{ "everything in maintenance", 7, 7, 0, 0, { 0 }, { 0 }, 0, 0 },
+		{ "not into quarantine, preferred or not", 7, 0, 0, 0, { 0, 1, 2 }, { 1 }, 2, 1 },
+		{ "only nodes in quarantine: one of those", 5, 0, 0, 0, { 1, 0, 0 }, { 0 }, 3, 7 },
+		{ "rather into quarantine than where it failed", 3, 0, 1, 0, { 0 }, { 0 }, 2, 2 },
 	};
 	static struct agent a;
 
@@ -1769,6 +1773,7 @@ static void test_place(void)
 		a.table.table.gate_open = cases[i].armed >> 2 & 1;
 		a.catalog_armed = true;
 		a.maintenance = cases[i].maintenance;
+		a.quarantine = cases[i].quarantine;
 		v = &a.vm[0];
 		v->used = true;
 		a.vm_end = 1;

@@ -36,6 +36,8 @@ static void test_refused(void)
 		{ WITH("\"pause\":\"later\""), "\"pause\"" },
 		{ WITH("\"pause\":true"), "\"pause\"" },
 		{ WITH("\"pause\":null"), "\"pause\"" },
+		{ WITH("\"quarantine\":\"3\""), "\"quarantine\"" },
+		{ WITH("\"quarantine\":[1]"), "\"quarantine\"" },
 		{ WITH("\"leaving\":{}"), "not a list" },
 		{ WITH("\"leaving\":[3]"), "not an object" },
 		{ WITH("\"leaving\":[{\"node\":3}]"), "without its number or epoch" },
@@ -99,7 +101,7 @@ static void test_taken(void)
 	c = parse(VM("ignored", ""), err, sizeof(err));
 	TAP_OK(c && c->entry[0].desired == DESIRED_IGNORED && same_again(c), "an ignored VM %s", err);
 	text = c ? catalog_render(c, &len) : NULL;
-	TAP_OK(text && !strstr(text, "move") && !strstr(text, "pause") && !strstr(text, "leaving"), "what nobody asked for takes no room");
+	TAP_OK(text && !strstr(text, "move") && !strstr(text, "pause") && !strstr(text, "leaving") && !strstr(text, "quarantine"), "what nobody asked for takes no room");
 	free(text);
 	catalog_free(c);
 
@@ -110,6 +112,9 @@ static void test_taken(void)
 	catalog_free(c);
 	c = parse("{\"vms\":[],\"pause\":\"ignore\"}", err, sizeof(err));
 	TAP_OK(c && c->pause == PAUSE_IGNORE && same_again(c), "all ignored");
+	catalog_free(c);
+	c = parse("{\"vms\":[],\"quarantine\":9223372036854775812}", err, sizeof(err));
+	TAP_OK(c && c->quarantine == (1ULL << 63 | 4) && same_again(c), "nodes 3 and 64 in quarantine %s", err);
 	catalog_free(c);
 	c = parse("{\"vms\":[],\"pause\":\"none\"}", err, sizeof(err));
 	TAP_OK(c && c->pause == PAUSE_NONE, "none");

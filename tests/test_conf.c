@@ -110,6 +110,29 @@ static void check_good(void)
 	TAP_OK(load("n3", &c, err, sizeof(err)) == 0 && c.n_nodes == 3 && c.n_volumes == 3 && c.self_id == 3, "the example");
 }
 
+static void check_power(void)
+{
+	const struct conf_power *p;
+	char err[1024], secrets[CONF_POWER_SECRETS] = "";
+	struct conf c;
+	size_t n;
+
+	load_data("tests/data/good-conf/minimal.conf");
+	TAP_OK(load("n1", &c, err, sizeof(err)) == 0 && c.n_power == 0 && c.power_on && c.brake_percent == 100 && c.quarantine == 3 && !conf_power_of(&c, 1, &n) &&
+	       n == 0, "no fence devices; defaults of [Fencing]");
+	load_data("tests/data/good-conf/power.conf");
+	TAP_OK(load("n1", &c, err, sizeof(err)) == 0 && c.n_power == 5 && !c.power_on && c.brake_percent == 50 && c.quarantine == 0, "fence devices");
+	p = conf_power_of(&c, 2, &n);
+	TAP_OK(p && n == 3 && streq(p[0].agent, "fence_ipmilan") && p[0].level == 1 && p[0].timeout_ms == 8000 && p[1].level == 2 && p[2].level == 2,
+	       "of one node by level, then as they stand in the file");
+	TAP_STR(c.power_text + p[0].options, "ip=10.9.0.2\nusername=a b\nlanplus=1\n", "options");
+	TAP_STR(c.power_text + p[1].options, "ip=10.9.0.1\nplug=2\n", "of the next");
+	TAP_STR(c.power_text + p[0].secret_file, "/etc/kvm-ha/ipmi.secret", "secret file");
+	p = conf_power_of(&c, 1, &n);
+	TAP_OK(p && n == 2 && streq(p[0].agent, "/opt/fence_own") && p[0].level == 1 && p[1].level == 2 && p[0].timeout_ms == 20000, "without Level= one after the other");
+	TAP_OK(conf_power_secrets(&c, &p[0], secrets, err, sizeof(err)) == 0 && !*secrets && !conf_power_of(&c, 3, &n), "no secrets, no devices");
+}
+
 static void check_drop_ins(void)
 {
 	char path[256], err[1024];
@@ -217,6 +240,7 @@ int main(void)
 	}
 	TAP_OK(data_each("tests/data/bad-conf", ".conf", bad_case) >= 14, "all bad files were tried");
 	check_good();
+	check_power();
 	check_drop_ins();
 	check_show();
 	TAP_OK(rmdir(dir) == 0, "nothing is left behind");

@@ -12,6 +12,8 @@
 #define HOOK_TIMEOUT_DEFAULT_MS 10000
 #define HOOK_TIMEOUT_MIN_MS 100
 #define HOOK_TIMEOUT_MAX_MS (3600 * 1000)
+#define QUARANTINE_DEFAULT 3
+#define QUARANTINE_MAX 100
 #define UNIX_SOCKET_PATH_MAX 107 /* sun_path without its NUL */
 
 const struct ini_key conf_keys[CONF_KEY_COUNT] = {
@@ -35,6 +37,15 @@ const struct ini_key conf_keys[CONF_KEY_COUNT] = {
 	[CONF_NODE_NAME] = { "Node", "Name", false },
 	[CONF_HOOKS_DIRECTORY] = { "Hooks", "Directory", false },
 	[CONF_HOOKS_TIMEOUT] = { "Hooks", "Timeout", false },
+	[CONF_FENCING_POWER_ON] = { "Fencing", "PowerOn", false },
+	[CONF_FENCING_BRAKE] = { "Fencing", "Brake", false },
+	[CONF_FENCING_QUARANTINE] = { "Fencing", "Quarantine", false },
+	[CONF_POWER_NODE] = { "PowerDevice", "Node", false },
+	[CONF_POWER_AGENT] = { "PowerDevice", "Agent", false },
+	[CONF_POWER_OPTIONS] = { "PowerDevice", "Options", true },
+	[CONF_POWER_SECRET] = { "PowerDevice", "SecretFile", false },
+	[CONF_POWER_TIMEOUT] = { "PowerDevice", "Timeout", false },
+	[CONF_POWER_LEVEL] = { "PowerDevice", "Level", false },
 };
 
 const char *conf_ring_loss_name(enum conf_ring_loss l) { return l == CONF_RING_LOSS_KEEP ? "keep" : "release"; }
@@ -61,6 +72,10 @@ static void set_defaults(struct conf *c)
 	c->require_ring_encryption = true;
 	c->on_ring_loss = CONF_RING_LOSS_RELEASE;
 	c->hook_timeout_ms = HOOK_TIMEOUT_DEFAULT_MS;
+	c->power_on = true;
+	c->brake_percent = 100;
+	c->quarantine = QUARANTINE_DEFAULT;
+	c->power_text_len = 1; /* offset 0 is "" */
 	(void)str_copy(c->watchdog, sizeof(c->watchdog), "/dev/watchdog");
 	(void)str_copy(c->hooks_dir, sizeof(c->hooks_dir), CONF_DIR_DEFAULT "/hooks.d");
 }
@@ -209,6 +224,19 @@ static int read_ring_loss(struct conf *c, const char *value, char *err, size_t e
 	return 0;
 }
 
+static int read_brake(struct conf *c, const char *value, char *err, size_t err_size)
+{
+	uint32_t permille;
+	int r = value_permille(value, &permille, err, err_size);
+
+	if (r < 0)
+		return r;
+	if (!strchr(value, '%') || permille < 10 || permille > 1000 || permille % 10 != 0)
+		return value_refuse(err, err_size, "write whole percent of the nodes, 1%% to 100%%; 100%% is no brake");
+	c->brake_percent = permille / 10;
+	return 0;
+}
+
 static int read_value(struct conf_read *r, enum conf_key key, const char *value, char *err, size_t err_size)
 {
 	struct conf *c = &r->c;
@@ -241,6 +269,19 @@ static int read_value(struct conf_read *r, enum conf_key key, const char *value,
 		return read_path(value, c->hooks_dir, sizeof(c->hooks_dir), err, err_size);
 	case CONF_HOOKS_TIMEOUT:
 		return read_hook_timeout(c, value, err, err_size);
+	case CONF_FENCING_POWER_ON:
+		return value_bool(value, &c->power_on, err, err_size);
+	case CONF_FENCING_BRAKE:
+		return read_brake(c, value, err, err_size);
+	case CONF_FENCING_QUARANTINE:
+		return value_u32(value, 0, QUARANTINE_MAX, &c->quarantine, err, err_size);
+	case CONF_POWER_NODE:
+	case CONF_POWER_AGENT:
+	case CONF_POWER_OPTIONS:
+	case CONF_POWER_SECRET:
+	case CONF_POWER_TIMEOUT:
+	case CONF_POWER_LEVEL:
+		return conf_power_value(r, key, value, err, err_size);
 	default:
 		return read_timing(r, (enum timing_field)(key - CONF_TIMING), value, err, err_size);
 	}
@@ -251,8 +292,10 @@ static int on_key(void *user, int key, const char *value, unsigned int line, cha
 	struct conf_read *r = user;
 	int ret;
 
-	if (key == INI_SECTION)
-		return 0;
+	if (key == INI_SECTION) {
+		r->here.line = line;
+		return streq(value, "PowerDevice") ? conf_power_begin(r, err, err_size) : 0;
+	}
 	r->here.line = line;
 	r->here.order++;
 	ret = read_value(r, (enum conf_key)key, value, err, err_size);
@@ -333,6 +376,7 @@ static int find_self(struct conf_read *r, const char *hostname, char *err, size_
 static int check_whole(struct conf_read *r, char *err, size_t err_size)
 {
 	const char *file = r->files[0];
+	int ret;
 
 	if (!r->origin[CONF_CLUSTER_NAME].file)
 		return value_refuse(err, err_size, "%s: Name= is missing in [Cluster]; add it", file);
@@ -340,7 +384,8 @@ static int check_whole(struct conf_read *r, char *err, size_t err_size)
 		return value_refuse(err, err_size, "%s: no nodes; add Nodes=NAME:ID ... to [Cluster]", file);
 	if (!r->c.n_volumes)
 		return value_refuse(err, err_size, "%s: no volumes; add Volumes= with 1 to %d URLs or paths to [Cluster]", file, CONF_MAX_VOLUMES);
-	return apply_timing(r, err, err_size);
+	ret = conf_power_check(r, err, err_size);
+	return ret < 0 ? ret : apply_timing(r, err, err_size);
 }
 
 int conf_read_all(struct conf_read *r, const char *dir, const char *hostname, char *err, size_t err_size)

@@ -11,12 +11,24 @@
 #define CONF_MAX_VOLUMES 3
 #define CONF_NAME_LEN 64
 #define CONF_URL_LEN 512
+#define CONF_MAX_POWER 128         /* fence devices of all nodes */
+#define CONF_POWER_TEXT (16 * 1024) /* their options and secret files */
+#define CONF_MAX_LEVEL 9
+#define CONF_AGENT_LEN 128
 
 enum conf_ring_loss { CONF_RING_LOSS_RELEASE, CONF_RING_LOSS_KEEP };
 
 struct conf_node {
 	uint32_t id; /* corosync nodeid, 1..CONF_MAX_NODES; the slot on the volumes is id - 1 */
 	char name[CONF_NAME_LEN];
+};
+
+/* A [PowerDevice] section. Devices of one node and level are needed together; levels are tried in order. */
+struct conf_power {
+	uint32_t node, level, timeout_ms;
+	uint16_t section; /* which of the files' sections it is, from 0 */
+	char agent[CONF_AGENT_LEN];     /* fence_*, or a path that ends in one */
+	uint16_t options, secret_file;  /* conf.power_text + this: "name=value\n" lines; a path or "" */
 };
 
 struct conf {
@@ -35,11 +47,25 @@ struct conf {
 	char watchdog[CONF_URL_LEN]; /* "/dev/watchdog", or "unix:/path" of a lab's supervisor */
 	char hooks_dir[CONF_URL_LEN];
 	uint32_t hook_timeout_ms;
+	bool power_on;             /* default yes: a node that was switched off is switched on again */
+	uint32_t brake_percent;    /* of the nodes suspect at once, above which none is fenced; 100: no brake */
+	uint32_t quarantine;       /* fences within an hour after which a node gets no VMs; 0: never */
+	struct conf_power power[CONF_MAX_POWER]; /* by node, then level, then as they stand in the files */
+	size_t n_power;
+	char power_text[CONF_POWER_TEXT];
+	size_t power_text_len;
 };
 
 /* Reads DIR/kvm-ha.conf and DIR/conf.d/ *.conf. hostname: this host's name without domain, or NULL for gethostname. On failure returns
  * -EINVAL or the errno of reading, err holds "FILE:LINE: reason; remedy", and *ret is untouched. */
 int conf_load(const char *dir, const char *hostname, struct conf *ret, char *err, size_t err_size);
+
+/* A node's devices are neighbours: the first, and how many. */
+const struct conf_power *conf_power_of(const struct conf *c, uint32_t node, size_t *ret_n);
+/* The lines of a device's secret file, "name=value\n" each, as its agent takes them; "" for a device without one. Refuses a file that others can read.
+ * 0 or a negative errno with err. The caller wipes ret. */
+#define CONF_POWER_SECRETS 4096
+int conf_power_secrets(const struct conf *c, const struct conf_power *p, char ret[CONF_POWER_SECRETS], char *err, size_t err_size);
 
 const struct conf_node *conf_node_by_id(const struct conf *c, uint32_t id);
 const struct conf_node *conf_node_by_name(const struct conf *c, const char *name);

@@ -12,6 +12,8 @@ enum conf_key {
 	CONF_TIMING, /* and the following TIMING_PRIMARY_COUNT - 1, in the order of enum timing_field */
 	CONF_REQUIRE_ENCRYPTION = CONF_TIMING + TIMING_PRIMARY_COUNT, CONF_ON_RING_LOSS,
 	CONF_WATCHDOG_DEVICE, CONF_NODE_NAME, CONF_HOOKS_DIRECTORY, CONF_HOOKS_TIMEOUT,
+	CONF_FENCING_POWER_ON, CONF_FENCING_BRAKE, CONF_FENCING_QUARANTINE,
+	CONF_POWER_NODE, CONF_POWER_AGENT, CONF_POWER_OPTIONS, CONF_POWER_SECRET, CONF_POWER_TIMEOUT, CONF_POWER_LEVEL,
 	CONF_KEY_COUNT,
 };
 
@@ -26,6 +28,9 @@ struct conf_read {
 	struct conf_origin origin[CONF_KEY_COUNT];          /* of a list: its last addition */
 	struct conf_origin node_origin[CONF_MAX_NODES + 1]; /* by id */
 	struct conf_origin volume_origin[CONF_MAX_VOLUMES];
+	struct conf_origin power_origin[CONF_MAX_POWER]; /* where the section begins */
+	char node_of_power[CONF_MAX_POWER][CONF_NAME_LEN]; /* as written */
+	unsigned __int128 power_has_level; /* bit: it was written */
 	struct conf_origin here; /* of the key being read */
 	uint32_t timing_override[TIMING_PRIMARY_COUNT]; /* valid where origin says so */
 	char *files[CONF_MAX_FILES]; /* origins point to these */
@@ -37,6 +42,11 @@ extern const struct ini_key conf_keys[CONF_KEY_COUNT];
 /* As conf_load, with the origins. On success end with conf_read_deinit. */
 int conf_read_all(struct conf_read *r, const char *dir, const char *hostname, char *err, size_t err_size);
 void conf_read_deinit(struct conf_read *r);
+
+/* conf_power.c: sections and values of [PowerDevice], and what can be checked when all is read. */
+int conf_power_begin(struct conf_read *r, char *err, size_t err_size);
+int conf_power_value(struct conf_read *r, enum conf_key key, const char *value, char *err, size_t err_size);
+int conf_power_check(struct conf_read *r, char *err, size_t err_size);
 
 const char *conf_ring_loss_name(enum conf_ring_loss l);
 

@@ -72,6 +72,24 @@ static void show_timing(struct show *s)
 	}
 }
 
+static void show_power(struct show *s, const struct conf_power *p)
+{
+	const struct conf_read *r = s->r;
+	const struct conf_origin *at = &r->power_origin[p->section];
+	const char *options = r->c.power_text + p->options, *secret = r->c.power_text + p->secret_file;
+
+	show_at(s, &conf_keys[CONF_POWER_NODE], at, "", "%s", conf_node_by_id(&r->c, p->node)->name);
+	show_at(s, &conf_keys[CONF_POWER_AGENT], at, "", "%s", p->agent);
+	for (size_t len; *options; options += len + 1) {
+		len = strcspn(options, "\n");
+		show_at(s, &conf_keys[CONF_POWER_OPTIONS], at, "", "%.*s", (int)len, options);
+	}
+	if (*secret)
+		show_at(s, &conf_keys[CONF_POWER_SECRET], at, "", "%s", secret);
+	show_at(s, &conf_keys[CONF_POWER_TIMEOUT], at, "", "%" PRIu32 "ms", p->timeout_ms);
+	show_at(s, &conf_keys[CONF_POWER_LEVEL], at, "", "%" PRIu32, p->level);
+}
+
 static void show_values(struct show *s)
 {
 	const struct conf_read *r = s->r;
@@ -92,6 +110,11 @@ static void show_values(struct show *s)
 	SHOW(s, CONF_NODE_NAME, "host name", "%s", c->self_name);
 	SHOW(s, CONF_HOOKS_DIRECTORY, "default", "%s", c->hooks_dir);
 	SHOW(s, CONF_HOOKS_TIMEOUT, "default", "%" PRIu32 "ms", c->hook_timeout_ms);
+	SHOW(s, CONF_FENCING_POWER_ON, "default", "%s", c->power_on ? "yes" : "no");
+	SHOW(s, CONF_FENCING_BRAKE, "default", "%" PRIu32 "%%", c->brake_percent);
+	SHOW(s, CONF_FENCING_QUARANTINE, "default", "%" PRIu32, c->quarantine);
+	for (size_t i = 0; i < c->n_power; i++)
+		show_power(s, &c->power[i]);
 }
 
 static void show_rules(const struct timing *t, json_object *array)

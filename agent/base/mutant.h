@@ -5,8 +5,8 @@
  * X(NAME, RULE, WHAT, CAUGHT): RULE says where DESIGN.md has it ("!n" is its n-th sentence marked with an exclamation mark), WHAT is the break, CAUGHT
  * the invariants (tests/sim/check.c) that may catch it.
  *
- * Marked sentences whose feature is not in the product; their mutants come with it: !4 (changing the volume set), !11 (operator's and power evidence),
- * !17 (live migration), and of !15 "if an agent is silent, its keeper closes the gate and publishes which claims have a process".
+ * Marked sentences whose feature is not in the product; their mutants come with it: !4 (changing the volume set), !17 (live migration), and of !15
+ * "if an agent is silent, its keeper closes the gate and publishes which claims have a process".
  * Of !16, two definitions with one writable disk are refused when a catalog is read (agent/catalog.c): the simulator has no disks in its definitions. */
 #pragma once
 
@@ -28,7 +28,7 @@
 	X(RELEASED_BEFORE_PROOF, "!1", "released is published while VMs are still being killed", "S3") \
 	X(LAUNCHERS_MISSED, "!1", "the kill passes over what has passed the gate but is not QEMU yet", "S3") \
 	X(SILENCE_UNPROVEN, "proof of silence", "the victims' unsent data is neither dropped nor waited for", "S1") \
-	X(REJOINS_AT_ONCE, "release", "a new epoch begins as soon as released is published", "L5") \
+	X(REJOINS_AT_ONCE, "release", "a new epoch begins as soon as released is published, and arms", "L5 L4") \
 	/* !2: two buffers, unreadable, rolled back */ \
 	X(ONE_BUFFER, "!2", "every write goes to the same buffer", "L2 L3 L5") \
 	X(OLDER_BUFFER_COUNTS, "!2", "of two valid buffers the older one counts", "L3") \
@@ -66,6 +66,14 @@
 	X(GAP_IGNORED, "!9", "an observer that was away believes its old t0", "L2") \
 	X(SUSPECTS_AT_ONCE, "takeover 2", "one missed heartbeat is enough", "L2") \
 	X(COMMIT_UNACKED, "takeover 6", "over is said without the commit on a fence quorum", "S3") \
+	/* !11: evidence that ends W early; brakes */ \
+	X(EVIDENCE_BEFORE_REREAD, "!11", "evidence counts as soon as it is there, for whatever epoch the table shows by then", "S3") \
+	X(EVIDENCE_WITHOUT_STATUS, "takeover 6", "a device's success in switching off is taken for its status", "S3") \
+	X(OPERATOR_CONFIRMS_LIVE, "!11", "an operator's word counts for a node whose heartbeat moves", "S3") \
+	X(POWER_BEFORE_COMMIT, "takeover 4", "a device is told to switch off before the commit is in place", "L4") \
+	X(POWER_NOT_CALLED_OFF, "takeover 6", "a device goes on switching off though the node has moved", "L4") \
+	X(BRAKE_IGNORED, "brakes", "more nodes are suspect at once than may be, and are fenced", "L2") \
+	X(ARMS_LEFT_OUT, "brakes", "a node that has just come up arms though an armed one has a ring without it", "L4") \
 	/* !10 and step 4: arbitration */ \
 	X(SILENT_COUNTED, "!10", "nodes that were not seen since the ring changed have weight", "L5") \
 	X(LOSER_BY_SUM, "!10", "who loses by its own sum releases at once", "L5") \

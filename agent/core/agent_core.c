@@ -166,6 +166,7 @@ static void take_catalog(struct agent *a, const struct catalog *c)
 	a->catalog_armed = c->armed;
 	a->pause = c->pause;
 	a->maintenance = c->maintenance;
+	a->quarantine = c->quarantine;
 	memcpy(a->leaving, c->leaving, sizeof(a->leaving));
 	if (!was)
 		a->maintenance_told = false;

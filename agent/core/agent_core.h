@@ -59,7 +59,7 @@ struct catalog {
 	uint64_t generation, seq;
 	bool armed;
 	enum catalog_pause pause;
-	uint64_t maintenance; /* bit (id - 1) */
+	uint64_t maintenance, quarantine; /* bit (id - 1); in quarantine a node gets VMs only if no other can take them */
 	uint32_t leaving[FORMAT_MAX_NODES]; /* epoch of a node that is to be shut down: it takes VMs again under a later one; 0: none */
 	struct vm_def *vm;    /* borrowed during the event */
 	unsigned n;
@@ -248,7 +248,7 @@ struct agent {
 	uint64_t catalog_generation, catalog_seq;
 	bool catalog_armed, maintenance_told;
 	enum catalog_pause pause;
-	uint64_t maintenance;
+	uint64_t maintenance, quarantine;
 	uint32_t leaving[FORMAT_MAX_NODES];
 	bool leads;
 	bool lead_read;          /* the catalog was read since: nothing is asked for by what we knew before */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Where a VM should be tried: preferred nodes in their order, then the node with the fewest VMs, then where it was last, then the lowest id. Nodes where
- * it has failed come last. The same facts give the same answer everywhere. An operator's request to have it on a node goes before all that. */
+ * it has failed come last, and before them those in quarantine: they have been fenced too often. The same facts give the same answer everywhere. An operator's request to have it on a node goes before all that. */
 #include "agent/core/agent_core.h"
 
 bool agent_node_emptied(const struct agent *a, uint32_t id)
@@ -84,19 +84,20 @@ uint32_t place_move(const struct agent *a, const struct vm *v)
 uint32_t place_choose(const struct agent *a, const struct vm *v)
 {
 	uint32_t best = 0, last = 0;
-	unsigned best_key[4] = { 0 };
+	unsigned best_key[5] = { 0 };
 
 	(void)agent_last_claim(a, v->def.uuid, &last);
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
-		unsigned key[4];
+		unsigned key[5];
 		int order = 0;
 
 		if (!agent_node_usable(a, id))
 			continue;
 		key[0] = place_failed(a, id, v->def.uuid);
-		key[1] = preference(v, id);
-		key[2] = load_of(a, id);
-		key[3] = id != last;
+		key[1] = a->quarantine >> (id - 1) & 1;
+		key[2] = preference(v, id);
+		key[3] = load_of(a, id);
+		key[4] = id != last;
 		for (unsigned i = 0; i < ARRAY_SIZE(key) && order == 0; i++)
 			order = (key[i] > best_key[i]) - (key[i] < best_key[i]);
 		if (best != 0 && order >= 0)

@@ -216,6 +216,7 @@ static void on_no_keeper(struct sim_event *ev)
 	if (n->a_keeper_life == n->kproc.life)
 		return;
 	n->a_keeper_life = 0;
+	power_forget(n);
 	a_event(n, &a);
 }
 
@@ -237,6 +238,7 @@ static void on_table(struct sim_event *ev)
 		return;
 	if (r > 0) {
 		a_event(n, &a);
+		power_table(n, &t->msg);
 		for (uint32_t id = 1; id <= sim.n_nodes && n->have_cat; id++) {
 			const struct keeper_table_node *o = &t->msg.table.node[id - 1];
 
@@ -834,6 +836,7 @@ void agent_edge_start(struct node *n)
 	n->a_runs = n->have_cat = n->leading = n->cat_complete = n->cat_scanning = n->cat_again = n->cat_checking = n->cat_writing = false;
 	n->a_keeper_life = 0;
 	n->a_counter = 0;
+	power_forget(n);
 	memset(n->a_write_ops, 0, sizeof(n->a_write_ops));
 	memset(n->run, 0, sizeof(n->run));
 	memset(n->drain, 0, sizeof(n->drain));

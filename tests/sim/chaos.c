@@ -16,7 +16,7 @@ const char *chaos_name(enum chaos_kind f)
 		"guest-off", "volume-hang", "all-hang", "path-cut", "paths-cut", "bad-writes", "bad-reads", "lost-acks", "slow", "image-hang",
 		"image-cut", "ring-split", "ring-alone", "corosync", "corosync-all", "one-way", "rot", "suspend", "operator", "all-power",
 		"keeper-brink", "read-only", "misdirected", "torn-reads", "wipe", "foreign-volume", "roll-back", "image-errors", "ring-three", "ring-flap",
-		"ring-late", "ring-loss", "keeper-step", "agent-step", "qemu-stop", "sleep", "slow-boot", "operators", "clone",
+		"ring-late", "ring-loss", "keeper-step", "agent-step", "qemu-stop", "sleep", "slow-boot", "operators", "clone", "confirm",
 	};
 
 	return name[f];
@@ -73,17 +73,19 @@ void chaos_draw(void)
 	unsigned any = 0;
 
 	while (any == 0) {
-		for (unsigned k = 0; k < CHAOS_KIND_COUNT; k++) {
+		for (unsigned k = 0; k < CHAOS_CONFIRM; k++) {
 			allowed[k].on = (rnd(100) < percent || sim.only) && !(sim.without >> k & 1) && (!sim.only || sim.only >> k & 1);
 			allowed[k].mean_ns = rnd_ms(5000, 1000 * (5LL << rnd(7)));
 			any += allowed[k].on;
 		}
 	}
+	allowed[CHAOS_CONFIRM].on = sim.confirms && !(sim.without >> CHAOS_CONFIRM & 1) && (!sim.only || sim.only >> CHAOS_CONFIRM & 1);
+	allowed[CHAOS_CONFIRM].mean_ns = 12 * SIM_S;
 	clone_reset();
 	/* Swarm: as drawn; rare, so that one fault is over before the next; or in bursts. */
 	burst_ns = chance(250) ? rnd_ms(4000, 30000) : 0;
 	if (burst_ns || chance(250))
-		for (unsigned k = 0; k < CHAOS_KIND_COUNT; k++)
+		for (unsigned k = 0; k < CHAOS_CONFIRM; k++)
 			allowed[k].mean_ns = burst_ns ? rnd_ms(300, 6000) : rnd_ms(60000, 600000);
 	allowed[CHAOS_ALL_POWER].mean_ns *= 10;
 	for (unsigned k = 0; k < CHAOS_KIND_COUNT; k++) {
@@ -510,6 +512,37 @@ static void fault_operator(struct node *n)
 	}
 }
 
+static bool heard(const struct keeper *k, const struct node *x) { return k->node[x->id - 1].known && k->node[x->id - 1].hb.epoch != 0; }
+
+/* An operator looks at a node and then says that it is off: of one that is, and of one that is plainly not. Who sees a host that is on but says nothing says
+ * nothing either. Others have a node fenced, dead or alive. */
+static void fault_confirm(struct node *by)
+{
+	struct node *x = any_node();
+	struct keeper_evidence e = { .kind = EVIDENCE_OPERATOR };
+	bool well;
+
+	for (unsigned i = 0; x->up && i < sim.n_nodes; i++)
+		if (!sim.node[i].up)
+			x = &sim.node[i]; /* sooner one of those */
+	if (by == x || !by->k_runs || !proc_alive(&by->aproc) || !heard(by->keeper, x))
+		return;
+	e.node = x->id;
+	e.epoch = by->keeper->node[x->id - 1].hb.epoch;
+	well = x->up && x->k_runs && !x->kproc.stopped && x->keeper->state == LEASE_ARMED &&
+	       node_now(x) - x->keeper->last_renewal_ns < keeper_ms(sim.timing.hb_ms + sim.timing.io_ms);
+	if (!x->up || well) {
+		chaos_effect(CHAOS_CONFIRM);
+		history_add("operator at node %u: node %u is off%s", by->id, x->id, x->up ? ", which is not true" : "");
+		keeper_edge_evidence(by, &e);
+	}
+	if (chance(200)) {
+		x->hurt_ns = sim.now;
+		history_add("operator at node %u: node %u is to be fenced", by->id, x->id);
+		keeper_edge_fence(by, x->id, e.epoch);
+	}
+}
+
 static int64_t off_time(void) { return chance(300) ? rnd_ms(1000, 6000) : chance(800) ? rnd_ms(6000, 60000) : rnd_ms(60000, 300000); }
 
 /* In the middle of a dispatch: the effects before have happened, those after never do. */
@@ -611,6 +644,8 @@ static void fault(enum chaos_kind kind)
 		keeper_edge_suspended(n);
 	} else if (kind == CHAOS_CLONE) {
 		clone_start(n->id, 10 * ns);
+	} else if (kind == CHAOS_CONFIRM) {
+		fault_confirm(n);
 	} else if (kind == CHAOS_OPERATOR) {
 		chaos_effect(kind);
 		fault_operator(n);
@@ -672,6 +707,7 @@ void chaos_begin(void)
 {
 	chaos_number++;
 	sim.chaos = true;
+	power_chaos();
 	lively_begin();
 	for (unsigned k = 0; k < CHAOS_KIND_COUNT; k++) {
 		allowed[k].drawn = 0;
@@ -696,6 +732,7 @@ void chaos_heal(void)
 		x->lose_acks = x->slow = 0;
 	}
 	lively_reset();
+	power_heal();
 	damage_heal();
 	(void)damage_repaired();
 	ring_trouble(0, 0, 0);

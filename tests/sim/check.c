@@ -656,6 +656,9 @@ static void check_wait(const struct node *by, uint32_t id, uint32_t epoch)
 	const struct timing *tm = &sim.timing;
 	int64_t from = t->t0_ns, wait = keeper_ms(tm->w_ms);
 
+	/* By a device's or an operator's word: whether that was true is what check_over asks first. */
+	if (t->proof.kind != EVIDENCE_NONE && t->proof.epoch == epoch)
+		return;
 	/* It may have read a word while the block was still landing. */
 	if (t->hb.epoch > epoch || t->hb.state == HEARTBEAT_RELEASED || t->hb.state == HEARTBEAT_LEFT)
 		return;
@@ -831,6 +834,56 @@ void check_edit_counts(uint32_t version)
 	last_counted = MAX(version, last_counted);
 }
 
+/* No node is fenced while more than the configured share of those that count are silent for it, at the time of that very step. */
+static void check_brake(const struct node *by, uint32_t id)
+{
+	const struct keeper *k = by->keeper;
+	unsigned all = 1, silent = 0;
+
+	for (uint32_t z = 1; z <= sim.n_nodes; z++) {
+		const struct table_node *t = &k->node[z - 1];
+
+		if (z == by->id || !t->known || t->hb.state != HEARTBEAT_ARMED || k->mine.over[z - 1] >= t->hb.epoch)
+			continue;
+		all++;
+		silent += k->now_ns - t->t0_ns > keeper_ms(sim.timing.hb_ms + 2 * sim.timing.io_ms);
+	}
+	if (silent * 100 > sim.brake_percent * all)
+		violation("L2", "node %u fences node %u, and %u of %u nodes are silent at once", by->id, id, silent, all);
+}
+
+void check_armed(const struct node *n)
+{
+	const struct keeper *k = n->keeper;
+
+	if (k->opt.resume || (k->opt.keep_on_ring_loss && k->ring != HEARTBEAT_RING_OK))
+		return;
+	for (uint32_t z = 1; z <= sim.n_nodes; z++) {
+		const struct table_node *t = &k->node[z - 1];
+
+		if (z != n->id && t->fresh && t->hb.state == HEARTBEAT_ARMED && t->hb.ring == HEARTBEAT_RING_OK && !(t->hb.view >> (n->id - 1) & 1))
+			violation("L4", "node %u arms, and node %u has a ring without it", n->id, z);
+	}
+}
+
+/* The commit comes first; and a node that goes on after it was asked for is left alone: it has to release by itself. */
+void check_power(const struct node *by, uint32_t id, const struct power_job *j, int64_t asked_ns)
+{
+	int64_t by_now = sim.now - 2 * keeper_ms(sim.timing.hb_ms + 3 * sim.timing.io_ms) - POWER_FED_MS * NS_PER_MS;
+
+	/* A volume may have lost it since, another host may have written over it. */
+	if (!clone_of(by->id) && beats[id - 1].epoch <= j->epoch && volumes_that_say(by->id, id, j->epoch, true, true) + (sim.liar >= 0) < format_fence_quorum(sim.n_volumes))
+		violation("L4", "node %u has node %u switched off without its commit on a fence quorum", by->id, id);
+	if (by->kproc.stopped || sim.now - by->kproc.hurt_ns < 60 * SIM_S || sim.now - by->io_hurt_ns < 60 * SIM_S || away[by->id - 1].back_ns > asked_ns)
+		return;
+	for (unsigned i = 0; i < BEATS; i++)
+		if (beats[id - 1].at[i].first > asked_ns && beats[id - 1].at[i].quorum < by_now) {
+			violation("L4", "node %u has node %u switched off, whose heartbeat has moved since: %lld ms ago", by->id, id,
+				  (long long)((sim.now - beats[id - 1].at[i].quorum) / NS_PER_MS));
+			return;
+		}
+}
+
 void check_commit(struct node *by, uint32_t id, uint32_t why)
 {
 	const struct node *x = sim_node(id);
@@ -842,6 +895,9 @@ void check_commit(struct node *by, uint32_t id, uint32_t why)
 			violation("L2", "node %u fences node %u for a ring view of %lld ms ago", by->id, id,
 				  (long long)((by->keeper->now_ns - by->keeper->view_ns) / NS_PER_MS));
 	}
+	if (why == FENCE_OPERATOR)
+		return;
+	check_brake(by, id);
 	if (why != FENCE_STALE && by->keeper->ring != HEARTBEAT_RING_OK)
 		violation("L2", "node %u, without a ring itself, fences node %u for the ring", by->id, id);
 	if (chaos_hurts(x) || sim.now - x->hurt_ns < CALM_MS * NS_PER_MS)

@@ -86,9 +86,11 @@ static void report(const struct options *o, double wall, double cpu, uint64_t ha
 	(void)printf("}, \"failovers\": {\"count\": %llu, \"median_s\": %.1f, \"p95_s\": %.1f, \"p99_s\": %.1f}, ", (unsigned long long)s->failovers,
 		     percentile(s, 0.5), percentile(s, 0.95), percentile(s, 0.99));
 	(void)printf("\"holds\": %llu, \"outages\": %llu, ", (unsigned long long)s->holds, (unsigned long long)s->outages);
-	(void)printf("\"resets\": %llu, \"releases\": %llu, \"commits\": %llu, \"false_fences\": %llu, \"heal_max_s\": %.1f, ",
+	(void)printf("\"resets\": %llu, \"releases\": %llu, \"commits\": %llu, \"false_fences\": %llu, \"heal_max_s\": %.1f, "
+		     "\"power_offs\": %llu, \"proofs\": {\"power\": %llu, \"operator\": %llu}, ",
 		     (unsigned long long)s->resets, (unsigned long long)s->releases, (unsigned long long)s->commits,
-		     (unsigned long long)s->false_fences, (double)s->heal_max_ms / 1000);
+		     (unsigned long long)s->false_fences, (double)s->heal_max_ms / 1000, (unsigned long long)s->power_offs,
+		     (unsigned long long)s->proofs[EVIDENCE_POWER], (unsigned long long)s->proofs[EVIDENCE_OPERATOR]);
 	(void)printf("\"guest_writes\": %llu, \"late_same_claim\": %llu, \"violations\": %llu, \"failing_seeds\": [", (unsigned long long)s->guest_writes,
 		     (unsigned long long)s->late_same, (unsigned long long)s->violations);
 	sep = "";

@@ -405,6 +405,8 @@ static void fill_node(const struct keeper *k, uint32_t id, struct keeper_table_n
 		.claims_seq = self ? k->agent.claims_seq : t->hb.claims_seq,
 		.catalog_generation = self ? k->agent.catalog_generation : t->hb.catalog_generation,
 		.catalog_seq = self ? k->agent.catalog_seq : t->hb.catalog_seq,
+		.asked_epoch = t->asked.epoch,
+		.asked_seq = t->asked.seq,
 	};
 }
 
@@ -436,6 +438,7 @@ static void tell(struct node *n)
 		m->table.observed = k->last_observed_ns != 0;
 		m->table.ring = k->ring;
 		m->table.view = k->view;
+		m->table.braked = k->braked;
 		for (uint32_t id = 1; id <= sim.n_nodes; id++)
 			fill_node(k, id, &m->table.node[id - 1]);
 	}
@@ -474,6 +477,8 @@ static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg
 	switch (note) {
 	case NOTE_STATE:
 		history_add("node %u: %s, epoch %u", self, lease_state_name((enum lease_state)arg), n->keeper->epoch);
+		if (arg == LEASE_ARMED)
+			check_armed(n);
 		break;
 	case NOTE_RELEASE:
 		sim.stats.releases++;
@@ -513,6 +518,19 @@ static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg
 		break;
 	case NOTE_WD_FAILED:
 		history_add("node %u: watchdog failed", self);
+		break;
+	case NOTE_EVIDENCE:
+		sim.stats.proofs[arg]++;
+		history_add("node %u: node %u is proven over: %s", self, id, fence_evidence_text((enum fence_evidence)arg));
+		break;
+	case NOTE_EVIDENCE_VOID:
+		history_add("node %u: evidence %u about node %u is void", self, arg, id);
+		break;
+	case NOTE_REFUSED:
+		history_add("node %u: an operator's word about node %u is refused: %s", self, id, fence_refusal_text((enum fence_refusal)arg));
+		break;
+	case NOTE_BRAKE:
+		history_add("node %u: brake: %u suspect", self, arg);
 		break;
 	case NOTE_FOREIGN_OWNER:
 		history_add("node %u: slot of another host", self);
@@ -592,6 +610,7 @@ static void start_core(struct node *n)
 		.timing = sim.timing,
 		.members = (2ULL << (sim.n_nodes - 1)) - 1,
 		.keep_on_ring_loss = sim.keep_on_ring_loss,
+		.brake_percent = sim.brake_percent,
 		.wd_ms = sim.timing.wd_ms,
 		.wd_delay_ms = sim.timing.wd_delay_ms,
 		.resume = n->k_resume,
@@ -724,6 +743,39 @@ static void on_facts(struct sim_event *ev)
 }
 
 void keeper_edge_facts(struct node *n) { world_post_proc(&n->kproc, rnd_us(20, 100), on_facts, n, n->aproc.life); }
+
+struct late_evidence { struct node *n; struct keeper_event ev; };
+
+static void on_evidence(struct sim_event *ev)
+{
+	struct late_evidence *l = ev->obj;
+	int r = world_for(&l->n->kproc, (uint32_t)ev->arg, ev);
+
+	if (r == 0)
+		return;
+	if (r > 0)
+		k_event(l->n, &l->ev);
+	free(l);
+}
+
+static void post_evidence(struct node *n, const struct keeper_event *ev)
+{
+	struct late_evidence *l = malloc(sizeof(*l));
+
+	CHECK(l);
+	*l = (struct late_evidence){ n, *ev };
+	world_post(rnd_us(20, 100), on_evidence, l, n->kproc.life);
+}
+
+void keeper_edge_evidence(struct node *n, const struct keeper_evidence *e)
+{
+	post_evidence(n, &(struct keeper_event){ .kind = KEEPER_EV_EVIDENCE, .evidence = *e });
+}
+
+void keeper_edge_fence(struct node *n, uint32_t id, uint32_t epoch)
+{
+	post_evidence(n, &(struct keeper_event){ .kind = KEEPER_EV_FENCE, .evidence = { .node = id, .epoch = epoch } });
+}
 
 static void on_arm(struct sim_event *ev)
 {

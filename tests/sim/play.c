@@ -83,6 +83,7 @@ static void build(const struct sim_options *o, uint64_t seed)
 	for (unsigned v = 0; v < sim.n_vms; v++)
 		sim.cat_on_disk[0].present[v] = true;
 	build_storage(o);
+	power_reset();
 	for (unsigned i = 0; i < sim.n_nodes; i++) {
 		struct node *n = &sim.node[i];
 
@@ -159,7 +160,7 @@ uint64_t sim_play(const struct sim_options *o, uint64_t seed)
 			break;
 		chaos_heal();
 		heal_and_check();
-		if (!sim.failed)
+		if (!sim.failed && sim.brake_percent == 100) /* with a brake, what is left may wait for an operator */
 			lasting_check();
 		if (!sim.failed)
 			chaos_heal();

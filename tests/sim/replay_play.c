@@ -113,6 +113,7 @@ static void build(const struct scenario *s, uint64_t seed)
 	sim.n_nodes = s->n_nodes;
 	sim.n_vms = s->n_services;
 	timing_of_profile(TIMING_STANDARD, &sim.timing);
+	power_none();
 	sim.guest_write_ns = rnd_ms(200, 2000);
 	sim.no_message_lost = true; /* no faults but the scenario's */
 	sim.cat_on_disk[0].seq = 1;

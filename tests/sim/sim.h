@@ -12,6 +12,7 @@
  *   keeper_edge.c  a node's keeper daemon, its watchdog, the VM slice
  *   agent_edge.c   a node's agent daemon: link to the keeper, catalog, units, drains
  *   guest.c        QEMU processes: gate, start, writes to their image, death
+ *   power.c        fence devices, and what the agent does with them
  *   machine.c      a node's power and boot, restarts of its daemons
  *   chaos.c        which faults may occur in a seed, how often; healing
  *   check.c        the invariants
@@ -27,6 +28,7 @@
 
 #include "agent/base/log.h"
 #include "agent/core/dispatch.h"
+#include "agent/core/power.h"
 #include "fence/dispatch.h"
 
 #define SIM_MAX_NODES 16
@@ -398,6 +400,8 @@ void keeper_edge_facts(struct node *n);
 void keeper_edge_arm(struct node *n, bool on);
 void keeper_edge_gate(struct qemu *q);
 void keeper_edge_suspended(struct node *n);
+void keeper_edge_evidence(struct node *n, const struct keeper_evidence *e); /* from its agent */
+void keeper_edge_fence(struct node *n, uint32_t id, uint32_t epoch);        /* an operator wants it */
 
 struct table_msg { struct table_msg *next; struct node *node; uint32_t life; struct keeper_msg msg; };
 void agent_edge_start(struct node *n);
@@ -427,7 +431,7 @@ enum chaos_kind {
 	CHAOS_COROSYNC_ALL, CHAOS_ONE_WAY, CHAOS_ROT, CHAOS_SUSPEND, CHAOS_OPERATOR, CHAOS_ALL_POWER, CHAOS_KEEPER_BRINK,
 	CHAOS_READ_ONLY, CHAOS_MISDIRECT, CHAOS_TORN_READS, CHAOS_WIPE, CHAOS_FOREIGN, CHAOS_ROLLBACK, CHAOS_IMAGE_ERRORS, CHAOS_RING_THREE,
 	CHAOS_RING_FLAP, CHAOS_RING_LATE, CHAOS_RING_LOSS, CHAOS_KEEPER_STEP, CHAOS_AGENT_STEP, CHAOS_QEMU_STOP, CHAOS_SLEEP, CHAOS_SLOW_BOOT,
-	CHAOS_OPERATORS, CHAOS_CLONE, CHAOS_KIND_COUNT,
+	CHAOS_OPERATORS, CHAOS_CLONE, CHAOS_CONFIRM, CHAOS_KIND_COUNT,
 };
 const char *chaos_name(enum chaos_kind f);
 void chaos_reset(void);    /* nothing of an earlier world is left */
@@ -459,6 +463,15 @@ void damage_roll_back(unsigned volume); /* to that */
 bool damage_repaired(void);             /* operator: no keeper has given up a volume that is right again; restarts those that have */
 void damage_heal(void);
 
+/* ---- power.c ---- */
+
+void power_reset(void); /* what devices this seed's cluster has */
+void power_none(void);  /* none, and no brake */
+void power_table(struct node *n, const struct keeper_msg *m); /* its agent has got a table */
+void power_forget(struct node *n);
+void power_heal(void);
+void power_chaos(void);
+
 /* ---- lively.c ---- */
 
 void lively_begin(void); /* in a cluster that is well: one lone fault. Others may follow after lively_ns() */
@@ -487,6 +500,8 @@ void check_watchdog_reset(struct node *n);
 void check_watchdog(const struct node *n, bool start);
 void check_release(const struct node *n, uint32_t by, uint32_t why);
 void check_intent(const struct node *by, uint32_t id, uint32_t why);
+void check_power(const struct node *by, uint32_t id, const struct power_job *j, int64_t asked_ns); /* it tells a device to switch the node off */
+void check_armed(const struct node *n); /* it has gone from disarmed to armed */
 void check_gate(const struct qemu *q); /* it is let through */
 void check_read(const struct node *n, const struct op *op, uint64_t counted); /* counted: nodes for which the read counts */
 uint32_t check_edit(uint32_t base);         /* a number for what an edit makes of that version of the catalog */
@@ -502,7 +517,7 @@ const char *check_lively(void); /* NULL: every VM runs once and every node is ar
 
 struct stats {
 	uint64_t faults[CHAOS_KIND_COUNT], effects[CHAOS_KIND_COUNT]; /* played; did something to somebody */
-	uint64_t events, failovers, resets, releases, false_fences, commits, violations;
+	uint64_t events, failovers, resets, releases, false_fences, commits, violations, power_offs, proofs[3];
 	uint64_t seeds, guest_writes, late_same, episodes, holds, outages;
 	int64_t virtual_ns;
 	uint32_t failover_ms[SIM_HISTOGRAM]; /* how many took that long, in steps of SIM_HISTOGRAM_MS */
@@ -531,6 +546,8 @@ struct sim {
 	int64_t guest_write_ns;
 	uint32_t over[SIM_MAX_NODES]; /* highest epoch anybody has declared over */
 	bool keep_on_ring_loss;
+	uint32_t brake_percent;
+	bool confirms; /* operators confirm that nodes are off, and have nodes fenced */
 	bool no_message_lost; /* between agents, and between keepers */
 	const struct sim_quantiles *edges; /* EDGE_COUNT of them: nothing is slow by chance; NULL under chaos */
 	bool outage;       /* the storage is gone for everybody, or has just come back, and nothing else is wrong */

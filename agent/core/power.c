@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "agent/base/mutant.h"
+#include "agent/core/power.h"
+
+#define RANK_MS 1000
+#define AGAIN_MS 2000 /* after one that confirmed nothing; twice as long each time, */
+#define AGAIN_TIMES 4 /* so often */
+
+static void begin(struct power_job *j, const struct keeper_table_node *t, unsigned rank, int64_t now_ns)
+{
+	j->state = POWER_WAITING;
+	j->epoch = t->asked_epoch;
+	j->seq = t->asked_seq;
+	j->start_ns = now_ns + (int64_t)rank * RANK_MS * NS_PER_MS;
+	j->tries = 0;
+}
+
+enum power_step power_job_step(struct power_job *j, const struct keeper_table_node *t, unsigned rank, int64_t now_ns)
+{
+	bool ran = j->state == POWER_RUNNING;
+
+	if (ran && MUTANT(POWER_NOT_CALLED_OFF))
+		return POWER_STEP_NONE;
+	if (t->asked_epoch == 0) {
+		j->state = POWER_IDLE;
+		return ran ? POWER_STEP_STOP : POWER_STEP_NONE;
+	}
+	if (j->state == POWER_IDLE || (j->state == POWER_TOLD && now_ns >= j->start_ns) || t->asked_epoch != j->epoch || t->asked_seq != j->seq) {
+		/* The same node, though it has moved meanwhile: what a device was told, or has answered, before that is nothing any more. */
+		begin(j, t, rank, now_ns);
+		if (ran && now_ns < j->start_ns)
+			return POWER_STEP_STOP;
+	}
+	if (j->state != POWER_WAITING || now_ns < j->start_ns)
+		return POWER_STEP_NONE;
+	j->state = POWER_RUNNING;
+	j->tries++;
+	return ran ? POWER_STEP_RESTART : POWER_STEP_START;
+}
+
+bool power_job_ended(struct power_job *j, bool confirmed, int64_t now_ns, struct keeper_evidence *ret)
+{
+	if (j->state != POWER_RUNNING)
+		return false;
+	if (!confirmed) {
+		j->state = POWER_WAITING;
+		j->start_ns = now_ns + (AGAIN_MS << MIN(j->tries - 1, AGAIN_TIMES)) * NS_PER_MS;
+		return false;
+	}
+	j->state = POWER_TOLD;
+	j->start_ns = now_ns + AGAIN_MS * NS_PER_MS; /* should the keeper still ask then, it has not heard it */
+	*ret = (struct keeper_evidence){ .kind = EVIDENCE_POWER, .epoch = j->epoch, .seq = j->seq };
+	return true;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Power fencing, the decisions. Pure: time comes in, actions go out.
+ *
+ *   power.c      when this node's agent has a node's devices switch it off, and when it breaks that off again
+ *   powerplan.c  one operation: which device is told what next, and what its answers prove
+ *
+ * The keeper asks (keeper_table_node.asked_*) once its commit is in place; what comes of it goes back to it as evidence about the block it asked for. Power
+ * only shortens W: a device that fails, hangs or lies about a command costs nothing but this. */
+#pragma once
+
+#include "fence/keeper_proto.h"
+
+/* ---- powerplan.c ---- */
+
+#define POWER_MAX_DEVICES 8 /* of one node */
+#define POWER_FED_MS 3000    /* nothing more is switched off when the agent has not said for so long that it is still to be */
+
+enum power_want { POWER_WANT_OFF, POWER_WANT_ON };
+enum power_action { POWER_OFF, POWER_ON, POWER_STATUS, POWER_PAUSE /* nothing: ask for the status again after a moment */, POWER_DONE, POWER_FAILED };
+
+/* A device's answer: what its status is, or whether a command went well. Whatever cannot be told from its answer is FAILED. */
+enum power_answer { POWER_ANSWER_OK, POWER_ANSWER_IS_OFF, POWER_ANSWER_IS_ON, POWER_ANSWER_FAILED };
+
+/* Devices of one level are needed together (a host with two power supplies), levels are tried one after the other. */
+struct power_plan {
+	enum power_want want;
+	unsigned n, level[POWER_MAX_DEVICES]; /* ascending */
+	unsigned first, end;                  /* devices of the present level */
+	unsigned device;                      /* which is next */
+	bool commands;                        /* they are being told to; then their status is asked for */
+	bool paused;
+};
+
+void power_plan_init(struct power_plan *p, enum power_want want, const unsigned *level, unsigned n);
+enum power_action power_plan_next(const struct power_plan *p, unsigned *ret_device);
+/* Of the action that power_plan_next has named; after a pause any. time_left: the device may be asked once more. */
+void power_plan_answer(struct power_plan *p, enum power_answer answer, bool time_left);
+
+/* ---- power.c ---- */
+
+enum power_job_state { POWER_IDLE, POWER_WAITING, POWER_RUNNING, POWER_TOLD };
+
+/* One for each node: the switching off that the keeper has asked for. */
+struct power_job {
+	enum power_job_state state;
+	uint32_t epoch; /* the block asked about */
+	uint64_t seq;
+	int64_t start_ns;
+	unsigned tries;
+};
+
+enum power_step { POWER_STEP_NONE, POWER_STEP_START, POWER_STEP_STOP /* and start nothing now */, POWER_STEP_RESTART /* stop, then start */ };
+
+/* The node's line of a table has come, as it does every T_hb. rank: how many usable nodes with a lower id could do the same; they get a little time before us, so that
+ * a device with few sessions is not asked by everybody at once. */
+enum power_step power_job_step(struct power_job *j, const struct keeper_table_node *t, unsigned rank, int64_t now_ns);
+/* The operation has ended. True: tell the keeper, *ret is the evidence (node is the caller's to set). */
+bool power_job_ended(struct power_job *j, bool confirmed, int64_t now_ns, struct keeper_evidence *ret);

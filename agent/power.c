@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Power fencing, carried out: one ha-fence process a node at most, watched by its pidfd, its words taken line by line. The loop never waits for one. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+
+#include "agent/agentd.h"
+#include "agent/base/clock.h"
+#include "agent/core/power.h"
+
+#define ON_DELAY_MS 10000 /* by then no other node's devices are still being told to switch it off */
+#define LINE_MAX_LEN 600
+#define FENCES_KEPT 100
+#define HOUR_NS (3600 * 1000 * NS_PER_MS)
+
+/* EVIDENCE: the keeper asks. OFF, ON: an operator does; ON also after EVIDENCE, by [Fencing] PowerOn=. */
+enum purpose { PURPOSE_EVIDENCE, PURPOSE_OFF, PURPOSE_ON };
+
+struct child {
+	struct power *p;
+	uint32_t node;
+	enum purpose purpose;
+	pid_t pid; /* 0: none */
+	int pidfd, in, out;
+	char line[LINE_MAX_LEN];
+	size_t len;
+};
+
+struct power {
+	struct agentd *d;
+	struct power_job job[FORMAT_MAX_NODES];
+	struct child child[FORMAT_MAX_NODES];
+	struct { uint32_t epoch; int64_t at_ns; } on[FORMAT_MAX_NODES]; /* switched off by us: that epoch; at_ns: when it is switched on again, 0: not known yet */
+	uint32_t off_after[FORMAT_MAX_NODES]; /* an operator wants it off once that epoch is over; 0: not */
+	int64_t fenced_ns[FORMAT_MAX_NODES][FENCES_KEPT]; /* when it was, the last times */
+	unsigned fences[FORMAT_MAX_NODES];
+	bool braked;
+};
+
+bool power_has_devices(const struct power *p, uint32_t node)
+{
+	size_t n;
+
+	return conf_power_of(&p->d->conf, node, &n) != NULL;
+}
+
+static void take_lines(struct child *c)
+{
+	ssize_t n;
+
+	while ((n = read(c->out, c->line + c->len, sizeof(c->line) - 1 - c->len)) > 0) {
+		char *line = c->line, *end;
+
+		c->len += (size_t)n;
+		c->line[c->len] = '\0';
+		for (; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+			*end = '\0';
+			if (*line >= '0' && *line <= '7' && line[1] == ' ')
+				agentd_say(c->p->d, (enum log_level)(*line - '0'), "%s", line + 2);
+		}
+		c->len = strlen(line);
+		if (c->len >= sizeof(c->line) - 1)
+			c->len = 0; /* nothing that ha-fence says is so long */
+		memmove(c->line, line, c->len);
+	}
+}
+
+static void drop(struct child *c)
+{
+	(void)qb_loop_poll_del(c->p->d->loop, c->pidfd);
+	(void)close(c->pidfd);
+	(void)close(c->in);
+	(void)close(c->out);
+	c->pid = 0;
+}
+
+/* SIGTERM: it kills its fence agent and ends. It is reaped by its pidfd. */
+static void call_off(struct child *c)
+{
+	if (c->pid != 0)
+		(void)pidfd_send_signal(c->pidfd, SIGTERM, NULL, 0);
+}
+
+static void start(struct power *p, uint32_t node, enum purpose purpose);
+
+static void on_evidence(struct power *p, uint32_t node, bool confirmed)
+{
+	struct power_job *j = &p->job[node - 1];
+	struct keeper_evidence ev;
+
+	if (!confirmed && j->state == POWER_RUNNING && j->tries == 1)
+		agentd_hook(p->d, HOOK_POWER_FAILED, node, NULL, "no fence device has confirmed that it is off: its watchdog is waited for");
+	if (!power_job_ended(j, confirmed, clock_now_ns(), &ev))
+		return;
+	ev.node = node;
+	p->on[node - 1].epoch = ev.epoch;
+	p->on[node - 1].at_ns = 0;
+	keeper_link_evidence(p->d->keeper, KEEPER_MSG_EVIDENCE, &ev);
+	agentd_hook(p->d, HOOK_POWER_OFF, node, NULL, "its fence device says that it is off");
+}
+
+static int32_t on_end(int32_t fd, int32_t revents, void *data)
+{
+	struct child *c = data;
+	struct power *p = c->p;
+	enum purpose purpose = c->purpose;
+	siginfo_t info = { 0 };
+	bool done;
+
+	if (waitid(P_PIDFD, (id_t)c->pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+		return 0;
+	take_lines(c);
+	done = info.si_code == CLD_EXITED && info.si_status == 0;
+	drop(c);
+	if (purpose == PURPOSE_EVIDENCE)
+		on_evidence(p, c->node, done);
+	else if (!done)
+		agentd_say(p->d, LOG_LEVEL_ERR, "node %s: its fence devices have not switched it %s", agentd_node_name(p->d, c->node),
+			   purpose == PURPOSE_ON ? "on" : "off");
+	return 0;
+}
+
+static int spawn(const char *const argv[], int in, int out, pid_t *ret)
+{
+	static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	char *envp[] = { path, NULL };
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attr;
+	sigset_t none, all;
+	int r;
+
+	if (posix_spawn_file_actions_init(&files) != 0)
+		return -ENOMEM;
+	if (posix_spawnattr_init(&attr) != 0) {
+		(void)posix_spawn_file_actions_destroy(&files);
+		return -ENOMEM;
+	}
+	(void)sigemptyset(&none);
+	(void)sigfillset(&all);
+	r = posix_spawn_file_actions_adddup2(&files, in, 0);
+	if (r == 0)
+		r = posix_spawn_file_actions_adddup2(&files, out, 1);
+	if (r == 0)
+		r = posix_spawn_file_actions_adddup2(&files, out, 2);
+	if (r == 0)
+		r = posix_spawn_file_actions_addclosefrom_np(&files, 3);
+	(void)posix_spawnattr_setsigmask(&attr, &none);
+	(void)posix_spawnattr_setsigdefault(&attr, &all);
+	(void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	if (r == 0)
+		r = posix_spawn(ret, argv[0], &files, &attr, (char *const *)argv, envp);
+	(void)posix_spawnattr_destroy(&attr);
+	(void)posix_spawn_file_actions_destroy(&files);
+	return -r;
+}
+
+static void start(struct power *p, uint32_t node, enum purpose purpose)
+{
+	struct child *c = &p->child[node - 1];
+	const char *argv[] = { PKGLIBEXECDIR "/ha-fence", "--config", p->d->config_dir, "--fed", purpose == PURPOSE_ON ? "on" : "off",
+			       agentd_node_name(p->d, node), NULL };
+	int in[2] = { -1, -1 }, out[2] = { -1, -1 }, r;
+
+	CHECK(c->pid == 0);
+	r = pipe2(in, O_CLOEXEC | O_NONBLOCK) < 0 || pipe2(out, O_CLOEXEC | O_NONBLOCK) < 0 ? -errno : 0;
+	if (r == 0)
+		r = spawn(argv, in[0], out[1], &c->pid);
+	if (r == 0) {
+		*c = (struct child){ .p = p, .node = node, .purpose = purpose, .pid = c->pid, .in = in[1], .out = out[0] };
+		c->pidfd = pidfd_open(c->pid, 0);
+		r = c->pidfd < 0 ? -errno : qb_loop_poll_add(p->d->loop, QB_LOOP_MED, c->pidfd, POLLIN, c, on_end);
+		if (r < 0) { /* nobody would reap it */
+			(void)kill(c->pid, SIGKILL);
+			(void)waitpid(c->pid, NULL, 0);
+			if (c->pidfd >= 0)
+				(void)close(c->pidfd);
+		}
+	}
+	(void)close(in[0]);
+	(void)close(out[1]);
+	if (r == 0)
+		return;
+	c->pid = 0;
+	(void)close(in[1]);
+	(void)close(out[0]);
+	agentd_say(p->d, LOG_LEVEL_ERR, "node %s: cannot start %s: %s", agentd_node_name(p->d, node), argv[0], strerror(-r));
+	if (purpose == PURPOSE_EVIDENCE)
+		on_evidence(p, node, false);
+}
+
+static unsigned rank_of(const struct power *p, uint32_t about)
+{
+	unsigned rank = 0;
+
+	for (uint32_t id = 1; id < p->d->conf.self_id; id++) {
+		const struct keeper_table_node *n = agent_table_node(&p->d->core, id);
+
+		rank += id != about && n->fresh && n->state == HEARTBEAT_ARMED;
+	}
+	return rank;
+}
+
+/* Switched off by us, proven over and still down: it may come back. Not one that an operator wants away. */
+static void switch_on_again(struct power *p, uint32_t node, const struct keeper_table_node *t, int64_t now_ns)
+{
+	if (p->on[node - 1].epoch == 0 || p->child[node - 1].pid != 0)
+		return;
+	if (t->epoch != p->on[node - 1].epoch || t->fresh) {
+		p->on[node - 1].epoch = 0;
+		return;
+	}
+	if (t->over < t->epoch || !p->d->conf.power_on || (p->d->core.maintenance >> (node - 1) & 1) || (p->d->core.quarantine >> (node - 1) & 1))
+		return;
+	if (p->on[node - 1].at_ns == 0)
+		p->on[node - 1].at_ns = now_ns + ON_DELAY_MS * NS_PER_MS;
+	if (now_ns < p->on[node - 1].at_ns)
+		return;
+	p->on[node - 1].epoch = 0;
+	agentd_say(p->d, LOG_LEVEL_NOTICE, "node %s: to be switched on again", agentd_node_name(p->d, node));
+	start(p, node, PURPOSE_ON);
+}
+
+static void step(struct power *p, uint32_t node, const struct keeper_table_node *t)
+{
+	struct child *c = &p->child[node - 1];
+	int64_t now_ns = clock_now_ns();
+	enum power_step s;
+
+	/* Another operation is under way: that of an operator to switch it off goes on, one to switch it on does not. */
+	if (c->pid != 0 && c->purpose != PURPOSE_EVIDENCE) {
+		(void)!write(c->in, "+", 1);
+		if (t->asked_epoch != 0 && c->purpose == PURPOSE_ON)
+			call_off(c);
+		return;
+	}
+	if (p->job[node - 1].state == POWER_RUNNING && c->pid != 0)
+		(void)!write(c->in, "+", 1);
+	if (c->pid != 0 && p->job[node - 1].state != POWER_RUNNING)
+		return; /* it is being ended */
+	s = power_job_step(&p->job[node - 1], t, rank_of(p, node), now_ns);
+	if (s == POWER_STEP_STOP || s == POWER_STEP_RESTART) {
+		agentd_say(p->d, LOG_LEVEL_NOTICE, "node %s: no more to be switched off: it has moved, or is proven over", agentd_node_name(p->d, node));
+		call_off(c);
+		p->job[node - 1].state = POWER_IDLE; /* begun anew when that has ended and it is still asked for */
+	} else if (s == POWER_STEP_START) {
+		agentd_say(p->d, LOG_LEVEL_WARNING, "node %s: its fence devices are told to switch it off", agentd_node_name(p->d, node));
+		start(p, node, PURPOSE_EVIDENCE);
+	}
+}
+
+void power_table(struct power *p)
+{
+	const struct keeper_msg *m = &p->d->core.table;
+
+	if (!p->d->core_runs || !p->d->core.have_table)
+		return;
+	if ((m->table.braked != 0) != p->braked) {
+		p->braked = m->table.braked != 0;
+		agentd_hook(p->d, p->braked ? HOOK_BRAKE_ON : HOOK_BRAKE_OFF, p->d->conf.self_id, NULL,
+			    p->braked ? "too many nodes are suspect at once: none is fenced" : "nodes are fenced again");
+	}
+	for (size_t i = 0; i < p->d->conf.n_nodes; i++) {
+		uint32_t node = p->d->conf.nodes[i].id;
+		const struct keeper_table_node *t = agent_table_node(&p->d->core, node);
+
+		if (node == p->d->conf.self_id || !power_has_devices(p, node))
+			continue;
+		step(p, node, t);
+		if (p->off_after[node - 1] != 0 && t->over >= p->off_after[node - 1] && p->child[node - 1].pid == 0) {
+			p->off_after[node - 1] = 0;
+			agentd_say(p->d, LOG_LEVEL_NOTICE, "node %s: to be switched off, by an operator", agentd_node_name(p->d, node));
+			(void)power_switch(p, node, false);
+		}
+		switch_on_again(p, node, t, clock_now_ns());
+	}
+}
+
+void power_no_keeper(struct power *p)
+{
+	for (uint32_t node = 1; node <= FORMAT_MAX_NODES; node++) {
+		if (p->child[node - 1].pid != 0 && p->child[node - 1].purpose == PURPOSE_EVIDENCE)
+			call_off(&p->child[node - 1]);
+		p->job[node - 1].state = POWER_IDLE;
+	}
+}
+
+/* Quarantine: every agent counts for itself, the leader acts. One that has just started begins to count anew. */
+void power_fenced(struct power *p, uint32_t node)
+{
+	unsigned limit = p->d->conf.quarantine, n = p->fences[node - 1]++;
+	json_object *o;
+
+	p->fenced_ns[node - 1][n % FENCES_KEPT] = clock_now_ns();
+	if (limit == 0 || n + 1 < limit || !p->d->core.leads || (p->d->core.quarantine >> (node - 1) & 1) ||
+	    clock_now_ns() - p->fenced_ns[node - 1][(n + 1 - limit) % FENCES_KEPT] > HOUR_NS)
+		return;
+	p->fences[node - 1] = 0;
+	o = json_object_new_object();
+	json_object_object_add(o, "command", json_object_new_string("node-quarantine"));
+	json_object_object_add(o, "node", json_object_new_string(agentd_node_name(p->d, node)));
+	json_object_object_add(o, "on", json_object_new_boolean(true));
+	json_object_object_add(o, "fences", json_object_new_int((int)limit));
+	agentd_request(p->d, o);
+}
+
+void power_off_when_over(struct power *p, uint32_t node, uint32_t epoch) { p->off_after[node - 1] = epoch; }
+
+const char *power_state(const struct power *p, uint32_t node)
+{
+	const struct child *c = &p->child[node - 1];
+
+	if (!power_has_devices(p, node))
+		return "none";
+	if (c->pid != 0)
+		return c->purpose == PURPOSE_ON ? "switching-on" : "switching-off";
+	return p->job[node - 1].state == POWER_TOLD ? "off" : p->job[node - 1].tries > 0 && p->job[node - 1].state == POWER_WAITING ? "failed" : "idle";
+}
+
+int power_switch(struct power *p, uint32_t node, bool on)
+{
+	struct child *c = &p->child[node - 1];
+
+	if (!power_has_devices(p, node))
+		return -ENODEV;
+	p->on[node - 1].epoch = 0;
+	if (c->pid != 0)
+		return -EBUSY;
+	start(p, node, on ? PURPOSE_ON : PURPOSE_OFF);
+	return c->pid != 0 ? 0 : -EIO;
+}
+
+int power_new(struct agentd *d, struct power **ret)
+{
+	struct power *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	p->d = d;
+	for (size_t i = 0; i < d->conf.n_power; i++) {
+		char secrets[CONF_POWER_SECRETS], err[512] = "";
+
+		if (conf_power_secrets(&d->conf, &d->conf.power[i], secrets, err, sizeof(err)) < 0)
+			agentd_say(d, LOG_LEVEL_ERR, "node %s: fence device %s is of no use: %s", agentd_node_name(d, d->conf.power[i].node),
+				   d->conf.power[i].agent, err);
+		explicit_bzero(secrets, sizeof(secrets));
+	}
+	*ret = p;
+	return 0;
+}

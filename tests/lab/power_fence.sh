@@ -1,0 +1,113 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Fencing with more than the watchdog: a real fence agent cuts a node's power and says so, then its VMs need not wait for W; one that hangs or lies costs
+# nothing but that. An operator's word, an operator's wish, quarantine.
+. "$(dirname -- "$0")/lib.sh"
+
+set_mode() { local n; for n in $nodes; do echo "$1" >"$state/$n/dev/fence-mode"; done; }
+configure_devices()
+{
+	local n x
+	for n in $nodes; do
+		for x in $nodes; do ln -f "$state/$x/ctl.sock" "$state/$n/dev/power-$x.sock" || return 1; done
+		install -m 755 "$here/fence_lab" "$state/$n/etc/kvm-ha/fence_lab"
+		(umask 077; printf '# of the power switch\npassword=open sesame\n' >"$state/$n/etc/kvm-ha/power.secret")
+		mkdir -p "$state/$n/etc/kvm-ha/conf.d"
+		for x in $nodes; do
+			printf '[PowerDevice]\nNode=%s\nAgent=/etc/kvm-ha/fence_lab\nOptions=plug=%s\nSecretFile=/etc/kvm-ha/power.secret\nTimeout=3s\n' "$x" "$x"
+		done >"$state/$n/etc/kvm-ha/conf.d/50-power.conf"
+	done
+}
+restart_agents() { local n; for n in $nodes; do lab exec "$n" -- systemctl restart ha-agent || return 1; done; }
+exec_ms() { ms_between "$1" "$(when "$1" "ha-keeper: VM $(vm_uuid "$2"): .* passes the gate")"; }
+earlier_than_w() { local ms; ms=$(exec_ms "$@"); note "$2: QEMU executed after $ms ms, W is $w_ms ms"; [ "$ms" -lt "$w_ms" ]; }
+not_before_w() { local ms; ms=$(exec_ms "$@"); note "$2: QEMU executed after $ms ms, W is $w_ms ms"; [ "$ms" -ge $((w_ms - hb_ms)) ]; } # W counts from its last heartbeat
+power_is() { lab status -o json | jq -e --arg n "$1" --arg p "$2" '.nodes[$n].power == $p' >/dev/null; }
+quarantined() { node_is "$1" .quarantine "$2"; }
+ended() { node_is "$1" '(.over >= .epoch) | tostring' true; }
+in_epoch_after() { [ "$(epoch "$1")" -gt "$2" ]; }
+value() { ctl n1 config show -o json | jq -r --arg k "$1" '.values[] | select(.section == "Timing" and .key == $k) | .value' | tr -d ms; }
+
+lab_up --volumes iscsi,nfs,iscsi --profile standard
+w_ms=$(value W) hb_ms=$(value Heartbeat)
+[ "$w_ms" -gt 0 ] || bail "no W"
+configure_devices || bail "no devices"
+set_mode works
+chmod 644 "$state/n1/etc/kvm-ha/power.secret"
+check "a secret that others can read is refused" exits 78 ctl n1 config check
+chmod 600 "$state/n1/etc/kvm-ha/power.secret"
+check "one that they cannot is not" ctl n1 config check
+restart_agents || bail "the agents do not restart"
+check "the agents are back" within $patience all_online
+check "the devices of n3 say that it is on" ctl n1 node power n3
+guest a n3 --disk iscsi
+
+# Power lost: the device says so.
+a=$(token a) old=$(epoch n3)
+power_off n3
+moved a n3 "$a"
+check "the device's status was the proof" told "$cut_ns" "node n3: no need to wait for its watchdog: its power is off"
+check "a was started before W had passed" earlier_than_w "$cut_ns" a
+check "and within the bound" in_bound "$cut_ns" a
+check "n3 is switched on again by itself" within $patience power_is n3 on
+check "and is back" within $patience back n3
+check "with a new epoch" in_epoch_after n3 "$old"
+
+# Devices that hang, or do not do what they say: W, as if there were none.
+for mode in hangs lies fails; do
+	set_mode $mode
+	a=$(token a) from=$(vm_node a)
+	power_off "$from"
+	[ $mode != lies ] || lab power "$from" on || bail "$from does not boot" # a device that lies about a node that is on: it must not be believed
+	if [ $mode = lies ]; then
+		again a "$a"
+		check "lies: no device's word was proof" not told "$cut_ns" "node $from: no need to wait"
+	else
+		moved a "$from" "$a"
+		check "$mode: no device's word was proof" not told "$cut_ns" "node $from: no need to wait"
+		check "$mode: W was waited for" not_before_w "$cut_ns" a
+		check "$mode: within the bound all the same" in_bound "$cut_ns" a
+		lab power "$from" on || bail "$from does not boot"
+	fi
+	check "$mode: $from is back" within $patience back "$from"
+	check "$mode: nothing of it is left running" within $patience not lab exec n1 -- pgrep -f fence_lab
+done
+
+# An operator's word. n3 is alive first, then dead and its devices are of no use.
+from=$(vm_node a)
+other=n1; [ "$from" != n1 ] || other=n2
+confirm() { echo "$1" | ctl "$other" node confirm-fenced "$from"; }
+check "a live node cannot be confirmed to be dead" exits 1 confirm "$from"
+a=$(token a)
+power_off "$from"
+check "$from is being fenced" within $patience node_is "$from" .state fencing
+check "not by another name than its own" exits 1 confirm "$other"
+check "it can be confirmed" confirm "$from"
+moved a "$from" "$a"
+check "the operator's word was the proof" told "$cut_ns" "node $from: no need to wait for its watchdog: an operator has confirmed"
+check "a was started before W had passed" earlier_than_w "$cut_ns" a
+set_mode works
+lab power "$from" on || bail "$from does not boot"
+check "$from is back" within $patience back "$from"
+
+# An operator's wish: a live node gives up its VMs, and is not reset.
+from=$(vm_node a) old=$(epoch "$(vm_node a)") before=$(resets "$(vm_node a)") a=$(token a)
+other=n1; [ "$from" != n1 ] || other=n2
+check "a live node can be fenced" ctl "$other" node fence "$from"
+moved a "$from" "$a"
+check "it rejoins" within $patience in_epoch_after "$from" "$old"
+check "it was not reset" test "$(resets "$from")" -eq "$before"
+check "it is in quarantine" within $patience quarantined "$from" true
+check "until it is let out" ctl "$other" node unfence "$from"
+check "it is out" within $patience quarantined "$from" false
+
+# The same with its power.
+check "and $from is back" within $patience back "$from"
+check "a node can be fenced and switched off" ctl "$other" node fence "$from" --off
+check "its lease ends" within $patience ended "$from"
+check "it is off" within $patience power_is "$from" off
+check "it stays off" throughout 12 power_is "$from" off
+check "unfence switches it on" ctl "$other" node unfence "$from"
+check "it is on" within $patience power_is "$from" on
+check "and back" within $patience back "$from"
+finish
