@@ -120,7 +120,7 @@ bool evidence_counts(const struct keeper *k, uint32_t id)
 		return false;
 	if (MUTANT(EVIDENCE_BEFORE_REREAD))
 		return true;
-	if (!shows(n, n->proof.epoch, n->proof.seq) && !MUTANT(OPERATOR_CONFIRMS_LIVE))
+	if ((!shows(n, n->proof.epoch, n->proof.seq) || (n->proof.kind == EVIDENCE_OPERATOR && asks(k, n))) && !MUTANT(OPERATOR_CONFIRMS_LIVE))
 		return false;
 	return n->commit_published && k->round_ns >= n->proof.ns;
 }

@@ -786,6 +786,70 @@ static void test_hold_asks_all(void)
 	sound("another host grants");
 }
 
+static void word(uint32_t about, uint32_t epoch) { sim_event(n(1), (struct keeper_event){ .kind = KEEPER_EV_EVIDENCE, .evidence = { .kind = EVIDENCE_OPERATOR, .node = about, .epoch = epoch } }); }
+
+static void power(uint32_t about, uint32_t epoch, uint64_t seq)
+{
+	sim_event(n(1), (struct keeper_event){ .kind = KEEPER_EV_EVIDENCE, .evidence = { .kind = EVIDENCE_POWER, .node = about, .epoch = epoch, .seq = seq } });
+}
+
+/* Node 2 stands still, and for so long that an operator's word would be taken. */
+static void silent_peer(void)
+{
+	armed_cluster(2, 1);
+	n(2)->paused = true;
+	sim_run(&s, s.timing.wd_ms + s.timing.wd_delay_ms + 2 * s.timing.hb_ms);
+}
+
+/* A device's "off", an operator's word: W is not waited for. */
+static void test_evidence(void)
+{
+	int64_t began;
+	uint64_t seq;
+
+	armed_cluster(2, 1);
+	word(2, 1);
+	sim_run(&s, 3000);
+	TAP_OK(n(1)->notes[NOTE_REFUSED] == 1 && k(1)->mine.over[1] == 0 && k(1)->mine.commit[1] == 0 && undisturbed(), "an operator confirms a live node: refused");
+	sound("a live node");
+
+	silent_peer();
+	word(2, 2);
+	TAP_OK(n(1)->notes[NOTE_REFUSED] == 1, "of another epoch: refused");
+	began = s.now;
+	word(2, 1);
+	TAP_OK(SIM_UNTIL(&s, 3000, k(1)->mine.over[1] == 1) && s.now - began < SIM_MS(4 * s.timing.hb_ms), "of one that stands still: its epoch is over a few rounds later");
+	TAP_OK(n(1)->notes[NOTE_EVIDENCE] == 1 && k(1)->mine.commit[1] == 1, "with a commit in place, and it is said what proves it");
+	sound("an operator's word");
+
+	/* It writes nothing, but it asks for a hold: it is alive. */
+	silent_peer();
+	sim_event(n(1), (struct keeper_event){ .kind = KEEPER_EV_HOLD, .hold = { .kind = HOLD_ASK, .from = 2, .epoch = 1, .seq = k(2)->seq + 1 } });
+	word(2, 1);
+	TAP_OK(n(1)->notes[NOTE_REFUSED] == 1 && k(1)->mine.over[1] == 0, "of one that asks for a hold: refused");
+	silent_peer();
+	word(2, 1);
+	sim_event(n(1), (struct keeper_event){ .kind = KEEPER_EV_HOLD, .hold = { .kind = HOLD_ASK, .from = 2, .epoch = 1, .seq = k(2)->seq + 1 } });
+	began = s.now;
+	sim_run(&s, 2 * s.timing.hb_ms);
+	TAP_OK(k(1)->mine.over[1] == 0 && n(1)->notes[NOTE_EVIDENCE_VOID] == 1, "and a word given just before is void");
+	sound("one that asks for a hold");
+
+	/* Devices are asked only once the commit is out, about one block. */
+	armed_cluster(2, 1);
+	n(2)->paused = true;
+	(void)SIM_UNTIL(&s, 30000, k(1)->node[1].asked.epoch != 0);
+	TAP_OK(k(1)->node[1].asked.epoch == 1 && k(1)->node[1].commit_published && k(1)->mine.over[1] == 0, "devices are asked with the commit in place");
+	seq = k(1)->node[1].asked.seq;
+	power(2, 1, seq - 1);
+	sim_run(&s, s.timing.hb_ms);
+	TAP_OK(k(1)->mine.over[1] == 0 && n(1)->notes[NOTE_EVIDENCE_VOID] == 1, "an answer about an earlier block is void");
+	power(2, 1, seq);
+	began = s.now;
+	TAP_OK(SIM_UNTIL(&s, 3000, k(1)->mine.over[1] == 1) && s.now - began < SIM_MS(3 * s.timing.hb_ms), "about this one: over after one whole round more");
+	sound("a fence device");
+}
+
 /* What a grant does to the granter. */
 static void test_hold_grant(void)
 {
@@ -1295,6 +1359,7 @@ int main(void)
 	test_hold_of_all();
 	test_hold_of_one();
 	test_hold_asks_all();
+	test_evidence();
 	test_hold_grant();
 	test_unresolved();
 	test_commit();
