@@ -201,7 +201,7 @@ static void op_note(void *edge, enum keeper_note note, uint32_t node, uint32_t a
 		if (arg)
 			daemon_text(d, LOG_LEVEL_WARNING, "no node reaches the volumes: holding; VMs stay, nothing new starts until the storage is back");
 		else
-			daemon_text(d, LOG_LEVEL_NOTICE, "the hold is over: %s", d->core.state == LEASE_ARMED ? "the volumes are back" : "this node's lease has ended");
+			daemon_text(d, LOG_LEVEL_NOTICE, "the hold is over: %s", d->core.state == LEASE_RELEASING ? "this node's lease has ended" : "the volumes are back");
 		break;
 	}
 }
