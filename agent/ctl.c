@@ -152,6 +152,11 @@ static const struct command commands[] = {
 	  "Writes into a scratch area that nothing else uses, and leaves it as it was; on unknown data it only reads.\n"
 	  "  --seconds N        how long to measure, 1 to 86400; default 60\n"
 	  "  --force-write URL  write although there is unknown data on this very volume; what was there is put back\n" },
+	{ "watchdog", "query", "[-o FILE]", 0, 0, OPTION_FILE, ctl_watchdog_query, "what this host's watchdog is, without arming it; what its test has shown",
+	  "  -o FILE   where the test recorded; default /var/lib/kvm-ha/watchdog-test\n" },
+	{ "watchdog", "test", "[-o FILE]", 0, 0, OPTION_FILE, ctl_watchdog_test, "let the watchdog reset this host, to measure how long that takes",
+	  "Asks for the host's name first. Refused while the cluster is armed or VMs run here. After the boot `ha-ctl watchdog query` tells.\n"
+	  "  -o FILE   record there, on a disk that survives the reset; default /var/lib/kvm-ha/watchdog-test\n" },
 	{ "config", "show", "", 0, 0, 0, config_show, "every value in force and where it came from", "" },
 	{ "config", "check", "", 0, 0, 0, config_check, "check the configuration and its timing rules", "" },
 };

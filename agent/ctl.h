@@ -2,7 +2,7 @@
 /* ha-ctl, the operator's command. One command a function; each returns the exit code that ha-ctl(8) documents.
  *   ctl.c         command line, command table, help, configuration commands
  *   ctl_agent.c   commands the agent carries out
- *   ctl_fence.c   fencing by hand
+ *   ctl_fence.c   fencing by hand; ctl_watchdog.c: what the watchdog is, and how long it takes
  *   ctl_print.c   colors, tables, lists; ctl_status.c: the status in words
  *   ctl_import.c  vm import
  *   ctl_volume.c  volume init; ctl_dump.c: volume list and dump; ctl_disk.c: what both do to a volume
@@ -81,6 +81,10 @@ int ctl_node_confirm_fenced(const struct ctl *c);
 int ctl_node_fence(const struct ctl *c);
 int ctl_node_unfence(const struct ctl *c);
 int ctl_node_power(const struct ctl *c);
+
+/* ctl_watchdog.c */
+int ctl_watchdog_query(const struct ctl *c);
+int ctl_watchdog_test(const struct ctl *c);
 
 /* ctl_import.c */
 int ctl_vm_import(const struct ctl *c);

@@ -15,8 +15,6 @@
 
 #define ON_DELAY_MS 10000 /* by then no other node's devices are still being told to switch it off */
 #define LINE_MAX_LEN 600
-#define FENCES_KEPT 100
-#define HOUR_NS (3600 * 1000 * NS_PER_MS)
 
 /* EVIDENCE: the keeper asks. OFF, ON: an operator does; ON also after EVIDENCE, by [Fencing] PowerOn=. */
 enum purpose { PURPOSE_EVIDENCE, PURPOSE_OFF, PURPOSE_ON };
@@ -37,8 +35,7 @@ struct power {
 	struct child child[FORMAT_MAX_NODES];
 	struct { uint32_t epoch; int64_t at_ns; } on[FORMAT_MAX_NODES]; /* switched off by us: that epoch; at_ns: when it is switched on again, 0: not known yet */
 	uint32_t off_after[FORMAT_MAX_NODES]; /* an operator wants it off once that epoch is over; 0: not */
-	int64_t fenced_ns[FORMAT_MAX_NODES][FENCES_KEPT]; /* when it was, the last times */
-	unsigned fences[FORMAT_MAX_NODES];
+	struct power_fences fences[FORMAT_MAX_NODES];
 	bool braked;
 };
 
@@ -292,14 +289,12 @@ void power_no_keeper(struct power *p)
 /* Quarantine: every agent counts for itself, the leader acts. One that has just started begins to count anew. */
 void power_fenced(struct power *p, uint32_t node)
 {
-	unsigned limit = p->d->conf.quarantine, n = p->fences[node - 1]++;
+	unsigned limit = p->d->conf.quarantine;
 	json_object *o;
 
-	p->fenced_ns[node - 1][n % FENCES_KEPT] = clock_now_ns();
-	if (limit == 0 || n + 1 < limit || !p->d->core.leads || (p->d->core.quarantine >> (node - 1) & 1) ||
-	    clock_now_ns() - p->fenced_ns[node - 1][(n + 1 - limit) % FENCES_KEPT] > HOUR_NS)
+	if (!power_fences_add(&p->fences[node - 1], limit, clock_now_ns()) || !p->d->core.leads || (p->d->core.quarantine >> (node - 1) & 1))
 		return;
-	p->fences[node - 1] = 0;
+	p->fences[node - 1].n = 0;
 	o = json_object_new_object();
 	json_object_object_add(o, "command", json_object_new_string("node-quarantine"));
 	json_object_object_add(o, "node", json_object_new_string(agentd_node_name(p->d, node)));

@@ -326,6 +326,22 @@ static void test_job(void)
 	       power_job_step(&j, &t, 2, now + SIM_MS(12000)) == POWER_STEP_START, "job: after those with lower ids");
 }
 
+static void test_fences(void)
+{
+	struct power_fences f = { 0 };
+	int64_t minute = 60 * 1000 * NS_PER_MS;
+	bool any = false;
+
+	TAP_OK(!power_fences_add(&f, 3, 0) && !power_fences_add(&f, 3, 30 * minute) && power_fences_add(&f, 3, 60 * minute), "quarantine: the third within an hour");
+	TAP_OK(!power_fences_add(&f, 3, 91 * minute), "quarantine: not with one that was longer ago");
+	f = (struct power_fences){ 0 };
+	for (unsigned i = 0; i < 1000; i++)
+		any = any || power_fences_add(&f, 0, (int64_t)i);
+	TAP_OK(!any && power_fences_add(&f, POWER_FENCES_KEPT, 1000) && !power_fences_add(&f, POWER_FENCES_KEPT + 1, 1001), "quarantine: never, and as often as can be");
+	f = (struct power_fences){ 0 };
+	TAP_OK(power_fences_add(&f, 1, 5), "quarantine: at the first");
+}
+
 int main(void)
 {
 	test_power();
@@ -334,5 +350,6 @@ int main(void)
 	test_brake();
 	test_plan();
 	test_job();
+	test_fences();
 	return tap_done();
 }

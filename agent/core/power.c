@@ -4,6 +4,7 @@
 
 #define RANK_MS 1000
 #define AGAIN_MS 2000 /* after one that confirmed nothing; twice as long each time, */
+#define HOUR_MS (3600 * MS_PER_S)
 #define AGAIN_TIMES 4 /* so often */
 
 static void begin(struct power_job *j, const struct keeper_table_node *t, unsigned rank, int64_t now_ns)
@@ -51,4 +52,12 @@ bool power_job_ended(struct power_job *j, bool confirmed, int64_t now_ns, struct
 	j->start_ns = now_ns + AGAIN_MS * NS_PER_MS; /* should the keeper still ask then, it has not heard it */
 	*ret = (struct keeper_evidence){ .kind = EVIDENCE_POWER, .epoch = j->epoch, .seq = j->seq };
 	return true;
+}
+
+bool power_fences_add(struct power_fences *f, unsigned limit, int64_t now_ns)
+{
+	unsigned n = f->n++;
+
+	f->at_ns[n % POWER_FENCES_KEPT] = now_ns;
+	return limit != 0 && limit <= POWER_FENCES_KEPT && n + 1 >= limit && now_ns - f->at_ns[(n + 1 - limit) % POWER_FENCES_KEPT] <= HOUR_MS * NS_PER_MS;
 }

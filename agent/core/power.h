@@ -49,6 +49,16 @@ struct power_job {
 	unsigned tries;
 };
 
+/* When a node was fenced, the last times: for its quarantine. */
+#define POWER_FENCES_KEPT 100
+struct power_fences {
+	int64_t at_ns[POWER_FENCES_KEPT];
+	unsigned n;
+};
+
+/* Once more. True: that makes `limit` (0: no limit) within an hour. */
+bool power_fences_add(struct power_fences *f, unsigned limit, int64_t now_ns);
+
 enum power_step { POWER_STEP_NONE, POWER_STEP_START, POWER_STEP_STOP /* and start nothing now */, POWER_STEP_RESTART /* stop, then start */ };
 
 /* The node's line of a table has come, as it does every T_hb. rank: how many usable nodes with a lower id could do the same; they get a little time before us, so that

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the watchdog is, without arming it, and how long it takes to reset this host, by letting it: WatchdogDelay= is to be measured, not believed.
+ *
+ * The test starts the watchdog, pets it no more, and writes to a file, again and again, how long that is ago, until the host is reset. The last record that
+ * reached the disk tells when that was. What ran before the reset is told from what runs after by a mark on /run. */
+#include "agent/ctl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+
+#include "fence/watchdog.h"
+
+#define STATE_DIR "/var/lib/kvm-ha"
+#define STATE_FILE STATE_DIR "/watchdog-test"
+#define MARK_FILE "/run/kvm-ha-watchdog-test"
+#define SYS_DIR "/sys/class/watchdog"
+#define RECORD_LEN 128
+#define GIVE_UP_MS 60000 /* beyond twice its timeout */
+#define LEGACY_MINOR 130 /* /dev/watchdog of the misc devices (major 10): the same as /dev/watchdog0 */
+
+struct record {
+	char device[CONF_URL_LEN];
+	uint32_t timeout_ms;
+	int64_t elapsed_ms, gap_ms; /* gap: longest time between two records */
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC_RAW, &ts);
+	return ts.tv_sec * MS_PER_S + ts.tv_nsec / NS_PER_MS;
+}
+
+static bool is_unix(const struct conf *conf) { return strncmp(conf->watchdog, "unix:", 5) == 0; }
+static const char *state_file(const struct ctl *c) { return c->file ? c->file : STATE_FILE; }
+
+/* One attribute of the driver; "" where the kernel has none. */
+static void attribute(const char *name, const char *which, char *ret, size_t size)
+{
+	char path[256];
+	FILE *f;
+
+	ret[0] = '\0';
+	(void)snprintf(path, sizeof(path), SYS_DIR "/%s/%s", name, which);
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	if (!fgets(ret, (int)size, f))
+		ret[0] = '\0';
+	ret[strcspn(ret, "\n")] = '\0';
+	(void)fclose(f);
+}
+
+/* The name under SYS_DIR of a device node. */
+static int sys_name(const char *device, char ret[64])
+{
+	char dev[64], want[64];
+	struct stat st;
+
+	if (stat(device, &st) < 0)
+		return -errno;
+	if (!S_ISCHR(st.st_mode))
+		return -ENOTTY;
+	if (major(st.st_rdev) == 10 && minor(st.st_rdev) == LEGACY_MINOR) {
+		(void)str_copy(ret, 64, "watchdog0");
+		return access(SYS_DIR "/watchdog0", F_OK) == 0 ? 0 : -ENOENT;
+	}
+	(void)snprintf(want, sizeof(want), "%u:%u", major(st.st_rdev), minor(st.st_rdev));
+	for (unsigned i = 0; i < 32; i++) {
+		(void)snprintf(ret, 64, "watchdog%u", i);
+		attribute(ret, "dev", dev, sizeof(dev));
+		if (streq(dev, want))
+			return 0;
+	}
+	return -ENOENT;
+}
+
+static bool read_record(const char *path, struct record *ret)
+{
+	FILE *f = fopen(path, "re");
+	bool ok;
+
+	if (!f)
+		return false;
+	ok = fscanf(f, "%511s %" SCNu32 " %" SCNd64 " %" SCNd64, ret->device, &ret->timeout_ms, &ret->elapsed_ms, &ret->gap_ms) == 4 && ret->timeout_ms > 0;
+	(void)fclose(f);
+	return ok;
+}
+
+/* What the last test has shown. d_wd is all that comes after the timeout that the driver names: its granularity, and the reset. */
+static void show_record(const struct ctl *c, const struct conf *conf, json_object *o)
+{
+	struct record r;
+	int64_t delay;
+
+	if (!read_record(state_file(c), &r) || access(MARK_FILE, F_OK) == 0)
+		return;
+	delay = MAX(r.elapsed_ms + r.gap_ms - (int64_t)r.timeout_ms, 0);
+	if (o) {
+		json_object *t = json_object_new_object();
+
+		json_object_object_add(t, "device", json_object_new_string(r.device));
+		json_object_object_add(t, "timeout_ms", json_object_new_int64(r.timeout_ms));
+		json_object_object_add(t, "last_record_ms", json_object_new_int64(r.elapsed_ms));
+		json_object_object_add(t, "gap_ms", json_object_new_int64(r.gap_ms));
+		json_object_object_add(t, "delay_ms", json_object_new_int64(delay));
+		json_object_object_add(t, "enough", json_object_new_boolean(delay <= conf->timing.wd_delay_ms));
+		json_object_object_add(o, "last_test", t);
+		return;
+	}
+	(void)printf("Last test: %s, timeout %" PRIu32 " ms: the host was reset %" PRId64 " to %" PRId64 " ms after the last pet.\n", r.device, r.timeout_ms,
+		     r.elapsed_ms, r.elapsed_ms + r.gap_ms);
+	if (delay <= conf->timing.wd_delay_ms)
+		(void)printf("WatchdogDelay=%" PRIu32 "ms is enough: at most %" PRId64 " ms were needed.\n", conf->timing.wd_delay_ms, delay);
+	else
+		(void)printf("WatchdogDelay=%" PRIu32 "ms is NOT enough: up to %" PRId64 " ms were needed; set it to %" PRId64 "ms or more on every node.\n",
+			     conf->timing.wd_delay_ms, delay, delay + delay / 2);
+}
+
+static int query_device(const struct ctl *c, const struct conf *conf, json_object *o)
+{
+	static const char *const shown[] = { "identity", "state", "timeout", "min_timeout", "max_timeout", "timeleft", "nowayout", "bootstatus" };
+	char name[64], value[128];
+	int r = sys_name(conf->watchdog, name);
+
+	if (r == -ENOENT && access(conf->watchdog, F_OK) == 0)
+		return ctl_fail(c, CTL_FAILED, "%s: this kernel tells nothing of it under " SYS_DIR "; `ha-ctl watchdog test` tries it", conf->watchdog);
+	if (r < 0)
+		return ctl_fail(c, CTL_FAILED, "%s: %s; load the driver of this host's watchdog, or softdog", conf->watchdog,
+				r == -ENOTTY ? "not a device" : strerror(-r));
+	if (!o)
+		(void)printf("%s (%s), asked without opening it, which would arm it:\n", conf->watchdog, name);
+	for (size_t i = 0; i < ARRAY_SIZE(shown); i++) {
+		attribute(name, shown[i], value, sizeof(value));
+		if (!*value)
+			continue;
+		if (o)
+			json_object_object_add(o, shown[i], json_object_new_string(value));
+		else
+			(void)printf("  %-12s %s\n", shown[i], value);
+	}
+	attribute(name, "nowayout", value, sizeof(value));
+	if (streq(value, "1"))
+		return ctl_fail(c, CTL_FAILED, "%s cannot be stopped (nowayout): this version does not arm it; load its driver with nowayout=0", conf->watchdog);
+	attribute(name, "max_timeout", value, sizeof(value));
+	if (*value && !streq(value, "0") && strtoul(value, NULL, 10) < conf->timing.wd_ms / MS_PER_S)
+		return ctl_fail(c, CTL_FAILED, "%s takes %s s at most, the profile needs %u s; lower Watchdog=", conf->watchdog, value,
+				(unsigned)(conf->timing.wd_ms / MS_PER_S));
+	return CTL_OK;
+}
+
+int ctl_watchdog_query(const struct ctl *c)
+{
+	json_object *o = NULL;
+	struct conf conf;
+	int r = ctl_conf(c, &conf);
+
+	if (r != 0)
+		return r;
+	if (c->json) {
+		o = json_object_new_object();
+		json_object_object_add(o, "api_version", json_object_new_int(CTL_API_VERSION));
+		json_object_object_add(o, "device", json_object_new_string(conf.watchdog));
+	}
+	if (!is_unix(&conf))
+		r = query_device(c, &conf, o);
+	else if (!o)
+		(void)printf("%s is a supervisor's socket: whoever connects takes it over, so it is not asked.\n", conf.watchdog);
+	show_record(c, &conf, o);
+	if (o) {
+		if (r == CTL_OK)
+			ctl_print_json(o);
+		json_object_put(o);
+	}
+	return r;
+}
+
+/* Nobody else relies on it, and nothing is lost with this host. 0, or an exit code after saying why. */
+static int check_idle(const struct ctl *c, const struct conf *conf)
+{
+	json_object *answer, *s, *nodes;
+	int64_t vms = 0;
+	bool runs;
+	size_t n;
+	int r = ctl_ask(c, ctl_request("status"), &answer);
+
+	if (r != 0)
+		return ctl_fail(c, r, "without the agent's word that no VM runs here nothing is tested");
+	s = ctl_get(answer, "status", json_type_object);
+	n = ctl_list(s, "nodes", &nodes);
+	for (size_t i = 0; i < n; i++)
+		if (streq(ctl_str(json_object_array_get_idx(nodes, i), "name"), conf->self_name))
+			vms = ctl_int(json_object_array_get_idx(nodes, i), "vms");
+	runs = !s || ctl_bool(ctl_get(s, "watchdog", json_type_object), "running") || !streq(ctl_str(s, "lease"), "disarmed") || ctl_bool(s, "armed");
+	json_object_put(answer);
+	if (runs)
+		return ctl_fail(c, CTL_FAILED, "the keeper uses the watchdog, or is about to: `ha-ctl disarm` first");
+	if (vms > 0)
+		return ctl_fail(c, CTL_FAILED, "%" PRId64 " VMs run on this host: move them away first, `ha-ctl node maintenance on %s`", vms, conf->self_name);
+	return 0;
+}
+
+static bool agreed(const struct conf *conf)
+{
+	char line[256] = "";
+
+	(void)fprintf(stderr,
+		      "This RESETS THIS HOST, %s: its watchdog %s is started with %" PRIu32 " s and not petted.\n"
+		      "Whatever runs here ends as with a power cut. Afterwards `ha-ctl watchdog query` tells how long it took.\n"
+		      "Type the host's name to go on: ", conf->self_name, conf->watchdog, conf->timing.wd_ms / (uint32_t)MS_PER_S);
+	(void)fflush(stderr);
+	if (!fgets(line, sizeof(line), stdin))
+		return false;
+	line[strcspn(line, "\r\n")] = '\0';
+	return streq(line, conf->self_name);
+}
+
+/* Returns when it has not happened. */
+static int record_until_reset(const struct conf *conf, const struct watchdog *w, int fd, int64_t began_ms)
+{
+	int64_t last_ms = began_ms, gap_ms = 0, give_up_ms = 2LL * w->timeout_ms + GIVE_UP_MS;
+
+	while (last_ms - began_ms < give_up_ms) {
+		char text[CONF_URL_LEN + RECORD_LEN];
+		struct timespec pause = { .tv_nsec = 5 * NS_PER_MS };
+		int64_t now = now_ms();
+		int len;
+
+		gap_ms = MAX(gap_ms, now - last_ms);
+		last_ms = now;
+		len = snprintf(text, sizeof(text), "%s %" PRIu32 " %" PRId64 " %" PRId64 "%20s\n", conf->watchdog, w->timeout_ms, now - began_ms, gap_ms, "");
+		if (pwrite(fd, text, (size_t)len, 0) != len || fdatasync(fd) < 0)
+			return -errno;
+		(void)nanosleep(&pause, NULL);
+	}
+	return -ETIMEDOUT;
+}
+
+int ctl_watchdog_test(const struct ctl *c)
+{
+	_cleanup_close_ int fd = -1, mark = -1;
+	char err[256] = "";
+	struct watchdog w;
+	struct conf conf;
+	int64_t began_ms;
+	int r = ctl_conf(c, &conf);
+
+	if (r != 0 || (r = check_idle(c, &conf)) != 0)
+		return r;
+	if (!agreed(&conf))
+		return ctl_fail(c, CTL_FAILED, "not agreed: what was typed is not %s; nothing was done", conf.self_name);
+	if (!c->file && mkdir(STATE_DIR, 0755) < 0 && errno != EEXIST)
+		return ctl_fail(c, CTL_FAILED, STATE_DIR ": %s", strerror(errno));
+	fd = open(state_file(c), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		return ctl_fail(c, CTL_FAILED, "%s: %s", state_file(c), strerror(errno));
+	mark = open(MARK_FILE, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (mark < 0)
+		return ctl_fail(c, CTL_FAILED, MARK_FILE ": %s", strerror(errno));
+	sync();
+	watchdog_init(&w, conf.watchdog);
+	began_ms = now_ms(); /* before its start, which pets: what is measured is never too short */
+	r = watchdog_start(&w, conf.timing.wd_ms, err, sizeof(err));
+	if (r < 0) {
+		(void)unlink(MARK_FILE);
+		return ctl_fail(c, CTL_FAILED, "%s", err);
+	}
+	r = record_until_reset(&conf, &w, fd, began_ms);
+	(void)watchdog_stop(&w, err, sizeof(err));
+	(void)unlink(MARK_FILE);
+	(void)unlink(state_file(c));
+	if (r == -ETIMEDOUT)
+		return ctl_fail(c, CTL_FAILED, "%s has NOT reset this host within %" PRId64 " s: it is of no use, choose another Device=", conf.watchdog,
+				(int64_t)((2LL * w.timeout_ms + GIVE_UP_MS) / MS_PER_S));
+	return ctl_fail(c, CTL_FAILED, "%s: %s; the watchdog was stopped", state_file(c), strerror(-r));
+}
