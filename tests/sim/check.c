@@ -40,6 +40,8 @@ static struct { uint32_t by; int64_t ns; } lost[SIM_MAX_NODES];
 #define BEATS 64
 /* Heartbeats that reached a renew quorum: when the first volume had them, when the quorum. */
 static struct { struct { int64_t first, quorum; } at[BEATS]; unsigned n; uint32_t epoch; uint64_t seq; bool counted; int64_t first; } beats[SIM_MAX_NODES];
+static struct { uint32_t life, epoch; } proven[SIM_MAX_NODES][SIM_MAX_NODES]; /* by evidence: the second's epoch, for the first */
+static uint32_t state_of[SIM_MAX_NODES];
 #define EDITS 65536
 /* The last grant that a node gave, by its clock, to each other one. */
 static struct { uint32_t life, epoch; uint64_t seq; int64_t ns; } grants[SIM_MAX_NODES][SIM_MAX_NODES];
@@ -63,6 +65,8 @@ void check_reset(void)
 	memset(named, 0, sizeof(named));
 	memset(split_commit, 0, sizeof(split_commit));
 	memset(lost, 0, sizeof(lost));
+	memset(proven, 0, sizeof(proven));
+	memset(state_of, 0, sizeof(state_of));
 	memset(beats, 0, sizeof(beats));
 	memset(grants, 0, sizeof(grants));
 	memset(held, 0, sizeof(held));
@@ -656,8 +660,8 @@ static void check_wait(const struct node *by, uint32_t id, uint32_t epoch)
 	const struct timing *tm = &sim.timing;
 	int64_t from = t->t0_ns, wait = keeper_ms(tm->w_ms);
 
-	/* By a device's or an operator's word: whether that was true is what check_over asks first. */
-	if (t->proof.kind != EVIDENCE_NONE && t->proof.epoch == epoch)
+	/* A fence device's word, or an operator's. */
+	if (proven[by->id - 1][id - 1].life == by->kproc.life && proven[by->id - 1][id - 1].epoch == epoch)
 		return;
 	/* It may have read a word while the block was still landing. */
 	if (t->hb.epoch > epoch || t->hb.state == HEARTBEAT_RELEASED || t->hb.state == HEARTBEAT_LEFT)
@@ -852,11 +856,19 @@ static void check_brake(const struct node *by, uint32_t id)
 		violation("L2", "node %u fences node %u, and %u of %u nodes are silent at once", by->id, id, silent, all);
 }
 
-void check_armed(const struct node *n)
+void check_proof(const struct node *by, uint32_t id)
+{
+	proven[by->id - 1][id - 1].life = by->kproc.life;
+	proven[by->id - 1][id - 1].epoch = by->keeper->node[id - 1].hb.epoch;
+}
+
+void check_state(const struct node *n, uint32_t state)
 {
 	const struct keeper *k = n->keeper;
+	uint32_t before = state_of[n->id - 1];
 
-	if (k->opt.resume || (k->opt.keep_on_ring_loss && k->ring != HEARTBEAT_RING_OK))
+	state_of[n->id - 1] = state;
+	if (state != LEASE_ARMED || before != LEASE_DISARMED || (k->opt.keep_on_ring_loss && k->ring != HEARTBEAT_RING_OK))
 		return;
 	for (uint32_t z = 1; z <= sim.n_nodes; z++) {
 		const struct table_node *t = &k->node[z - 1];

@@ -477,8 +477,7 @@ static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg
 	switch (note) {
 	case NOTE_STATE:
 		history_add("node %u: %s, epoch %u", self, lease_state_name((enum lease_state)arg), n->keeper->epoch);
-		if (arg == LEASE_ARMED)
-			check_armed(n);
+		check_state(n, arg);
 		break;
 	case NOTE_RELEASE:
 		sim.stats.releases++;
@@ -521,6 +520,7 @@ static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg
 		break;
 	case NOTE_EVIDENCE:
 		sim.stats.proofs[arg]++;
+		check_proof(n, id);
 		history_add("node %u: node %u is proven over: %s", self, id, fence_evidence_text((enum fence_evidence)arg));
 		break;
 	case NOTE_EVIDENCE_VOID:

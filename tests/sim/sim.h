@@ -501,7 +501,8 @@ void check_watchdog(const struct node *n, bool start);
 void check_release(const struct node *n, uint32_t by, uint32_t why);
 void check_intent(const struct node *by, uint32_t id, uint32_t why);
 void check_power(const struct node *by, uint32_t id, const struct power_job *j, int64_t asked_ns); /* it tells a device to switch the node off */
-void check_armed(const struct node *n); /* it has gone from disarmed to armed */
+void check_state(const struct node *n, uint32_t state); /* its lease has moved to */
+void check_proof(const struct node *by, uint32_t id);   /* what by knows of the node's newest epoch is evidence enough */
 void check_gate(const struct qemu *q); /* it is let through */
 void check_read(const struct node *n, const struct op *op, uint64_t counted); /* counted: nodes for which the read counts */
 uint32_t check_edit(uint32_t base);         /* a number for what an edit makes of that version of the catalog */
