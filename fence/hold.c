@@ -24,6 +24,8 @@
 
 /* Longer than any round: a node that did not ask for so long had no need to. */
 static int64_t pause_ns(const struct keeper *k) { return keeper_ms(k->opt.timing.hb_ms + 2 * k->opt.timing.io_ms); }
+/* Whoever's write or read met an outage in which others ran into T_io has had no good round for at least as long. */
+static int64_t disturbed_ns(const struct keeper *k) { return keeper_ms(MAX(k->opt.timing.io_ms, k->opt.timing.hb_ms + k->opt.timing.hb_ms / 2)); }
 static bool in(uint64_t set, uint32_t id) { return set >> (id - 1) & 1; }
 
 static void send(struct keeper *k, enum hold_kind kind, uint32_t to, uint32_t epoch, uint64_t seq)
@@ -188,20 +190,27 @@ void hold_round_over(struct keeper *k, bool fence, bool read, bool renewed)
 		h->ready = true;
 		hold_over(k);
 	}
-	if (fence)
-		h->good_ns = k->now_ns;
 	if (fence && h->lost_ns != 0) {
 		h->outage_ns = h->lost_ns;
 		h->regained_ns = h->had_storage ? k->now_ns : 0;
 		h->lost_ns = 0;
 		h->had_storage = true;
+	} else if (fence && h->good_ns != 0 && k->now_ns - h->good_ns > disturbed_ns(k)) {
+		/* Too short for us to lose a round, but others may have lost theirs: they have a write to wait out that is still on its way. */
+		h->outage_ns = h->good_ns;
+		h->regained_ns = k->now_ns;
 	} else if (!fence && h->lost_ns == 0) {
 		h->lost_ns = k->now_ns;
-		/* They may have found out sooner than we did. */
-		for (uint32_t id = 1; id <= k->opt.node_limit; id++)
-			if (id != k->opt.self)
-				try_grant(k, id);
+	} else {
+		h->good_ns = fence ? k->now_ns : h->good_ns;
+		return;
 	}
+	if (fence)
+		h->good_ns = k->now_ns;
+	/* They may have found out sooner than we did. */
+	for (uint32_t id = 1; id <= k->opt.node_limit; id++)
+		if (id != k->opt.self)
+			try_grant(k, id);
 }
 
 /* There was no volume to write to or to read from. Just after a good round that may only be one whose last operation has not settled yet. */

@@ -124,13 +124,6 @@ static uint64_t soft_margin_ms(const struct timing *t) { return MAX(t->wd_ms / 5
 
 static uint64_t round_ms(const struct timing *t, unsigned int ios) { return (uint64_t)t->hb_ms + (uint64_t)ios * t->io_ms; }
 
-uint32_t timing_heal_ms(const struct timing *t)
-{
-	uint64_t connect = (uint64_t)MAX(t->io_ms, TIMING_CONNECT_MIN_MS) + TIMING_RECONNECT_WAIT_MS + TIMING_SUPERBLOCK_AGAIN_MS;
-
-	return (uint32_t)MIN(connect + t->drain_ms + t->hb_ms + round_ms(t, 3), UINT32_MAX);
-}
-
 void timing_derive(struct timing *t)
 {
 	uint64_t margin = soft_margin_ms(t), soft = t->wd_ms > margin ? t->wd_ms - margin : 0;

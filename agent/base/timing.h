@@ -70,7 +70,13 @@ void timing_derive(struct timing *t);
 #define TIMING_CONNECT_MIN_MS 1000       /* storage/volset.c: the larger of this and T_io */
 #define TIMING_RECONNECT_WAIT_MS 1600    /* storage/volume.c: 16 times the 100 ms that storage/volset.c asks for */
 #define TIMING_SUPERBLOCK_AGAIN_MS 1000  /* storage/volset.c */
-uint32_t timing_heal_ms(const struct timing *t);
+static inline uint32_t timing_heal_ms(const struct timing *t)
+{
+	uint64_t connect = (uint64_t)MAX(t->io_ms, TIMING_CONNECT_MIN_MS) + TIMING_RECONNECT_WAIT_MS + TIMING_SUPERBLOCK_AGAIN_MS;
+	uint64_t round = (uint64_t)t->hb_ms + 3ULL * t->io_ms;
+
+	return (uint32_t)MIN(connect + t->drain_ms + t->hb_ms + round, UINT32_MAX);
+}
 
 extern const struct timing_value timing_values[TIMING_FIELD_COUNT];
 uint32_t timing_get(const struct timing *t, enum timing_field f);
