@@ -161,6 +161,7 @@ struct table_node {
 	uint32_t joined;        /* its epoch that was in our ring once */
 	int64_t no_ring_ns;     /* since when its blocks say "no ring"; 0 = it has one */
 	enum fence_reason reason;
+	int64_t heard_ns;       /* when its newest block was read, no gap of ours being before it; 0: not since. t0 moves without it, too, by a gap or a grant */
 	bool intent_published, commit_published;
 	struct { uint32_t epoch; uint64_t seq; } asked;  /* the block that its devices are to be asked about; epoch 0: none */
 	struct { enum fence_evidence kind; uint32_t epoch; uint64_t seq; int64_t ns; } proof; /* ns: a round that begins then or later re-reads it */

@@ -63,6 +63,7 @@ static void take_newer(struct keeper *k, struct table_node *n, const struct hear
 		n->no_ring_ns = k->now_ns;
 	n->known = true;
 	n->hb = *hb;
+	n->heard_ns = k->now_ns;
 	if (MUTANT(NO_REREAD) && k->ring == HEARTBEAT_RING_OK && !(k->view >> (hb->node - 1) & 1) && n->t0_ns != 0)
 		return;
 	n->t0_ns = MUTANT(T0_AT_ROUND_START) ? k->round_ns : k->now_ns;
@@ -177,8 +178,10 @@ void table_observed(struct keeper *k)
 	/* We were paused, or our storage was away: silence of others during it proves nothing. A round whose write and read each took T_io is no gap. */
 	if (k->last_observed_ns != 0 && !MUTANT(GAP_IGNORED) && gap > keeper_ms(k->opt.timing.hb_ms + 2 * k->opt.timing.io_ms)) {
 		keeper_note(k, NOTE_GAP, 0, (uint32_t)(gap / NS_PER_MS));
-		for (unsigned i = 0; i < k->opt.node_limit; i++)
+		for (unsigned i = 0; i < k->opt.node_limit; i++) {
 			k->node[i].t0_ns = k->now_ns;
+			k->node[i].heard_ns = 0; /* a block that is news to us may be as old as the gap */
+		}
 	}
 	k->last_observed_ns = k->now_ns;
 	for (unsigned i = 0; i < k->opt.node_limit; i++) {

@@ -12,6 +12,12 @@
 static struct table_node *node_of(struct keeper *k, uint32_t id) { return &k->node[id - 1]; }
 static bool in(uint64_t set, uint32_t id) { return set >> (id - 1) & 1; }
 
+/* What its block says of views and intents is of now. After a hold of ours it may be as old as the outage. */
+static bool heard(const struct keeper *k, const struct table_node *n)
+{
+	return n->fresh && n->heard_ns != 0 && k->now_ns - n->heard_ns <= keeper_ms(k->opt.timing.wd_ms + k->opt.timing.wd_delay_ms);
+}
+
 static void compute_groups(struct keeper *k)
 {
 	struct arbitrate_node an[ARBITRATE_MAX] = { 0 };
@@ -25,7 +31,7 @@ static void compute_groups(struct keeper *k)
 			n->joined = n->hb.epoch;
 		if (id == k->opt.self)
 			an[id - 1] = (struct arbitrate_node){ k->state == LEASE_ARMED, k->ring == HEARTBEAT_RING_OK, k->view };
-		else if (keeper_is_member(k, id) && ((n->fresh && n->advanced_in_view) || MUTANT(SILENT_COUNTED)) && n->hb.state == HEARTBEAT_ARMED)
+		else if (keeper_is_member(k, id) && ((heard(k, n) && n->advanced_in_view) || MUTANT(SILENT_COUNTED)) && n->hb.state == HEARTBEAT_ARMED)
 			an[id - 1] = (struct arbitrate_node){ true, n->hb.ring == HEARTBEAT_RING_OK, n->hb.view };
 	}
 	arbitrate(an, k->opt.node_limit, &k->arb);
@@ -65,7 +71,7 @@ static enum fence_reason own_reason(const struct keeper *k, uint32_t id)
 		return FENCE_NONE;
 	if (!n->fresh)
 		return MUTANT(SUSPECTS_AT_ONCE) || k->now_ns - n->t0_ns > keeper_ms(t->wd_ms + t->wd_delay_ms) ? FENCE_STALE : FENCE_NONE;
-	if ((k->ring != HEARTBEAT_RING_OK && !MUTANT(RINGLESS_FENCES)) || in(k->view, id) || !n->advanced_in_view)
+	if ((k->ring != HEARTBEAT_RING_OK && !MUTANT(RINGLESS_FENCES)) || in(k->view, id) || !n->advanced_in_view || !heard(k, n))
 		return FENCE_NONE;
 	/* A node that was never in our ring has hardly been split off: it, or we, have just come up. */
 	settle = keeper_ms(n->joined == n->hb.epoch ? t->settle_ms : MAX(t->settle_ms, t->ring_grace_ms));
@@ -96,7 +102,7 @@ static bool intends_us(const struct keeper *k, uint32_t id)
 {
 	const struct table_node *n = &k->node[id - 1];
 
-	return id != k->opt.self && n->known && n->fresh && n->hb.state == HEARTBEAT_ARMED && k->mine.over[id - 1] < n->hb.epoch &&
+	return id != k->opt.self && n->known && heard(k, n) && n->hb.state == HEARTBEAT_ARMED && k->mine.over[id - 1] < n->hb.epoch &&
 	       n->hb.intent[k->opt.self - 1] >= k->epoch;
 }
 

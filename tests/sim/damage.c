@@ -64,6 +64,14 @@ void damage_rot(unsigned volume, uint32_t id)
 	chaos_effect(CHAOS_ROT);
 }
 
+static bool writes_to(unsigned volume, const struct op *op)
+{
+	for (const struct op *o = sim.target[volume].ops; o; o = o->next)
+		if (o->block && o->kind == op->kind && o->node == op->node && !o->phys_done)
+			return true;
+	return false;
+}
+
 /* The writer is told that all went well. */
 void damage_misdirect(struct op *op)
 {
@@ -73,7 +81,8 @@ void damage_misdirect(struct op *op)
 	chaos_effect(CHAOS_MISDIRECT);
 	history_add("chaos: volume %u: node %u's %s goes astray", op->target, op->node->id, op->block->kind == BLOCK_CLAIMS ? "claims" : "heartbeat");
 	if (other != op->target && chance(300)) {
-		if (sim.target[other].shows == FORMAT_OK)
+		/* There it looks as if the copy for that volume had landed: nothing but a second fault if that one is stuck. */
+		if (sim.target[other].shows == FORMAT_OK && !writes_to(other, op))
 			block_land(&sim.target[other].data, op->block, op->node->id, op->buffer);
 	} else if (victim != op->node->id && damage_possible(victim, op->block->kind)) {
 		block_spoil(&sim.target[op->target].data, op->block->kind, victim, (unsigned)rnd(2), FORMAT_E_MISPLACED);
