@@ -232,17 +232,22 @@ static void take_ready(struct peers *p, uint32_t node, const char *uuid, json_ob
 {
 	struct agent_event ev = { .kind = AGENT_EV_READY, .node = node };
 	const char *ready = json_object_is_type(vm, json_type_object) ? string_of(vm, "ready") : "";
+	const struct vm *v;
 
 	for (unsigned i = READY_NOT; i <= READY_CHECK; i++)
 		if (streq(ready, vm_ready_name((enum vm_ready)i)))
 			ev.ready = (enum vm_ready)i;
-	if (uuid_parse(uuid, ev.uuid))
+	if (!uuid_parse(uuid, ev.uuid))
+		return;
+	v = agent_vm_by_uuid(&p->d->core, ev.uuid);
+	if (v && !(v->ready_node == node && lead_known_ready(v) == ev.ready)) /* most often it is no news */
 		agentd_event(p->d, &ev);
 }
 
 static void take_status(struct peers *p, uint32_t node, json_object *m)
 {
 	struct agent_event capacity = { .kind = AGENT_EV_CAPACITY };
+	const struct agent_node *known = &p->d->core.node[node - 1];
 	json_object *vms;
 
 	if (!json_object_object_get_ex(m, "vms", &vms) || !json_object_is_type(vms, json_type_object))
@@ -254,7 +259,8 @@ static void take_status(struct peers *p, uint32_t node, json_object *m)
 	capacity.node = node;
 	capacity.cpus = (uint32_t)MIN(MAX(int_of(m, "cpus"), 0), UINT32_MAX);
 	capacity.memory_mib = (uint32_t)MIN(MAX(int_of(m, "memory_mib"), 0), UINT32_MAX);
-	agentd_event(p->d, &capacity);
+	if (capacity.cpus != known->cpus || capacity.memory_mib != known->memory_mib)
+		agentd_event(p->d, &capacity);
 	json_object_object_foreach(vms, uuid, vm)
 		take_ready(p, node, uuid, vm);
 }

@@ -428,6 +428,7 @@ void lead_step(struct agent *a);
 /* Which VM of its After= it waits for at this moment; NULL: none, or no longer. The leader's; others know it as far as they were told. */
 const struct vm *lead_awaited(const struct agent *a, const struct vm *v);
 void lead_owners(struct agent *a); /* looks anew who owns what */
+enum vm_ready lead_known_ready(const struct vm *v); /* as its ready_node has said last */
 void lead_ready(struct agent *a, struct vm *v, uint32_t node, enum vm_ready ready);
 void lead_claim_result(struct agent *a, enum claim_result result, uint64_t generation);
 bool lead_claim_void(const struct agent *a, uint32_t node);

@@ -258,6 +258,16 @@ void lead_ready(struct agent *a, struct vm *v, uint32_t node, enum vm_ready read
 	}
 }
 
+enum vm_ready lead_known_ready(const struct vm *v)
+{
+	unsigned ready = READY_NOT;
+
+	for (unsigned i = READY_RUNNING; i <= READY_CHECK; i++)
+		if (v->ready_ns[i] != 0)
+			ready = i;
+	return (enum vm_ready)ready;
+}
+
 void lead_owners(struct agent *a)
 {
 	for (unsigned i = 0; i < a->vm_end; i++) {
