@@ -92,6 +92,7 @@ static void begin(const struct health_policy *p)
 	a.opt = (struct agent_options){ .self = 1, .node_max = 3, .members = 7, .n_volumes = 1 };
 	a.opt.timing.drain_ms = 2000;
 	a.opt.timing.leader_ms = 5000;
+	a.vm_end = 1;
 	a.adopted = a.have_table = a.have_catalog = true;
 	a.epoch = a.table.table.epoch = 7;
 	a.table.table.gate_open = true;

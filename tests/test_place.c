@@ -30,6 +30,7 @@ static void begin(void)
 	a.opt = (struct agent_options){ .self = 1, .node_max = 4, .members = 15, .n_volumes = 1, .memory_percent = 100, .vcpus_percent = 200 };
 	a.opt.timing.leader_ms = 5000;
 	a.opt.timing.drain_ms = 2000;
+	a.vm_end = 16;
 	a.adopted = a.have_table = a.have_catalog = a.catalog_armed = true;
 	a.epoch = a.table.table.epoch = 7;
 	a.table.table.gate_open = true;
