@@ -166,4 +166,8 @@ lab exec n2 -- rm -f /run/small/filler
 check "full disk: there is room again: it goes on" within $patience field f .state running
 note "full disk: on again after $(ms_between "$freed_ns" "$(now_ns)") ms"
 check "full disk: in the same QEMU" same_qemu f "$pid"
+for n in $nodes; do
+	check "$n tells why f is where it is" eval 'ctl $n vm show f --why | grep -q "n1 is not among its RequiredNodes="'
+done
+check "a node that is not required is refused" exits 1 ctl n3 vm relocate f n1
 finish
