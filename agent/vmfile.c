@@ -566,6 +566,9 @@ static int check_whole(const char *source, const struct vmfile_read *r, char *er
 		if (r->seen[by_agent[i]] && !v->health.agent && (by_agent[i] != VMFILE_BOOT_TIMEOUT || v->health.boot_ms != 0))
 			return value_refuse(err, err_size, "%s: %s= in [%s] needs the guest's agent; add GuestAgent=yes, or remove it", source,
 					    keys[by_agent[i]].key, keys[by_agent[i]].section);
+	for (size_t i = 0; i < v->n_args && v->health.agent && !v->agent_path; i++)
+		if (strstr(v->args[i], "name=org.qemu.guest_agent.0"))
+			return value_refuse(err, err_size, "%s: GuestAgent=yes in [Health]: Arguments= have a port of that name; write the path of its socket instead", source);
 	for (size_t i = 0; i < v->n_after; i++)
 		if (streq(v->after[i], v->name))
 			return value_refuse(err, err_size, "%s: After= in [HA]: %s would wait for itself; remove it", source, v->name);
