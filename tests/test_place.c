@@ -190,6 +190,13 @@ static void test_history(void)
 	is(v, 1, "but then rather another one");
 	a.claimer.seen[2].claim[0].state = CLAIM_RELEASED;
 	is(v, 3, "where it was last and stopped well");
+	a.maintenance = 1 << 3;
+	v->def.n_preferred = 0;
+	v->def.preferred[v->def.n_preferred++] = 2;
+	is(v, 3, "node 2 is preferred, and it has failed there");
+	a.table.table.node[1].over = 7;
+	a.table.table.node[1].epoch = 8;
+	is(v, 2, "in an earlier life of the node: that counts no more");
 }
 
 static void test_order(void)

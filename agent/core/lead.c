@@ -134,14 +134,9 @@ static bool failed_everywhere(const struct agent *a, const struct vm *v)
 	bool any = false;
 
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
-		const struct claims *c = id == a->opt.self ? &a->claimer.mine : &a->claimer.seen[id - 1];
-		bool failed = false;
-
 		if (!agent_node_usable(a, id) || place_possible(a, v, id) != PLACE_FITS)
 			continue;
-		for (uint32_t i = 0; i < c->n; i++)
-			failed = failed || (memcmp(c->claim[i].vm, v->def.uuid, 16) == 0 && c->claim[i].state == CLAIM_FAILED);
-		if (!failed)
+		if (!place_failed(a, id, v->def.uuid))
 			return false;
 		any = true;
 	}

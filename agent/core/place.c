@@ -35,9 +35,11 @@ bool place_failed(const struct agent *a, uint32_t id, const uint8_t uuid[16])
 {
 	const struct claims *c = id == a->opt.self ? &a->claimer.mine : &a->claimer.seen[id - 1];
 
+	/* What failed in an earlier life of the node is nobody's to forget any more: it does not count. */
 	for (uint32_t i = 0; i < c->n; i++)
 		if (memcmp(c->claim[i].vm, uuid, 16) == 0)
-			return c->claim[i].state == CLAIM_FAILED;
+			return c->claim[i].state == CLAIM_FAILED &&
+			       (id == a->opt.self ? c->claim[i].epoch == a->epoch : c->claim[i].epoch > agent_table_node(a, id)->over);
 	return false;
 }
 
