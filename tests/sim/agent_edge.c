@@ -758,7 +758,14 @@ static void ask_about(enum edit_kind kind, const struct vm *v, uint32_t node, ui
 	edit_ask(&(struct edit){ .kind = kind, .vm = (unsigned)sim_vm_index(v->def.uuid), .incarnation = (uint8_t)(v->def.uuid[2] - 1), .node = node, .number = number });
 }
 
-static void op_guest_off(void *edge, const struct vm *v) { ask_about(EDIT_GUEST_OFF, v, 0, 0); }
+/* Of one that failed and stays down an operator hears, and starts it again, sooner or later. */
+static void op_guest_off(void *edge, const struct vm *v)
+{
+	ask_about(EDIT_GUEST_OFF, v, 0, 0);
+	if (v->off_failed && chance(300))
+		edit_post(EDIT_START, (unsigned)sim_vm_index(v->def.uuid), 0);
+}
+
 static void op_forget(void *edge, const struct vm *v) { ask_about(EDIT_FORGET, v, 0, ((struct node *)edge)->agent->lead_generation); }
 static void op_move_over(void *edge, const struct vm *v, bool done) { ask_about(EDIT_MOVE_OVER, v, v->def.move.node, v->def.move.number); }
 
