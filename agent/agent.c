@@ -118,6 +118,27 @@ static void op_powerdown(void *edge, const struct vm *v) { runner_powerdown(((st
 static void op_quit(void *edge, const struct vm *v) { runner_quit(((struct agentd *)edge)->runner, v); }
 static void op_kill(void *edge, const uint8_t uuid[16]) { runner_kill(((struct agentd *)edge)->runner, uuid); }
 
+static void op_reset(void *edge, const struct vm *v) { runner_reset(((struct agentd *)edge)->runner, v); }
+static void op_cont(void *edge, const struct vm *v) { runner_cont(((struct agentd *)edge)->runner, v); }
+
+static void on_storage(void *user, const uint8_t uuid[16], bool ok)
+{
+	struct agentd *d = user;
+	struct agent_event ev = { .kind = AGENT_EV_STORAGE, .node = d->conf.self_id, .ok = ok };
+
+	memcpy(ev.uuid, uuid, 16);
+	agentd_event(d, &ev);
+}
+
+static void op_probe(void *edge, const struct vm *v, bool others)
+{
+	struct agentd *d = edge;
+
+	(void)drainer_ask(d->drainer, v->def.uuid, on_storage, d);
+	if (others)
+		peers_probe(d->peers, v->def.uuid);
+}
+
 static void on_internal_answer(void *user, json_object *answer)
 {
 	/* Asked again by the core until it has come about. */
@@ -143,7 +164,13 @@ static void internal_request(struct agentd *d, json_object *o)
 
 void agentd_request(struct agentd *d, json_object *request) { internal_request(d, request); }
 
-static void op_guest_off(void *edge, const struct vm *v) { internal_request(edge, about_vm("vm-guest-off", v)); }
+static void op_guest_off(void *edge, const struct vm *v)
+{
+	json_object *o = about_vm("vm-guest-off", v);
+
+	json_object_object_add(o, "failed", json_object_new_boolean(v->off_failed));
+	internal_request(edge, o);
+}
 
 /* Only the leader that has seen that nobody can claim it any more may do it. */
 static void op_forget(void *edge, const struct vm *v)
@@ -191,7 +218,15 @@ static const struct note_text vm_note[] = {
 	[NOTE_VM_STARTED] = { LOG_LEVEL_NOTICE, "VM %s: started on node %s", HOOK_VM_STARTED },
 	[NOTE_VM_RECOVERED] = { LOG_LEVEL_NOTICE, "VM %s: recovered on node %s", HOOK_VM_RECOVERED },
 	[NOTE_VM_FAILED] = { LOG_LEVEL_ERR, "VM %s: failed here too often: given up on this node, to be tried elsewhere", HOOK_VM_FAILED },
-	[NOTE_VM_RESTART] = { LOG_LEVEL_WARNING, "VM %s: QEMU has died; restarting it here", HOOK_VM_FAILED },
+	[NOTE_VM_RESTART] = { LOG_LEVEL_WARNING, "VM %s: restarting it here: %s", HOOK_VM_FAILED },
+	[NOTE_VM_STAYS_DOWN] = { LOG_LEVEL_ERR, "VM %s: failed, and stays down (Restart=never): %s", HOOK_VM_FAILED },
+	[NOTE_VM_TROUBLE] = { LOG_LEVEL_ERR, "VM %s: %s", HOOK_VM_UNHEALTHY },
+	[NOTE_VM_WELL] = { LOG_LEVEL_NOTICE, "VM %s: is well again", HOOK_VM_HEALTHY },
+	[NOTE_VM_ENDED] = { LOG_LEVEL_WARNING, "VM %s: its QEMU is being killed: %s", -1 },
+	[NOTE_VM_NOT_AWAITED] = { LOG_LEVEL_WARNING, "VM %s: a VM of its After= has not become ready within AfterTimeout=: started without it", -1 },
+	[NOTE_VM_RESET] = { LOG_LEVEL_WARNING, "VM %s: being reset: %s", -1 },
+	[NOTE_VM_CONT] = { LOG_LEVEL_NOTICE, "VM %s: its storage answers: going on", -1 },
+	[NOTE_VM_UNQUIET] = { LOG_LEVEL_WARNING, "VM %s: its storage does not answer this node: left to its next owner to prove it quiet", -1 },
 	[NOTE_VM_GIVEN_UP] = { LOG_LEVEL_INFO, "VM %s: claim given up", -1 },
 	[NOTE_VM_STOPPING] = { LOG_LEVEL_NOTICE, "VM %s: shutting down", -1 },
 	[NOTE_VM_STOPPED] = { LOG_LEVEL_NOTICE, "VM %s: stopped", HOOK_VM_STOPPED },
@@ -211,16 +246,23 @@ static void op_vm_note(struct agentd *d, enum agent_note note, const struct vm *
 {
 	const struct note_text *t = &vm_note[note];
 	char text[AGENTD_LOG_TEXT];
-	const char *name = v ? v->def.name : "(unknown)";
+	const char *name = v ? v->def.name : "(unknown)", *what = node ? agentd_node_name(d, node) : "";
 
+	if (note == NOTE_VM_TROUBLE || note == NOTE_VM_RESET)
+		what = vm_trouble_text(v->health.trouble);
+	else if (note == NOTE_VM_ENDED)
+		what = vm_trouble_text(v->health.ending);
+	else if (note == NOTE_VM_RESTART || note == NOTE_VM_STAYS_DOWN)
+		what = vm_trouble_text(v->last_failure);
 	/* The formats are the table's own. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	(void)snprintf(text, sizeof(text), t->text, name, node ? agentd_node_name(d, node) : "");
+	(void)snprintf(text, sizeof(text), t->text, name, what);
 #pragma GCC diagnostic pop
 	agentd_say(d, t->level, "%s", text);
-	if (note == NOTE_VM_MOVED || note == NOTE_VM_NOT_MOVED || note == NOTE_VM_ERROR)
-		peers_say(d->peers, text); /* the leader's alone, and an operator may be anywhere */
+	if (note == NOTE_VM_MOVED || note == NOTE_VM_NOT_MOVED || note == NOTE_VM_ERROR || note == NOTE_VM_TROUBLE || note == NOTE_VM_WELL ||
+	    note == NOTE_VM_STAYS_DOWN || note == NOTE_VM_NOT_AWAITED)
+		peers_say(d->peers, text); /* one node's alone, and an operator may be anywhere */
 	if (t->hook >= 0 && v)
 		agentd_hook(d, (enum hook_event)t->hook, d->conf.self_id, v, text);
 }
@@ -265,7 +307,8 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 
 static const struct agent_ops ops = {
 	.write = op_write, .read = op_read, .numbered = op_numbered, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
-	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over,
+	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .reset = op_reset, .cont = op_cont, .probe = op_probe,
+	.guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over,
 	.lead = op_lead, .lead_checked = op_lead_checked, .note = op_note,
 };
 
@@ -354,11 +397,21 @@ static void on_units(void *user, const char *error, const struct unit_info *unit
 	agentd_event(d, &ev);
 }
 
+void agentd_capacity(uint32_t *ret_cpus, uint32_t *ret_memory_mib)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN), pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+
+	*ret_cpus = cpus > 0 ? (uint32_t)cpus : 0;
+	*ret_memory_mib = pages > 0 && size > 0 ? (uint32_t)((uint64_t)pages * (uint64_t)size >> 20) : 0;
+}
+
 static void on_known(void *user, const struct superblock *sb)
 {
 	struct agentd *d = user;
 	struct agent_options opt = { .self = d->conf.self_id, .node_limit = sb->node_limit, .n_volumes = sb->n_volumes, .timing = d->conf.timing,
-				     .seq_base = last_number() };
+				     .seq_base = last_number(), .starts_per_node = d->conf.starts_per_node,
+				     .memory_percent = d->conf.memory_percent, .vcpus_percent = d->conf.vcpus_percent };
+	struct agent_event own = { .kind = AGENT_EV_CAPACITY, .node = d->conf.self_id };
 
 	memcpy(opt.cluster, sb->cluster, 16);
 	for (size_t i = 0; i < d->conf.n_nodes; i++) {
@@ -369,6 +422,8 @@ static void on_known(void *user, const struct superblock *sb)
 	agent_init(&d->core, &opt, clock_now_ns());
 	CHECK(store_new(d, &d->store) == 0);
 	d->core_runs = true;
+	agentd_capacity(&own.cpus, &own.memory_mib);
+	agentd_event(d, &own);
 	arm_timer(d);
 	list_units(d);
 }

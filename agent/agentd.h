@@ -5,6 +5,7 @@
  *   store.c        claims and catalog on the volumes
  *   catalog.c      the catalog as a document: JSON, edits, checks
  *   runner.c       VMs of this node: units, QMP, pidfds
+ *   health.c       whether a running QEMU, its guest and its service are well
  *   drain.c        proofs that nothing of an earlier qemu can still land
  *   peers.c        messages between agents: assignments, forwarded requests
  *   power.c        fence devices: ha-fence processes, quarantine
@@ -82,6 +83,7 @@ struct agentd {
 void agentd_event(struct agentd *d, const struct agent_event *ev);
 void agentd_say(struct agentd *d, enum log_level level, const char *fmt, ...) _printf_(3, 4);
 void agentd_hook(struct agentd *d, enum hook_event event, uint32_t node, const struct vm *v, const char *reason);
+void agentd_capacity(uint32_t *ret_cpus, uint32_t *ret_memory_mib); /* of this node; 0: not known */
 const char *agentd_node_name(const struct agentd *d, uint32_t id);
 void agentd_catalog_changed(struct agentd *d); /* d->catalog was replaced */
 
@@ -112,16 +114,23 @@ void runner_adopt(struct runner *r, const struct vm *v);
 void runner_powerdown(struct runner *r, const struct vm *v);
 void runner_quit(struct runner *r, const struct vm *v);
 void runner_kill(struct runner *r, const uint8_t uuid[16]);
+void runner_reset(struct runner *r, const struct vm *v);
+void runner_cont(struct runner *r, const struct vm *v);
 const char *runner_detail(struct runner *r, const uint8_t uuid[16]); /* run state in QEMU's words, or "" */
 
 /* drain.c */
 int drainer_new(struct agentd *d, struct drainer **ret);
 void drainer_start(struct drainer *dr, const struct vm *v, bool full);
+typedef void (*drainer_answer_fn)(void *user, const uint8_t uuid[16], bool ok);
+/* Whether the VM's disks' storage answers this node, within some seconds. One question a VM at a time: another one while it is asked changes nothing
+ * (false, and fn is not called). */
+bool drainer_ask(struct drainer *dr, const uint8_t uuid[16], drainer_answer_fn fn, void *user);
 const char *drainer_reason(struct drainer *dr, const uint8_t uuid[16]); /* what it waits for, or "" */
 
 /* peers.c */
 int peers_new(struct agentd *d, struct peers **ret);
 void peers_assign(struct peers *p, uint32_t node, uint32_t epoch, const uint8_t uuid[16]);
+void peers_probe(struct peers *p, const uint8_t uuid[16]); /* others: does the VM's storage answer you? Comes back as AGENT_EV_STORAGE */
 void peers_say(struct peers *p, const char *text); /* into every other agent's events */
 typedef void (*peers_reply_fn)(void *user, json_object *answer); /* answer borrowed; NULL: none came in time */
 int peers_forward(struct peers *p, uint32_t node, json_object *request, peers_reply_fn fn, void *user);
@@ -151,5 +160,6 @@ json_object *server_ok(void);
 /* status.c */
 json_object *status_build(struct agentd *d);
 json_object *status_vm(struct agentd *d, const struct catalog_entry *e);
+json_object *status_why(struct agentd *d, const struct catalog_entry *e); /* `ha-ctl vm show NAME --why` */
 const char *status_node_state(const struct agentd *d, uint32_t id);
 json_object *status_local_vms(struct agentd *d); /* what this node tells its peers: {uuid: {state, reason, restarts}} */

@@ -95,6 +95,30 @@ static int check_unique(const struct catalog_doc *c, const struct vmfile *f, con
 	return 0;
 }
 
+/* Does e wait, perhaps by way of others, for the VM of that name? */
+static bool waits_for(const struct catalog_doc *c, const struct catalog_entry *e, const char *name, bool seen[AGENT_MAX_VMS])
+{
+	if (seen[e - c->entry])
+		return false;
+	seen[e - c->entry] = true;
+	for (size_t i = 0; i < e->file.n_after; i++) {
+		const struct catalog_entry *next = catalog_by_name(c, e->file.after[i]);
+
+		if (streq(e->file.after[i], name) || (next && waits_for(c, next, name, seen)))
+			return true;
+	}
+	return false;
+}
+
+static int check_order(const struct catalog_doc *c, const struct catalog_entry *e, char *err, size_t err_size)
+{
+	bool seen[AGENT_MAX_VMS] = { 0 };
+
+	if (!waits_for(c, e, e->file.name, seen))
+		return 0;
+	return refuse(err, err_size, "After= in [HA]: through the VMs it waits for %s would wait for itself; remove one of them", e->file.name);
+}
+
 /* text: ownership passes on in every case. */
 static int append(struct catalog_doc *c, char *text, enum vm_desired desired, const char *source, char *err, size_t err_size)
 {
@@ -146,7 +170,13 @@ int catalog_add(struct catalog_doc *c, const char *text, size_t len, char *err, 
 	vmfile_deinit(&f);
 	if (r < 0)
 		return refuse(err, err_size, "cannot store the VM file: %s", strerror(-r));
-	return append(c, full, start ? DESIRED_STARTED : DESIRED_STOPPED, "VM file", err, err_size);
+	r = append(c, full, start ? DESIRED_STARTED : DESIRED_STOPPED, "VM file", err, err_size);
+	if (r == 0) {
+		r = check_order(c, &c->entry[c->n - 1], err, err_size);
+		if (r < 0)
+			catalog_remove(c, c->entry[c->n - 1].uuid);
+	}
+	return r;
 }
 
 void catalog_remove(struct catalog_doc *c, const uint8_t uuid[16])
@@ -409,6 +439,13 @@ void catalog_def(const struct catalog_entry *e, const struct conf *conf, struct 
 		.restart_limit = f->restart_limit,
 		.restart_window_ms = f->restart_window_ms,
 		.stop_timeout_ms = f->stop_timeout_ms,
+		.restart = f->restart,
+		.has_required = f->n_required > 0,
+		.groups_required = f->groups_required,
+		.after_ready = f->after_ready,
+		.after_delay_ms = f->after_delay_ms,
+		.after_timeout_ms = f->after_timeout_ms,
+		.health = f->health,
 		.failed_limit = f->relocate_limit ? f->relocate_limit + 1 : 0, /* it may fail where it was, and wherever it is moved to */
 		.move = e->move,
 	};
@@ -420,4 +457,16 @@ void catalog_def(const struct catalog_entry *e, const struct conf *conf, struct 
 		if (n)
 			ret->preferred[ret->n_preferred++] = n->id;
 	}
+	for (size_t i = 0; i < f->n_required; i++) {
+		const struct conf_node *n = conf_node_by_name(conf, f->required[i]);
+
+		if (n)
+			ret->required |= 1ULL << (n->id - 1);
+	}
+	for (; ret->n_apart < f->n_apart; ret->n_apart++)
+		(void)str_copy(ret->apart[ret->n_apart], AGENT_GROUP_LEN, f->apart[ret->n_apart]);
+	for (; ret->n_together < f->n_together; ret->n_together++)
+		(void)str_copy(ret->together[ret->n_together], AGENT_GROUP_LEN, f->together[ret->n_together]);
+	for (; ret->n_after < f->n_after; ret->n_after++)
+		(void)str_copy(ret->after[ret->n_after], AGENT_MAX_NAME, f->after[ret->n_after]);
 }

@@ -12,7 +12,8 @@
 #include "storage/format.h"
 
 enum option_bit { OPTION_FOLLOW = 1, OPTION_FORCE = 2, OPTION_NODES_MAX = 4, OPTION_WHAT = 8, OPTION_FILE = 16, OPTION_IMPORT = 32,
-		  OPTION_SECONDS = 64, OPTION_FORCE_WRITE = 128, OPTION_WAIT = 256, OPTION_RETURN = 512, OPTION_PAUSE = 1024, OPTION_OFF = 2048 };
+		  OPTION_SECONDS = 64, OPTION_FORCE_WRITE = 128, OPTION_WAIT = 256, OPTION_RETURN = 512, OPTION_PAUSE = 1024, OPTION_OFF = 2048,
+		  OPTION_WHY = 4096 };
 
 struct command {
 	const char *group, *verb; /* group "" where the verb stands alone */
@@ -126,7 +127,8 @@ static const struct command commands[] = {
 	  "  -o FILE              write there, never over a file; default standard output\n"
 	  "What is changed or left out is listed at the end of the VM file, and why.\n" },
 	{ "vm", "list", "", 0, 0, 0, ctl_vm_list, "the VMs, their state and where they run", "" },
-	{ "vm", "show", "NAME", 1, 1, 0, ctl_vm_show, "one VM with its definition", "" },
+	{ "vm", "show", "NAME [--why]", 1, 1, OPTION_WHY, ctl_vm_show, "one VM with its definition",
+	  "  --why                where it would be started now, and what speaks for and against each node, as the leader sees it\n" },
 	{ "vm", "start", "NAME", 1, 1, 0, ctl_vm_start, "want a VM started, wherever there is room", "" },
 	{ "vm", "stop", "NAME", 1, 1, 0, ctl_vm_stop, "shut a VM down and keep it down", "" },
 	{ "vm", "relocate", "NAME NODE [--wait]", 2, 2, OPTION_WAIT, ctl_vm_relocate, "shut a VM down where it runs and start it on another node",
@@ -291,7 +293,7 @@ static int unknown_command(const struct ctl *c, char **words, int n)
 static int run_command(struct ctl *c, unsigned given, char **words, int n)
 {
 	static const char *const names[] = { "--follow", "--force", "--nodes-max", "--what", "-o with another word than text or json",
-					     "--libvirt, --qemu-cmdline, --name, --bridge or --strict", "--seconds", "--force-write", "--wait", "--return", "--freeze or --ignore", "--off" };
+					     "--libvirt, --qemu-cmdline, --name, --bridge or --strict", "--seconds", "--force-write", "--wait", "--return", "--freeze or --ignore", "--off", "--why" };
 	int used = 0, r;
 	const struct command *cmd = find_command(words, n, &used);
 
@@ -398,6 +400,10 @@ static int take_option(struct ctl *c, int option, unsigned *given, bool *help)
 		*given |= OPTION_OFF;
 		c->off = true;
 		return 0;
+	case 'y':
+		*given |= OPTION_WHY;
+		c->why = true;
+		return 0;
 	case 'z':
 	case 'i':
 		if (*given & OPTION_PAUSE)
@@ -427,7 +433,8 @@ int main(int argc, char **argv)
 		{ "seconds", required_argument, NULL, 't' },   { "force-write", required_argument, NULL, 'W' },
 		{ "wait", no_argument, NULL, 'a' },            { "return", no_argument, NULL, 'r' },
 		{ "off", no_argument, NULL, 'O' },
-		{ "freeze", no_argument, NULL, 'z' },          { "ignore", no_argument, NULL, 'i' },       { 0 },
+		{ "freeze", no_argument, NULL, 'z' },          { "ignore", no_argument, NULL, 'i' },
+		{ "why", no_argument, NULL, 'y' },             { 0 },
 	};
 	struct ctl c = { .config_dir = CONF_DIR_DEFAULT, .socket = CTL_CLIENT_SOCKET };
 	unsigned given = 0;

@@ -35,7 +35,7 @@ struct ctl {
 	const char *config_dir, *socket;
 	bool json;
 	bool color; /* of stdout */
-	bool follow, wait, back, off; /* back: --return */
+	bool follow, wait, back, off, why; /* back: --return */
 	const char *pause;  /* freeze, ignore; NULL: not given */
 	const char *force[CTL_MAX_FORCE];
 	size_t n_force;

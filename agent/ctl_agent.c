@@ -330,16 +330,57 @@ int ctl_vm_clear_error(const struct ctl *c)
 	return r != 0 ? r : ask_about_vm(c, "vm-start", "The failures of VM %s are forgotten, and it is started again; `ha-ctl vm list` shows where.");
 }
 
+/* One line a node; the rank's values that tell nodes apart follow for those that fit. */
+static void print_why(json_object *why)
+{
+	json_object *nodes, *rank;
+	size_t n = ctl_list(why, "nodes", &nodes), n_rank;
+
+	(void)printf("\n");
+	if (*ctl_str(why, "waits_for")) {
+		(void)printf("waits until ");
+		ctl_put(ctl_str(why, "waits_for"));
+		(void)printf(" is ready (After=)\n");
+	}
+	(void)printf("owner: ");
+	ctl_put(*ctl_str(why, "owner") ? ctl_str(why, "owner") : "none");
+	(void)printf("; would be started now on: ");
+	ctl_put(*ctl_str(why, "choice") ? ctl_str(why, "choice") : "no node");
+	(void)printf("\n");
+	for (size_t i = 0; i < n; i++) {
+		json_object *node = json_object_array_get_idx(nodes, i);
+
+		(void)printf("  ");
+		ctl_put(ctl_str(node, "node"));
+		(void)printf(" ");
+		ctl_put(ctl_str(node, "why"));
+		n_rank = ctl_bool(node, "fits") ? ctl_list(node, "rank", &rank) : 0;
+		for (size_t k = 0; k < n_rank; k++) {
+			json_object *r = json_object_array_get_idx(rank, k);
+
+			if (ctl_int(r, "value") == 0)
+				continue;
+			(void)printf("; ");
+			ctl_put(ctl_str(r, "what"));
+			(void)printf(": %" PRId64, ctl_int(r, "value"));
+		}
+		(void)printf("\n");
+	}
+	(void)printf("(less is better, the first difference decides: failed, quarantine, KeepApart=, KeepTogether=, PreferredNodes=, VMs there, moved)\n");
+}
+
 int ctl_vm_show(const struct ctl *c)
 {
-	static const char *const lines[] = { "name", "uuid", "state", "node", "desired", "reason" };
-	json_object *o, *answer, *vm;
+	static const char *const lines[] = { "name", "uuid", "state", "node", "desired", "ready", "last_failure", "reason" };
+	json_object *o, *answer, *vm, *why;
 	int r = check_name(c, "VM", c->args[0]);
 
 	if (r != 0)
 		return r;
 	o = request_new("vm-show");
 	json_object_object_add(o, "name", json_object_new_string(c->args[0]));
+	if (c->why)
+		json_object_object_add(o, "why", json_object_new_boolean(true));
 	r = ask(c, o, &answer);
 	if (r != 0)
 		return r;
@@ -349,10 +390,13 @@ int ctl_vm_show(const struct ctl *c)
 	for (size_t i = 0; !c->json && i < ARRAY_SIZE(lines); i++) {
 		if (!*ctl_str(vm, lines[i]))
 			continue;
-		(void)printf("%-8s ", lines[i]);
+		(void)printf("%-8s ", streq(lines[i], "last_failure") ? "failed" : lines[i]);
 		ctl_put(ctl_str(vm, lines[i]));
 		(void)printf("\n");
 	}
+	why = ctl_get(vm, "why", json_type_object);
+	if (!c->json && why)
+		print_why(why);
 	if (!c->json) {
 		(void)printf("\n");
 		ctl_put(ctl_str(vm, "text"));

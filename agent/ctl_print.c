@@ -144,7 +144,8 @@ size_t ctl_list(json_object *o, const char *key, json_object **ret)
 
 static enum ctl_color color_of(const char *state)
 {
-	static const char *const good[] = { "online", "running", "ready" }, *const bad[] = { "suspect", "fencing", "offline", "failed", "error", "unknown" };
+	static const char *const good[] = { "online", "running", "ready" }, *const bad[] = { "suspect", "fencing", "offline", "failed", "error", "unknown",
+		"hung", "panicked", "internal-error", "watchdog", "reset-loop", "io-error", "not-booted", "silent", "check-failed" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++)
 		if (streq(state, good[i]))

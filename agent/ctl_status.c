@@ -25,6 +25,7 @@ static const char remedy_wait[] = "nothing: its VMs start elsewhere once it is p
 static const char remedy_node[] = "look at the node (console, power, network), start it; it rejoins by itself";
 static const char remedy_error[] = "mend what it failed of (`ha-ctl events`, the journals of the nodes), then `ha-ctl vm clear-error NAME`";
 static const char remedy_ignored[] = "`ha-ctl vm start NAME` or `ha-ctl vm stop NAME` when it is to be looked after again";
+static const char remedy_trouble[] = "what is done about it is in its file ([Health], kvm-ha.vm(5)); `ha-ctl events` tells, and its console";
 static const char remedy_vm[] = "`ha-ctl vm show NAME` and the journal of its node; `ha-ctl vm start NAME` tries again";
 
 _printf_(4, 5) static void add(struct problems *p, bool severe, const char *remedy, const char *fmt, ...)
@@ -119,6 +120,17 @@ static void find_node(struct problems *p, json_object *s, json_object *node)
 		    ctl_int(node, "vms"));
 }
 
+/* What a guest that runs may suffer from (agent/core/health.c). */
+static bool is_trouble(const char *state)
+{
+	static const char *const words[] = { "hung", "panicked", "internal-error", "watchdog", "reset-loop", "io-error", "not-booted", "silent", "check-failed" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (streq(state, words[i]))
+			return true;
+	return false;
+}
+
 static void find_vm(struct problems *p, json_object *vm)
 {
 	const char *name = ctl_str(vm, "name"), *state = ctl_str(vm, "state"), *reason = ctl_str(vm, "reason");
@@ -131,6 +143,8 @@ static void find_vm(struct problems *p, json_object *vm)
 		add(p, true, remedy_vm, "VM %s failed%s%s", name, dash(reason), reason);
 	else if (streq(state, "waiting"))
 		add(p, true, NULL, "VM %s waits to be started%s%s", name, dash(reason), reason);
+	else if (is_trouble(state))
+		add(p, true, remedy_trouble, "VM %s is %s%s%s", name, state, dash(reason), reason);
 	else if (streq(state, "stopped") && streq(ctl_str(vm, "desired"), "started"))
 		add(p, true, remedy_vm, "VM %s does not run%s%s", name, dash(reason), reason);
 }

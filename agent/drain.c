@@ -2,6 +2,7 @@
 /* Before a VM starts after another qemu of it died: nothing of that one may still land on its disks.
  *
  *   full    each disk's own storage answers a read that was sent after the death, then T_drain passes (DESIGN, "Taking over", 6)
+ *   ask     no QEMU has died: does the storage answer at all?
  *   quick   qemu died on this very host: wait until no orphaned TCP connection of this host has unsent data for a disk's server
  */
 #include <errno.h>
@@ -13,13 +14,14 @@
 
 #define LOOK_MS 10
 #define MAX_JOBS AGENT_MAX_VMS
+#define ASK_MS 3000
 
 struct probe {
 	struct job *job;
 	char *url;
 	struct volume *volume;
 	struct volop op;
-	bool has_op, answered;
+	bool has_op, answered, failed;
 };
 
 struct job {
@@ -30,11 +32,14 @@ struct job {
 	unsigned n;
 	qb_loop_timer_handle timer;
 	char reason[160];
+	drainer_answer_fn fn; /* asked only */
+	size_t wanted;        /* disks to ask about */
+	void *user;
 };
 
 struct drainer {
 	struct agentd *d;
-	struct job job[MAX_JOBS];
+	struct job job[MAX_JOBS], asked[MAX_JOBS];
 };
 
 static void job_clear(struct job *j)
@@ -61,6 +66,28 @@ static void job_end(struct job *j)
 	agentd_event(j->dr->d, &ev);
 }
 
+static void ask_end(struct job *j, bool ok)
+{
+	drainer_answer_fn fn = j->fn;
+	void *user = j->user;
+	uint8_t uuid[16];
+
+	memcpy(uuid, j->uuid, 16);
+	job_clear(j);
+	fn(user, uuid, ok);
+}
+
+static void on_ask_over(void *data)
+{
+	struct job *j = data;
+	bool all = j->n == j->wanted; /* a VM without disks has nothing to wait for */
+
+	j->timer = 0;
+	for (unsigned i = 0; i < j->n; i++)
+		all = all && j->probe[i].answered && !j->probe[i].failed;
+	ask_end(j, all);
+}
+
 static void on_drained(void *data)
 {
 	struct job *j = data;
@@ -79,9 +106,17 @@ static void probe_done(struct volop *op, bool ok, bool definite)
 	if (!ok && !(definite && op->result == VOLUME_E_IO))
 		return; /* the session ends; the next one asks again */
 	p->answered = true;
+	if (j->fn && !ok)
+		p->failed = true; /* it answers, with an error: a guest would get no further */
 	for (unsigned i = 0; i < j->n; i++)
 		if (!j->probe[i].answered)
 			return;
+	if (j->fn) {
+		/* Not from within the probe's own volume, which goes with the job. */
+		(void)qb_loop_timer_del(j->dr->d->loop, j->timer);
+		(void)qb_loop_timer_add(j->dr->d->loop, QB_LOOP_HIGH, 0, j, on_ask_over, &j->timer);
+		return;
+	}
 	(void)snprintf(j->reason, sizeof(j->reason), "its disks' storage answers; waiting T_drain for late writes of its last owner");
 	if (!j->timer)
 		(void)qb_loop_timer_add(j->dr->d->loop, QB_LOOP_HIGH, j->dr->d->conf.timing.drain_ms * NS_PER_MS, j, on_drained, &j->timer);
@@ -116,7 +151,7 @@ static void start_probes(struct job *j, const struct catalog_entry *e)
 			volop_init(&p->op, 0, VOLUME_ALIGN, probe_done, NULL, p); /* a stuck path keeps the old buffer */
 		p->has_op = true;
 		p->job = j;
-		p->answered = false;
+		p->answered = p->failed = false;
 		p->url = strdup(e->file.disks[i]);
 		if (p->url && volume_open(j->dr->d->loop, p->url, &options, on_probe_state, p, &p->volume, err, sizeof(err)) == 0) {
 			j->n++;
@@ -167,6 +202,43 @@ void drainer_start(struct drainer *dr, const struct vm *v, bool full)
 	/* Nothing to probe (quick, or no disks are declared): full still waits T_drain. */
 	(void)qb_loop_timer_add(dr->d->loop, QB_LOOP_HIGH, full ? dr->d->conf.timing.drain_ms * NS_PER_MS : 0, j, full ? on_drained : look_quick,
 				&j->timer);
+}
+
+/* A read of an earlier question has not returned from the system yet: it says enough, and its buffer is not to be touched. */
+static bool is_stuck(const struct job *j)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(j->probe); i++)
+		if (j->probe[i].has_op && j->probe[i].op.busy)
+			return true;
+	return false;
+}
+
+bool drainer_ask(struct drainer *dr, const uint8_t uuid[16], drainer_answer_fn fn, void *user)
+{
+	struct catalog_entry *e = catalog_by_uuid(dr->d->catalog, uuid);
+	struct job *j = NULL;
+
+	for (unsigned i = 0; i < MAX_JOBS; i++) {
+		bool taken = dr->asked[i].used || is_stuck(&dr->asked[i]);
+
+		if (taken && memcmp(dr->asked[i].uuid, uuid, 16) == 0)
+			return false;
+		if (!taken && !j)
+			j = &dr->asked[i];
+	}
+	if (!e || !j)
+		return false;
+	j->used = true;
+	j->dr = dr;
+	j->n = 0;
+	j->timer = 0;
+	j->fn = fn;
+	j->user = user;
+	j->wanted = e->file.n_disks;
+	memcpy(j->uuid, uuid, 16);
+	(void)qb_loop_timer_add(dr->d->loop, QB_LOOP_HIGH, j->wanted ? ASK_MS * NS_PER_MS : 0, j, on_ask_over, &j->timer);
+	start_probes(j, e);
+	return true;
 }
 
 const char *drainer_reason(struct drainer *dr, const uint8_t uuid[16])

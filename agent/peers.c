@@ -174,14 +174,95 @@ static void take_assign(struct peers *p, uint32_t node, json_object *m)
 	agentd_event(p->d, &ev);
 }
 
+void peers_probe(struct peers *p, const uint8_t uuid[16])
+{
+	json_object *m = json_object_new_object();
+	char text[UUID_STR_LEN];
+
+	uuid_format(uuid, text);
+	json_object_object_add(m, "vm", json_object_new_string(text));
+	(void)send_to(p, 0, "probe", m); /* asked again while it is of interest */
+}
+
+struct probe_for {
+	struct peers *p;
+	uint32_t node;
+};
+
+static void on_probed(void *user, const uint8_t uuid[16], bool ok)
+{
+	struct probe_for *f = user;
+	json_object *m = json_object_new_object();
+	char text[UUID_STR_LEN];
+
+	uuid_format(uuid, text);
+	json_object_object_add(m, "vm", json_object_new_string(text));
+	json_object_object_add(m, "ok", json_object_new_boolean(ok));
+	(void)send_to(f->p, f->node, "probed", m);
+	free(f);
+}
+
+/* Only a node that could take the VM has a say in where its storage is to be had. */
+static void take_probe(struct peers *p, uint32_t node, json_object *m)
+{
+	struct probe_for *f;
+	uint8_t uuid[16];
+
+	if (node == p->d->conf.self_id || !uuid_parse(string_of(m, "vm"), uuid) || !p->d->catalog || !agent_node_usable(&p->d->core, p->d->conf.self_id))
+		return;
+	f = malloc(sizeof(*f));
+	if (!f)
+		return;
+	*f = (struct probe_for){ p, node };
+	if (!drainer_ask(p->d->drainer, uuid, on_probed, f))
+		free(f);
+}
+
+static void take_probed(struct peers *p, uint32_t node, json_object *m)
+{
+	struct agent_event ev = { .kind = AGENT_EV_STORAGE, .node = node };
+	json_object *ok;
+
+	ev.ok = json_object_object_get_ex(m, "ok", &ok) && json_object_get_boolean(ok);
+	if (node != p->d->conf.self_id && uuid_parse(string_of(m, "vm"), ev.uuid))
+		agentd_event(p->d, &ev);
+}
+
+static void take_ready(struct peers *p, uint32_t node, const char *uuid, json_object *vm)
+{
+	struct agent_event ev = { .kind = AGENT_EV_READY, .node = node };
+	const char *ready = json_object_is_type(vm, json_type_object) ? string_of(vm, "ready") : "";
+	const struct vm *v;
+
+	for (unsigned i = READY_NOT; i <= READY_CHECK; i++)
+		if (streq(ready, vm_ready_name((enum vm_ready)i)))
+			ev.ready = (enum vm_ready)i;
+	if (!uuid_parse(uuid, ev.uuid))
+		return;
+	v = agent_vm_by_uuid(&p->d->core, ev.uuid);
+	if (v && !(v->ready_node == node && lead_known_ready(v) == ev.ready)) /* most often it is no news */
+		agentd_event(p->d, &ev);
+}
+
 static void take_status(struct peers *p, uint32_t node, json_object *m)
 {
+	struct agent_event capacity = { .kind = AGENT_EV_CAPACITY };
+	const struct agent_node *known = &p->d->core.node[node - 1];
 	json_object *vms;
 
 	if (!json_object_object_get_ex(m, "vms", &vms) || !json_object_is_type(vms, json_type_object))
 		return;
 	json_object_put(p->status[node - 1]);
 	p->status[node - 1] = json_object_get(vms);
+	if (node == p->d->conf.self_id)
+		return;
+	capacity.node = node;
+	capacity.cpus = (uint32_t)MIN(MAX(int_of(m, "cpus"), 0), UINT32_MAX);
+	capacity.memory_mib = (uint32_t)MIN(MAX(int_of(m, "memory_mib"), 0), UINT32_MAX);
+	if (capacity.cpus != known->cpus || capacity.memory_mib != known->memory_mib)
+		agentd_event(p->d, &capacity);
+	json_object_object_foreach(vms, uuid, vm)
+		take_ready(p, node, uuid, vm);
 }
 
 static void take_say(struct peers *p, uint32_t node, json_object *m)
@@ -204,10 +285,14 @@ static void on_message(struct peers *p, uint32_t node, const char *data, size_t 
 			take_status(p, node, m);
 		else if (streq(type, "say"))
 			take_say(p, node, m);
+		else if (streq(type, "probe"))
+			take_probe(p, node, m);
 		else if (to != p->d->conf.self_id)
 			(void)0; /* not for us */
 		else if (streq(type, "assign"))
 			take_assign(p, node, m);
+		else if (streq(type, "probed"))
+			take_probed(p, node, m);
 		else if (streq(type, "request"))
 			take_request(p, node, m);
 		else if (streq(type, "answer"))
@@ -233,6 +318,7 @@ static void on_ring_message(void *user, uint32_t node, const void *data, size_t 
 static void send_status(void *data)
 {
 	struct peers *p = data;
+	uint32_t cpus, memory_mib;
 	json_object *m;
 
 	p->timer = 0;
@@ -240,6 +326,9 @@ static void send_status(void *data)
 	if (p->d->core_runs && p->d->catalog) {
 		m = json_object_new_object();
 		json_object_object_add(m, "vms", status_local_vms(p->d));
+		agentd_capacity(&cpus, &memory_mib);
+		json_object_object_add(m, "cpus", json_object_new_int64(cpus));
+		json_object_object_add(m, "memory_mib", json_object_new_int64(memory_mib));
 		(void)send_to(p, 0, "status", m);
 	}
 	(void)qb_loop_timer_add(p->d->loop, QB_LOOP_LOW, STATUS_MS * NS_PER_MS, p, send_status, &p->timer);

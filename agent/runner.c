@@ -11,10 +11,10 @@
 
 #include "agent/agentd.h"
 #include "agent/base/uuid.h"
-#include "qmp/qmp.h"
+#include "agent/health.h"
+#include "qmp/meaning.h"
 
 #define QMP_START_MS 10000 /* until QEMU's first answer */
-#define QMP_COMMAND_MS 5000
 #define QMP_AGAIN_MS 5000
 #define LAST_WORDS_MS 100  /* between the pidfd and QMP's end of file */
 #define START_AGAIN_MS 20  /* a unit of that name is not quite gone yet */
@@ -34,7 +34,7 @@ struct run {
 	bool started_told, gone, adopted, starting, want_powerdown;
 	struct qmp_conn *qmp;
 	bool qmp_up;
-	enum qmp_run_state state;
+	struct health *health;
 	bool saw_shutdown, by_guest;
 	char shutdown_reason[32];
 	qb_loop_timer_handle timer; /* START_AGAIN, QMP_AGAIN or LAST_WORDS: never two at once */
@@ -69,6 +69,7 @@ static void forget(struct run *n)
 
 	set_timer(n, 0, NULL);
 	qmp_conn_free(n->qmp);
+	health_free(n->health);
 	if (n->pidfd >= 0) {
 		(void)qb_loop_poll_del(n->r->d->loop, n->pidfd);
 		(void)close(n->pidfd);
@@ -98,6 +99,7 @@ static struct run *new_run(struct runner *r, const struct vm *v)
 	memcpy(n->uuid, v->def.uuid, 16);
 	uuid_format(n->uuid, n->uuid_text);
 	(void)str_copy(n->name, sizeof(n->name), v->def.name);
+	n->health = health_new(r->d, n->uuid);
 	return n;
 }
 
@@ -148,12 +150,16 @@ static void on_exit_status(void *user, const char *error, const struct unit_info
 /* The process is gone and its last words were heard: what was it? */
 static void judge_exit(struct run *n)
 {
+	struct qmp_event shutdown = { .kind = QMP_EVENT_SHUTDOWN, .guest = n->by_guest, .reason = n->shutdown_reason };
+	enum qmp_ending ending = qmp_meaning_ending(n->saw_shutdown ? &shutdown : NULL);
 	enum vm_exit how = VM_EXIT_CRASH;
 
 	set_timer(n, 0, NULL);
-	if (n->saw_shutdown && n->by_guest && streq(n->shutdown_reason, "guest-shutdown"))
+	if (ending == QMP_ENDING_GUEST_OFF)
 		how = VM_EXIT_GUEST_OFF;
-	else if (n->saw_shutdown && (streq(n->shutdown_reason, "host-qmp-quit") || streq(n->shutdown_reason, "host-signal")))
+	else if (ending == QMP_ENDING_GUEST_RESET)
+		how = VM_EXIT_RESET;
+	else if (ending == QMP_ENDING_HOST_STOP)
 		how = VM_EXIT_QUIT;
 	else if (!n->started_told && !n->adopted && units_query(n->r->d->units, n->uuid_text, on_exit_status, n) == 0) {
 		n->calls++; /* never answered: the exit status tells a closed gate from a bad command line */
@@ -201,12 +207,14 @@ static void on_qmp_ready(void *user, enum qmp_run_state state, const char *versi
 	struct run *n = user;
 
 	n->qmp_up = true;
-	n->state = state;
 	agentd_say(n->r->d, LOG_LEVEL_INFO, "VM %s: QEMU %s answers, %s", n->name, version, qmp_run_state_name(state));
 	tell_started(n);
+	if (!n->used)
+		return;
+	health_qmp(n->health, n->qmp, state);
 	if (n->want_powerdown) {
 		n->want_powerdown = false;
-		(void)qmp_conn_execute(n->qmp, "system_powerdown", NULL, QMP_COMMAND_MS, on_command_done, NULL);
+		(void)qmp_conn_execute(n->qmp, "system_powerdown", NULL, QMP_TIMEOUT_OF_CLASS, on_command_done, NULL);
 	}
 	peers_status_changed(n->r->d->peers);
 }
@@ -215,26 +223,12 @@ static void on_qmp_event(void *user, const struct qmp_event *ev)
 {
 	struct run *n = user;
 
-	switch (ev->kind) {
-	case QMP_EVENT_SHUTDOWN:
+	if (ev->kind == QMP_EVENT_SHUTDOWN) {
 		n->saw_shutdown = true;
 		n->by_guest = ev->guest;
 		(void)str_copy(n->shutdown_reason, sizeof(n->shutdown_reason), ev->reason);
-		break;
-	case QMP_EVENT_STOP:
-		n->state = QMP_RUN_PAUSED;
-		break;
-	case QMP_EVENT_RESUME:
-		n->state = QMP_RUN_RUNNING;
-		break;
-	case QMP_EVENT_BLOCK_IO_ERROR:
-	case QMP_EVENT_GUEST_PANICKED:
-	case QMP_EVENT_WATCHDOG:
-		agentd_say(n->r->d, LOG_LEVEL_WARNING, "VM %s: %s %s", n->name, ev->name, ev->reason ? ev->reason : "");
-		break;
-	default:
-		break;
 	}
+	health_qmp_event(n->health, ev);
 }
 
 /* The connection is gone and the process lives: only its pidfd says it is dead. Silent or not, it was started. */
@@ -256,6 +250,7 @@ static void on_qmp_closed(void *user, const char *reason)
 	qmp_conn_free(n->qmp);
 	n->qmp = NULL;
 	n->qmp_up = false;
+	health_qmp(n->health, NULL, QMP_RUN_UNKNOWN);
 	if (n->gone)
 		judge_exit(n);
 	else
@@ -316,6 +311,21 @@ static void add(struct argv *a, const char *fmt, ...)
 	a->word[++a->n] = NULL;
 }
 
+/* The port that a guest's agent listens on by default. Last, so that no device of the file gets another place because of it. */
+static void add_agent_port(struct argv *a, const char *uuid)
+{
+	char path[108];
+
+	(void)snprintf(path, sizeof(path), AGENTD_VM_DIR "/%s.agent", uuid);
+	(void)unlink(path);
+	add(a, "-chardev");
+	add(a, "socket,id=kvmha-agent,path=%s,server=on,wait=off", path);
+	add(a, "-device");
+	add(a, "virtio-serial,id=kvmha-serial");
+	add(a, "-device");
+	add(a, "virtserialport,bus=kvmha-serial.0,chardev=kvmha-agent,name=org.qemu.guest_agent.0");
+}
+
 static void launch(void *data)
 {
 	struct run *n = data;
@@ -345,6 +355,8 @@ static void launch(void *data)
 		add(&a, "unix:%s,server=on,wait=off", path);
 		for (size_t i = 0; i < e->file.n_args; i++)
 			add(&a, "%s", e->file.args[i]);
+		if (e->file.health.agent && !e->file.agent_path)
+			add_agent_port(&a, n->uuid_text);
 		(void)snprintf(description, sizeof(description), "VM %s (kvm-ha)", e->file.name);
 		n->starting = true;
 		r = units_start(n->r->d->units, n->uuid_text, description, a.word, on_unit_started, n);
@@ -402,17 +414,22 @@ void runner_powerdown(struct runner *r, const struct vm *v)
 	if (!n)
 		return;
 	if (n->qmp_up)
-		(void)qmp_conn_execute(n->qmp, "system_powerdown", NULL, QMP_COMMAND_MS, on_command_done, NULL);
+		(void)qmp_conn_execute(n->qmp, "system_powerdown", NULL, QMP_TIMEOUT_OF_CLASS, on_command_done, NULL);
 	else
 		n->want_powerdown = true;
 }
 
-void runner_quit(struct runner *r, const struct vm *v)
+static void command(struct runner *r, const struct vm *v, const char *what)
 {
 	struct run *n = find(r, v->def.uuid);
 
 	if (n && n->qmp_up)
-		(void)qmp_conn_execute(n->qmp, "quit", NULL, QMP_COMMAND_MS, on_command_done, NULL);
+		(void)qmp_conn_execute(n->qmp, what, NULL, QMP_TIMEOUT_OF_CLASS, on_command_done, NULL);
+}
+
+void runner_quit(struct runner *r, const struct vm *v)
+{
+	command(r, v, "quit");
 }
 
 static void on_killed(void *user, const char *error, const struct unit_info *info)
@@ -431,13 +448,16 @@ void runner_kill(struct runner *r, const uint8_t uuid[16])
 	(void)units_kill(r->d->units, text, SIGKILL, on_killed, r);
 }
 
+void runner_reset(struct runner *r, const struct vm *v) { command(r, v, "system_reset"); }
+void runner_cont(struct runner *r, const struct vm *v) { command(r, v, "cont"); }
+
 const char *runner_detail(struct runner *r, const uint8_t uuid[16])
 {
 	struct run *n = find(r, uuid);
 
 	if (!n || n->starting)
 		return "";
-	return n->qmp_up ? qmp_run_state_name(n->state) : "QEMU does not answer";
+	return n->qmp_up ? qmp_run_state_name(health_run_state(n->health)) : "QEMU does not answer";
 }
 
 int runner_new(struct agentd *d, struct runner **ret)

@@ -274,14 +274,17 @@ static bool edit_desired(struct edit *e, enum vm_desired to)
 	return true;
 }
 
-static bool cannot_take(struct edit *e, const struct conf_node *n)
+static bool cannot_take(struct edit *e, const struct conf_node *n, const struct catalog_entry *vm)
 {
+	const struct vm *v = agent_vm_by_uuid(&e->d->core, vm->uuid);
 	const struct agent *a = &e->d->core;
 	const char *state = status_node_state(e->d, n->id);
 
-	if (agent_node_usable(a, n->id))
+	if (agent_node_usable(a, n->id) && (!v || place_possible(a, v, n->id) == PLACE_FITS))
 		return false;
-	if (a->maintenance >> (n->id - 1) & 1)
+	if (agent_node_usable(a, n->id))
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s: node %.64s %s", vm->file.name, n->name, place_why_text(place_possible(a, v, n->id)));
+	else if (a->maintenance >> (n->id - 1) & 1)
 		(void)snprintf(e->err, sizeof(e->err), "node %.64s is in maintenance: end that first, `ha-ctl node maintenance off %.64s`", n->name, n->name);
 	else if (agent_node_emptied(a, n->id))
 		(void)snprintf(e->err, sizeof(e->err), "node %.64s is being shut down", n->name);
@@ -331,7 +334,7 @@ static bool edit_relocate(struct edit *e)
 		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is on node %.64s already", vm->file.name, n->name);
 		return false;
 	}
-	if (cannot_take(e, n))
+	if (cannot_take(e, n, vm))
 		return false;
 	vm->move = (struct vm_move){ .node = n->id, .number = next_number(&vm->move) };
 	json_object_object_add(e->answer, "from", owner ? json_object_new_string(agentd_node_name(e->d, owner)) : NULL);
@@ -388,7 +391,8 @@ static bool edit_guest_off(struct edit *e)
 		return false;
 	if (vm->desired == DESIRED_STARTED)
 		vm->desired = DESIRED_STOPPED;
-	(void)snprintf(e->what, sizeof(e->what), "VM %.64s: powered off by its guest", vm->file.name);
+	(void)snprintf(e->what, sizeof(e->what), "VM %.64s: %s", vm->file.name,
+		       bool_of(e->request, "failed") ? "failed, stays down (Restart=never)" : "powered off by its guest");
 	return true;
 }
 
@@ -682,6 +686,23 @@ static void fence(struct server *s, json_object *request, bool on, server_answer
 	json_object_put(o);
 }
 
+/* What it has asked others to do only the leader knows. Says whether it is asked; without one this node's own view must do. */
+static bool ask_leader(struct server *s, json_object *request, server_answer_fn fn, void *user)
+{
+	uint32_t leader = s->d->core_runs ? agent_leader(&s->d->core) : 0;
+	struct pending *p;
+
+	if (leader == 0 || leader == s->d->conf.self_id)
+		return false;
+	p = calloc(1, sizeof(*p));
+	CHECK(p);
+	*p = (struct pending){ .s = s, .fn = fn, .user = user };
+	if (peers_forward(s->d->peers, leader, request, on_forwarded, p) == 0)
+		return true;
+	free(p);
+	return false;
+}
+
 static json_object *show_vm(struct agentd *d, json_object *request)
 {
 	const char *name = string_of(request, "name");
@@ -695,6 +716,8 @@ static json_object *show_vm(struct agentd *d, json_object *request)
 	o = server_ok();
 	vm = status_vm(d, e);
 	json_object_object_add(vm, "text", json_object_new_string(e->text));
+	if (bool_of(request, "why"))
+		json_object_object_add(vm, "why", status_why(d, e));
 	json_object_object_add(o, "vm", vm);
 	return o;
 }
@@ -742,6 +765,8 @@ void server_request(struct server *s, json_object *request, bool forwarded, serv
 		answer_with(fn, user, confirm_fenced(s->d, request));
 	} else if (streq(command, "node-fence") || streq(command, "node-unfence")) {
 		fence(s, request, streq(command, "node-fence"), fn, user);
+	} else if (streq(command, "vm-show") && bool_of(request, "why") && !forwarded && ask_leader(s, request, fn, user)) {
+		return;
 	} else if (streq(command, "vm-show")) {
 		answer_with(fn, user, show_vm(s->d, request));
 	} else if (streq(command, "events")) {

@@ -19,7 +19,7 @@ static const char *local_state(const struct agent *a, const struct vm *v)
 	case VM_RESTARTING:
 		return agent_held(a, v) ? "stopped" : "starting";
 	case VM_RUNNING:
-		return "running";
+		return v->health.trouble != TROUBLE_NONE ? vm_trouble_name(v->health.trouble) : "running";
 	case VM_STOPPING:
 	case VM_RELEASING:
 		return "stopping";
@@ -45,12 +45,16 @@ json_object *status_local_vms(struct agentd *d)
 		vm = json_object_new_object();
 		uuid_format(v->def.uuid, uuid);
 		reason = v->state == VM_RESTARTING && agent_held(&d->core, v) ? "QEMU has ended"
-			 : v->state == VM_DRAINING ? drainer_reason(d->drainer, v->def.uuid) : v->guest_off ? "its guest powered it off"
+			 : v->state == VM_DRAINING ? drainer_reason(d->drainer, v->def.uuid) : v->guest_off ? v->off_failed ? "it failed, and Restart=never" : "its guest powered it off"
+			 : v->state == VM_RUNNING && v->health.trouble != TROUBLE_NONE ? vm_trouble_text(v->health.trouble)
 			 : v->state == VM_RUNNING || v->state == VM_STARTING				   ? runner_detail(d->runner, v->def.uuid)
 													   : vm_state_name(v->state);
 		put_string(vm, "state", local_state(&d->core, v));
 		put_string(vm, "reason", streq(reason, "running") ? "" : reason);
 		put_int(vm, "restarts", v->failures);
+		put_string(vm, "ready", vm_ready_name(health_ready(v)));
+		if (v->failures > 0)
+			put_string(vm, "last_failure", vm_trouble_text(v->last_failure));
 		json_object_object_add(o, uuid, vm);
 	}
 	return o;
@@ -104,6 +108,8 @@ static bool in_error(struct agentd *d, const uint8_t uuid[16])
 static void unowned(struct agentd *d, const struct catalog_entry *e, json_object *vm)
 {
 	const char *why = d->catalog->pause != PAUSE_NONE ? "" : "waiting for the leader to find it a place";
+	const struct vm *v = agent_vm_by_uuid(&d->core, e->uuid), *awaited = v ? lead_awaited(&d->core, v) : NULL;
+	char text[160];
 
 	if (e->desired != DESIRED_STARTED) {
 		put_string(vm, "state", "stopped");
@@ -115,6 +121,10 @@ static void unowned(struct agentd *d, const struct catalog_entry *e, json_object
 		put_string(vm, "state", "error");
 		put_string(vm, "reason", "it has failed on more nodes than RelocateLimit= allows and is given up");
 		return;
+	}
+	if (awaited) {
+		(void)snprintf(text, sizeof(text), "waits until %s is ready (After=)", awaited->def.name);
+		why = text;
 	}
 	if (died_with_node(d, e->uuid))
 		why = "its last node is down: being taken over";
@@ -195,11 +205,56 @@ json_object *status_vm(struct agentd *d, const struct catalog_entry *e)
 		put_string(vm, "state", state);
 		put_string(vm, "reason", agent_table_node(&d->core, owner)->fresh ? said_string(said, "reason", "")
 										  : "its node's heartbeat stands still: it is being fenced");
+		put_string(vm, "ready", said_string(said, "ready", ""));
+		put_string(vm, "last_failure", said_string(said, "last_failure", ""));
 		put_int(vm, "restarts", said && json_object_object_get_ex(said, "restarts", &v) ? json_object_get_int64(v) : 0);
 	}
 	json_object_put(said);
 	put_requests(d, e, vm);
 	return vm;
+}
+
+/* Why it is where it is, or where it would be started: the same function that decides, with what this node knows. The leader knows most. */
+json_object *status_why(struct agentd *d, const struct catalog_entry *e)
+{
+	json_object *o = json_object_new_object(), *nodes = json_object_new_array();
+	struct vm *v = agent_vm_by_uuid(&d->core, e->uuid);
+	const struct vm *awaited = NULL;
+	uint32_t choice = 0, owner;
+
+	lead_owners(&d->core);
+	owner = v ? v->owner : 0;
+	if (v) {
+		choice = place_move(&d->core, v);
+		choice = choice ? choice : place_choose(&d->core, v);
+		awaited = v->owner == 0 ? lead_awaited(&d->core, v) : NULL;
+	}
+	for (size_t i = 0; v && i < d->conf.n_nodes; i++) {
+		uint32_t id = d->conf.nodes[i].id;
+		enum place_why why = place_fits(&d->core, v, id);
+		json_object *n = json_object_new_object(), *rank = json_object_new_array();
+		unsigned key[PLACE_KEY_COUNT];
+
+		place_rank(&d->core, v, id, key);
+		put_string(n, "node", d->conf.nodes[i].name);
+		put_bool(n, "fits", why == PLACE_FITS);
+		put_string(n, "why", place_why_text(why));
+		for (unsigned k = 0; k < PLACE_KEY_COUNT; k++) {
+			json_object *r = json_object_new_object();
+
+			put_string(r, "what", place_key_text((enum place_key)k));
+			put_int(r, "value", key[k]);
+			json_object_array_add(rank, r);
+		}
+		json_object_object_add(n, "rank", rank);
+		json_object_array_add(nodes, n);
+	}
+	put_string(o, "owner", name_or_null(d, owner, true));
+	put_string(o, "choice", name_or_null(d, choice, true));
+	put_string(o, "waits_for", awaited ? awaited->def.name : NULL);
+	put_bool(o, "by_leader", d->core.leads);
+	json_object_object_add(o, "nodes", nodes);
+	return o;
 }
 
 const char *status_node_state(const struct agentd *d, uint32_t id)
@@ -267,6 +322,8 @@ static json_object *node_object(struct agentd *d, const struct conf_node *c)
 	put_string(o, "ring", heartbeat_ring_name((enum heartbeat_ring)n->ring));
 	put_bool(o, "agent", agent);
 	put_int(o, "vms", vms);
+	put_int(o, "cpus", d->core.node[c->id - 1].cpus);
+	put_int(o, "memory_mib", d->core.node[c->id - 1].memory_mib);
 	node_reason(d, c->id, reason, sizeof(reason));
 	if (reason[0] == '\0' && !agent && n->fresh)
 		(void)snprintf(reason, sizeof(reason), "its ha-agent does not run or hangs: its VMs go on, but nothing is started there");

@@ -22,10 +22,17 @@
 #define RELOCATE_LIMIT_MAX 63
 #define STOP_MAX_MS (24U * 3600 * 1000)
 #define STOP_DEFAULT_MS (60U * 1000)
+#define DAY_MS (24U * 3600 * 1000)
+#define HANG_MIN_MS 15000 /* three queries in a row were not answered */
 
 enum vmfile_key {
 	VMFILE_NAME, VMFILE_UUID, VMFILE_MEMORY, VMFILE_VCPUS, VMFILE_DISK, VMFILE_BINARY, VMFILE_ARGUMENTS, VMFILE_STATE, VMFILE_PRIORITY,
 	VMFILE_RESTART_LIMIT, VMFILE_RESTART_WINDOW, VMFILE_RELOCATE_LIMIT, VMFILE_STOP_TIMEOUT, VMFILE_PREFERRED_NODES,
+	VMFILE_RESTART, VMFILE_REQUIRED_NODES, VMFILE_KEEP_APART, VMFILE_KEEP_TOGETHER, VMFILE_GROUPS_REQUIRED, VMFILE_AFTER, VMFILE_AFTER_READY,
+	VMFILE_AFTER_DELAY, VMFILE_AFTER_TIMEOUT,
+	VMFILE_GUEST_AGENT, VMFILE_BOOT_TIMEOUT, VMFILE_SILENCE_TIMEOUT, VMFILE_ON_SILENCE, VMFILE_CHECK, VMFILE_CHECK_INTERVAL,
+	VMFILE_CHECK_TIMEOUT, VMFILE_CHECK_FAILURES, VMFILE_ON_CHECK, VMFILE_HANG_TIMEOUT, VMFILE_ON_HANG, VMFILE_ON_PANIC, VMFILE_ON_WATCHDOG,
+	VMFILE_ON_IO_ERROR, VMFILE_IO_ERROR_TIMEOUT, VMFILE_RESET_LIMIT, VMFILE_RESET_WINDOW,
 	VMFILE_KEY_COUNT,
 };
 
@@ -44,6 +51,32 @@ static const struct ini_key keys[VMFILE_KEY_COUNT] = {
 	[VMFILE_RELOCATE_LIMIT] = { "HA", "RelocateLimit", false },
 	[VMFILE_STOP_TIMEOUT] = { "HA", "StopTimeout", false },
 	[VMFILE_PREFERRED_NODES] = { "HA", "PreferredNodes", true },
+	[VMFILE_RESTART] = { "HA", "Restart", false },
+	[VMFILE_REQUIRED_NODES] = { "HA", "RequiredNodes", true },
+	[VMFILE_KEEP_APART] = { "HA", "KeepApart", true },
+	[VMFILE_KEEP_TOGETHER] = { "HA", "KeepTogether", true },
+	[VMFILE_GROUPS_REQUIRED] = { "HA", "GroupsRequired", false },
+	[VMFILE_AFTER] = { "HA", "After", true },
+	[VMFILE_AFTER_READY] = { "HA", "AfterReady", false },
+	[VMFILE_AFTER_DELAY] = { "HA", "AfterDelay", false },
+	[VMFILE_AFTER_TIMEOUT] = { "HA", "AfterTimeout", false },
+	[VMFILE_GUEST_AGENT] = { "Health", "GuestAgent", false },
+	[VMFILE_BOOT_TIMEOUT] = { "Health", "BootTimeout", false },
+	[VMFILE_SILENCE_TIMEOUT] = { "Health", "SilenceTimeout", false },
+	[VMFILE_ON_SILENCE] = { "Health", "OnSilence", false },
+	[VMFILE_CHECK] = { "Health", "Check", true },
+	[VMFILE_CHECK_INTERVAL] = { "Health", "CheckInterval", false },
+	[VMFILE_CHECK_TIMEOUT] = { "Health", "CheckTimeout", false },
+	[VMFILE_CHECK_FAILURES] = { "Health", "CheckFailures", false },
+	[VMFILE_ON_CHECK] = { "Health", "OnCheckFailure", false },
+	[VMFILE_HANG_TIMEOUT] = { "Health", "HangTimeout", false },
+	[VMFILE_ON_HANG] = { "Health", "OnHang", false },
+	[VMFILE_ON_PANIC] = { "Health", "OnPanic", false },
+	[VMFILE_ON_WATCHDOG] = { "Health", "OnWatchdog", false },
+	[VMFILE_ON_IO_ERROR] = { "Health", "OnIOError", false },
+	[VMFILE_IO_ERROR_TIMEOUT] = { "Health", "IOErrorTimeout", false },
+	[VMFILE_RESET_LIMIT] = { "Health", "ResetLimit", false },
+	[VMFILE_RESET_WINDOW] = { "Health", "ResetWindow", false },
 };
 
 struct vmfile_read {
@@ -74,6 +107,9 @@ void vmfile_deinit(struct vmfile *v)
 	v->binary = NULL;
 	free_strings(v->args, &v->n_args);
 	free_strings(v->disks, &v->n_disks);
+	free_strings(v->check, &v->n_check);
+	free(v->agent_path);
+	v->agent_path = NULL;
 }
 
 /* What the agent itself puts on QEMU's command line, or what would break its hold on the process. QEMU takes "--x" for "-x". */
@@ -134,19 +170,57 @@ static int add_disk(struct vmfile_read *r, const char *word, unsigned int line, 
 	return 0;
 }
 
-static int add_preferred(struct vmfile_read *r, const char *word, unsigned int line, char *err, size_t err_size)
+/* A name into a list of up to max, each of len bytes, one after the other. */
+static int add_name(char *list, size_t len, size_t max, size_t *n, const char *what, const char *word, char *err, size_t err_size)
 {
-	struct vmfile *v = &r->vm;
-	int ret = value_name_check(word, VMFILE_NAME_LEN, err, err_size);
+	int ret = value_name_check(word, len, err, err_size);
 
 	if (ret < 0)
 		return ret;
-	for (size_t i = 0; i < v->n_preferred; i++)
-		if (streq(v->preferred[i], word))
-			return value_refuse(err, err_size, "node %s is listed twice; remove one", word);
-	if (v->n_preferred == VMFILE_MAX_NODES)
-		return value_refuse(err, err_size, "more than %d nodes; list the most preferred", VMFILE_MAX_NODES);
-	(void)str_copy(v->preferred[v->n_preferred++], VMFILE_NAME_LEN, word);
+	for (size_t i = 0; i < *n; i++)
+		if (streq(list + i * len, word))
+			return value_refuse(err, err_size, "%s %s is listed twice; remove one", what, word);
+	if (*n == max)
+		return value_refuse(err, err_size, "more than %zu %ss; list fewer", max, what);
+	(void)str_copy(list + (*n)++ * len, len, word);
+	return 0;
+}
+
+static int add_preferred(struct vmfile_read *r, const char *word, unsigned int line, char *err, size_t err_size)
+{
+	return add_name(r->vm.preferred[0], VMFILE_NAME_LEN, VMFILE_MAX_NODES, &r->vm.n_preferred, "node", word, err, err_size);
+}
+
+static int add_required(struct vmfile_read *r, const char *word, unsigned int line, char *err, size_t err_size)
+{
+	return add_name(r->vm.required[0], VMFILE_NAME_LEN, VMFILE_MAX_NODES, &r->vm.n_required, "node", word, err, err_size);
+}
+
+static int add_apart(struct vmfile_read *r, const char *word, unsigned int line, char *err, size_t err_size)
+{
+	return add_name(r->vm.apart[0], VMFILE_GROUP_LEN, VMFILE_MAX_GROUPS, &r->vm.n_apart, "group", word, err, err_size);
+}
+
+static int add_together(struct vmfile_read *r, const char *word, unsigned int line, char *err, size_t err_size)
+{
+	return add_name(r->vm.together[0], VMFILE_GROUP_LEN, VMFILE_MAX_GROUPS, &r->vm.n_together, "group", word, err, err_size);
+}
+
+static int add_after(struct vmfile_read *r, const char *word, unsigned int line, char *err, size_t err_size)
+{
+	return add_name(r->vm.after[0], VMFILE_NAME_LEN, VMFILE_MAX_AFTER, &r->vm.n_after, "VM", word, err, err_size);
+}
+
+static int add_check(struct vmfile_read *r, const char *word, unsigned int line, char *err, size_t err_size)
+{
+	struct vmfile *v = &r->vm;
+
+	if (v->n_check == VMFILE_MAX_CHECK)
+		return value_refuse(err, err_size, "more than %d words; put them into a script in the guest", VMFILE_MAX_CHECK);
+	v->check[v->n_check] = strdup(word);
+	if (!v->check[v->n_check])
+		return out_of_memory(err, err_size);
+	v->n_check++;
 	return 0;
 }
 
@@ -226,6 +300,89 @@ static int read_state(struct vmfile *v, const char *value, char *err, size_t err
 	return 0;
 }
 
+/* One of words, which ends with NULL; its place among them. */
+static int read_choice(const char *value, const char *const words[], unsigned *ret, char *err, size_t err_size)
+{
+	char all[128] = "";
+	size_t len = 0;
+
+	for (unsigned i = 0; words[i]; i++) {
+		if (streq(words[i], value)) {
+			*ret = i;
+			return 0;
+		}
+		len += (size_t)snprintf(all + len, sizeof(all) - len, "%s%s", i == 0 ? "" : words[i + 1] ? ", " : " or ", words[i]);
+	}
+	return value_refuse(err, err_size, "unknown word; write %s", all);
+}
+
+static int read_reaction(const char *value, enum vm_reaction *ret, char *err, size_t err_size)
+{
+	static const char *const words[] = { "restart", "alert", "ignore", NULL };
+	unsigned n;
+	int r = read_choice(value, words, &n, err, err_size);
+
+	if (r == 0)
+		*ret = (enum vm_reaction)n;
+	return r;
+}
+
+static int read_yes(const char *value, bool *ret, char *err, size_t err_size)
+{
+	static const char *const words[] = { "no", "yes", NULL };
+	unsigned n;
+	int r = read_choice(value, words, &n, err, err_size);
+
+	if (r == 0)
+		*ret = n == 1;
+	return r;
+}
+
+static int read_restart(struct vmfile *v, const char *value, char *err, size_t err_size)
+{
+	static const char *const words[] = { "on-failure", "always", "never", NULL };
+	unsigned n;
+	int r = read_choice(value, words, &n, err, err_size);
+
+	if (r == 0)
+		v->restart = (enum vm_restart)n;
+	return r;
+}
+
+static int read_ready(struct vmfile *v, const char *value, char *err, size_t err_size)
+{
+	static const char *const words[] = { "running", "agent", "check", NULL };
+	unsigned n;
+	int r = read_choice(value, words, &n, err, err_size);
+
+	if (r == 0)
+		v->after_ready = (enum vm_ready)(READY_RUNNING + n);
+	return r;
+}
+
+static int read_guest_agent(struct vmfile *v, const char *value, char *err, size_t err_size)
+{
+	char *path = NULL;
+	int r = 0;
+
+	if (*value == '/') {
+		r = value_path_check(value, err, err_size);
+		if (r == 0 && strlen(value) > 107)
+			return value_refuse(err, err_size, "too long for a socket; use at most 107 bytes");
+		path = r == 0 ? strdup(value) : NULL;
+		if (r == 0 && !path)
+			return out_of_memory(err, err_size);
+	} else if (!streq(value, "yes") && !streq(value, "no")) {
+		return value_refuse(err, err_size, "unknown word; write yes, no or the absolute path of a port's socket");
+	}
+	if (r < 0)
+		return r;
+	free(v->agent_path);
+	v->agent_path = path;
+	v->health.agent = !streq(value, "no");
+	return 0;
+}
+
 static int read_name(struct vmfile *v, const char *value, char *err, size_t err_size)
 {
 	int r = value_name_check(value, sizeof(v->name), err, err_size);
@@ -233,6 +390,92 @@ static int read_name(struct vmfile *v, const char *value, char *err, size_t err_
 	if (r == 0)
 		(void)str_copy(v->name, sizeof(v->name), value);
 	return r;
+}
+
+static int read_health(struct vmfile_read *r, enum vmfile_key key, const char *value, unsigned int line, char *err, size_t err_size)
+{
+	struct vmfile *v = &r->vm;
+	struct health_policy *h = &v->health;
+
+	switch (key) {
+	case VMFILE_GUEST_AGENT:
+		return read_guest_agent(v, value, err, err_size);
+	case VMFILE_BOOT_TIMEOUT:
+		return read_span(value, 0, DAY_MS, &h->boot_ms, err, err_size);
+	case VMFILE_SILENCE_TIMEOUT:
+		return read_span(value, HANG_MIN_MS, DAY_MS, &h->silence_ms, err, err_size);
+	case VMFILE_ON_SILENCE:
+		return read_reaction(value, &h->silence, err, err_size);
+	case VMFILE_CHECK:
+		if (!*value)
+			free_strings(v->check, &v->n_check);
+		return read_words(r, value, line, add_check, err, err_size);
+	case VMFILE_CHECK_INTERVAL:
+		return read_span(value, 1000, DAY_MS, &v->check_interval_ms, err, err_size);
+	case VMFILE_CHECK_TIMEOUT:
+		return read_span(value, 1000, DAY_MS, &v->check_timeout_ms, err, err_size);
+	case VMFILE_CHECK_FAILURES:
+		return value_u32(value, 1, 100, &h->check_failures, err, err_size);
+	case VMFILE_ON_CHECK:
+		return read_reaction(value, &h->check, err, err_size);
+	case VMFILE_HANG_TIMEOUT:
+		return read_span(value, HANG_MIN_MS, DAY_MS, &h->hang_ms, err, err_size);
+	case VMFILE_ON_HANG:
+		return read_reaction(value, &h->hang, err, err_size);
+	case VMFILE_ON_PANIC:
+		return read_reaction(value, &h->panic, err, err_size);
+	case VMFILE_ON_WATCHDOG:
+		return read_reaction(value, &h->watchdog, err, err_size);
+	case VMFILE_ON_IO_ERROR:
+		return read_reaction(value, &h->io_error, err, err_size);
+	case VMFILE_IO_ERROR_TIMEOUT:
+		return read_span(value, 0, DAY_MS, &h->io_elsewhere_ms, err, err_size);
+	case VMFILE_RESET_LIMIT:
+		return value_u32(value, 0, AGENT_MAX_RESETS - 1, &h->reset_limit, err, err_size);
+	case VMFILE_RESET_WINDOW:
+		return read_span(value, WINDOW_MIN_MS, DAY_MS, &h->reset_window_ms, err, err_size);
+	default:
+		return value_refuse(err, err_size, "unknown key");
+	}
+}
+
+/* Where it may run, and after what. */
+static int read_place(struct vmfile_read *r, enum vmfile_key key, const char *value, unsigned int line, char *err, size_t err_size)
+{
+	struct vmfile *v = &r->vm;
+
+	switch (key) {
+	case VMFILE_PREFERRED_NODES:
+		if (!*value)
+			v->n_preferred = 0;
+		return read_words(r, value, line, add_preferred, err, err_size);
+	case VMFILE_REQUIRED_NODES:
+		if (!*value)
+			v->n_required = 0;
+		return read_words(r, value, line, add_required, err, err_size);
+	case VMFILE_KEEP_APART:
+		if (!*value)
+			v->n_apart = 0;
+		return read_words(r, value, line, add_apart, err, err_size);
+	case VMFILE_KEEP_TOGETHER:
+		if (!*value)
+			v->n_together = 0;
+		return read_words(r, value, line, add_together, err, err_size);
+	case VMFILE_GROUPS_REQUIRED:
+		return read_yes(value, &v->groups_required, err, err_size);
+	case VMFILE_AFTER:
+		if (!*value)
+			v->n_after = 0;
+		return read_words(r, value, line, add_after, err, err_size);
+	case VMFILE_AFTER_READY:
+		return read_ready(v, value, err, err_size);
+	case VMFILE_AFTER_DELAY:
+		return read_span(value, 0, DAY_MS, &v->after_delay_ms, err, err_size);
+	case VMFILE_AFTER_TIMEOUT:
+		return read_span(value, 1000, DAY_MS, &v->after_timeout_ms, err, err_size);
+	default:
+		return read_health(r, key, value, line, err, err_size);
+	}
 }
 
 static int read_value(struct vmfile_read *r, enum vmfile_key key, const char *value, unsigned int line, char *err, size_t err_size)
@@ -270,14 +513,11 @@ static int read_value(struct vmfile_read *r, enum vmfile_key key, const char *va
 		return value_u32(value, 0, RELOCATE_LIMIT_MAX, &v->relocate_limit, err, err_size);
 	case VMFILE_STOP_TIMEOUT:
 		return read_span(value, 0, STOP_MAX_MS, &v->stop_timeout_ms, err, err_size);
-	case VMFILE_PREFERRED_NODES:
-		if (!*value)
-			v->n_preferred = 0;
-		return read_words(r, value, line, add_preferred, err, err_size);
-	case VMFILE_KEY_COUNT:
-		break;
+	case VMFILE_RESTART:
+		return read_restart(v, value, err, err_size);
+	default:
+		return read_place(r, key, value, line, err, err_size);
 	}
-	return value_refuse(err, err_size, "unknown key");
 }
 
 static int on_key(void *user, int key, const char *value, unsigned int line, char *err, size_t err_size)
@@ -305,14 +545,37 @@ static bool mentions(const char *argument, const char *disk)
 	return false;
 }
 
+static bool has_name(const char *list, size_t n, const char *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (streq(list + i * VMFILE_NAME_LEN, name))
+			return true;
+	return false;
+}
+
 static int check_whole(const char *source, const struct vmfile_read *r, char *err, size_t err_size)
 {
 	static const enum vmfile_key needed[] = { VMFILE_NAME, VMFILE_MEMORY, VMFILE_VCPUS, VMFILE_BINARY };
+	static const enum vmfile_key by_agent[] = { VMFILE_BOOT_TIMEOUT, VMFILE_SILENCE_TIMEOUT, VMFILE_ON_SILENCE, VMFILE_CHECK };
 	const struct vmfile *v = &r->vm;
 
 	for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
 		if (!r->seen[needed[i]])
 			return value_refuse(err, err_size, "%s: %s= is missing in [%s]; add it", source, keys[needed[i]].key, keys[needed[i]].section);
+	for (size_t i = 0; i < ARRAY_SIZE(by_agent); i++)
+		if (r->seen[by_agent[i]] && !v->health.agent && (by_agent[i] != VMFILE_BOOT_TIMEOUT || v->health.boot_ms != 0))
+			return value_refuse(err, err_size, "%s: %s= in [%s] needs the guest's agent; add GuestAgent=yes, or remove it", source,
+					    keys[by_agent[i]].key, keys[by_agent[i]].section);
+	for (size_t i = 0; i < v->n_args && v->health.agent && !v->agent_path; i++)
+		if (strstr(v->args[i], "name=org.qemu.guest_agent.0"))
+			return value_refuse(err, err_size, "%s: GuestAgent=yes in [Health]: Arguments= have a port of that name; write the path of its socket instead", source);
+	for (size_t i = 0; i < v->n_after; i++)
+		if (streq(v->after[i], v->name))
+			return value_refuse(err, err_size, "%s: After= in [HA]: %s would wait for itself; remove it", source, v->name);
+	for (size_t i = 0; i < v->n_preferred && v->n_required > 0; i++)
+		if (!has_name(v->required[0], v->n_required, v->preferred[i]))
+			return value_refuse(err, err_size, "%s: PreferredNodes= in [HA]: %s is not among RequiredNodes=; add it there, or remove it",
+					    source, v->preferred[i]);
 	for (size_t i = 0; i < v->n_disks; i++) {
 		bool found = false;
 
@@ -328,7 +591,10 @@ static int check_whole(const char *source, const struct vmfile_read *r, char *er
 int vmfile_parse(const char *source, const char *text, size_t len, struct vmfile *ret, char *err, size_t err_size)
 {
 	struct vmfile_read r = { .vm = { .start = true, .priority = PRIORITY_DEFAULT, .restart_limit = RESTART_LIMIT_DEFAULT,
-					 .restart_window_ms = WINDOW_DEFAULT_MS, .stop_timeout_ms = STOP_DEFAULT_MS } };
+					 .restart_window_ms = WINDOW_DEFAULT_MS, .stop_timeout_ms = STOP_DEFAULT_MS,
+					 .after_ready = READY_RUNNING, .after_timeout_ms = 300000, .check_interval_ms = 30000,
+					 .check_timeout_ms = 10000, .health = { .hang_ms = 60000, .silence_ms = 60000, .silence = REACT_ALERT,
+					 .io_elsewhere_ms = 30000, .check_failures = 3, .reset_limit = 10, .reset_window_ms = 300000 } } };
 	int n;
 
 	if (len > VMFILE_MAX_TEXT)
@@ -342,6 +608,7 @@ int vmfile_parse(const char *source, const char *text, size_t len, struct vmfile
 		vmfile_deinit(&r.vm);
 		return n;
 	}
+	r.vm.health.has_check = r.vm.n_check > 0;
 	*ret = r.vm;
 	return 0;
 }

@@ -3,11 +3,16 @@
 #pragma once
 
 #include "agent/base/util.h"
+#include "agent/core/agent_core.h"
 
 #define VMFILE_NAME_LEN 64      /* name: letters, digits, '.', '_', '-'; begins with a letter or digit */
 #define VMFILE_MAX_ARGS 256
 #define VMFILE_MAX_DISKS 16
 #define VMFILE_MAX_NODES 16
+#define VMFILE_MAX_CHECK 16     /* words of Check= */
+#define VMFILE_MAX_GROUPS 4     /* of each kind */
+#define VMFILE_GROUP_LEN 32
+#define VMFILE_MAX_AFTER 8
 #define VMFILE_MAX_TEXT (64 * 1024) /* bytes of one file */
 
 struct vmfile {
@@ -26,9 +31,24 @@ struct vmfile {
 	uint32_t restart_limit;  /* local restarts within the window before it goes elsewhere; default 3 */
 	uint32_t restart_window_ms; /* default 600 s */
 	uint32_t relocate_limit;    /* failed on one node after the other: so often it is moved on before it is given up; default 0: always */
+	enum vm_restart restart;
 	uint32_t stop_timeout_ms;   /* clean shutdown may take this long, then quit; default 60 s */
 	char preferred[VMFILE_MAX_NODES][VMFILE_NAME_LEN]; /* in order */
 	size_t n_preferred;
+	char required[VMFILE_MAX_NODES][VMFILE_NAME_LEN]; /* it runs on these only; none: on all */
+	size_t n_required;
+	char apart[VMFILE_MAX_GROUPS][VMFILE_GROUP_LEN], together[VMFILE_MAX_GROUPS][VMFILE_GROUP_LEN];
+	size_t n_apart, n_together;
+	bool groups_required;
+	char after[VMFILE_MAX_AFTER][VMFILE_NAME_LEN];
+	size_t n_after;
+	enum vm_ready after_ready;
+	uint32_t after_delay_ms, after_timeout_ms;
+	struct health_policy health;
+	char *agent_path;        /* socket of a port among Arguments=; NULL: the agent adds one (if health.agent) */
+	char *check[VMFILE_MAX_CHECK + 1];
+	size_t n_check;
+	uint32_t check_interval_ms, check_timeout_ms;
 };
 
 /* Parses text (not NUL-terminated, len bytes). source names it in messages. 0, or -EINVAL / -ENOMEM with err = "SOURCE:LINE: reason; remedy";

@@ -35,4 +35,13 @@ enum qmp_news qmp_meaning_news(enum qmp_event_kind kind);
 enum qmp_ending qmp_meaning_ending(const struct qmp_event *shutdown);
 
 const char *qmp_health_name(enum qmp_health h); /* words for logs and operators */
+const char *qmp_news_name(enum qmp_news n);
 const char *qmp_ending_name(enum qmp_ending e);
+
+/* The tables' rows, in order, as kvm-ha-qmp(7) prints them. */
+struct qmp_meaning {
+	const char *table; /* "run states", "events", "shutdown": reasons of that event */
+	const char *word;  /* QEMU's */
+	const char *means, *text;
+};
+bool qmp_meaning_row(size_t i, struct qmp_meaning *ret); /* false: no more */

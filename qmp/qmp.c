@@ -1,22 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "qmp/qmp_line.h"
 #include "qmp/qmp_proto.h"
 
 #include <errno.h>
 #include <stdio.h>
 
 #define ERROR_LEN 256
-#define KEEP_BYTES 65536 /* a buffer that one long line made larger than this is given back */
 
 struct pending {
 	int64_t id;
 	uint64_t deadline_ms;
 	qmp_reply_fn fn;
 	void *user;
-};
-
-struct buffer {
-	char *bytes;
-	size_t len, size;
 };
 
 struct qmp {
@@ -26,7 +21,8 @@ struct qmp {
 	bool dropped; /* no callback may come any more, not even closed() */
 	uint64_t handshake_deadline_ms;
 	int64_t next_id;
-	struct buffer in, out;
+	bool oob; /* out-of-band commands were offered and taken */
+	struct qmp_buffer in, out;
 	struct pending pending[QMP_MAX_PENDING]; /* oldest first */
 	size_t n_pending;
 	char version[48];
@@ -41,14 +37,61 @@ static const char *const run_state_names[] = {
 	[QMP_RUN_GUEST_PANICKED] = "guest-panicked", [QMP_RUN_COLO] = "colo",
 };
 
+static const char *const event_names[QMP_EVENT_KIND_COUNT] = {
+	[QMP_EVENT_OTHER] = "other", [QMP_EVENT_SHUTDOWN] = "SHUTDOWN", [QMP_EVENT_POWERDOWN] = "POWERDOWN", [QMP_EVENT_RESET] = "RESET",
+	[QMP_EVENT_STOP] = "STOP", [QMP_EVENT_RESUME] = "RESUME", [QMP_EVENT_BLOCK_IO_ERROR] = "BLOCK_IO_ERROR",
+	[QMP_EVENT_GUEST_PANICKED] = "GUEST_PANICKED", [QMP_EVENT_WATCHDOG] = "WATCHDOG", [QMP_EVENT_GUEST_CRASHLOADED] = "GUEST_CRASHLOADED",
+	[QMP_EVENT_MEMORY_FAILURE] = "MEMORY_FAILURE", [QMP_EVENT_MIGRATION] = "MIGRATION", [QMP_EVENT_SUSPEND] = "SUSPEND",
+	[QMP_EVENT_SUSPEND_DISK] = "SUSPEND_DISK", [QMP_EVENT_WAKEUP] = "WAKEUP", [QMP_EVENT_VSERPORT_CHANGE] = "VSERPORT_CHANGE",
+};
+
+/* Commands that are not asked within the time of their kind (query-*: QUERY, all others: CONTROL), and those that QEMU may take out of band. */
 static const struct {
 	const char *name;
-	enum qmp_event_kind kind;
-} event_kinds[] = {
-	{ "SHUTDOWN", QMP_EVENT_SHUTDOWN }, { "POWERDOWN", QMP_EVENT_POWERDOWN }, { "RESET", QMP_EVENT_RESET },
-	{ "STOP", QMP_EVENT_STOP }, { "RESUME", QMP_EVENT_RESUME }, { "BLOCK_IO_ERROR", QMP_EVENT_BLOCK_IO_ERROR },
-	{ "GUEST_PANICKED", QMP_EVENT_GUEST_PANICKED }, { "WATCHDOG", QMP_EVENT_WATCHDOG },
+	enum qmp_class class;
+	bool oob;
+} commands[] = {
+	{ "query-status", QMP_CLASS_LIVENESS, false },
+	{ "migrate-recover", QMP_CLASS_CONTROL, true },
+	{ "migrate-pause", QMP_CLASS_CONTROL, true },
+	{ "yank", QMP_CLASS_CONTROL, true },
+	{ "query-yank", QMP_CLASS_QUERY, true },
+	{ "migrate", QMP_CLASS_LONG, false },
+	{ "migrate-incoming", QMP_CLASS_LONG, false },
+	{ "device_add", QMP_CLASS_LONG, false },
+	{ "blockdev-add", QMP_CLASS_LONG, false },
+	{ "blockdev-reopen", QMP_CLASS_LONG, false },
+	{ "savevm", QMP_CLASS_LONG, false },
+	{ "query-block", QMP_CLASS_LONG, false },       /* these two may have to wait for the storage */
+	{ "query-named-block-nodes", QMP_CLASS_LONG, false },
 };
+
+static const uint32_t class_ms[] = {
+	[QMP_CLASS_LIVENESS] = 5000, [QMP_CLASS_QUERY] = 10000, [QMP_CLASS_CONTROL] = 10000, [QMP_CLASS_LONG] = 60000,
+};
+
+const char *qmp_event_kind_name(enum qmp_event_kind k)
+{
+	return (size_t)k < QMP_EVENT_KIND_COUNT ? event_names[k] : event_names[QMP_EVENT_OTHER];
+}
+
+enum qmp_class qmp_command_class(const char *command)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (streq(commands[i].name, command))
+			return commands[i].class;
+	return strncmp(command, "query-", 6) == 0 ? QMP_CLASS_QUERY : QMP_CLASS_CONTROL;
+}
+
+uint32_t qmp_command_ms(const char *command) { return class_ms[qmp_command_class(command)]; }
+
+static bool command_oob(const char *command)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (streq(commands[i].name, command))
+			return commands[i].oob;
+	return false;
+}
 
 const char *qmp_run_state_name(enum qmp_run_state s)
 {
@@ -61,70 +104,6 @@ enum qmp_run_state qmp_run_state_parse(const char *s)
 		if (streq(run_state_names[i], s))
 			return (enum qmp_run_state)i;
 	return QMP_RUN_UNKNOWN;
-}
-
-static int buffer_append(struct buffer *b, const void *bytes, size_t n)
-{
-	if (b->size - b->len < n) {
-		size_t size = MAX(b->len + n, b->size ? 2 * b->size : 4096);
-		char *p = realloc(b->bytes, size);
-
-		if (!p)
-			return -ENOMEM;
-		b->bytes = p;
-		b->size = size;
-	}
-	if (n > 0)
-		memcpy(b->bytes + b->len, bytes, n);
-	b->len += n;
-	return 0;
-}
-
-static void buffer_reset(struct buffer *b)
-{
-	free(b->bytes);
-	*b = (struct buffer){ 0 };
-}
-
-static void buffer_consume(struct buffer *b, size_t n)
-{
-	b->len -= n;
-	if (b->len == 0 && b->size > KEEP_BYTES)
-		buffer_reset(b);
-	else if (b->len > 0 && n > 0)
-		memmove(b->bytes, b->bytes + n, b->len);
-}
-
-/* A string member, or NULL: also if a NUL within would make C see another word than the one that was sent. */
-static const char *member_text(json_object *o, const char *key)
-{
-	json_object *v;
-	const char *s;
-
-	if (!json_object_is_type(o, json_type_object) || !json_object_object_get_ex(o, key, &v) || !json_object_is_type(v, json_type_string))
-		return NULL;
-	s = json_object_get_string(v);
-	return strlen(s) == (size_t)json_object_get_string_len(v) ? s : NULL;
-}
-
-static bool member_true(json_object *o, const char *key)
-{
-	json_object *v;
-
-	return json_object_is_type(o, json_type_object) && json_object_object_get_ex(o, key, &v) && json_object_is_type(v, json_type_boolean) &&
-	       json_object_get_boolean(v);
-}
-
-/* An integer member of 0..max. json-c saturates what does not fit 64 bits, so it lands outside too. */
-static bool member_number(json_object *o, const char *key, int64_t max, int64_t *ret)
-{
-	json_object *v;
-
-	if (!json_object_is_type(o, json_type_object) || !json_object_object_get_ex(o, key, &v) || !json_object_is_type(v, json_type_int) ||
-	    json_object_get_int64(v) < 0 || json_object_get_int64(v) > max)
-		return false;
-	*ret = json_object_get_int64(v);
-	return true;
 }
 
 int qmp_new(const struct qmp_callbacks *cb, void *user, uint64_t now_ms, uint32_t handshake_ms, struct qmp **ret)
@@ -154,8 +133,8 @@ void qmp_free(struct qmp *q)
 {
 	if (!q)
 		return;
-	buffer_reset(&q->in);
-	buffer_reset(&q->out);
+	qmp_buffer_reset(&q->in);
+	qmp_buffer_reset(&q->out);
 	free(q);
 }
 
@@ -195,7 +174,7 @@ static int command_send(struct qmp *q, const char *command, json_object *args, u
 	size_t n;
 	int r = -ENOMEM;
 
-	if (!o || !name || !id || json_object_object_add(o, "execute", name) < 0)
+	if (!o || !name || !id || json_object_object_add(o, q->oob && command_oob(command) ? "exec-oob" : "execute", name) < 0)
 		goto fail;
 	name = NULL;
 	if (args && json_object_object_add(o, "arguments", args) < 0)
@@ -210,9 +189,9 @@ static int command_send(struct qmp *q, const char *command, json_object *args, u
 	r = -EBUSY;
 	if (q->n_pending == QMP_MAX_PENDING || n + 1 > QMP_MAX_OUTPUT - q->out.len)
 		goto fail;
-	r = buffer_append(&q->out, text, n);
+	r = qmp_buffer_append(&q->out, text, n);
 	if (r == 0) {
-		r = buffer_append(&q->out, "\n", 1);
+		r = qmp_buffer_append(&q->out, "\n", 1);
 		if (r < 0)
 			q->out.len -= n;
 	}
@@ -232,13 +211,13 @@ int qmp_execute(struct qmp *q, uint64_t now_ms, const char *command, json_object
 		json_object_put(args);
 		return -ENOTCONN;
 	}
-	return command_send(q, command, args, now_ms + timeout_ms, fn, user);
+	return command_send(q, command, args, now_ms + (timeout_ms == QMP_TIMEOUT_OF_CLASS ? qmp_command_ms(command) : timeout_ms), fn, user);
 }
 
 /* Handshake steps have no deadline of their own: the handshake's covers them. */
-static void handshake_send(struct qmp *q, const char *command, qmp_reply_fn fn, enum qmp_phase next)
+static void handshake_send(struct qmp *q, const char *command, json_object *args, qmp_reply_fn fn, enum qmp_phase next)
 {
-	if (command_send(q, command, NULL, QMP_NO_DEADLINE, fn, q) < 0)
+	if (command_send(q, command, args, QMP_NO_DEADLINE, fn, q) < 0)
 		qmp_close(q, "out of memory");
 	else
 		q->phase = next;
@@ -257,7 +236,7 @@ static void handshake_failed(struct qmp *q, const char *step, const char *error)
 static void on_status(void *user, json_object *ret, const char *error)
 {
 	struct qmp *q = user;
-	const char *status = member_text(ret, "status");
+	const char *status = qmp_member_text(ret, "status");
 
 	if (error || !status) {
 		handshake_failed(q, "query-status", error ? error : "no status in the answer");
@@ -275,7 +254,34 @@ static void on_capabilities(void *user, json_object *ret, const char *error)
 	if (error)
 		handshake_failed(q, "qmp_capabilities", error);
 	else
-		handshake_send(q, "query-status", on_status, QMP_QUERYING);
+		handshake_send(q, "query-status", NULL, on_status, QMP_QUERYING);
+}
+
+static bool offers_oob(json_object *greeting)
+{
+	json_object *list;
+
+	if (!json_object_object_get_ex(greeting, "capabilities", &list) || !json_object_is_type(list, json_type_array))
+		return false;
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		json_object *word = json_object_array_get_idx(list, i);
+
+		if (json_object_is_type(word, json_type_string) && streq(json_object_get_string(word), "oob"))
+			return true;
+	}
+	return false;
+}
+
+static json_object *enable_oob(void)
+{
+	json_object *args = json_object_new_object(), *list = json_object_new_array();
+
+	if (!args || !list || json_object_array_add(list, json_object_new_string("oob")) < 0 || json_object_object_add(args, "enable", list) < 0) {
+		json_object_put(list);
+		json_object_put(args);
+		return NULL;
+	}
+	return args;
 }
 
 static void on_greeting(struct qmp *q, json_object *msg)
@@ -290,30 +296,31 @@ static void on_greeting(struct qmp *q, json_object *msg)
 	if (json_object_is_type(greeting, json_type_object) && json_object_object_get_ex(greeting, "version", &version) &&
 	    json_object_is_type(version, json_type_object))
 		(void)json_object_object_get_ex(version, "qemu", &qemu);
-	if (!member_number(qemu, "major", INT16_MAX, &major) || !member_number(qemu, "minor", INT16_MAX, &minor) ||
-	    !member_number(qemu, "micro", INT16_MAX, &micro)) {
+	if (!qmp_member_number(qemu, "major", INT16_MAX, &major) || !qmp_member_number(qemu, "minor", INT16_MAX, &minor) ||
+	    !qmp_member_number(qemu, "micro", INT16_MAX, &micro)) {
 		qmp_close(q, "QMP greeting without a version");
 		return;
 	}
 	(void)snprintf(q->version, sizeof(q->version), "%d.%d.%d", (int)major, (int)minor, (int)micro);
-	handshake_send(q, "qmp_capabilities", on_capabilities, QMP_NEGOTIATING);
+	q->oob = offers_oob(greeting);
+	handshake_send(q, "qmp_capabilities", q->oob ? enable_oob() : NULL, on_capabilities, QMP_NEGOTIATING);
 }
 
 static void on_event(struct qmp *q, json_object *msg)
 {
-	struct qmp_event ev = { .kind = QMP_EVENT_OTHER, .name = member_text(msg, "event"), .reason = "" };
+	struct qmp_event ev = { .kind = QMP_EVENT_OTHER, .name = qmp_member_text(msg, "event"), .reason = "" };
 	const char *reason;
 
 	if (!ev.name || !q->cb.event)
 		return;
-	for (size_t i = 0; i < ARRAY_SIZE(event_kinds); i++)
-		if (streq(event_kinds[i].name, ev.name))
-			ev.kind = event_kinds[i].kind;
+	for (size_t i = QMP_EVENT_OTHER + 1; i < QMP_EVENT_KIND_COUNT; i++)
+		if (streq(event_names[i], ev.name))
+			ev.kind = (enum qmp_event_kind)i;
 	if (json_object_object_get_ex(msg, "data", &ev.data) && !json_object_is_type(ev.data, json_type_object))
 		ev.data = NULL;
-	ev.guest = member_true(ev.data, "guest");
-	ev.nospace = member_true(ev.data, "nospace");
-	reason = member_text(ev.data, "reason");
+	ev.guest = qmp_member_true(ev.data, "guest");
+	ev.nospace = qmp_member_true(ev.data, "nospace");
+	reason = qmp_member_text(ev.data, "reason");
 	if (reason)
 		ev.reason = reason;
 	q->cb.event(q->user, &ev);
@@ -330,7 +337,7 @@ static bool pending_find(const struct qmp *q, json_object *msg, bool is_error, s
 		*ret = 0;
 		return is_error && q->n_pending > 0;
 	}
-	if (!member_number(msg, "id", INT64_MAX - 1, &n))
+	if (!qmp_member_number(msg, "id", INT64_MAX - 1, &n))
 		return false;
 	for (size_t i = 0; i < q->n_pending; i++)
 		if (q->pending[i].id == n) {
@@ -354,7 +361,7 @@ static void on_reply(struct qmp *q, json_object *msg, json_object *ret, json_obj
 		p.fn(p.user, ret, NULL);
 		return;
 	}
-	desc = member_text(error, "desc");
+	desc = qmp_member_text(error, "desc");
 	(void)str_copy(text, sizeof(text), desc && *desc ? desc : "error without a description");
 	p.fn(p.user, NULL, text);
 }
@@ -372,56 +379,14 @@ static void on_message(struct qmp *q, json_object *msg)
 		on_event(q, msg);
 }
 
-/* What can be refused without parsing: json-c would stop at a NUL, and takes some hundred bytes of memory for a value of two. */
-static const char *line_check(const char *line, size_t n)
-{
-	size_t values = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		if (line[i] == '\0')
-			return "NUL byte in a line";
-		if (line[i] == ',' || line[i] == '[' || line[i] == '{')
-			values++;
-	}
-	return values > QMP_MAX_VALUES ? "too many values in a line" : NULL;
-}
-
 static void on_line(struct qmp *q, const char *line, size_t n)
 {
-	const char *reason = line_check(line, n);
-	struct json_tokener *tok;
 	json_object *msg;
+	const char *reason = qmp_line_parse(line, n, QMP_MAX_DEPTH, &msg);
 
-	while (n > 0 && (line[n - 1] == '\r' || line[n - 1] == ' ' || line[n - 1] == '\t'))
-		n--;
-	while (n > 0 && (*line == ' ' || *line == '\t')) {
-		line++;
-		n--;
-	}
-	if (n == 0 && !reason)
-		return;
-	if (!reason && *line != '{')
-		reason = "not a JSON object";
-	if (reason) {
-		qmp_close(q, reason);
-		return;
-	}
-	tok = json_tokener_new_ex(QMP_MAX_DEPTH);
-	if (!tok) {
-		qmp_close(q, "out of memory");
-		return;
-	}
-	json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	msg = json_tokener_parse_ex(tok, line, (int)n);
-	if (json_tokener_get_error(tok) == json_tokener_error_depth)
-		reason = "nested too deeply";
-	else if (json_tokener_get_error(tok) != json_tokener_success || json_tokener_get_parse_end(tok) != n ||
-		 !json_object_is_type(msg, json_type_object))
-		reason = "not JSON";
-	json_tokener_free(tok);
 	if (reason)
 		qmp_close(q, reason);
-	else
+	else if (msg)
 		on_message(q, msg);
 	json_object_put(msg);
 }
@@ -438,13 +403,13 @@ void qmp_feed(struct qmp *q, const void *bytes, size_t n)
 			qmp_close(q, "line too long");
 			return;
 		}
-		if (buffer_append(&q->in, p, part) < 0) {
+		if (qmp_buffer_append(&q->in, p, part) < 0) {
 			qmp_close(q, "out of memory");
 			return;
 		}
 		if (end) {
 			on_line(q, q->in.bytes, q->in.len);
-			buffer_consume(&q->in, q->in.len);
+			qmp_buffer_consume(&q->in, q->in.len);
 			part++;
 		}
 		p += part;
@@ -461,7 +426,7 @@ size_t qmp_output(const struct qmp *q, const char **ret)
 void qmp_sent(struct qmp *q, size_t n)
 {
 	CHECK(n <= q->out.len);
-	buffer_consume(&q->out, n);
+	qmp_buffer_consume(&q->out, n);
 }
 
 void qmp_tick(struct qmp *q, uint64_t now_ms)

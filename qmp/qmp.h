@@ -18,6 +18,7 @@
 #define QMP_MAX_LINE (4U * 1024 * 1024)
 #define QMP_MAX_DEPTH 256
 #define QMP_MAX_PENDING 32
+#define QMP_NO_DEADLINE UINT64_MAX
 
 /* RunState of QEMU's schema; what is not known here is QMP_RUN_UNKNOWN. */
 enum qmp_run_state {
@@ -28,9 +29,20 @@ enum qmp_run_state {
 const char *qmp_run_state_name(enum qmp_run_state s);
 enum qmp_run_state qmp_run_state_parse(const char *s);
 
-/* What an event means to us; QMP_EVENT_OTHER is passed on with its name, for later issues and for logs. */
-enum qmp_event_kind { QMP_EVENT_OTHER, QMP_EVENT_SHUTDOWN, QMP_EVENT_POWERDOWN, QMP_EVENT_RESET, QMP_EVENT_STOP, QMP_EVENT_RESUME,
-		      QMP_EVENT_BLOCK_IO_ERROR, QMP_EVENT_GUEST_PANICKED, QMP_EVENT_WATCHDOG };
+/* Events that mean something to us (qmp/meaning.c says what); OTHER is passed on with its name, for logs. */
+enum qmp_event_kind {
+	QMP_EVENT_OTHER, QMP_EVENT_SHUTDOWN, QMP_EVENT_POWERDOWN, QMP_EVENT_RESET, QMP_EVENT_STOP, QMP_EVENT_RESUME, QMP_EVENT_BLOCK_IO_ERROR,
+	QMP_EVENT_GUEST_PANICKED, QMP_EVENT_WATCHDOG, QMP_EVENT_GUEST_CRASHLOADED, QMP_EVENT_MEMORY_FAILURE, QMP_EVENT_MIGRATION,
+	QMP_EVENT_SUSPEND, QMP_EVENT_SUSPEND_DISK, QMP_EVENT_WAKEUP, QMP_EVENT_VSERPORT_CHANGE, QMP_EVENT_KIND_COUNT,
+};
+const char *qmp_event_kind_name(enum qmp_event_kind k); /* QEMU's name for it */
+
+/* How long an answer may take, by what the command has to do: 5 s for query-status, by which a hung QEMU is known; 10 s for other queries and for
+ * what only flips a switch; 60 s for what may open files or wait for storage. */
+enum qmp_class { QMP_CLASS_LIVENESS, QMP_CLASS_QUERY, QMP_CLASS_CONTROL, QMP_CLASS_LONG };
+enum qmp_class qmp_command_class(const char *command);
+uint32_t qmp_command_ms(const char *command);
+#define QMP_TIMEOUT_OF_CLASS UINT32_MAX /* as timeout_ms: qmp_command_ms() */
 
 struct qmp_event {
 	enum qmp_event_kind kind;
@@ -61,6 +73,6 @@ void qmp_conn_free(struct qmp_conn *c); /* no callback comes after; outstanding 
 /* pid of the process that listens on the socket (SO_PEERCRED), 0 before it is connected. */
 pid_t qmp_conn_peer_pid(const struct qmp_conn *c);
 
-/* Sends a command. args may be NULL; ownership passes on. fn is called exactly once: answer, error, deadline or disconnect. Returns 0,
+/* Sends a command, out of band if QEMU offers that and the command may be. args may be NULL; ownership passes on. fn is called exactly once: answer, error, deadline or disconnect. Returns 0,
  * -ENOTCONN before ready, -EBUSY with QMP_MAX_PENDING outstanding. */
 int qmp_conn_execute(struct qmp_conn *c, const char *command, json_object *args, uint32_t timeout_ms, qmp_reply_fn fn, void *user);

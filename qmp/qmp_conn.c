@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* struct qmp on a UNIX socket and a qb_loop.
+/* struct qmp, or the guest agent's protocol (guest_agent.c), on a UNIX socket and a qb_loop.
  *
  * A callback may free the connection it comes from. So every way in from the loop is a round: conn_enter(), work, conn_leave(); a free
  * within the round only silences the connection, and conn_leave() does the rest. */
-#include "qmp/qmp_proto.h"
+#include "qmp/qmp_wire.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -18,7 +18,8 @@
 
 struct qmp_conn {
 	qb_loop_t *loop;
-	struct qmp *proto;
+	const struct qmp_wire *wire;
+	void *proto; /* struct qmp, or what else speaks through it */
 	struct sockaddr_un addr;
 	int fd;
 	bool is_polled;
@@ -64,16 +65,16 @@ static void conn_destroy(struct qmp_conn *c)
 {
 	conn_disconnect(c);
 	conn_stop_timer(c);
-	qmp_free(c->proto);
+	c->wire->free(c->proto);
 	free(c);
 }
 
 /* Tells the loop what we wait for now. A timer that fires too early is left alone: it does nothing but come here again. */
 static int conn_update(struct qmp_conn *c)
 {
-	uint64_t due_ms = qmp_deadline(c->proto), now_ms = clock_ms();
+	uint64_t due_ms = c->wire->deadline(c->proto), now_ms = clock_ms();
 	const char *bytes;
-	int events = POLLIN | (qmp_output(c->proto, &bytes) > 0 ? POLLOUT : 0);
+	int events = POLLIN | (c->wire->output(c->proto, &bytes) > 0 ? POLLOUT : 0);
 
 	if (c->fd >= 0 && (!c->is_polled || events != c->events)) {
 		int r = c->is_polled ? qb_loop_poll_mod(c->loop, QB_LOOP_MED, c->fd, events, c, on_poll)
@@ -104,9 +105,9 @@ static void conn_enter(struct qmp_conn *c)
 
 static void conn_leave(struct qmp_conn *c)
 {
-	if (qmp_phase(c->proto) != QMP_CLOSED && conn_update(c) < 0)
-		qmp_close(c->proto, "event loop: out of memory");
-	if (qmp_phase(c->proto) == QMP_CLOSED) {
+	if (!c->wire->is_closed(c->proto) && conn_update(c) < 0)
+		c->wire->close(c->proto, "event loop: out of memory");
+	if (c->wire->is_closed(c->proto)) {
 		conn_disconnect(c);
 		conn_stop_timer(c);
 	}
@@ -120,23 +121,23 @@ static void conn_fail(struct qmp_conn *c, const char *what, int err)
 	char reason[128];
 
 	(void)snprintf(reason, sizeof(reason), "%s: %s", what, strerror(err));
-	qmp_close(c->proto, reason);
+	c->wire->close(c->proto, reason);
 }
 
 /* A broken pipe is left to the reader: what QEMU said last, why it stopped, is still to be read. */
 static void conn_write(struct qmp_conn *c)
 {
 	const char *bytes;
-	size_t n = qmp_output(c->proto, &bytes);
+	size_t n = c->wire->output(c->proto, &bytes);
 	ssize_t r;
 
 	if (c->fd < 0 || n == 0)
 		return;
 	r = send(c->fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (r >= 0)
-		qmp_sent(c->proto, (size_t)r);
+		c->wire->sent(c->proto, (size_t)r);
 	else if (errno == EPIPE || errno == ECONNRESET)
-		qmp_sent(c->proto, n);
+		c->wire->sent(c->proto, n);
 }
 
 /* Says whether there may be more to read. */
@@ -145,15 +146,15 @@ static bool conn_read(struct qmp_conn *c)
 	char bytes[READ_SIZE];
 	ssize_t n;
 
-	if (c->fd < 0 || qmp_phase(c->proto) == QMP_CLOSED)
+	if (c->fd < 0 || c->wire->is_closed(c->proto))
 		return false;
 	n = recv(c->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
 	if (n > 0) {
-		qmp_feed(c->proto, bytes, (size_t)n);
+		c->wire->feed(c->proto, bytes, (size_t)n);
 		return true;
 	}
 	if (n == 0)
-		qmp_close(c->proto, "end of file");
+		c->wire->close(c->proto, "end of file");
 	else if (errno != EAGAIN && errno != EINTR)
 		conn_fail(c, "read", errno);
 	return false;
@@ -205,36 +206,37 @@ static void on_timer(void *user)
 
 	c->has_timer = false;
 	conn_enter(c);
-	if (qmp_deadline(c->proto) <= now_ms) {
+	if (c->wire->deadline(c->proto) <= now_ms) {
 		for (int i = 0; i < CATCH_UP_READS && conn_read(c); i++)
 			conn_write(c);
-		if (c->fd < 0 && c->connect_errno && qmp_phase(c->proto) != QMP_CLOSED)
+		if (c->fd < 0 && c->connect_errno && !c->wire->is_closed(c->proto))
 			conn_fail(c, "timeout: connect", c->connect_errno);
-		qmp_tick(c->proto, now_ms);
+		c->wire->tick(c->proto, now_ms);
 	}
-	if (c->fd < 0 && c->retry_ms <= now_ms && qmp_phase(c->proto) != QMP_CLOSED)
+	if (c->fd < 0 && c->retry_ms <= now_ms && !c->wire->is_closed(c->proto))
 		conn_connect(c, now_ms);
 	conn_write(c);
 	conn_leave(c);
 }
 
-int qmp_conn_new(qb_loop_t *loop, const char *path, uint32_t deadline_ms, const struct qmp_callbacks *cb, void *user, struct qmp_conn **ret)
+int qmp_conn_open(qb_loop_t *loop, const char *path, const struct qmp_wire *wire, void *proto, struct qmp_conn **ret)
 {
 	struct qmp_conn *c = calloc(1, sizeof(*c));
 	int r = -ENOMEM;
 
-	if (!c)
+	if (!c) {
+		wire->free(proto);
 		return -ENOMEM;
+	}
 	c->loop = loop;
 	c->fd = -1;
+	c->wire = wire;
+	c->proto = proto;
 	c->addr.sun_family = AF_UNIX;
 	if (!str_copy(c->addr.sun_path, sizeof(c->addr.sun_path), path)) {
 		r = -ENAMETOOLONG;
 		goto fail;
 	}
-	r = qmp_new(cb, user, clock_ms(), deadline_ms, &c->proto);
-	if (r < 0)
-		goto fail;
 	r = conn_update(c); /* retry_ms is 0: the first try comes with the loop's next turn */
 	if (r < 0)
 		goto fail;
@@ -245,11 +247,31 @@ fail:
 	return r;
 }
 
+static void wire_feed(void *p, const void *bytes, size_t n) { qmp_feed(p, bytes, n); }
+static size_t wire_output(const void *p, const char **ret) { return qmp_output(p, ret); }
+static void wire_sent(void *p, size_t n) { qmp_sent(p, n); }
+static void wire_tick(void *p, uint64_t now_ms) { qmp_tick(p, now_ms); }
+static uint64_t wire_deadline(const void *p) { return qmp_deadline(p); }
+static void wire_close(void *p, const char *reason) { qmp_close(p, reason); }
+static void wire_drop(void *p) { qmp_drop(p); }
+static void wire_free(void *p) { qmp_free(p); }
+static bool wire_is_closed(const void *p) { return qmp_phase(p) == QMP_CLOSED; }
+
+static const struct qmp_wire qmp_over_wire = { wire_feed, wire_output, wire_sent, wire_tick, wire_deadline, wire_close, wire_drop, wire_free, wire_is_closed };
+
+int qmp_conn_new(qb_loop_t *loop, const char *path, uint32_t deadline_ms, const struct qmp_callbacks *cb, void *user, struct qmp_conn **ret)
+{
+	struct qmp *q;
+	int r = qmp_new(cb, user, clock_ms(), deadline_ms, &q);
+
+	return r < 0 ? r : qmp_conn_open(loop, path, &qmp_over_wire, q, ret);
+}
+
 void qmp_conn_free(struct qmp_conn *c)
 {
 	if (!c)
 		return;
-	qmp_drop(c->proto);
+	c->wire->drop(c->proto);
 	if (c->in_round)
 		c->is_freed = true;
 	else
@@ -261,14 +283,23 @@ pid_t qmp_conn_peer_pid(const struct qmp_conn *c)
 	return c->peer_pid;
 }
 
+void *qmp_conn_proto(struct qmp_conn *c) { return c->proto; }
+uint64_t qmp_conn_now_ms(void) { return clock_ms(); }
+
+void qmp_conn_asked(struct qmp_conn *c)
+{
+	if (c->in_round)
+		return; /* a round writes and updates at its end */
+	conn_write(c);
+	if (conn_update(c) < 0)
+		(void)shutdown(c->fd, SHUT_RDWR); /* no timer, no deadline: let the reader find the connection closed */
+}
+
 int qmp_conn_execute(struct qmp_conn *c, const char *command, json_object *args, uint32_t timeout_ms, qmp_reply_fn fn, void *user)
 {
 	int r = qmp_execute(c->proto, clock_ms(), command, args, timeout_ms, fn, user);
 
-	if (r < 0 || c->in_round)
-		return r; /* a round writes and updates at its end */
-	conn_write(c);
-	if (conn_update(c) < 0)
-		(void)shutdown(c->fd, SHUT_RDWR); /* no timer, no deadline: let the reader find the connection closed */
-	return 0;
+	if (r == 0)
+		qmp_conn_asked(c);
+	return r;
 }

@@ -13,10 +13,9 @@
 #pragma once
 
 #include "qmp/qmp.h"
+#include "qmp/qmp_line.h"
 
-#define QMP_MAX_VALUES 65536U           /* values in one line: bounds what a line may cost in memory once it is parsed */
 #define QMP_MAX_OUTPUT (1024U * 1024)   /* bytes not yet taken by the socket; a hung QEMU reads nothing */
-#define QMP_NO_DEADLINE UINT64_MAX
 
 enum qmp_phase { QMP_GREETING, QMP_NEGOTIATING, QMP_QUERYING, QMP_READY, QMP_CLOSED };
 

@@ -106,9 +106,10 @@ static void test_handshake(void)
 	begin(&r);
 	TAP_OK(output_is(r.q, "") && qmp_execute(r.q, 0, "stop", NULL, 10, on_reply, &r) == -ENOTCONN, "nothing is sent before the greeting");
 	feed(&r, GREETING);
-	TAP_OK(output_is(r.q, "{\"execute\":\"qmp_capabilities\",\"id\":1}\n"), "the greeting is answered with qmp_capabilities");
+	TAP_OK(output_is(r.q, "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]},\"id\":1}\n"),
+	       "the greeting is answered with qmp_capabilities, which takes what is offered");
 	qmp_sent(r.q, 5);
-	TAP_OK(output_is(r.q, "cute\":\"qmp_capabilities\",\"id\":1}\n"), "a part was sent: the rest remains");
+	TAP_OK(output_is(r.q, "cute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]},\"id\":1}\n"), "a part was sent: the rest remains");
 	qmp_sent(r.q, qmp_output(r.q, &out));
 	feed(&r, CAPS_OK);
 	TAP_OK(output_is(r.q, "{\"execute\":\"query-status\",\"id\":2}\n") && r.len == 0, "then query-status; not ready yet");
@@ -441,8 +442,11 @@ static void test_meaning_of_events(void)
 		[QMP_EVENT_OTHER] = QMP_NEWS_NONE, [QMP_EVENT_SHUTDOWN] = QMP_NEWS_ENDING, [QMP_EVENT_POWERDOWN] = QMP_NEWS_NONE,
 		[QMP_EVENT_RESET] = QMP_NEWS_STATE, [QMP_EVENT_STOP] = QMP_NEWS_STATE, [QMP_EVENT_RESUME] = QMP_NEWS_STATE,
 		[QMP_EVENT_BLOCK_IO_ERROR] = QMP_NEWS_ERROR, [QMP_EVENT_GUEST_PANICKED] = QMP_NEWS_ERROR,
-		[QMP_EVENT_WATCHDOG] = QMP_NEWS_ERROR,
+		[QMP_EVENT_WATCHDOG] = QMP_NEWS_ERROR, [QMP_EVENT_GUEST_CRASHLOADED] = QMP_NEWS_ERROR,
+		[QMP_EVENT_MEMORY_FAILURE] = QMP_NEWS_ERROR, [QMP_EVENT_MIGRATION] = QMP_NEWS_STATE, [QMP_EVENT_SUSPEND] = QMP_NEWS_STATE,
+		[QMP_EVENT_SUSPEND_DISK] = QMP_NEWS_NONE, [QMP_EVENT_WAKEUP] = QMP_NEWS_STATE, [QMP_EVENT_VSERPORT_CHANGE] = QMP_NEWS_NONE,
 	};
+	_Static_assert(ARRAY_SIZE(news) == QMP_EVENT_KIND_COUNT, "every kind has its row");
 
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		struct qmp_event ev = { .kind = QMP_EVENT_SHUTDOWN, .guest = table[i].guest, .reason = table[i].reason };
@@ -455,9 +459,45 @@ static void test_meaning_of_events(void)
 		TAP_OK(qmp_meaning_news((enum qmp_event_kind)i) == news[i], "news of event kind %zu", i);
 }
 
+/* Which commands go out of band, and when; how long each class may take. */
+static void test_classes(void)
+{
+	static const struct {
+		const char *command;
+		uint32_t ms;
+	} table[] = {
+		{ "query-status", 5000 }, { "query-migrate", 10000 }, { "cont", 10000 }, { "system_reset", 10000 }, { "quit", 10000 },
+		{ "device_add", 60000 }, { "query-block", 60000 }, { "migrate", 60000 }, { "yank", 10000 }, { "not-yet-invented", 10000 },
+	};
+	struct record r;
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		begin_ready(&r);
+		(void)qmp_execute(r.q, 1000, table[i].command, NULL, QMP_TIMEOUT_OF_CLASS, on_reply, &r);
+		TAP_OK(qmp_deadline(r.q) == 1000 + table[i].ms && qmp_command_ms(table[i].command) == table[i].ms, "%s is given %u ms",
+		       table[i].command, table[i].ms);
+		qmp_free(r.q);
+	}
+	begin_ready(&r);
+	(void)qmp_execute(r.q, 0, "stop", NULL, 100, on_reply, &r);
+	(void)qmp_execute(r.q, 0, "yank", NULL, 100, on_reply, &r);
+	TAP_OK(output_is(r.q, "{\"execute\":\"stop\",\"id\":3}\n{\"exec-oob\":\"yank\",\"id\":4}\n"), "what may be is sent out of band");
+	feed(&r, "{\"id\": 4, \"return\": 4}\n{\"id\": 3, \"return\": 3}\n");
+	TAP_STR(r.log, "reply 4\nreply 3\n", "and its answer may overtake");
+	qmp_free(r.q);
+	begin(&r);
+	feed(&r, "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 0, \"minor\": 0, \"major\": 10}, \"package\": \"\"}, \"capabilities\": [7, \"later\"]}}\n");
+	TAP_OK(output_is(r.q, "{\"execute\":\"qmp_capabilities\",\"id\":1}\n"), "what is not offered is not asked for");
+	feed(&r, CAPS_OK STATUS_OK);
+	(void)qmp_execute(r.q, 0, "yank", NULL, 100, on_reply, &r);
+	TAP_OK(strstr(r.log, "ready running 10.0.0") && r.closed == 0, "QEMU 10 is ready");
+	qmp_free(r.q);
+}
+
 int main(void)
 {
 	test_handshake();
+	test_classes();
 	test_every_split();
 	test_hostile();
 	test_limits();

@@ -10,6 +10,10 @@
 #include "agent/base/value.h"
 
 #define HOOK_TIMEOUT_DEFAULT_MS 10000
+#define MEMORY_PERCENT_DEFAULT 100
+#define VCPUS_PERCENT_DEFAULT 1600
+#define PARALLEL_STARTS_DEFAULT 16
+#define OVERCOMMIT_MAX 10000
 #define HOOK_TIMEOUT_MIN_MS 100
 #define HOOK_TIMEOUT_MAX_MS (3600 * 1000)
 #define QUARANTINE_DEFAULT 3
@@ -46,6 +50,9 @@ const struct ini_key conf_keys[CONF_KEY_COUNT] = {
 	[CONF_POWER_SECRET] = { "PowerDevice", "SecretFile", false },
 	[CONF_POWER_TIMEOUT] = { "PowerDevice", "Timeout", false },
 	[CONF_POWER_LEVEL] = { "PowerDevice", "Level", false },
+	[CONF_PLACE_MEMORY] = { "Placement", "MemoryOvercommit", false },
+	[CONF_PLACE_VCPUS] = { "Placement", "VCPUOvercommit", false },
+	[CONF_PLACE_STARTS] = { "Placement", "ParallelStarts", false },
 };
 
 const char *conf_ring_loss_name(enum conf_ring_loss l) { return l == CONF_RING_LOSS_KEEP ? "keep" : "release"; }
@@ -76,6 +83,9 @@ static void set_defaults(struct conf *c)
 	c->brake_percent = 100;
 	c->quarantine = QUARANTINE_DEFAULT;
 	c->power_text_len = 1; /* offset 0 is "" */
+	c->memory_percent = MEMORY_PERCENT_DEFAULT;
+	c->vcpus_percent = VCPUS_PERCENT_DEFAULT;
+	c->starts_per_node = PARALLEL_STARTS_DEFAULT;
 	(void)str_copy(c->watchdog, sizeof(c->watchdog), "/dev/watchdog");
 	(void)str_copy(c->hooks_dir, sizeof(c->hooks_dir), CONF_DIR_DEFAULT "/hooks.d");
 }
@@ -203,6 +213,22 @@ static int read_timing(struct conf_read *r, enum timing_field f, const char *val
 	return 0;
 }
 
+/* N% of what a node has; 0% or a bare 0: not limited. */
+static int read_percent(uint32_t *ret, const char *value, char *err, size_t err_size)
+{
+	char number[16];
+	size_t len = strlen(value);
+
+	if (!streq(value, "0") && (len < 2 || value[len - 1] != '%'))
+		return value_refuse(err, err_size, "not a percentage; write one such as 150%%, or 0 for no limit");
+	if (len >= sizeof(number))
+		return value_refuse(err, err_size, "out of range; use 0%% to %d%%", OVERCOMMIT_MAX);
+	(void)str_copy(number, sizeof(number), value);
+	if (value[len - 1] == '%')
+		number[len - 1] = '\0';
+	return value_u32(number, 0, OVERCOMMIT_MAX, ret, err, err_size);
+}
+
 static int read_hook_timeout(struct conf *c, const char *value, char *err, size_t err_size)
 {
 	uint32_t n;
@@ -267,6 +293,12 @@ static int read_value(struct conf_read *r, enum conf_key key, const char *value,
 		return read_name(value, c->self_name, err, err_size);
 	case CONF_HOOKS_DIRECTORY:
 		return read_path(value, c->hooks_dir, sizeof(c->hooks_dir), err, err_size);
+	case CONF_PLACE_MEMORY:
+		return read_percent(&c->memory_percent, value, err, err_size);
+	case CONF_PLACE_VCPUS:
+		return read_percent(&c->vcpus_percent, value, err, err_size);
+	case CONF_PLACE_STARTS:
+		return value_u32(value, 0, 1000, &c->starts_per_node, err, err_size);
 	case CONF_HOOKS_TIMEOUT:
 		return read_hook_timeout(c, value, err, err_size);
 	case CONF_FENCING_POWER_ON:

@@ -54,6 +54,8 @@ struct conf {
 	size_t n_power;
 	char power_text[CONF_POWER_TEXT];
 	size_t power_text_len;
+	uint32_t memory_percent, vcpus_percent; /* of a node's own that its VMs may have together; 0: not limited */
+	uint32_t starts_per_node;               /* at a time; 0: not limited */
 };
 
 /* Reads DIR/kvm-ha.conf and DIR/conf.d/ *.conf. hostname: this host's name without domain, or NULL for gethostname. On failure returns

@@ -115,6 +115,9 @@ static void show_values(struct show *s)
 	SHOW(s, CONF_FENCING_QUARANTINE, "default", "%" PRIu32, c->quarantine);
 	for (size_t i = 0; i < c->n_power; i++)
 		show_power(s, &c->power[i]);
+	SHOW(s, CONF_PLACE_MEMORY, "default", "%" PRIu32 "%%", c->memory_percent);
+	SHOW(s, CONF_PLACE_VCPUS, "default", "%" PRIu32 "%%", c->vcpus_percent);
+	SHOW(s, CONF_PLACE_STARTS, "default", "%" PRIu32, c->starts_per_node);
 }
 
 static void show_rules(const struct timing *t, json_object *array)

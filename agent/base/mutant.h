@@ -119,6 +119,11 @@
 	X(DRAIN_SKIPPED, "takeover 6", "the probe is not followed by T_drain", "S1") \
 	X(FIRST_START_CLEAN, "claims", "a VM added with the disk of one that was removed starts at once", "S1") \
 	X(FAILED_UNDRAINED, "claims", "a VM given up as failed is not proven quiet", "S1") \
+	X(STAYS_DOWN_UNDRAINED, "claims", "a VM that failed and is not to be restarted is released without being proven quiet", "S1") \
+	X(UNQUIET_RELEASED, "claims", "a VM whose storage does not answer is released as if it were proven quiet", "S1") \
+	/* Health: nobody is ended who need not be */ \
+	X(GAP_COUNTS_FOR_HEALTH, "health", "time in which the agent stood still counts as the guest's silence", "H1") \
+	X(HUNG_UNPROBED, "health", "a hung QEMU is ended though its storage does not answer", "H1") \
 	/* !14 */ \
 	X(OWN_CLAIM_STARTED, "!14", "after a restart of the agent an own claim is started as it stands", "S1") \
 	/* !15 and !16 */ \

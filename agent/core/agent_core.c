@@ -192,6 +192,7 @@ static void adopt_vm(struct agent *a, struct vm *v)
 	v->since_ns = a->now_ns;
 	if (was_found(a, v->def.uuid)) {
 		v->state = VM_RUNNING;
+		health_begin(a, v);
 		agent_note(a, NOTE_VM_ADOPTED, v, 0);
 		agent_act(a, AGENT_ACT_ADOPT)->vm = v;
 	} else if (MUTANT(OWN_CLAIM_STARTED)) {
@@ -287,9 +288,22 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 		if (ev->epoch == a->epoch)
 			agent_ask(a, ev->uuid, a->now_ns, a->now_ns + agent_ms(AGENT_ASKED_MS));
 		break;
+	case AGENT_EV_CAPACITY:
+		if (ev->node >= 1 && ev->node <= a->opt.node_max) {
+			a->node[ev->node - 1].cpus = ev->cpus;
+			a->node[ev->node - 1].memory_mib = ev->memory_mib;
+		}
+		break;
+	case AGENT_EV_READY:
+		v = agent_vm_by_uuid(a, ev->uuid);
+		if (v && ev->node != a->opt.self && agent_owner(a, ev->uuid) == ev->node)
+			lead_ready(a, v, ev->node, ev->ready);
+		break;
 	case AGENT_EV_DRAINED:
 	case AGENT_EV_STARTED:
 	case AGENT_EV_EXIT:
+	case AGENT_EV_HEALTH:
+	case AGENT_EV_STORAGE:
 		v = agent_vm_by_uuid(a, ev->uuid);
 		if (v)
 			vmlife_event(a, v, ev);
@@ -332,6 +346,7 @@ static void tick_vms(struct agent *a)
 void agent_step(struct agent *a, const struct agent_event *ev, int64_t now_ns)
 {
 	CHECK(now_ns >= a->now_ns);
+	health_gap(a, now_ns - a->now_ns);
 	a->now_ns = now_ns;
 	a->n_actions = 0;
 	take_event(a, ev);

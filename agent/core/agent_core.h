@@ -6,6 +6,7 @@
  *   lead.c        leader election and who tries to start what
  *   place.c       which node a VM should be tried on
  *   vmlife.c      a VM on this node, from claim to release
+ *   health.c      a running guest: hung, panicked, silent, without its storage, and what is done about it
  *
  *   IDLE --assigned--> CLAIMING --granted--> [DRAINING] --> STARTING --> RUNNING --exit--> RESTARTING --> STARTING
  *     ^                                                                    | stop, empty, move   | limit
@@ -25,6 +26,10 @@
 #define AGENT_MAX_NAME 64
 #define AGENT_MAX_PREFERRED 16
 #define AGENT_MAX_RESTARTS 128 /* above what a VM file may ask for */
+#define AGENT_MAX_RESETS 64
+#define AGENT_MAX_GROUPS 4
+#define AGENT_GROUP_LEN 32
+#define AGENT_MAX_AFTER 8
 #define AGENT_MAX_ACTIONS (8 * AGENT_MAX_VMS + 256)
 
 /* ignored: nobody starts, stops, restarts or takes it over; where it runs it may run on */
@@ -39,6 +44,27 @@ struct vm_move {
 	bool back;        /* it had to leave the node: it runs elsewhere for as long as the node takes no VMs, however long that is */
 };
 
+/* What is done about a guest in trouble. restart: its QEMU is ended and started again, as after a crash. alert: operators are told. */
+enum vm_reaction { REACT_RESTART, REACT_ALERT, REACT_IGNORE };
+
+/* Whether a VM that has ended is started again. never and on-failure speak of its own end: a lost node's VMs are taken over in any case. */
+enum vm_restart { RESTART_ON_FAILURE, RESTART_ALWAYS, RESTART_NEVER };
+
+struct health_policy {
+	enum vm_reaction hang, panic, watchdog, silence, check, io_error;
+	bool agent, has_check;     /* the guest's agent is there to be asked; to run a check of the service */
+	uint32_t hang_ms;          /* QEMU may be silent for so long */
+	uint32_t boot_ms;          /* from start or reset until ready; 0: for ever */
+	uint32_t silence_ms;       /* the agent may be silent for so long, after a first answer */
+	uint32_t io_elsewhere_ms;  /* stopped by its storage for so long it goes where that is to be had; 0: it stays */
+	uint32_t check_failures;   /* so many bad checks in a row */
+	uint32_t reset_limit, reset_window_ms; /* more resets by the guest than that within the window are a failure; 0: never */
+};
+
+/* How far a guest has come, for those that wait for it. */
+enum vm_ready { READY_NOT, READY_RUNNING, READY_AGENT, READY_CHECK };
+const char *vm_ready_name(enum vm_ready r); /* "no", "running", "agent", "check" */
+
 /* What the catalog says of a VM, as far as decisions need it. */
 struct vm_def {
 	uint8_t uuid[16];
@@ -46,10 +72,21 @@ struct vm_def {
 	enum vm_desired desired;
 	uint32_t memory_mib, vcpus, priority;
 	uint32_t restart_limit, restart_window_ms, stop_timeout_ms;
+	enum vm_restart restart;
+	struct health_policy health;
 	uint32_t failed_limit; /* given up (error) once this many nodes have given it up as failed; 0: never */
 	struct vm_move move;
 	uint32_t preferred[AGENT_MAX_PREFERRED]; /* node ids */
 	unsigned n_preferred;
+	bool has_required;
+	uint64_t required;     /* bit (id - 1): it runs on these only */
+	char apart[AGENT_MAX_GROUPS][AGENT_GROUP_LEN], together[AGENT_MAX_GROUPS][AGENT_GROUP_LEN]; /* groups, by name */
+	unsigned n_apart, n_together;
+	bool groups_required;  /* rather not at all than against its groups */
+	char after[AGENT_MAX_AFTER][AGENT_MAX_NAME]; /* VMs that are to be ready before it is started */
+	unsigned n_after;
+	enum vm_ready after_ready;
+	uint32_t after_delay_ms, after_timeout_ms;
 };
 
 /* Hands off all VMs. ignore: as if each were to be ignored, except that an operator's moves are obeyed. freeze: these wait, too. */
@@ -68,7 +105,38 @@ struct catalog {
 enum vm_state { VM_IDLE, VM_CLAIMING, VM_DRAINING, VM_STARTING, VM_RUNNING, VM_STOPPING, VM_RESTARTING, VM_RELEASING, VM_STATE_COUNT };
 const char *vm_state_name(enum vm_state s);
 
-enum vm_exit { VM_EXIT_CRASH, VM_EXIT_GUEST_OFF, VM_EXIT_QUIT, VM_EXIT_KILLED, VM_EXIT_REFUSED /* at the gate */ };
+enum vm_exit { VM_EXIT_CRASH, VM_EXIT_GUEST_OFF, VM_EXIT_QUIT, VM_EXIT_KILLED, VM_EXIT_REFUSED /* at the gate */,
+	       VM_EXIT_RESET /* the guest rebooted, and QEMU was told to exit then */ };
+
+/* QEMU's run state, as far as it matters here. */
+enum guest_run { GUEST_UNKNOWN, GUEST_RUNS, GUEST_ASLEEP, GUEST_PAUSED, GUEST_BUSY, GUEST_IO_ERROR, GUEST_PANICKED, GUEST_WATCHDOG,
+		 GUEST_INTERNAL_ERROR, GUEST_OVER };
+
+/* What is the matter with a running guest; the worst of it. */
+enum vm_trouble { TROUBLE_NONE, TROUBLE_HUNG, TROUBLE_PANIC, TROUBLE_INTERNAL_ERROR, TROUBLE_WATCHDOG, TROUBLE_RESETS, TROUBLE_IO_ERROR,
+		  TROUBLE_NOT_BOOTED, TROUBLE_SILENT, TROUBLE_CHECK, TROUBLE_COUNT };
+const char *vm_trouble_name(enum vm_trouble t); /* one word, as status has it */
+const char *vm_trouble_text(enum vm_trouble t); /* a sentence's end: "VM x: ..." */
+
+struct vm_health {
+	enum guest_run run;
+	enum vm_trouble trouble;
+	enum vm_trouble ending;      /* for this it was killed; its exit is still to come, or was the last one */
+	bool elsewhere;              /* and is not to be started here again */
+	int64_t kill_ns;             /* 0: not killed */
+	int64_t trouble_ns;
+	int64_t answer_ns, ping_ns;  /* last answers of QEMU and of the guest's agent */
+	int64_t boot_ns;             /* start or reset, or since the guest could go on */
+	bool pinged, checked;        /* since it booted: the agent has answered, the check was good */
+	bool panicked, boot_reset;   /* boot_reset: reset once because it did not come up */
+	unsigned check_bad;          /* in a row, since it was good */
+	int64_t reset_ns[AGENT_MAX_RESETS]; /* newest first */
+	unsigned resets;
+	int64_t probe_ns;            /* its storage is asked about again then */
+	int64_t storage_ns;          /* when it last answered here, 0 not since the trouble began */
+	int64_t cont_ns;             /* not before that; it is longer each time */
+	uint32_t cont_wait_ms;
+};
 
 struct vm {
 	struct vm_def def;
@@ -78,8 +146,12 @@ struct vm {
 	bool unclean;                 /* its last owner did not give it up: a takeover */
 	bool ours_before;             /* CLAIMING anew what this node had claimed before a restart of its agent: it may have run here */
 	bool full_drain;              /* DRAINING */
+	bool queued;                  /* DRAINING: all is proven, and other starts go first */
 	bool quit_sent, kill_sent;    /* STOPPING */
-	bool guest_off;               /* RESTARTING: not to be restarted, its guest powered it off */
+	bool guest_off;               /* RESTARTING: not to be restarted, its guest powered it off, */
+	bool off_failed;              /* or it failed, and its file says Restart=never */
+	struct vm_health health;      /* RUNNING */
+	enum vm_trouble last_failure; /* of its last exit; NONE: QEMU died by itself */
 	uint64_t generation;          /* of our claim */
 	int64_t since_ns, retry_ns;
 	int64_t asked_until_ns;       /* CLAIMING: how long the assignment it follows is worth another try */
@@ -97,6 +169,10 @@ struct vm {
 	int64_t move_wait_ns, move_over_ns; /* since when the node it is to move to cannot take it; when we asked for the edit that ends the move */
 	bool move_done;               /* what that edit says */
 	bool error_told;
+	uint32_t ready_node;          /* who has said how far it is: its owner */
+	int64_t ready_ns[READY_CHECK + 1]; /* since when it has been that far; 0: it is not */
+	int64_t wait_ns;              /* since when it waits for those of After= */
+	bool wait_told;
 };
 
 enum agent_event_kind {
@@ -116,7 +192,19 @@ enum agent_event_kind {
 	AGENT_EV_DRAINED,       /* uuid: nothing of an earlier writer can land any more */
 	AGENT_EV_STARTED,       /* uuid: qemu runs */
 	AGENT_EV_EXIT,          /* uuid, exit */
+	AGENT_EV_HEALTH,        /* uuid, fact; run (STATE), ok (RESET: by the guest itself) */
+	AGENT_EV_READY,         /* uuid, node, ready: what the node says of a VM of its own */
+	AGENT_EV_CAPACITY,      /* node, cpus, memory_mib */
+	AGENT_EV_STORAGE,       /* uuid, node, ok: what came of AGENT_ACT_PROBE, from that node */
 	AGENT_EV_CHECK_LEAD,    /* read the claims again and say (LEAD_CHECKED) whether we still lead */
+};
+
+enum health_fact {
+	HEALTH_STATE,      /* query-status was answered */
+	HEALTH_PING,       /* so was guest-ping */
+	HEALTH_CHECK_GOOD, HEALTH_CHECK_BAD,
+	HEALTH_PANIC,      /* GUEST_PANICKED */
+	HEALTH_RESET,
 };
 
 struct agent_event {
@@ -129,6 +217,10 @@ struct agent_event {
 	uint8_t uuid[16];
 	uint32_t node, epoch;
 	enum vm_exit exit;
+	enum health_fact fact;
+	enum guest_run run;
+	enum vm_ready ready;
+	uint32_t cpus, memory_mib;
 };
 
 enum agent_action_kind {
@@ -143,6 +235,9 @@ enum agent_action_kind {
 	AGENT_ACT_POWERDOWN,    /* vm */
 	AGENT_ACT_QUIT,         /* vm */
 	AGENT_ACT_KILL,         /* vm */
+	AGENT_ACT_RESET,        /* vm: reset the guest */
+	AGENT_ACT_CONT,         /* vm: let the guest go on; it was stopped by its storage */
+	AGENT_ACT_PROBE,        /* vm: does its disks' storage answer? on: the other nodes are to say so, too */
 	AGENT_ACT_KILL_UNKNOWN, /* uuid in vm_uuid: runs here without a claim of ours */
 	AGENT_ACT_GUEST_OFF,    /* vm: the guest powered itself off: its desired state becomes stopped */
 	AGENT_ACT_FORGET,       /* vm: desired removed and nobody owns it: take it out of the catalog */
@@ -156,7 +251,8 @@ enum agent_note {
 	NOTE_VM_CLAIMED, NOTE_VM_BUSY, NOTE_VM_CONFLICT, NOTE_VM_STARTED, NOTE_VM_RECOVERED, NOTE_VM_FAILED, NOTE_VM_RESTART, NOTE_VM_GIVEN_UP,
 	NOTE_VM_STOPPING, NOTE_VM_STOPPED, NOTE_VM_REFUSED, NOTE_VM_ADOPTED, NOTE_VM_ALIEN, NOTE_VM_LOST, NOTE_VM_ASSIGNED, NOTE_VM_NO_PLACE,
 	NOTE_LEADER, NOTE_NOT_LEADER, NOTE_NODE_LOST, NOTE_NODE_OVER, NOTE_NODE_BACK, NOTE_MAINTENANCE_DONE,
-	NOTE_VM_MOVING, NOTE_VM_MOVED, NOTE_VM_NOT_MOVED, NOTE_VM_ERROR, NOTE_COUNT,
+	NOTE_VM_MOVING, NOTE_VM_MOVED, NOTE_VM_NOT_MOVED, NOTE_VM_ERROR, NOTE_VM_TROUBLE, NOTE_VM_WELL, NOTE_VM_ENDED, NOTE_VM_RESET, NOTE_VM_CONT,
+	NOTE_VM_STAYS_DOWN, NOTE_VM_UNQUIET, NOTE_VM_NOT_AWAITED, NOTE_COUNT,
 };
 
 struct agent_action {
@@ -222,6 +318,7 @@ struct agent_node {
 	bool moved;             /* it was seen to move */
 	bool was_fresh;
 	uint32_t over_told;
+	uint32_t cpus, memory_mib; /* as it says; 0: it has not said yet, and is not limited */
 };
 
 struct agent_options {
@@ -230,6 +327,8 @@ struct agent_options {
 	uint32_t self, node_limit, node_max, n_volumes; /* node_max: highest id of the configuration */
 	uint64_t members;
 	struct timing timing;
+	uint32_t starts_per_node;                /* at a time; 0: no limit */
+	uint32_t memory_percent, vcpus_percent;  /* of a node's own that its VMs may have together; 0: no limit */
 };
 
 struct agent {
@@ -315,11 +414,36 @@ void vmlife_tick(struct agent *a, struct vm *v);
 void vmlife_lost_lease(struct agent *a, struct vm *v);
 int64_t vmlife_deadline(const struct agent *a, const struct vm *v);
 
+bool vmlife_wanted(const struct agent *a, const struct vm *v); /* to run, and here */
+
+/* health.c */
+void health_begin(struct agent *a, struct vm *v);  /* its QEMU was started, or found */
+void health_event(struct agent *a, struct vm *v, const struct agent_event *ev);
+void health_tick(struct agent *a, struct vm *v);   /* of a running VM */
+void health_gap(struct agent *a, int64_t gap_ns);  /* nobody looked for so long: that does not count */
+bool health_reset_loop(struct agent *a, struct vm *v); /* one more reset by the guest: is it one too many? */
+enum vm_ready health_ready(const struct vm *v);
+
 void lead_step(struct agent *a);
+/* Which VM of its After= it waits for at this moment; NULL: none, or no longer. The leader's; others know it as far as they were told. */
+const struct vm *lead_awaited(const struct agent *a, const struct vm *v);
+void lead_owners(struct agent *a); /* looks anew who owns what */
+enum vm_ready lead_known_ready(const struct vm *v); /* as its ready_node has said last */
+void lead_ready(struct agent *a, struct vm *v, uint32_t node, enum vm_ready ready);
 void lead_claim_result(struct agent *a, enum claim_result result, uint64_t generation);
 bool lead_claim_void(const struct agent *a, uint32_t node);
 
 /* place.c */
+enum place_why { PLACE_FITS, PLACE_NO_MEMBER, PLACE_EMPTIED, PLACE_NOT_ONLINE, PLACE_NOT_ARMED, PLACE_NO_AGENT, PLACE_NOT_REQUIRED, PLACE_CPUS,
+		 PLACE_VCPUS, PLACE_MEMORY, PLACE_APART, PLACE_TOGETHER, PLACE_WHY_COUNT };
+const char *place_why_text(enum place_why w);
+/* What speaks for a node, the most important first; the node with the lowest values is taken, among equals the one with the lowest id. */
+enum place_key { PLACE_KEY_FAILED, PLACE_KEY_QUARANTINE, PLACE_KEY_APART, PLACE_KEY_TOGETHER, PLACE_KEY_PREFERENCE, PLACE_KEY_LOAD, PLACE_KEY_MOVES, PLACE_KEY_COUNT };
+const char *place_key_text(enum place_key k); /* what a higher value means */
+enum place_why place_fits(const struct agent *a, const struct vm *v, uint32_t id);
+/* What no operator's request can change: the nodes its file requires, and enough processors for its vCPUs. */
+enum place_why place_possible(const struct agent *a, const struct vm *v, uint32_t id);
+void place_rank(const struct agent *a, const struct vm *v, uint32_t id, unsigned ret[PLACE_KEY_COUNT]);
 uint32_t place_choose(const struct agent *a, const struct vm *v);
 bool place_failed(const struct agent *a, uint32_t id, const uint8_t uuid[16]);
 uint32_t place_move(const struct agent *a, const struct vm *v); /* the node it is asked to be on and could be: where else it is, it stops; 0: any */

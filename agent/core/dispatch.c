@@ -38,6 +38,18 @@ static void carry_out(struct agent *a, const struct agent_action *act, const str
 	case AGENT_ACT_KILL:
 		ops->kill(edge, act->vm->def.uuid);
 		break;
+	case AGENT_ACT_RESET:
+		if (ops->reset)
+			ops->reset(edge, act->vm);
+		break;
+	case AGENT_ACT_CONT:
+		if (ops->cont)
+			ops->cont(edge, act->vm);
+		break;
+	case AGENT_ACT_PROBE:
+		if (ops->probe)
+			ops->probe(edge, act->vm, act->on);
+		break;
 	case AGENT_ACT_KILL_UNKNOWN:
 		ops->kill(edge, act->uuid);
 		break;

@@ -16,6 +16,9 @@ struct agent_ops {
 	void (*powerdown)(void *edge, const struct vm *v);
 	void (*quit)(void *edge, const struct vm *v);
 	void (*kill)(void *edge, const uint8_t uuid[16]);
+	void (*reset)(void *edge, const struct vm *v);  /* this and the next two: NULL where nobody looks at guests' health */
+	void (*cont)(void *edge, const struct vm *v);
+	void (*probe)(void *edge, const struct vm *v, bool others);
 	void (*guest_off)(void *edge, const struct vm *v);
 	void (*forget)(void *edge, const struct vm *v);
 	void (*move_over)(void *edge, const struct vm *v, bool done); /* NULL: nobody asks for moves */

@@ -80,7 +80,7 @@ static void resign(struct agent *a)
 	a->leads = a->lead_read = false;
 	for (unsigned i = 0; i < a->vm_end; i++) {
 		a->vm[i].assigned = a->vm[i].planned = 0;
-		a->vm[i].move_wait_ns = 0;
+		a->vm[i].move_wait_ns = a->vm[i].wait_ns = 0;
 	}
 	agent_act(a, AGENT_ACT_LEAD)->on = false;
 	agent_note(a, NOTE_NOT_LEADER, NULL, 0);
@@ -101,10 +101,11 @@ void lead_claim_result(struct agent *a, enum claim_result result, uint64_t gener
 
 static void assign(struct agent *a, struct vm *v)
 {
-	uint32_t move = place_move(a, v), node = move ? move : v->planned && agent_node_usable(a, v->planned) ? v->planned : place_choose(a, v);
+	uint32_t move = place_move(a, v), planned = v->planned, node;
 	struct agent_action *act;
 
 	v->planned = 0;
+	node = move ? move : planned && place_fits(a, v, planned) == PLACE_FITS ? planned : place_choose(a, v);
 	if (node == 0) {
 		if (v->assigned_ns == 0 || a->now_ns - v->assigned_ns > agent_ms(FAILED_AGAIN_MS)) {
 			agent_note(a, NOTE_VM_NO_PLACE, v, 0);
@@ -133,14 +134,9 @@ static bool failed_everywhere(const struct agent *a, const struct vm *v)
 	bool any = false;
 
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
-		const struct claims *c = id == a->opt.self ? &a->claimer.mine : &a->claimer.seen[id - 1];
-		bool failed = false;
-
-		if (!agent_node_usable(a, id))
+		if (!agent_node_usable(a, id) || place_possible(a, v, id) != PLACE_FITS)
 			continue;
-		for (uint32_t i = 0; i < c->n; i++)
-			failed = failed || (memcmp(c->claim[i].vm, v->def.uuid, 16) == 0 && c->claim[i].state == CLAIM_FAILED);
-		if (!failed)
+		if (!place_failed(a, id, v->def.uuid))
 			return false;
 		any = true;
 	}
@@ -187,7 +183,7 @@ static bool move_is_over(struct agent *a, struct vm *v, bool *ret_done)
 	*ret_done = member && v->owner == m->node && !agent_node_emptied(a, m->node);
 	if (*ret_done || !member || (!m->back && (a->maintenance >> (m->node - 1) & 1)))
 		return true;
-	if (m->back || agent_node_usable(a, m->node) || (v->owner == 0 && v->def.desired != DESIRED_STARTED)) {
+	if (m->back || (agent_node_usable(a, m->node) && place_possible(a, v, m->node) == PLACE_FITS) || (v->owner == 0 && v->def.desired != DESIRED_STARTED)) {
 		v->move_wait_ns = 0;
 		/* Tried there, and failed. */
 		return v->owner == 0 && v->assigned == 0 && v->move_tried == m->number && place_failed(a, m->node, v->def.uuid);
@@ -228,8 +224,10 @@ static void plan(struct agent *a, struct vm *v)
 		v->planned = 0;
 	else if (move != 0)
 		v->planned = move;
-	else if (v->planned == 0 || !agent_node_usable(a, v->planned))
+	else if (v->planned == 0 || place_fits(a, v, v->planned) != PLACE_FITS) {
+		v->planned = 0;
 		v->planned = place_choose(a, v);
+	}
 }
 
 /* While hands are off nothing is started, except what a move has stopped already. */
@@ -242,6 +240,88 @@ static bool may_start(const struct agent *a, const struct vm *v)
 		return true;
 	last = v->def.move.node != 0 ? agent_last_claim(a, v->def.uuid, &node) : NULL;
 	return last && last->state == CLAIM_RELEASED;
+}
+
+void lead_ready(struct agent *a, struct vm *v, uint32_t node, enum vm_ready ready)
+{
+	v->ready_node = node;
+	for (unsigned i = READY_RUNNING; i <= READY_CHECK; i++) {
+		if (i > (unsigned)ready)
+			v->ready_ns[i] = 0;
+		else if (v->ready_ns[i] == 0)
+			v->ready_ns[i] = a->now_ns;
+	}
+}
+
+enum vm_ready lead_known_ready(const struct vm *v)
+{
+	unsigned ready = READY_NOT;
+
+	for (unsigned i = READY_RUNNING; i <= READY_CHECK; i++)
+		if (v->ready_ns[i] != 0)
+			ready = i;
+	return (enum vm_ready)ready;
+}
+
+void lead_owners(struct agent *a)
+{
+	for (unsigned i = 0; i < a->vm_end; i++) {
+		struct vm *v = &a->vm[i];
+
+		v->owner = v->used ? agent_owner(a, v->def.uuid) : 0;
+		if (!v->used)
+			continue;
+		if (v->owner == a->opt.self)
+			lead_ready(a, v, v->owner, health_ready(v));
+		else if (v->owner == 0 || v->ready_node != v->owner)
+			lead_ready(a, v, 0, READY_NOT); /* what its owner before has said of it is over */
+		if (v->owner != 0) {
+			v->wait_ns = 0;
+			v->wait_told = false;
+		}
+	}
+}
+
+static const struct vm *by_name(const struct agent *a, const char name[AGENT_MAX_NAME])
+{
+	for (unsigned i = 0; i < a->vm_end; i++)
+		if (a->vm[i].used && a->vm[i].in_catalog && strncmp(a->vm[i].def.name, name, AGENT_MAX_NAME) == 0)
+			return &a->vm[i];
+	return NULL;
+}
+
+const struct vm *lead_awaited(const struct agent *a, const struct vm *v)
+{
+	enum vm_ready want = v->def.after_ready;
+
+	if (v->wait_ns != 0 && a->now_ns - v->wait_ns > agent_ms(v->def.after_timeout_ms))
+		return NULL;
+	for (unsigned i = 0; i < v->def.n_after; i++) {
+		const struct vm *o = by_name(a, v->def.after[i]);
+
+		/* One that is not to run, or is given up, is waited for in vain. */
+		if (!o || o == v || o->def.desired != DESIRED_STARTED || agent_vm_error(a, o))
+			continue;
+		if (o->ready_ns[want] == 0 || a->now_ns - o->ready_ns[want] < agent_ms(v->def.after_delay_ms))
+			return o;
+	}
+	return NULL;
+}
+
+/* Says whether its turn has not come yet. It comes in any case: who is waited for may wait for it, or have no place. */
+static bool must_wait(struct agent *a, struct vm *v)
+{
+	if (v->def.n_after == 0)
+		return false;
+	if (v->wait_ns == 0)
+		v->wait_ns = a->now_ns;
+	if (lead_awaited(a, v))
+		return true;
+	if (a->now_ns - v->wait_ns > agent_ms(v->def.after_timeout_ms) && !v->wait_told) {
+		v->wait_told = true;
+		agent_note(a, NOTE_VM_NOT_AWAITED, v, 0);
+	}
+	return false;
 }
 
 static bool given_up(struct agent *a, struct vm *v)
@@ -316,11 +396,16 @@ static void lead_vm(struct agent *a, struct vm *v)
 		return;
 	if (v->assigned != 0 && since < agent_ms(ASSIGN_AGAIN_MS) && agent_node_usable(a, v->assigned))
 		return;
-	if (given_up(a, v))
+	if (given_up(a, v) || must_wait(a, v))
 		return;
 	if (failed_everywhere(a, v) && v->assigned_ns != 0 && since < agent_ms(FAILED_AGAIN_MS))
 		return;
 	assign(a, v);
+}
+
+static bool goes_before(const struct vm *v, const struct vm *o)
+{
+	return v->def.priority != o->def.priority ? v->def.priority > o->def.priority : memcmp(v->def.uuid, o->def.uuid, 16) < 0;
 }
 
 /* Highest priority first. */
@@ -332,7 +417,7 @@ static void by_priority(struct agent *a, void (*fn)(struct agent *a, struct vm *
 		unsigned best = AGENT_MAX_VMS;
 
 		for (unsigned i = 0; i < a->vm_end; i++)
-			if (a->vm[i].used && !done[i] && (best == AGENT_MAX_VMS || a->vm[i].def.priority > a->vm[best].def.priority))
+			if (a->vm[i].used && !done[i] && (best == AGENT_MAX_VMS || goes_before(&a->vm[i], &a->vm[best])))
 				best = i;
 		if (best == AGENT_MAX_VMS)
 			return;
@@ -365,7 +450,6 @@ void lead_step(struct agent *a)
 	}
 	if (!a->leads || !a->lead_read || !a->have_catalog || agent_behind(a))
 		return;
-	for (unsigned i = 0; i < a->vm_end; i++)
-		a->vm[i].owner = a->vm[i].used ? agent_owner(a, a->vm[i].def.uuid) : 0;
+	lead_owners(a);
 	by_priority(a, lead_vm);
 }

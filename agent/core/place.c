@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Where a VM should be tried: preferred nodes in their order, then the node with the fewest VMs, then where it was last, then the lowest id. Nodes where
- * it has failed come last, and before them those in quarantine: they have been fenced too often. The same facts give the same answer everywhere. An operator's request to have it on a node goes before all that. */
+/* Where a VM should be tried: among the nodes that can take it (its file's RequiredNodes=, processors, memory, groups) first those where it has not
+ * failed, then those not in quarantine (fenced too often), then as its groups want it, its preferred nodes in their order, the node with the fewest VMs, where it was last, the lowest id. The same facts
+ * give the same answer everywhere. An operator's request to have it on a node goes before all that, except what is not possible there at all. */
 #include "agent/core/agent_core.h"
 
 bool agent_node_emptied(const struct agent *a, uint32_t id)
@@ -10,42 +11,155 @@ bool agent_node_emptied(const struct agent *a, uint32_t id)
 	return (a->maintenance >> (id - 1) & 1) || (a->leaving[id - 1] != 0 && epoch <= a->leaving[id - 1]);
 }
 
-bool agent_node_usable(const struct agent *a, uint32_t id)
+static enum place_why node_why(const struct agent *a, uint32_t id)
 {
 	const struct keeper_table_node *n = agent_table_node(a, id);
 	bool self = id == a->opt.self;
 
-	if (!(a->opt.members >> (id - 1) & 1) || agent_node_emptied(a, id))
-		return false;
+	if (!(a->opt.members >> (id - 1) & 1))
+		return PLACE_NO_MEMBER;
+	if (agent_node_emptied(a, id))
+		return PLACE_EMPTIED;
 	if (n->state != HEARTBEAT_ARMED && (a->catalog_armed || n->state != HEARTBEAT_DISARMED))
-		return false;
+		return PLACE_NOT_ARMED;
 	if (self)
-		return agent_gate_open(a);
-	return n->fresh && n->in_view && a->node[id - 1].moved &&
-	       a->now_ns - a->node[id - 1].counter_ns < agent_ms(a->opt.timing.leader_ms);
+		return agent_gate_open(a) ? PLACE_FITS : PLACE_NOT_ONLINE;
+	if (!n->fresh || !n->in_view)
+		return PLACE_NOT_ONLINE;
+	return a->node[id - 1].moved && a->now_ns - a->node[id - 1].counter_ns < agent_ms(a->opt.timing.leader_ms) ? PLACE_FITS : PLACE_NO_AGENT;
 }
+
+bool agent_node_usable(const struct agent *a, uint32_t id) { return node_why(a, id) == PLACE_FITS; }
 
 bool place_failed(const struct agent *a, uint32_t id, const uint8_t uuid[16])
 {
 	const struct claims *c = id == a->opt.self ? &a->claimer.mine : &a->claimer.seen[id - 1];
 
+	/* What failed in an earlier life of the node is nobody's to forget any more: it does not count. */
 	for (uint32_t i = 0; i < c->n; i++)
 		if (memcmp(c->claim[i].vm, uuid, 16) == 0)
-			return c->claim[i].state == CLAIM_FAILED;
+			return c->claim[i].state == CLAIM_FAILED &&
+			       (id == a->opt.self ? c->claim[i].epoch == a->epoch : c->claim[i].epoch > agent_table_node(a, id)->over);
 	return false;
 }
+
+/* It is on the node, or on its way there. */
+static bool is_on(const struct vm *v, uint32_t id) { return v->used && (v->owner == id || v->assigned == id || v->planned == id); }
 
 static unsigned load_of(const struct agent *a, uint32_t id)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < a->vm_end; i++) {
-		const struct vm *v = &a->vm[i];
+	/* Itself, too: a node that was asked to start it and did not comes after another one with as few. */
+	for (unsigned i = 0; i < a->vm_end; i++)
+		n += is_on(&a->vm[i], id);
+	return n;
+}
 
-		if (v->used && (v->owner == id || v->assigned == id || v->planned == id))
-			n++;
+static bool shares_group(const char a[][AGENT_GROUP_LEN], unsigned n_a, const char b[][AGENT_GROUP_LEN], unsigned n_b)
+{
+	for (unsigned i = 0; i < n_a; i++)
+		for (unsigned j = 0; j < n_b; j++)
+			if (strncmp(a[i], b[j], AGENT_GROUP_LEN) == 0)
+				return true;
+	return false;
+}
+
+/* VMs on the node that it is to keep apart from. */
+static unsigned too_near(const struct agent *a, const struct vm *v, uint32_t id)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < a->vm_end && v->def.n_apart > 0; i++) {
+		const struct vm *o = &a->vm[i];
+
+		n += o != v && is_on(o, id) && shares_group(v->def.apart, v->def.n_apart, o->def.apart, o->def.n_apart);
 	}
 	return n;
+}
+
+/* VMs that it is to be with and that are on another node. */
+static unsigned too_far(const struct agent *a, const struct vm *v, uint32_t id)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < a->vm_end && v->def.n_together > 0; i++) {
+		const struct vm *o = &a->vm[i];
+
+		if (o == v || !o->used || !shares_group(v->def.together, v->def.n_together, o->def.together, o->def.n_together))
+			continue;
+		n += (o->owner != 0 || o->assigned != 0 || o->planned != 0) && !is_on(o, id);
+	}
+	return n;
+}
+
+enum place_why place_possible(const struct agent *a, const struct vm *v, uint32_t id)
+{
+	uint32_t cpus = a->node[id - 1].cpus;
+
+	if (v->def.has_required && !(v->def.required >> (id - 1) & 1))
+		return PLACE_NOT_REQUIRED;
+	return cpus != 0 && v->def.vcpus > cpus ? PLACE_CPUS : PLACE_FITS;
+}
+
+enum place_why place_fits(const struct agent *a, const struct vm *v, uint32_t id)
+{
+	const struct agent_node *n = &a->node[id - 1];
+	uint64_t memory = v->def.memory_mib, vcpus = v->def.vcpus;
+	enum place_why why = node_why(a, id);
+
+	if (why == PLACE_FITS)
+		why = place_possible(a, v, id);
+	if (why != PLACE_FITS)
+		return why;
+	for (unsigned i = 0; i < a->vm_end; i++) {
+		if (&a->vm[i] == v || !is_on(&a->vm[i], id))
+			continue;
+		memory += a->vm[i].def.memory_mib;
+		vcpus += a->vm[i].def.vcpus;
+	}
+	if (a->opt.vcpus_percent != 0 && n->cpus != 0 && vcpus * 100 > (uint64_t)n->cpus * a->opt.vcpus_percent)
+		return PLACE_VCPUS;
+	if (a->opt.memory_percent != 0 && n->memory_mib != 0 && memory * 100 > (uint64_t)n->memory_mib * a->opt.memory_percent)
+		return PLACE_MEMORY;
+	if (v->def.groups_required && too_near(a, v, id) > 0)
+		return PLACE_APART;
+	return v->def.groups_required && too_far(a, v, id) > 0 ? PLACE_TOGETHER : PLACE_FITS;
+}
+
+const char *place_why_text(enum place_why w)
+{
+	static const char *const text[PLACE_WHY_COUNT] = {
+		[PLACE_FITS] = "can take it",
+		[PLACE_NO_MEMBER] = "is not in Nodes=",
+		[PLACE_EMPTIED] = "is in maintenance, or being shut down",
+		[PLACE_NOT_ONLINE] = "is not online",
+		[PLACE_NOT_ARMED] = "is not armed",
+		[PLACE_NO_AGENT] = "has no agent that answers",
+		[PLACE_NOT_REQUIRED] = "is not among its RequiredNodes=",
+		[PLACE_CPUS] = "has fewer processors than it has vCPUs",
+		[PLACE_VCPUS] = "would have more vCPUs than VCPUOvercommit= allows",
+		[PLACE_MEMORY] = "has not enough memory left (MemoryOvercommit=)",
+		[PLACE_APART] = "has a VM that it must keep apart from (KeepApart=)",
+		[PLACE_TOGETHER] = "is not where the VMs are that it must be with (KeepTogether=)",
+	};
+
+	return (size_t)w < PLACE_WHY_COUNT ? text[w] : "";
+}
+
+const char *place_key_text(enum place_key k)
+{
+	static const char *const text[PLACE_KEY_COUNT] = {
+		[PLACE_KEY_FAILED] = "it has failed there",
+		[PLACE_KEY_QUARANTINE] = "it is in quarantine",
+		[PLACE_KEY_APART] = "VMs there that it should keep apart from",
+		[PLACE_KEY_TOGETHER] = "VMs elsewhere that it should be with",
+		[PLACE_KEY_PREFERENCE] = "place among its preferred nodes",
+		[PLACE_KEY_LOAD] = "VMs there",
+		[PLACE_KEY_MOVES] = "it was not there last",
+	};
+
+	return (size_t)k < PLACE_KEY_COUNT ? text[k] : "";
 }
 
 static unsigned preference(const struct vm *v, uint32_t id)
@@ -78,27 +192,36 @@ uint32_t place_move(const struct agent *a, const struct vm *v)
 {
 	uint32_t to = v->def.move.node;
 
-	return to != 0 && to <= a->opt.node_max && agent_node_usable(a, to) ? to : 0;
+	return to != 0 && to <= a->opt.node_max && agent_node_usable(a, to) && place_possible(a, v, to) == PLACE_FITS ? to : 0;
+}
+
+void place_rank(const struct agent *a, const struct vm *v, uint32_t id, unsigned ret[PLACE_KEY_COUNT])
+{
+	uint32_t last = 0;
+	const struct claim *claim = agent_last_claim(a, v->def.uuid, &last);
+
+	ret[PLACE_KEY_FAILED] = place_failed(a, id, v->def.uuid) || (id == last && claim->state == CLAIM_UNCLEAN);
+	ret[PLACE_KEY_QUARANTINE] = a->quarantine >> (id - 1) & 1;
+	ret[PLACE_KEY_APART] = too_near(a, v, id);
+	ret[PLACE_KEY_TOGETHER] = too_far(a, v, id);
+	ret[PLACE_KEY_PREFERENCE] = preference(v, id);
+	ret[PLACE_KEY_LOAD] = load_of(a, id);
+	ret[PLACE_KEY_MOVES] = id != last;
 }
 
 uint32_t place_choose(const struct agent *a, const struct vm *v)
 {
-	uint32_t best = 0, last = 0;
-	unsigned best_key[5] = { 0 };
+	unsigned best_key[PLACE_KEY_COUNT] = { 0 };
+	uint32_t best = 0;
 
-	(void)agent_last_claim(a, v->def.uuid, &last);
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
-		unsigned key[5];
+		unsigned key[PLACE_KEY_COUNT];
 		int order = 0;
 
-		if (!agent_node_usable(a, id))
+		if (place_fits(a, v, id) != PLACE_FITS)
 			continue;
-		key[0] = place_failed(a, id, v->def.uuid);
-		key[1] = a->quarantine >> (id - 1) & 1;
-		key[2] = preference(v, id);
-		key[3] = load_of(a, id);
-		key[4] = id != last;
-		for (unsigned i = 0; i < ARRAY_SIZE(key) && order == 0; i++)
+		place_rank(a, v, id, key);
+		for (unsigned i = 0; i < PLACE_KEY_COUNT && order == 0; i++)
 			order = (key[i] > best_key[i]) - (key[i] < best_key[i]);
 		if (best != 0 && order >= 0)
 			continue;

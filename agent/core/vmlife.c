@@ -8,7 +8,9 @@
 #define GATE_RETRY_MS 200
 #define BUSY_AGAIN_MS 50
 #define GUEST_OFF_AGAIN_MS 1000
+#define STAYS_DOWN_MS 2000 /* a keeper that kills its VMs tells of it within this: that is the node's failure, not the VM's */
 #define STUCK_MS 30000    /* a start that systemd never answers */
+#define QUIET_MS 15000    /* beyond T_drain: a proof that takes longer is left to the next owner */
 
 const char *vm_state_name(enum vm_state s)
 {
@@ -38,7 +40,7 @@ static void move(struct agent *a, struct vm *v, enum vm_state to)
 	v->retry_ns = 0;
 }
 
-static bool wanted_here(const struct agent *a, const struct vm *v)
+bool vmlife_wanted(const struct agent *a, const struct vm *v)
 {
 	uint32_t move = place_move(a, v);
 
@@ -59,9 +61,31 @@ static void give_up(struct agent *a, struct vm *v, enum claim_state to)
 	claimer_want(a, v->def.uuid, WANT_GIVE_UP, to);
 }
 
-static void start(struct agent *a, struct vm *v)
+/* Whether a start must wait for others of this node: so many at a time, those of higher priority first. */
+static bool others_first(const struct agent *a, const struct vm *v)
 {
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < a->vm_end; i++) {
+		const struct vm *o = &a->vm[i];
+
+		n += o->used && o != v && (o->state == VM_STARTING || (o->state == VM_DRAINING && o->queued && o->def.priority > v->def.priority));
+	}
+	return a->opt.starts_per_node != 0 && n >= a->opt.starts_per_node;
+}
+
+/* quiet: nothing of an earlier QEMU can land. */
+static void start(struct agent *a, struct vm *v, bool quiet)
+{
+	if (others_first(a, v)) {
+		move(a, v, VM_DRAINING);
+		v->queued = true;
+		v->release_as = CLAIM_NONE;
+		v->full_drain = quiet;
+		return;
+	}
 	move(a, v, VM_STARTING);
+	v->queued = false;
 	v->quit_sent = v->kill_sent = false;
 	agent_act(a, AGENT_ACT_START)->vm = v;
 }
@@ -73,6 +97,7 @@ static void drain(struct agent *a, struct vm *v, bool full, enum claim_state rel
 	struct agent_action *act;
 
 	move(a, v, VM_DRAINING);
+	v->queued = false;
 	v->release_as = release_as;
 	v->full_drain = full;
 	act = agent_act(a, AGENT_ACT_DRAIN);
@@ -82,7 +107,9 @@ static void drain(struct agent *a, struct vm *v, bool full, enum claim_state rel
 
 bool vmlife_assign(struct agent *a, struct vm *v)
 {
-	if (v->state != VM_IDLE || !wanted_here(a, v) || agent_behind(a) || !agent_gate_open(a) || claimer_pending(a, v->def.uuid))
+	if (place_possible(a, v, a->opt.self) != PLACE_FITS)
+		return false; /* the leader does not know yet what this node has */
+	if (v->state != VM_IDLE || !vmlife_wanted(a, v) || agent_behind(a) || !agent_gate_open(a) || claimer_pending(a, v->def.uuid))
 		return false;
 	v->unclean = false;
 	move(a, v, VM_CLAIMING);
@@ -136,14 +163,14 @@ void vmlife_claim_result(struct agent *a, const uint8_t uuid[16], enum claim_res
 	v->generation = generation;
 	v->unclean = unclean;
 	agent_note(a, NOTE_VM_CLAIMED, v, a->opt.self);
-	if (!wanted_here(a, v) && unclean && before)
+	if (!vmlife_wanted(a, v) && unclean && before)
 		drain(a, v, false, CLAIM_UNCLEAN);
-	else if (!wanted_here(a, v))
+	else if (!vmlife_wanted(a, v))
 		give_up(a, v, unclean && !MUTANT(UNCLEAN_FORGOTTEN) ? CLAIM_UNCLEAN : CLAIM_NONE);
 	else if (unclean && !MUTANT(NOT_DRAINED))
 		drain(a, v, !before, CLAIM_NONE); /* if it ran here, this host must be silent first */
 	else
-		start(a, v);
+		start(a, v, true);
 }
 
 static void forget_old_failures(struct agent *a, struct vm *v)
@@ -154,19 +181,33 @@ static void forget_old_failures(struct agent *a, struct vm *v)
 
 static void failed(struct agent *a, struct vm *v)
 {
+	bool elsewhere = v->state == VM_RUNNING && v->health.kill_ns != 0 && v->health.elsewhere;
+
+	v->last_failure = v->state == VM_RUNNING && v->health.kill_ns != 0 ? v->health.ending : TROUBLE_NONE;
+	v->health.resets = 0; /* what they led to has come */
 	if (agent_held(a, v)) { /* it stays down, and ours, until somebody says what is to become of it */
 		move(a, v, VM_RESTARTING);
+		return;
+	}
+	if (v->def.restart == RESTART_NEVER) {
+		move(a, v, VM_RESTARTING);
+		v->guest_off = v->off_failed = true;
+		v->retry_ns = a->now_ns + agent_ms(STAYS_DOWN_MS);
 		return;
 	}
 	forget_old_failures(a, v);
 	memmove(&v->failure_ns[1], &v->failure_ns[0], sizeof(v->failure_ns) - sizeof(v->failure_ns[0]));
 	v->failure_ns[0] = a->now_ns;
 	v->failures = MIN(v->failures + 1, AGENT_MAX_RESTARTS);
-	if (v->failures > v->def.restart_limit) {
+	if (v->failures > v->def.restart_limit || elsewhere) {
 		agent_note(a, NOTE_VM_FAILED, v, 0);
 		v->failed_ns = a->now_ns;
 		v->failures = 0;
-		drain(a, v, !MUTANT(FAILED_UNDRAINED), CLAIM_FAILED); /* the next owner takes it for quiet */
+		/* The next owner takes a failed one for quiet. Where its storage does not answer that cannot be shown here, but is shown there. */
+		if (elsewhere && v->last_failure == TROUBLE_IO_ERROR)
+			drain(a, v, false, CLAIM_UNCLEAN);
+		else
+			drain(a, v, !MUTANT(FAILED_UNDRAINED), CLAIM_FAILED);
 		return;
 	}
 	agent_note(a, NOTE_VM_RESTART, v, v->failures);
@@ -197,13 +238,19 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 		failed(a, v);
 		break;
 	case VM_RUNNING:
-		if (how != VM_EXIT_GUEST_OFF) {
+		if (how == VM_EXIT_RESET && !agent_held(a, v) && v->health.kill_ns == 0 && !health_reset_loop(a, v)) {
+			move(a, v, VM_RESTARTING); /* a reboot is no failure */
+			v->retry_ns = a->now_ns;
+			return;
+		}
+		if (how != VM_EXIT_GUEST_OFF || (v->def.restart == RESTART_ALWAYS && v->def.desired == DESIRED_STARTED)) {
 			failed(a, v);
 			return;
 		}
 		/* The claim is kept until the catalog says "stopped": given up earlier, the leader would start it again. */
 		agent_note(a, NOTE_VM_STOPPED, v, 0);
 		move(a, v, VM_RESTARTING);
+		v->off_failed = false;
 		v->guest_off = v->def.desired == DESIRED_STARTED; /* of a VM that is ignored nobody has a say */
 		v->retry_ns = a->now_ns;
 		break;
@@ -221,14 +268,14 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 
 static void on_drained(struct agent *a, struct vm *v)
 {
-	if (v->state != VM_DRAINING)
+	if (v->state != VM_DRAINING || v->queued)
 		return;
 	if (v->release_as != CLAIM_NONE)
 		give_up(a, v, v->release_as);
-	else if (wanted_here(a, v) && v->unclean && !v->full_drain)
+	else if (vmlife_wanted(a, v) && v->unclean && !v->full_drain)
 		drain(a, v, true, CLAIM_NONE);
-	else if (wanted_here(a, v))
-		start(a, v);
+	else if (vmlife_wanted(a, v))
+		start(a, v, v->full_drain);
 	else if (!v->full_drain)
 		drain(a, v, true, CLAIM_RELEASED); /* this host is silent, which is enough for us; not for the next owner */
 	else
@@ -241,6 +288,7 @@ static void on_started(struct agent *a, struct vm *v)
 		agent_note(a, v->unclean && v->generation > 1 ? NOTE_VM_RECOVERED : NOTE_VM_STARTED, v, a->opt.self);
 		v->unclean = false;
 		move(a, v, VM_RUNNING);
+		health_begin(a, v);
 	}
 }
 
@@ -255,6 +303,10 @@ void vmlife_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 		break;
 	case AGENT_EV_EXIT:
 		on_gone(a, v, ev->exit);
+		break;
+	case AGENT_EV_HEALTH:
+	case AGENT_EV_STORAGE:
+		health_event(a, v, ev);
 		break;
 	default:
 		break;
@@ -280,8 +332,14 @@ static void tick_guest_off(struct agent *a, struct vm *v, bool wanted)
 {
 	if (!wanted) {
 		v->guest_off = false;
-		give_up(a, v, CLAIM_RELEASED);
-	} else if (a->now_ns >= v->retry_ns) {
+		/* Powered off, QEMU has waited for its last write; one that failed must be proven quiet. */
+		if (v->off_failed && !MUTANT(STAYS_DOWN_UNDRAINED))
+			drain(a, v, true, CLAIM_RELEASED);
+		else
+			give_up(a, v, CLAIM_RELEASED);
+	} else if (a->now_ns >= v->retry_ns && (!v->off_failed || agent_gate_open(a))) {
+		if (v->off_failed && a->now_ns - v->since_ns < agent_ms(STAYS_DOWN_MS + GUEST_OFF_AGAIN_MS))
+			agent_note(a, NOTE_VM_STAYS_DOWN, v, 0);
 		v->retry_ns = a->now_ns + agent_ms(GUEST_OFF_AGAIN_MS);
 		agent_act(a, AGENT_ACT_GUEST_OFF)->vm = v;
 	}
@@ -306,10 +364,32 @@ void vmlife_tick(struct agent *a, struct vm *v)
 
 	switch (v->state) {
 	case VM_RUNNING:
-		if (!wanted_here(a, v) && !agent_held(a, v)) {
+		if (!vmlife_wanted(a, v) && !agent_held(a, v)) {
 			if (v->in_catalog && v->def.desired == DESIRED_STARTED && !agent_node_emptied(a, a->opt.self))
 				agent_note(a, NOTE_VM_MOVING, v, v->def.move.node);
 			stop(a, v);
+			break;
+		}
+		health_tick(a, v);
+		break;
+	case VM_DRAINING:
+		if (v->queued) {
+			if (!vmlife_wanted(a, v) && v->full_drain)
+				give_up(a, v, CLAIM_RELEASED);
+			else if (!vmlife_wanted(a, v))
+				drain(a, v, true, CLAIM_RELEASED);
+			else if (!agent_held(a, v))
+				start(a, v, v->full_drain);
+			break;
+		}
+		/* Its storage is away from this node, perhaps from this node alone: whoever takes the VM proves it quiet instead. */
+		if (v->full_drain && (v->release_as == CLAIM_FAILED || v->release_as == CLAIM_RELEASED) &&
+		    a->now_ns - v->since_ns > agent_ms(a->opt.timing.drain_ms + QUIET_MS)) {
+			agent_note(a, NOTE_VM_UNQUIET, v, 0);
+			if (MUTANT(UNQUIET_RELEASED))
+				drain(a, v, false, v->release_as);
+			else
+				drain(a, v, false, CLAIM_UNCLEAN);
 		}
 		break;
 	case VM_STARTING:
@@ -325,10 +405,10 @@ void vmlife_tick(struct agent *a, struct vm *v)
 		if (agent_held(a, v))
 			break;
 		if (v->guest_off) {
-			tick_guest_off(a, v, wanted_here(a, v));
+			tick_guest_off(a, v, vmlife_wanted(a, v));
 			break;
 		}
-		if (!wanted_here(a, v))
+		if (!vmlife_wanted(a, v))
 			drain(a, v, true, CLAIM_RELEASED);
 		else if (a->now_ns >= v->retry_ns && agent_gate_open(a))
 			drain(a, v, false, CLAIM_NONE);
@@ -352,10 +432,12 @@ void vmlife_lost_lease(struct agent *a, struct vm *v)
 	if (v->state == VM_IDLE)
 		return;
 	agent_note(a, NOTE_VM_LOST, v, 0);
+	v->queued = false;
 	v->state = VM_IDLE; /* from wherever it was: the keeper has killed it and the epoch of its claim is over */
 	v->since_ns = a->now_ns;
 	v->failures = 0;
 	v->guest_off = false;
+	v->health.kill_ns = 0;
 }
 
 int64_t vmlife_deadline(const struct agent *a, const struct vm *v)

@@ -157,6 +157,8 @@ void runner_adopt(struct runner *r, const struct vm *v) { answer((struct agentd 
 void runner_powerdown(struct runner *r, const struct vm *v) { answer((struct agentd *)r, AGENT_EV_EXIT, v->def.uuid, VM_EXIT_GUEST_OFF); }
 void runner_quit(struct runner *r, const struct vm *v) { answer((struct agentd *)r, AGENT_EV_EXIT, v->def.uuid, VM_EXIT_QUIT); }
 void runner_kill(struct runner *r, const uint8_t uuid[16]) { answer((struct agentd *)r, AGENT_EV_EXIT, uuid, VM_EXIT_KILLED); }
+void runner_reset(struct runner *r, const struct vm *v) {}
+void runner_cont(struct runner *r, const struct vm *v) {}
 const char *runner_detail(struct runner *r, const uint8_t uuid[16]) { return "running"; }
 
 int drainer_new(struct agentd *d, struct drainer **ret)
@@ -166,6 +168,13 @@ int drainer_new(struct agentd *d, struct drainer **ret)
 }
 
 void drainer_start(struct drainer *dr, const struct vm *v, bool full) { answer((struct agentd *)dr, AGENT_EV_DRAINED, v->def.uuid, VM_EXIT_CRASH); }
+
+bool drainer_ask(struct drainer *dr, const uint8_t uuid[16], drainer_answer_fn fn, void *user)
+{
+	fn(user, uuid, true);
+	return true;
+}
+
 const char *drainer_reason(struct drainer *dr, const uint8_t uuid[16]) { return ""; }
 
 int units_new(qb_loop_t *loop, struct units **ret)

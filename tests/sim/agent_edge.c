@@ -189,6 +189,7 @@ static void op_facts(void *edge) { send_facts(edge); }
 static void op_numbered(void *edge, uint64_t seq) { ((struct node *)edge)->a_seq_base = seq; }
 
 static void try_edit(struct node *n);
+static void look_after(struct node *n);
 
 static void on_tick(struct sim_event *ev)
 {
@@ -205,6 +206,8 @@ static void on_tick(struct sim_event *ev)
 	    n->agent->table.table.want_armed != n->cat.armed && n->a_counter % 4 == 0)
 		keeper_edge_arm(n, n->cat.armed);
 	try_edit(n);
+	if (sim.health && n->a_counter % 4 == 0)
+		look_after(n);
 	world_post_proc(&n->aproc, node_wait(n, keeper_ms(up ? sim.timing.hb_ms : RECONNECT_MS)), on_tick, n, 0);
 }
 
@@ -642,10 +645,111 @@ static void op_quit(void *edge, const struct vm *v)
 
 static void op_kill(void *edge, const uint8_t uuid[16])
 {
+	struct node *n = edge;
 	struct qemu *q = qemu_of(edge, uuid, false);
+	const struct vm *v = agent_vm_by_uuid(n->agent, uuid);
 
+	if (q && v && v->state == VM_RUNNING && v->health.kill_ns != 0)
+		check_ended(n, q->vm, v->health.ending);
 	if (q)
 		qemu_kill(q, GONE_DIED);
+}
+
+bool agent_edge_storage(const struct node *n, unsigned vm)
+{
+	const struct target *t = &sim.target[sim.vm[vm].target];
+
+	return !t->hung && !(t->cut >> (n->id - 1) & 1);
+}
+
+static void op_reset(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+	struct qemu *q = qemu_of(n, v->def.uuid, true);
+
+	history_add("node %u: VM %s is reset", n->id, v->def.name);
+	if (q)
+		q->mute = q->mute && chance(500);
+}
+
+static void op_cont(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+	struct qemu *q = qemu_of(n, v->def.uuid, true);
+
+	history_add("node %u: VM %s goes on", n->id, v->def.name);
+	if (q && !q->proc.stopped)
+		q->io_error = !agent_edge_storage(n, q->vm);
+}
+
+/* The number of the node that was asked, and what it said. */
+static void on_storage(struct sim_event *ev)
+{
+	struct agent_event a = about(AGENT_EV_STORAGE, (unsigned)(ev->arg & 0xffff));
+
+	a.node = (uint32_t)(ev->arg >> 16 & 0xff);
+	a.ok = ev->arg >> 24 & 1;
+	a_event(ev->obj, &a);
+}
+
+static void op_probe(void *edge, const struct vm *v, bool others)
+{
+	struct node *n = edge;
+	unsigned vm = (unsigned)sim_vm_index(v->def.uuid);
+	int64_t there, back;
+
+	for (unsigned i = 0; i < sim.n_nodes; i++) {
+		struct node *o = &sim.node[i];
+		uint64_t what = (uint64_t)vm | (uint64_t)o->id << 16 | (uint64_t)agent_edge_storage(o, vm) << 24;
+
+		if (o == n)
+			world_post_proc(&n->aproc, rnd_ms(2, 300), on_storage, n, what);
+		else if (others && o->a_runs && !o->aproc.stopped && agent_node_usable(o->agent, o->id) && ring_carries(n, o, &there) && ring_carries(o, n, &back))
+			world_post_proc(&n->aproc, there + back + rnd_ms(2, 300), on_storage, n, what);
+	}
+}
+
+static void on_ready(struct sim_event *ev)
+{
+	struct agent_event a = about(AGENT_EV_READY, (unsigned)(ev->arg & 0xffff));
+
+	a.node = (uint32_t)(ev->arg >> 16 & 0xff);
+	a.ready = (enum vm_ready)(ev->arg >> 24);
+	a_event(ev->obj, &a);
+}
+
+static void health_fact(struct node *n, unsigned vm, enum health_fact fact, enum guest_run run)
+{
+	struct agent_event a = about(AGENT_EV_HEALTH, vm);
+
+	a.fact = fact;
+	a.run = run;
+	a.ok = true;
+	a_event(n, &a);
+}
+
+/* What health.c and peers.c of the agent do from time to time. */
+static void look_after(struct node *n)
+{
+	int64_t delay;
+
+	for (unsigned vm = 0; vm < sim.n_vms && n->a_runs; vm++) {
+		const struct run *r = &n->run[vm];
+		struct qemu *q = &n->qemu[vm];
+		const struct vm *v = agent_vm_by_uuid(n->agent, sim.vm[vm].uuid);
+
+		if (!r->used || r->life != q->proc.life || q->state != QEMU_RUNS || q->proc.stopped || q->quitting || q->kill_pending)
+			continue;
+		health_fact(n, vm, HEALTH_STATE, q->panicked ? GUEST_PANICKED : q->io_error ? GUEST_IO_ERROR : GUEST_RUNS);
+		if (q->resets)
+			health_fact(n, vm, HEALTH_RESET, GUEST_UNKNOWN);
+		else if (!q->mute && !q->panicked && !q->io_error)
+			health_fact(n, vm, HEALTH_PING, GUEST_UNKNOWN);
+		for (unsigned i = 0; i < sim.n_nodes && v; i++)
+			if (&sim.node[i] != n && ring_carries(n, &sim.node[i], &delay))
+				world_post_proc(&sim.node[i].aproc, delay, on_ready, &sim.node[i],
+						(uint64_t)vm | (uint64_t)n->id << 16 | (uint64_t)health_ready(v) << 24);
+	}
 }
 
 /* What agents ask for names this VM, not one that may have been added since. */
@@ -654,7 +758,14 @@ static void ask_about(enum edit_kind kind, const struct vm *v, uint32_t node, ui
 	edit_ask(&(struct edit){ .kind = kind, .vm = (unsigned)sim_vm_index(v->def.uuid), .incarnation = (uint8_t)(v->def.uuid[2] - 1), .node = node, .number = number });
 }
 
-static void op_guest_off(void *edge, const struct vm *v) { ask_about(EDIT_GUEST_OFF, v, 0, 0); }
+/* Of one that failed and stays down an operator hears, and starts it again, sooner or later. */
+static void op_guest_off(void *edge, const struct vm *v)
+{
+	ask_about(EDIT_GUEST_OFF, v, 0, 0);
+	if (v->off_failed && chance(300))
+		edit_post(EDIT_START, (unsigned)sim_vm_index(v->def.uuid), 0);
+}
+
 static void op_forget(void *edge, const struct vm *v) { ask_about(EDIT_FORGET, v, 0, ((struct node *)edge)->agent->lead_generation); }
 static void op_move_over(void *edge, const struct vm *v, bool done) { ask_about(EDIT_MOVE_OVER, v, v->def.move.node, v->def.move.number); }
 
@@ -752,6 +863,8 @@ static const char *const note_text[] = {
 	[NOTE_VM_ADOPTED] = "adopted", [NOTE_VM_ALIEN] = "runs without a claim: killed", [NOTE_VM_LOST] = "lost with the lease",
 	[NOTE_VM_ASSIGNED] = "assigned to", [NOTE_VM_NO_PLACE] = "no place", [NOTE_LEADER] = "this node leads", [NOTE_NOT_LEADER] = "leads no more",
 	[NOTE_VM_MOVING] = "is to be on", [NOTE_VM_MOVED] = "moved to", [NOTE_VM_NOT_MOVED] = "cannot be moved to", [NOTE_VM_ERROR] = "given up for good",
+	[NOTE_VM_TROUBLE] = "in trouble", [NOTE_VM_WELL] = "well again", [NOTE_VM_ENDED] = "killed for its health", [NOTE_VM_STAYS_DOWN] = "stays down",
+	[NOTE_VM_UNQUIET] = "cannot be proven quiet", [NOTE_VM_NOT_AWAITED] = "waits no longer",
 	[NOTE_MAINTENANCE_DONE] = "no VM is left on",
 };
 
@@ -774,7 +887,8 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 
 static const struct agent_ops ops = {
 	.write = op_write, .read = op_read, .numbered = op_numbered, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
-	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over, .lead = op_lead,
+	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .reset = op_reset, .cont = op_cont, .probe = op_probe,
+	.guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over, .lead = op_lead,
 	.lead_checked = op_lead_checked, .note = op_note,
 };
 
@@ -809,7 +923,7 @@ static void volume_changed(struct client *c, unsigned volume, bool ready)
 	struct agent_event ev = { .kind = AGENT_EV_VOLUME, .volume = volume, .ok = ready };
 	struct agent_options opt = { .self = n->id, .node_limit = sim.n_nodes, .node_max = sim.n_nodes, .n_volumes = sim.n_volumes,
 				     .members = (2ULL << (sim.n_nodes - 1)) - 1, .timing = sim.timing,
-				     .seq_base = n->a_seq_base };
+				     .seq_base = n->a_seq_base, .starts_per_node = sim.health ? 2 : 0 };
 
 	if (n->a_runs || client_ready(c) < format_fence_quorum(sim.n_volumes)) {
 		a_event(n, &ev);

@@ -4,6 +4,8 @@
 #include "tests/sim/sim.h"
 
 static struct { bool on; int64_t mean_ns; uint64_t drawn; } allowed[CHAOS_KIND_COUNT];
+#define STREAM_SICK 1003 /* rnd_stream: no fault's, not the periods', not lively.c's */
+
 static uint64_t chaos_number;
 static int64_t burst_ns; /* 0: no bursts */
 uint64_t chaos_often;
@@ -16,7 +18,7 @@ const char *chaos_name(enum chaos_kind f)
 		"guest-off", "volume-hang", "all-hang", "path-cut", "paths-cut", "bad-writes", "bad-reads", "lost-acks", "slow", "image-hang",
 		"image-cut", "ring-split", "ring-alone", "corosync", "corosync-all", "one-way", "rot", "suspend", "operator", "all-power",
 		"keeper-brink", "read-only", "misdirected", "torn-reads", "wipe", "foreign-volume", "roll-back", "image-errors", "ring-three", "ring-flap",
-		"ring-late", "ring-loss", "keeper-step", "agent-step", "qemu-stop", "sleep", "slow-boot", "operators", "clone", "confirm",
+		"ring-late", "ring-loss", "keeper-step", "agent-step", "qemu-stop", "sleep", "slow-boot", "operators", "clone", "confirm", "sick",
 	};
 
 	return name[f];
@@ -71,6 +73,7 @@ void chaos_draw(void)
 {
 	unsigned percent = chance(300) ? 10 : chance(500) ? 25 : 50;
 	unsigned any = 0;
+	uint64_t world;
 
 	while (any == 0) {
 		for (unsigned k = 0; k < CHAOS_CONFIRM; k++) {
@@ -96,6 +99,13 @@ void chaos_draw(void)
 		allowed[k].mean_ns = rnd_ms(2000, 40000);
 	}
 	draw_liar();
+	world = sim.rng;
+	/* Of its own stream: what the others draw stays as it is. */
+	sim.rng = rnd_stream(STREAM_SICK, 0);
+	allowed[CHAOS_SICK].on = sim.health && (chance(600) || chaos_often >> CHAOS_SICK & 1) && !chaos_only && !(sim.without >> CHAOS_SICK & 1) &&
+				 (!sim.only || sim.only >> CHAOS_SICK & 1);
+	allowed[CHAOS_SICK].mean_ns = rnd_ms(5000, 60000);
+	sim.rng = world;
 }
 
 /* Undoing what a fault has done: one number says what. */
@@ -222,6 +232,25 @@ static struct qemu *any_guest(void)
 	return NULL;
 }
 
+/* Something befalls a guest, not its QEMU. */
+static void fall_ill(struct qemu *q)
+{
+	switch (rnd(4)) {
+	case 0:
+		q->io_error = true;
+		break;
+	case 1:
+		q->mute = true;
+		break;
+	case 2:
+		q->panicked = true;
+		break;
+	default:
+		q->resets = true;
+	}
+	chaos_effect(CHAOS_SICK);
+}
+
 static void fault_process(enum chaos_kind kind, struct node *n, int64_t ns)
 {
 	struct qemu *q = any_guest();
@@ -262,6 +291,10 @@ static void fault_process(enum chaos_kind kind, struct node *n, int64_t ns)
 	case CHAOS_QEMU_CRASH:
 		if (q)
 			qemu_crash(q);
+		break;
+	case CHAOS_SICK:
+		if (q)
+			fall_ill(q);
 		break;
 	case CHAOS_GUEST_OFF:
 		if (q) {
@@ -745,8 +778,10 @@ void chaos_heal(void)
 		n->kproc.stall_in = n->aproc.stall_in = 0;
 		n->slow_boot_ns = 0;
 		machine_wake(n);
-		for (unsigned v = 0; v < sim.n_vms; v++)
+		for (unsigned v = 0; v < sim.n_vms; v++) {
 			proc_resume(&n->qemu[v].proc);
+			n->qemu[v].io_error = n->qemu[v].mute = n->qemu[v].panicked = n->qemu[v].resets = false;
+		}
 		proc_resume(&n->kproc);
 		proc_resume(&n->aproc);
 		if (!n->up) {

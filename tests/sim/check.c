@@ -952,6 +952,18 @@ void check_gone(const struct qemu *q, bool by_node)
 	sim.vm[q->vm].gone_by_node = by_node;
 }
 
+/* H1: a guest is ended for its silence only if QEMU was silent, and its storage was to be had: who was stopped is, who answers is not. */
+void check_ended(const struct node *n, unsigned vm, enum vm_trouble why)
+{
+	const struct qemu *q = &n->qemu[vm];
+	const struct vm *v = agent_vm_by_uuid(n->agent, sim.vm[vm].uuid);
+
+	if (why == TROUBLE_HUNG && !q->proc.stopped && v && q->proc.hurt_ns < sim.now - (int64_t)v->def.health.hang_ms * NS_PER_MS / 2 && !q->kill_pending && !q->quitting)
+		violation("H1", "node %u ends VM %u as hung, which answers", n->id, vm);
+	if (why == TROUBLE_HUNG && sim.target[sim.vm[vm].target].hung && sim.now - sim.target[sim.vm[vm].target].hung_ns > 10 * SIM_S)
+		violation("H1", "node %u ends VM %u as hung, whose storage hangs, too", n->id, vm);
+}
+
 const char *check_lively_on(uint64_t nodes, uint64_t managed)
 {
 	static char text[160];

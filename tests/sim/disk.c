@@ -483,6 +483,7 @@ void target_hang(unsigned i, bool on)
 	if (t->hung == on)
 		return;
 	t->hung = on;
+	t->hung_ns = on ? sim.now : 0;
 	for (struct op *op = t->ops; op; op = next) {
 		next = op->next;
 		if (op->phys_done || op->blocked)

@@ -61,6 +61,7 @@ bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoc
 	q->vm = vm;
 	q->stamp = (struct stamp){ sim.vm[vm].incarnation, generation, n->id, epoch, ++sim.instances };
 	q->kill_pending = q->quitting = q->off = q->powering_down = false;
+	q->io_error = q->mute = q->panicked = q->resets = false;
 	delay = sim.edges ? edge_ns(EDGE_LAUNCH) : chance(980) || lively_ns() > 0 ? rnd_ms(3, 40) : rnd_ms(40, 4000);
 	world_post_proc(&q->proc, delay, on_launched, q, 0);
 	return true;
@@ -89,7 +90,7 @@ static void on_write(struct sim_event *ev)
 
 	if (q->kill_pending || q->quitting)
 		return;
-	if (disk_pending(&q->proc, q->proc.life) < 2) {
+	if (disk_pending(&q->proc, q->proc.life) < 2 && !q->io_error) {
 		sim.stats.guest_writes++;
 		op = op_new(OP_WRITE_IMAGE, &q->proc, q->node, sim.vm[q->vm].target, &image_calls, q);
 		op->stamp = q->stamp;

@@ -109,7 +109,7 @@ static void run_until(int64_t at)
 
 void lasting_check(void)
 {
-	int64_t wait = (2LL * timing_failover_bound_ms(&sim.timing) + SLACK_MS) * NS_PER_MS, limit, stays = 0;
+	int64_t wait = (2LL * timing_failover_bound_ms(&sim.timing) + SLACK_MS + sim_order_ms()) * NS_PER_MS, limit, stays = 0;
 	uint64_t world = sim.rng, left, or, managed;
 	const char *missing;
 

@@ -15,7 +15,9 @@ static uint64_t lone_number;
 
 int64_t lively_ns(void) { return MAX(quiet_until - sim.now, 0); }
 
-static int64_t bound_ns(void) { return (int64_t)(timing_failover_bound_ms(&sim.timing) + SLOPPY_MS) * NS_PER_MS; }
+int64_t sim_order_ms(void) { return sim.health ? (int64_t)sim.n_vms * (SIM_AFTER_MS + 2000) : 0; }
+
+static int64_t bound_ns(void) { return ((int64_t)timing_failover_bound_ms(&sim.timing) + SLOPPY_MS + sim_order_ms()) * NS_PER_MS; }
 
 static void on_bound(struct sim_event *ev)
 {

@@ -85,6 +85,10 @@ static const struct hint { unsigned nodes, volumes; uint64_t often; bool only; }
 	[MUTANT_DRAIN_SKIPPED] = { .often = OFTEN(POWER) | OFTEN(IMAGE_HANG) },
 	[MUTANT_FIRST_START_CLEAN] = { .nodes = 2, .volumes = 1, .often = OFTEN(OPERATOR) | OFTEN(OPERATORS) | OFTEN(POWER) | OFTEN(IMAGE_HANG) | OFTEN(IMAGE_CUT), .only = true },
 	[MUTANT_FAILED_UNDRAINED] = { .nodes = 2, .often = OFTEN(QEMU_CRASH) | OFTEN(IMAGE_HANG) | OFTEN(IMAGE_CUT) },
+	[MUTANT_STAYS_DOWN_UNDRAINED] = { .nodes = 2, .often = OFTEN(QEMU_CRASH) | OFTEN(IMAGE_HANG) | OFTEN(IMAGE_CUT) | OFTEN(OPERATOR) | OFTEN(OPERATORS) | OFTEN(SICK) },
+	[MUTANT_UNQUIET_RELEASED] = { .nodes = 3, .often = OFTEN(IMAGE_HANG) | OFTEN(IMAGE_CUT) | OFTEN(QEMU_CRASH) | OFTEN(OPERATOR) | OFTEN(SICK) },
+	[MUTANT_GAP_COUNTS_FOR_HEALTH] = { .often = OFTEN(AGENT_STOP) | OFTEN(SICK) },
+	[MUTANT_HUNG_UNPROBED] = { .often = OFTEN(IMAGE_HANG) | OFTEN(QEMU_STOP) | OFTEN(SICK) },
 	[MUTANT_OWN_CLAIM_STARTED] = { .often = OFTEN(AGENT_CRASH) | OFTEN(SLOW) },
 	[MUTANT_LEADER_FOR_EVER] = { .nodes = 4, .often = OFTEN(AGENT_STOP) },
 	[MUTANT_LEADER_READS_FIRST] = { .often = OFTEN(OPERATOR) | OFTEN(AGENT_STOP) | OFTEN(POWER) },
@@ -110,7 +114,7 @@ struct options {
 	enum mutant only;
 };
 
-static const char *const invariants[] = { "S1", "S2", "S3", "S4", "S5", "S6", "L1", "L2", "L3", "L4", "L5", "L6", "C1" };
+static const char *const invariants[] = { "S1", "S2", "S3", "S4", "S5", "S6", "L1", "L2", "L3", "L4", "L5", "L6", "C1", "H1" };
 
 static bool expected(enum mutant m, const char *invariant)
 {

@@ -8,6 +8,7 @@
 #define HEAL_LIMIT_S 240
 #define CALM_S 20 /* after everything is well again: it stays so */
 #define STREAM_PERIOD 1000 /* rnd_stream: no fault's */
+#define STREAM_POLICY 1004
 
 int sim_vm_index(const uint8_t uuid[16])
 {
@@ -49,6 +50,38 @@ static void build_storage(const struct sim_options *o)
 	}
 }
 
+/* In half of the seeds guests are looked after; of a stream of its own, so that the others are what they are without it. */
+static void build_policies(void)
+{
+	uint64_t world = sim.rng;
+
+	sim.rng = rnd_stream(STREAM_POLICY, 0);
+	sim.health = chance(500) || chaos_often >> CHAOS_SICK & 1;
+	for (unsigned v = 0; v < sim.n_vms && sim.health; v++) {
+		struct vm_def *d = &sim.vm[v].own_policy;
+
+		*d = (struct vm_def){ .memory_mib = 1024, .vcpus = 1, .priority = (uint32_t)rnd(3), .restart_limit = (uint32_t)rnd(4),
+				      .restart_window_ms = 30000, .stop_timeout_ms = 5000 };
+		d->restart = chance(600) ? RESTART_ON_FAILURE : chance(300) ? RESTART_ALWAYS : RESTART_NEVER;
+		d->health = (struct health_policy){ .agent = chance(700), .hang_ms = (uint32_t)(8000 + rnd(12000)), .boot_ms = chance(500) ? 15000 : 0,
+						    .silence_ms = 15000, .io_elsewhere_ms = chance(700) ? 6000 : 0, .check_failures = 3,
+						    .reset_limit = (uint32_t)rnd(4), .reset_window_ms = 60000 };
+		if (chance(400)) {
+			d->n_apart = 1;
+			(void)str_copy(d->apart[0], sizeof(d->apart[0]), chance(500) ? "a" : "b");
+		}
+		if (v > 0 && chance(300)) {
+			d->n_after = 1;
+			(void)snprintf(d->after[0], sizeof(d->after[0]), "vm%u", (unsigned)rnd(v));
+			d->after_ready = chance(500) ? READY_RUNNING : READY_AGENT;
+			d->after_delay_ms = (uint32_t)rnd(500);
+			d->after_timeout_ms = SIM_AFTER_MS;
+		}
+		sim.vm[v].policy = d;
+	}
+	sim.rng = world;
+}
+
 static void build(const struct sim_options *o, uint64_t seed)
 {
 	enum timing_profile profile;
@@ -84,6 +117,7 @@ static void build(const struct sim_options *o, uint64_t seed)
 		sim.cat_on_disk[0].present[v] = true;
 	build_storage(o);
 	power_reset();
+	build_policies();
 	for (unsigned i = 0; i < sim.n_nodes; i++) {
 		struct node *n = &sim.node[i];
 

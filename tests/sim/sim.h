@@ -213,6 +213,7 @@ struct client {
 struct target {
 	bool is_volume, is_path; /* is_path: a file or block device: its calls come back only when they are done */
 	bool hung, bad_writes, bad_reads;
+	int64_t hung_ns;       /* since when */
 	uint8_t bad_writes_by; /* enum chaos_kind */
 	uint64_t cut;          /* bit (id - 1): no path between node and target */
 	unsigned lose_acks;    /* permille */
@@ -269,6 +270,8 @@ struct qemu {
 	enum gone kill_how;
 	bool quitting, off;
 	bool powering_down;
+	/* what the guest suffers from, until its next life */
+	bool io_error, mute, panicked, resets;
 };
 
 struct image {
@@ -282,6 +285,7 @@ struct sim_vm {
 	unsigned target;
 	struct image image;
 	uint64_t incarnation;
+	struct vm_def own_policy;
 	const struct vm_def *policy; /* what its file says; NULL: what all have */
 	unsigned fail_starts;        /* so many starts fail yet; */
 	uint32_t fail_node;          /* on this node only, if not 0 */
@@ -322,6 +326,7 @@ enum edit_kind { EDIT_ARM, EDIT_DISARM, EDIT_START, EDIT_STOP, EDIT_REMOVE, EDIT
 /* number: of the move (MOVE_OVER), of the leadership (FORGET); incarnation: of the VM, for what agents ask. */
 struct edit { enum edit_kind kind; unsigned vm; uint32_t node; uint64_t number; uint8_t incarnation; };
 #define SIM_START_WAIT_MS 60000 /* a VM that is added (EDIT_ADD) for a node waits for it that long */
+#define SIM_AFTER_MS 5000 /* a VM of an order waits for others that long */
 void edit_ask(const struct edit *e);
 void edit_post(enum edit_kind kind, unsigned vm, uint32_t node); /* an operator's */
 
@@ -409,6 +414,7 @@ void agent_edge_crash(struct node *n);
 void agent_edge_table(struct node *n, struct table_msg *m);
 void agent_edge_no_keeper(struct node *n);
 void agent_edge_assign(struct node *n, uint32_t from, uint32_t epoch, unsigned vm, int64_t delay);
+bool agent_edge_storage(const struct node *n, unsigned vm); /* would its image's storage answer this node? */
 void agent_edge_qemu(struct qemu *q, bool started, enum vm_exit how, uint32_t life);
 struct table_msg *table_msg_new(void);
 
@@ -431,7 +437,7 @@ enum chaos_kind {
 	CHAOS_COROSYNC_ALL, CHAOS_ONE_WAY, CHAOS_ROT, CHAOS_SUSPEND, CHAOS_OPERATOR, CHAOS_ALL_POWER, CHAOS_KEEPER_BRINK,
 	CHAOS_READ_ONLY, CHAOS_MISDIRECT, CHAOS_TORN_READS, CHAOS_WIPE, CHAOS_FOREIGN, CHAOS_ROLLBACK, CHAOS_IMAGE_ERRORS, CHAOS_RING_THREE,
 	CHAOS_RING_FLAP, CHAOS_RING_LATE, CHAOS_RING_LOSS, CHAOS_KEEPER_STEP, CHAOS_AGENT_STEP, CHAOS_QEMU_STOP, CHAOS_SLEEP, CHAOS_SLOW_BOOT,
-	CHAOS_OPERATORS, CHAOS_CLONE, CHAOS_CONFIRM, CHAOS_KIND_COUNT,
+	CHAOS_OPERATORS, CHAOS_CLONE, CHAOS_CONFIRM, CHAOS_SICK, CHAOS_KIND_COUNT,
 };
 const char *chaos_name(enum chaos_kind f);
 void chaos_reset(void);    /* nothing of an earlier world is left */
@@ -476,6 +482,8 @@ void power_chaos(void);
 
 void lively_begin(void); /* in a cluster that is well: one lone fault. Others may follow after lively_ns() */
 int64_t lively_ns(void);
+/* Where VMs wait for others, and a node starts two at a time: as many waits as a VM can have before it, and the starts. */
+int64_t sim_order_ms(void);
 void lively_reset(void);
 
 /* ---- check.c ---- */
@@ -491,6 +499,7 @@ void check_managed(const struct node *n, unsigned vm, uint64_t generation); /* a
 void check_started(const struct node *n, unsigned vm, uint64_t generation);
 void check_image_landed(const struct op *op);
 void check_exec(const struct qemu *q);
+void check_ended(const struct node *n, unsigned vm, enum vm_trouble why); /* it is killed for its health */
 void check_pet(struct node *n);
 void check_keeper(struct node *n);
 void check_over(struct node *by, uint32_t id, uint32_t epoch);
@@ -552,6 +561,7 @@ struct sim {
 	bool no_message_lost; /* between agents, and between keepers */
 	const struct sim_quantiles *edges; /* EDGE_COUNT of them: nothing is slow by chance; NULL under chaos */
 	bool outage;       /* the storage is gone for everybody, or has just come back, and nothing else is wrong */
+	bool health;          /* guests are looked after, and VMs have policies and an order */
 	bool chaos;
 	int liar;          /* volume that may lose what it has acknowledged, -1: none does */
 	uint64_t n_faults; /* of this seed so far */

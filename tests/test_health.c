@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* agent/core/health.c: what is found to be the matter with a guest, and what is done about it, for one VM on one node. Time is passed in. */
+#include <stdio.h>
+
+#include "agent/core/agent_core.h"
+#include "tests/tap.h"
+
+#define S (1000 * NS_PER_MS)
+#define STEP (500 * NS_PER_MS)
+
+static struct agent a;
+static struct vm *v;
+static unsigned acts[AGENT_ACT_NOTE + 1], notes[NOTE_COUNT];
+static bool probed_others;
+static bool answers = true, pings, storage; /* what is heard while time passes */
+static enum guest_run run;
+
+static const struct health_policy defaults = {
+	.agent = true, .hang_ms = 60000, .silence_ms = 60000, .io_elsewhere_ms = 30000, .check_failures = 3, .reset_limit = 3, .reset_window_ms = 60000,
+};
+
+static void count(void)
+{
+	for (unsigned i = 0; i < a.n_actions; i++) {
+		acts[a.action[i].kind]++;
+		if (a.action[i].kind == AGENT_ACT_NOTE)
+			notes[a.action[i].note]++;
+		if (a.action[i].kind == AGENT_ACT_PROBE)
+			probed_others = probed_others || a.action[i].on;
+	}
+	a.n_actions = 0;
+}
+
+static void fact(enum health_fact f, enum guest_run r, bool ok)
+{
+	struct agent_event ev = { .kind = AGENT_EV_HEALTH, .fact = f, .run = r, .ok = ok };
+
+	health_event(&a, v, &ev);
+}
+
+static void storage_says(uint32_t node, bool ok)
+{
+	struct agent_event ev = { .kind = AGENT_EV_STORAGE, .node = node, .ok = ok };
+
+	health_event(&a, v, &ev);
+}
+
+static void tick(void)
+{
+	if (v->state == VM_RUNNING)
+		health_tick(&a, v);
+	count();
+}
+
+/* Time passes in small steps, and what is to be heard is heard. */
+static void pass(int64_t ns)
+{
+	for (int64_t end = a.now_ns + ns; a.now_ns < end;) {
+		unsigned before = acts[AGENT_ACT_PROBE];
+
+		a.now_ns += STEP;
+		if (answers)
+			fact(HEALTH_STATE, run, true);
+		if (answers && pings && run == GUEST_RUNS)
+			fact(HEALTH_PING, GUEST_UNKNOWN, true);
+		tick();
+		if (acts[AGENT_ACT_PROBE] > before)
+			storage_says(1, storage);
+	}
+}
+
+static void exits(enum vm_exit how)
+{
+	struct agent_event ev = { .kind = AGENT_EV_EXIT, .exit = how };
+
+	vmlife_event(&a, v, &ev);
+	count();
+}
+
+/* A VM that runs here, under a claim that holds. */
+static void begin(const struct health_policy *p)
+{
+	struct keeper_table_node *n;
+
+	memset(&a, 0, sizeof(a));
+	memset(acts, 0, sizeof(acts));
+	memset(notes, 0, sizeof(notes));
+	probed_others = pings = false;
+	answers = storage = true;
+	run = GUEST_RUNS;
+	a.now_ns = 1000 * S;
+	a.opt = (struct agent_options){ .self = 1, .node_max = 3, .members = 7, .n_volumes = 1 };
+	a.opt.timing.drain_ms = 2000;
+	a.opt.timing.leader_ms = 5000;
+	a.vm_end = 1;
+	a.adopted = a.have_table = a.have_catalog = true;
+	a.epoch = a.table.table.epoch = 7;
+	a.table.table.gate_open = true;
+	n = &a.table.table.node[0];
+	n->epoch = 7;
+	n->state = HEARTBEAT_ARMED;
+	a.catalog_armed = true;
+	v = &a.vm[0];
+	v->used = v->in_catalog = true;
+	v->def.uuid[0] = 1;
+	v->def.desired = DESIRED_STARTED;
+	v->def.restart_limit = 3;
+	v->def.restart_window_ms = 600000;
+	v->def.health = *p;
+	v->state = VM_RUNNING;
+	v->generation = 5;
+	a.claimer.mine.n = 1;
+	a.claimer.mine.claim[0] = (struct claim){ .vm = { 1 }, .generation = 5, .epoch = 7, .state = CLAIM_ACTIVE };
+	health_begin(&a, v);
+	count();
+}
+
+static void test_hung(void)
+{
+	struct health_policy p = defaults;
+
+	begin(&p);
+	pass(600 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 0 && notes[NOTE_VM_TROUBLE] == 0, "a QEMU that answers is left alone");
+	answers = false;
+	pass(59 * S);
+	TAP_OK(v->health.trouble == TROUBLE_NONE && acts[AGENT_ACT_KILL] == 0, "silent for 59 s: nothing yet");
+	pass(2 * S);
+	TAP_OK(v->health.trouble == TROUBLE_HUNG && notes[NOTE_VM_TROUBLE] == 1, "silent for 61 s: hung, and told");
+	pass(3 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 1 && acts[AGENT_ACT_PROBE] >= 1, "its storage answers: killed");
+	pass(20 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 1, "once");
+	pass(15 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 2, "again after half a minute: it may have been in a system call");
+	exits(VM_EXIT_CRASH);
+	TAP_OK(v->state == VM_RESTARTING && v->failures == 1 && v->last_failure == TROUBLE_HUNG, "its exit is a failure, restarted here");
+
+	begin(&p);
+	answers = storage = false;
+	pass(300 * S);
+	TAP_OK(v->health.trouble == TROUBLE_HUNG && acts[AGENT_ACT_KILL] == 0, "its storage is silent, too: hung for five minutes and not killed");
+	storage = true;
+	pass(5 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 1, "killed when that is back and QEMU is still silent");
+
+	begin(&p);
+	answers = storage = false;
+	pass(120 * S);
+	answers = true;
+	pass(5 * S);
+	TAP_OK(v->health.trouble == TROUBLE_NONE && notes[NOTE_VM_WELL] == 1 && acts[AGENT_ACT_KILL] == 0, "it answers again: well, and told");
+
+	p.hang = REACT_ALERT;
+	begin(&p);
+	answers = false;
+	pass(300 * S);
+	TAP_OK(v->health.trouble == TROUBLE_HUNG && notes[NOTE_VM_TROUBLE] == 1 && acts[AGENT_ACT_KILL] == 0, "OnHang=alert: told once, left alone");
+	p.hang = REACT_IGNORE;
+	begin(&p);
+	answers = false;
+	pass(300 * S);
+	TAP_OK(v->health.trouble == TROUBLE_NONE && notes[NOTE_VM_TROUBLE] == 0, "OnHang=ignore: not even told");
+}
+
+/* Time in which this agent itself stood still says nothing about anybody. */
+static void test_gap(void)
+{
+	struct health_policy p = defaults;
+	int64_t gap = 600 * S;
+
+	begin(&p);
+	pings = true;
+	pass(20 * S);
+	health_gap(&a, gap);
+	a.now_ns += gap;
+	answers = false;
+	tick();
+	TAP_OK(v->health.trouble == TROUBLE_NONE && acts[AGENT_ACT_PROBE] == 0, "ten minutes of standing still ourselves are not QEMU's silence");
+	pass(58 * S);
+	TAP_OK(v->health.trouble == TROUBLE_NONE, "it has its whole time from then on");
+	pass(4 * S);
+	TAP_OK(v->health.trouble == TROUBLE_HUNG, "and no more");
+}
+
+static void test_held(void)
+{
+	struct health_policy p = defaults;
+
+	begin(&p);
+	v->def.desired = DESIRED_IGNORED;
+	answers = false;
+	pass(120 * S);
+	TAP_OK(v->health.trouble == TROUBLE_HUNG && acts[AGENT_ACT_KILL] == 0 && acts[AGENT_ACT_PROBE] == 0, "of an ignored VM it is told, no more");
+	begin(&p);
+	a.pause = PAUSE_FREEZE;
+	fact(HEALTH_PANIC, GUEST_UNKNOWN, true);
+	pass(10 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 0, "frozen: not killed");
+	a.pause = PAUSE_NONE;
+	pass(2 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 1, "until the cluster is armed again");
+}
+
+static void test_states(void)
+{
+	static const struct {
+		const char *what;
+		enum guest_run run;
+		enum vm_trouble trouble;
+		bool kill;
+	} table[] = {
+		{ "running", GUEST_RUNS, TROUBLE_NONE, false }, { "asleep", GUEST_ASLEEP, TROUBLE_NONE, false },
+		{ "paused by somebody", GUEST_PAUSED, TROUBLE_NONE, false }, { "busy", GUEST_BUSY, TROUBLE_NONE, false },
+		{ "powered off and kept", GUEST_OVER, TROUBLE_NONE, false }, { "a state nobody knows", GUEST_UNKNOWN, TROUBLE_NONE, false },
+		{ "panicked", GUEST_PANICKED, TROUBLE_PANIC, true }, { "its watchdog ran out", GUEST_WATCHDOG, TROUBLE_WATCHDOG, true },
+		{ "internal error", GUEST_INTERNAL_ERROR, TROUBLE_INTERNAL_ERROR, true },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		begin(&defaults);
+		run = table[i].run;
+		pass(300 * S);
+		TAP_OK(v->health.trouble == table[i].trouble && (acts[AGENT_ACT_KILL] > 0) == table[i].kill, "%s for five minutes: %s", table[i].what,
+		       table[i].kill ? "killed" : "left alone");
+	}
+	for (int r = REACT_RESTART; r <= REACT_IGNORE; r++) {
+		struct health_policy p = defaults;
+
+		p.panic = (enum vm_reaction)r;
+		begin(&p);
+		fact(HEALTH_PANIC, GUEST_UNKNOWN, true);
+		pass(10 * S);
+		TAP_OK((acts[AGENT_ACT_KILL] == 1) == (r == REACT_RESTART) && (notes[NOTE_VM_TROUBLE] == 1) == (r != REACT_IGNORE),
+		       "GUEST_PANICKED, policy %d", r);
+		fact(HEALTH_RESET, GUEST_UNKNOWN, true);
+		pass(2 * S);
+		TAP_OK(r == REACT_RESTART || v->health.trouble == TROUBLE_NONE, "somebody has reset it: over");
+	}
+}
+
+static void test_boot(void)
+{
+	struct health_policy p = defaults;
+
+	p.boot_ms = 120000;
+	begin(&p);
+	pass(119 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 0, "it has its time to boot");
+	pass(2 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 1 && notes[NOTE_VM_TROUBLE] == 1, "not up: reset");
+	fact(HEALTH_RESET, GUEST_UNKNOWN, false);
+	pass(119 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 1 && acts[AGENT_ACT_KILL] == 0, "it has its time once more");
+	pass(2 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 1 && acts[AGENT_ACT_KILL] == 1, "not up again: killed");
+	exits(VM_EXIT_CRASH);
+	TAP_OK(v->state == VM_DRAINING && v->release_as == CLAIM_FAILED && v->last_failure == TROUBLE_NOT_BOOTED, "and given up here, for another node");
+
+	begin(&p);
+	pass(100 * S);
+	pings = true;
+	pass(300 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 0 && v->health.pinged && health_ready(v) == READY_AGENT, "its agent answers: up");
+	fact(HEALTH_RESET, GUEST_UNKNOWN, true);
+	pings = false;
+	TAP_OK(health_ready(v) == READY_RUNNING, "it reboots: not any more");
+	pass(119 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 0 && v->health.trouble == TROUBLE_NONE, "a reboot is no silence");
+	pass(2 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 1, "it hangs half-way through: reset");
+
+	p.has_check = true;
+	begin(&p);
+	pings = true;
+	pass(121 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 1, "with a check of its service an agent that answers is not enough");
+	begin(&p);
+	pings = true;
+	pass(50 * S);
+	fact(HEALTH_CHECK_BAD, GUEST_UNKNOWN, false);
+	fact(HEALTH_CHECK_BAD, GUEST_UNKNOWN, false);
+	fact(HEALTH_CHECK_BAD, GUEST_UNKNOWN, false);
+	pass(2 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 0, "checks before the service was ever up are not its failure");
+	fact(HEALTH_CHECK_GOOD, GUEST_UNKNOWN, true);
+	pass(100 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 0 && health_ready(v) == READY_CHECK, "a good one is");
+
+	begin(&p);
+	run = GUEST_PAUSED;
+	pass(300 * S);
+	run = GUEST_RUNS;
+	pass(100 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 0, "while it is paused it cannot boot");
+	begin(&p);
+	answers = false;
+	pass(59 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 0, "QEMU is silent: nothing is said of the guest");
+}
+
+static void test_agent_and_service(void)
+{
+	struct health_policy p = defaults;
+
+	begin(&p);
+	pass(600 * S);
+	TAP_OK(v->health.trouble == TROUBLE_NONE, "an agent that was never heard is not silent");
+	pings = true;
+	pass(10 * S);
+	pings = false;
+	pass(62 * S);
+	TAP_OK(v->health.trouble == TROUBLE_SILENT && acts[AGENT_ACT_KILL] == 1, "one that was, is");
+	p.silence = REACT_ALERT;
+	begin(&p);
+	pings = true;
+	pass(10 * S);
+	pings = false;
+	pass(300 * S);
+	TAP_OK(v->health.trouble == TROUBLE_SILENT && acts[AGENT_ACT_KILL] == 0 && notes[NOTE_VM_TROUBLE] == 1, "OnSilence=alert");
+	run = GUEST_PAUSED;
+	pass(10 * S);
+	run = GUEST_RUNS;
+	pass(30 * S);
+	TAP_OK(v->health.trouble == TROUBLE_NONE, "paused and continued: it has its time anew");
+
+	p = defaults;
+	p.has_check = true;
+	begin(&p);
+	pings = true;
+	fact(HEALTH_CHECK_GOOD, GUEST_UNKNOWN, true);
+	fact(HEALTH_CHECK_BAD, GUEST_UNKNOWN, false);
+	fact(HEALTH_CHECK_BAD, GUEST_UNKNOWN, false);
+	pass(5 * S);
+	fact(HEALTH_CHECK_GOOD, GUEST_UNKNOWN, true);
+	fact(HEALTH_CHECK_BAD, GUEST_UNKNOWN, false);
+	fact(HEALTH_CHECK_BAD, GUEST_UNKNOWN, false);
+	pass(5 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 0, "two bad checks in a row, twice");
+	fact(HEALTH_CHECK_BAD, GUEST_UNKNOWN, false);
+	pass(1 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 1 && v->health.ending == TROUBLE_CHECK, "three in a row: its service is dead");
+}
+
+static void test_resets(void)
+{
+	struct health_policy p = defaults;
+
+	begin(&p);
+	for (int i = 0; i < 20; i++) {
+		fact(HEALTH_RESET, GUEST_UNKNOWN, true);
+		pass(30 * S);
+	}
+	TAP_OK(acts[AGENT_ACT_KILL] == 0, "two reboots a minute may be");
+	for (int i = 0; i < 40; i++)
+		fact(HEALTH_RESET, GUEST_UNKNOWN, true);
+	pass(1 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 0 && v->health.trouble == TROUBLE_NONE, "one reboot that QEMU tells forty times is one");
+	for (int i = 0; i < 4; i++) {
+		fact(HEALTH_RESET, GUEST_UNKNOWN, true);
+		pass(2 * S);
+	}
+	TAP_OK(acts[AGENT_ACT_KILL] == 1 && v->health.ending == TROUBLE_RESETS, "more than three, one after the other: a loop");
+	exits(VM_EXIT_CRASH);
+	v->state = VM_RUNNING;
+	health_begin(&a, v);
+	pass(10 * S);
+	TAP_OK(v->health.trouble == TROUBLE_NONE && acts[AGENT_ACT_KILL] == 1, "its next life begins anew");
+	begin(&p);
+	for (int i = 0; i < 20; i++)
+		fact(HEALTH_RESET, GUEST_UNKNOWN, false);
+	pass(1 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 0, "resets from outside are not the guest's");
+	p.reset_limit = 0;
+	begin(&p);
+	for (int i = 0; i < 200; i++)
+		fact(HEALTH_RESET, GUEST_UNKNOWN, true);
+	pass(1 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 0, "ResetLimit=0: never");
+
+	p.reset_limit = 3;
+	begin(&p);
+	for (int i = 0; i < 3; i++) {
+		exits(VM_EXIT_RESET);
+		TAP_OK(v->state == VM_RESTARTING && v->failures == 0 && v->retry_ns == a.now_ns, "a reboot that ends QEMU is no failure");
+		v->state = VM_RUNNING;
+		health_begin(&a, v);
+		pass(2 * S);
+	}
+	exits(VM_EXIT_RESET);
+	TAP_OK(v->failures == 1, "until it is a loop");
+}
+
+static void test_storage(void)
+{
+	struct health_policy p = defaults;
+	unsigned n;
+
+	begin(&p);
+	pass(5 * S);
+	run = GUEST_IO_ERROR;
+	storage = false;
+	pass(20 * S);
+	TAP_OK(v->health.trouble == TROUBLE_IO_ERROR && acts[AGENT_ACT_CONT] == 0 && acts[AGENT_ACT_PROBE] >= 5, "its storage is away: asked about, again and again");
+	storage = true;
+	pass(3 * S);
+	TAP_OK(acts[AGENT_ACT_CONT] >= 1, "it is back: goes on");
+	run = GUEST_RUNS;
+	pass(2 * S);
+	TAP_OK(v->health.trouble == TROUBLE_NONE && acts[AGENT_ACT_KILL] == 0, "well again");
+
+	begin(&p);
+	run = GUEST_IO_ERROR;
+	pass(300 * S);
+	n = acts[AGENT_ACT_CONT];
+	TAP_OK(n >= 8 && n <= 20, "a full disk answers, and fails again: tried less and less often (%u times in five minutes)", n);
+	TAP_OK(acts[AGENT_ACT_KILL] == 0 && !probed_others, "and it stays: no other node would do better");
+
+	begin(&p);
+	run = GUEST_IO_ERROR;
+	storage = false;
+	pass(25 * S);
+	storage_says(2, true);
+	pass(1 * S);
+	TAP_OK(!probed_others && acts[AGENT_ACT_KILL] == 0, "not elsewhere before its time");
+	pass(10 * S);
+	TAP_OK(probed_others && acts[AGENT_ACT_KILL] == 0, "the others are asked");
+	storage_says(2, false);
+	storage_says(3, false);
+	pass(60 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 0, "away for all: it waits");
+	storage_says(3, true);
+	tick();
+	TAP_OK(acts[AGENT_ACT_KILL] == 1, "another node has it: ended here");
+	exits(VM_EXIT_CRASH);
+	TAP_OK(v->state == VM_DRAINING && v->release_as == CLAIM_UNCLEAN && !v->full_drain, "for whoever takes it to prove it quiet: here that cannot be");
+
+	begin(&p);
+	run = GUEST_IO_ERROR;
+	storage = false;
+	pass(60 * S);
+	storage = true;
+	pass(2 * S);
+	storage_says(2, true);
+	pass(5 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 0 && acts[AGENT_ACT_CONT] >= 1, "back here as well: it stays");
+
+	p.io_elsewhere_ms = 0;
+	begin(&p);
+	run = GUEST_IO_ERROR;
+	storage = false;
+	pass(600 * S);
+	storage_says(2, true);
+	pass(5 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 0 && !probed_others, "IOErrorTimeout=0: it stays");
+	p.io_error = REACT_ALERT;
+	begin(&p);
+	run = GUEST_IO_ERROR;
+	pass(60 * S);
+	TAP_OK(acts[AGENT_ACT_CONT] == 0 && notes[NOTE_VM_TROUBLE] == 1, "OnIOError=alert");
+}
+
+/* It goes on only while it is ours. */
+static void test_not_ours(void)
+{
+	for (int i = 0; i < 5; i++) {
+		begin(&defaults);
+		run = GUEST_IO_ERROR;
+		if (i == 0)
+			a.table.table.gate_open = false;
+		else if (i == 1)
+			a.claimer.mine.claim[0].generation = 6;
+		else if (i == 2)
+			a.claimer.mine.claim[0].state = CLAIM_UNCLEAN;
+		else if (i == 3)
+			a.claimer.mine.claim[0].epoch = 6;
+		else
+			a.table.table.epoch = 8;
+		pass(60 * S);
+		TAP_OK(acts[AGENT_ACT_CONT] == 0, "storage back, but the VM is not ours (%d): it does not go on", i);
+	}
+}
+
+static void test_restart(void)
+{
+	begin(&defaults);
+	v->def.restart = RESTART_NEVER;
+	exits(VM_EXIT_CRASH);
+	TAP_OK(v->state == VM_RESTARTING && v->guest_off && v->off_failed, "Restart=never: it is not started again");
+	vmlife_tick(&a, v);
+	count();
+	TAP_OK(acts[AGENT_ACT_GUEST_OFF] == 0, "whose failure it was is not known yet");
+	a.now_ns += 2 * S;
+	a.table.table.gate_open = false;
+	vmlife_tick(&a, v);
+	count();
+	TAP_OK(acts[AGENT_ACT_GUEST_OFF] == 0, "the gate is closed: it was the node's");
+	a.table.table.gate_open = true;
+	vmlife_tick(&a, v);
+	count();
+	TAP_OK(acts[AGENT_ACT_GUEST_OFF] == 1 && notes[NOTE_VM_STAYS_DOWN] == 1 && v->state == VM_RESTARTING, "the catalog is to say so; the claim is kept until it does");
+	v->def.desired = DESIRED_STOPPED;
+	vmlife_tick(&a, v);
+	count();
+	TAP_OK(v->state == VM_DRAINING && v->full_drain && v->release_as == CLAIM_RELEASED, "then it is proven quiet before it is given up");
+	a.now_ns += 20 * S;
+	vmlife_tick(&a, v);
+	count();
+	TAP_OK(v->state == VM_DRAINING && !v->full_drain && v->release_as == CLAIM_UNCLEAN && notes[NOTE_VM_UNQUIET] == 1,
+	       "its storage does not answer: left to the next owner to prove");
+
+	begin(&defaults);
+	v->def.restart = RESTART_NEVER;
+	exits(VM_EXIT_GUEST_OFF);
+	TAP_OK(v->guest_off && !v->off_failed, "powered off: no failure");
+	begin(&defaults);
+	v->def.restart = RESTART_ALWAYS;
+	exits(VM_EXIT_GUEST_OFF);
+	TAP_OK(v->state == VM_RESTARTING && !v->guest_off && v->failures == 1, "Restart=always: started again, within the limits");
+}
+
+int main(void)
+{
+	test_hung();
+	test_gap();
+	test_held();
+	test_states();
+	test_boot();
+	test_agent_and_service();
+	test_resets();
+	test_storage();
+	test_not_ours();
+	test_restart();
+	return tap_done();
+}

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Where a VM is tried and when: agent/core/place.c by tables, and the leader's order of starts, on one leader's view of four nodes. */
+#include <stdio.h>
+
+#include "agent/core/agent_core.h"
+#include "tests/tap.h"
+
+#define S (1000 * NS_PER_MS)
+
+static struct agent a;
+
+static struct vm *vm(unsigned i) { return &a.vm[i]; }
+
+static struct vm *add(unsigned i, uint32_t memory_mib, uint32_t vcpus)
+{
+	struct vm *v = vm(i);
+
+	v->used = v->in_catalog = true;
+	v->def = (struct vm_def){ .uuid = { (uint8_t)(i + 1) }, .desired = DESIRED_STARTED, .memory_mib = memory_mib, .vcpus = vcpus, .priority = 100,
+				  .after_ready = READY_RUNNING, .after_timeout_ms = 60000 };
+	(void)snprintf(v->def.name, sizeof(v->def.name), "vm%u", i);
+	return v;
+}
+
+/* Four nodes of 4 processors and 8 GiB; this is node 1. */
+static void begin(void)
+{
+	memset(&a, 0, sizeof(a));
+	a.now_ns = 1000 * S;
+	a.opt = (struct agent_options){ .self = 1, .node_max = 4, .members = 15, .n_volumes = 1, .memory_percent = 100, .vcpus_percent = 200 };
+	a.opt.timing.leader_ms = 5000;
+	a.opt.timing.drain_ms = 2000;
+	a.vm_end = 16;
+	a.adopted = a.have_table = a.have_catalog = a.catalog_armed = true;
+	a.epoch = a.table.table.epoch = 7;
+	a.table.table.gate_open = true;
+	for (unsigned i = 0; i < 4; i++) {
+		struct keeper_table_node *n = &a.table.table.node[i];
+
+		n->known = n->fresh = n->in_view = true;
+		n->epoch = 7;
+		n->state = HEARTBEAT_ARMED;
+		a.node[i].moved = true;
+		a.node[i].counter_ns = a.now_ns;
+		a.node[i].cpus = 4;
+		a.node[i].memory_mib = 8192;
+	}
+}
+
+static void is(const struct vm *v, uint32_t want, const char *what)
+{
+	uint32_t got = place_choose(&a, v);
+
+	TAP_OK(got == want, "%s: node %u (got %u)", what, want, got);
+}
+
+static void group(char list[][AGENT_GROUP_LEN], unsigned *n, const char *name) { (void)str_copy(list[(*n)++], AGENT_GROUP_LEN, name); }
+
+static void test_limits(void)
+{
+	struct vm *v;
+
+	begin();
+	v = add(0, 1024, 1);
+	is(v, 1, "all alike: the lowest");
+	add(1, 1024, 1)->owner = 1;
+	is(v, 2, "fewest VMs");
+	v->def.preferred[v->def.n_preferred++] = 4;
+	is(v, 4, "preferred before fewest");
+	v->def.has_required = true;
+	v->def.required = 1 << 2 | 1 << 0;
+	is(v, 3, "required before preferred");
+	TAP_OK(place_fits(&a, v, 4) == PLACE_NOT_REQUIRED, "and why");
+	v->def.required = 0;
+	is(v, 0, "required ones that are not in the configuration: nowhere");
+
+	begin();
+	v = add(0, 1024, 5);
+	is(v, 0, "more vCPUs than any node has processors: nowhere");
+	TAP_OK(place_fits(&a, v, 2) == PLACE_CPUS && place_possible(&a, v, 2) == PLACE_CPUS, "and why, whatever the overcommit");
+	a.node[2].cpus = 8;
+	is(v, 3, "but where there are enough");
+	a.node[2].cpus = 0;
+	is(v, 3, "or nobody knows");
+
+	begin();
+	v = add(0, 4096, 1);
+	add(1, 4097, 1)->owner = 1;
+	add(2, 4096, 1)->owner = 2;
+	add(3, 1, 1)->owner = 2;
+	add(4, 1, 1)->assigned = 3;
+	add(5, 4096, 1)->planned = 3;
+	add(6, 1, 1)->assigned = 4;
+	add(7, 1, 1)->assigned = 4;
+	add(8, 1, 1)->assigned = 4;
+	is(v, 4, "memory: of those that run, are started and are on their way");
+	TAP_OK(place_fits(&a, v, 1) == PLACE_MEMORY && place_fits(&a, v, 2) == PLACE_MEMORY && place_fits(&a, v, 3) == PLACE_MEMORY, "and why");
+	v->owner = 2;
+	vm(3)->owner = 0;
+	TAP_OK(place_fits(&a, v, 2) == PLACE_FITS, "itself is not counted twice");
+	v->owner = 0;
+	a.opt.memory_percent = 101;
+	TAP_OK(place_fits(&a, v, 1) == PLACE_FITS, "overcommitted");
+	a.opt.memory_percent = 0;
+	TAP_OK(place_fits(&a, v, 3) == PLACE_FITS, "not limited");
+
+	begin();
+	v = add(0, 1, 4);
+	for (unsigned i = 1; i <= 5; i++)
+		add(i, 1, 1)->owner = 1;
+	TAP_OK(place_fits(&a, v, 1) == PLACE_VCPUS && place_fits(&a, v, 2) == PLACE_FITS, "vCPUs: twice the processors, and no more");
+	vm(5)->owner = 0;
+	TAP_OK(place_fits(&a, v, 1) == PLACE_FITS, "exactly twice");
+}
+
+static void test_nodes(void)
+{
+	static const enum place_why want[4] = { PLACE_EMPTIED, PLACE_NOT_ONLINE, PLACE_NOT_ARMED, PLACE_NO_AGENT };
+	struct vm *v;
+
+	begin();
+	v = add(0, 1, 1);
+	a.maintenance = 1;
+	a.table.table.node[1].fresh = false;
+	a.table.table.node[2].state = HEARTBEAT_DISARMED;
+	a.node[3].counter_ns = a.now_ns - 6 * S;
+	for (uint32_t id = 1; id <= 4; id++)
+		TAP_OK(place_fits(&a, v, id) == want[id - 1] && strlen(place_why_text(want[id - 1])) > 5, "node %u %s", id, place_why_text(place_fits(&a, v, id)));
+	is(v, 0, "nowhere");
+}
+
+static void test_groups(void)
+{
+	struct vm *v;
+
+	begin();
+	for (unsigned i = 0; i < 6; i++) {
+		v = add(i, 1, 1);
+		group(v->def.apart, &v->def.n_apart, "web");
+	}
+	vm(0)->owner = 1;
+	vm(1)->owner = 2;
+	vm(2)->assigned = 3;
+	is(vm(3), 4, "apart: the node that has none of them");
+	vm(3)->owner = 4;
+	is(vm(4), 1, "all have one: rather two together than none");
+	vm(4)->def.groups_required = true;
+	is(vm(4), 0, "required: rather none");
+	TAP_OK(place_fits(&a, vm(4), 2) == PLACE_APART, "and why");
+	group(vm(4)->def.apart, &vm(4)->def.n_apart, "db");
+	vm(3)->def.n_apart = 0;
+	is(vm(4), 4, "groups are told by their names");
+
+	begin();
+	for (unsigned i = 0; i < 3; i++) {
+		v = add(i, 1, 1);
+		group(v->def.together, &v->def.n_together, "app");
+	}
+	is(vm(0), 1, "together: the first one goes anywhere");
+	vm(0)->owner = 3;
+	add(3, 1, 1)->owner = 3;
+	is(vm(1), 3, "the next where it is, though others are emptier");
+	a.maintenance = 1 << 2;
+	is(vm(1), 1, "which is not to be had: elsewhere");
+	vm(1)->def.groups_required = true;
+	is(vm(1), 0, "required: nowhere");
+	TAP_OK(place_fits(&a, vm(1), 2) == PLACE_TOGETHER, "and why");
+}
+
+/* Claims: node 2 has given it up as failed, node 3 could not prove it quiet. */
+static void test_history(void)
+{
+	struct vm *v;
+
+	begin();
+	v = add(0, 1, 1);
+	a.claimer.seen_any[1] = true;
+	a.claimer.seen[1].n = 1;
+	a.claimer.seen[1].claim[0] = (struct claim){ .vm = { 1 }, .generation = 5, .epoch = 7, .state = CLAIM_FAILED };
+	v->def.preferred[v->def.n_preferred++] = 2;
+	is(v, 1, "not where it has failed, though that is preferred");
+	a.claimer.seen[2].n = 1;
+	a.claimer.seen[2].claim[0] = (struct claim){ .vm = { 1 }, .generation = 6, .epoch = 7, .state = CLAIM_UNCLEAN };
+	a.maintenance = 1 | 1 << 3;
+	is(v, 2, "all that is left has failed: as preferred");
+	v->def.n_preferred = 0;
+	v->def.preferred[v->def.n_preferred++] = 3;
+	is(v, 3, "or could not prove it quiet");
+	a.maintenance = 1 << 3;
+	is(v, 1, "but then rather another one");
+	a.claimer.seen[2].claim[0].state = CLAIM_RELEASED;
+	is(v, 3, "where it was last and stopped well");
+	a.maintenance = 1 << 3;
+	v->def.n_preferred = 0;
+	v->def.preferred[v->def.n_preferred++] = 2;
+	is(v, 3, "node 2 is preferred, and it has failed there");
+	a.table.table.node[1].over = 7;
+	a.table.table.node[1].epoch = 8;
+	is(v, 2, "in an earlier life of the node: that counts no more");
+}
+
+static void test_order(void)
+{
+	struct vm *v, *db;
+	const struct vm *none = NULL;
+
+	begin();
+	db = add(0, 1, 1);
+	v = add(1, 1, 1);
+	TAP_OK(lead_awaited(&a, v) == none, "who waits for nobody need not wait");
+	(void)str_copy(v->def.after[v->def.n_after++], AGENT_MAX_NAME, "vm0");
+	TAP_OK(lead_awaited(&a, v) == db, "not ready: waited for");
+	lead_ready(&a, db, 2, READY_RUNNING);
+	TAP_OK(lead_awaited(&a, v) == none, "it runs");
+	v->def.after_delay_ms = 5000;
+	TAP_OK(lead_awaited(&a, v) == db, "and has to for a while");
+	a.now_ns += 5 * S;
+	lead_ready(&a, db, 2, READY_RUNNING);
+	TAP_OK(lead_awaited(&a, v) == none, "which is over: since it first did");
+	v->def.after_ready = READY_CHECK;
+	lead_ready(&a, db, 2, READY_AGENT);
+	TAP_OK(lead_awaited(&a, v) == db, "its agent is not enough");
+	lead_ready(&a, db, 2, READY_CHECK);
+	a.now_ns += 5 * S;
+	TAP_OK(lead_awaited(&a, v) == none, "its check is");
+	lead_ready(&a, db, 2, READY_RUNNING);
+	TAP_OK(lead_awaited(&a, v) == db, "it has rebooted: not any more");
+	db->def.desired = DESIRED_STOPPED;
+	TAP_OK(lead_awaited(&a, v) == none, "who is not to run is not waited for");
+	db->def.desired = DESIRED_STARTED;
+	v->wait_ns = a.now_ns;
+	a.now_ns += 60 * S;
+	TAP_OK(lead_awaited(&a, v) == db, "it has its time");
+	a.now_ns += S;
+	TAP_OK(lead_awaited(&a, v) == none, "and no more");
+	(void)str_copy(v->def.after[v->def.n_after++], AGENT_MAX_NAME, "nobody");
+	v->wait_ns = 0;
+	lead_ready(&a, db, 2, READY_CHECK);
+	a.now_ns += 5 * S;
+	TAP_OK(lead_awaited(&a, v) == none, "a name that nobody has is not waited for");
+	/* What an owner has said is over with its ownership. */
+	lead_owners(&a);
+	TAP_OK(lead_awaited(&a, v) == db, "nobody owns it: it is not ready, whatever was said");
+}
+
+static void grant(struct vm *v)
+{
+	v->state = VM_CLAIMING;
+	vmlife_claim_result(&a, v->def.uuid, CLAIM_GRANTED, 1, false, 0);
+}
+
+static void happens(struct vm *v, enum agent_event_kind kind)
+{
+	struct agent_event ev = { .kind = kind, .exit = VM_EXIT_CRASH };
+
+	vmlife_event(&a, v, &ev);
+	for (unsigned i = 0; i < 8; i++)
+		if (vm(i)->used)
+			vmlife_tick(&a, vm(i));
+	a.n_actions = 0;
+}
+
+static void test_parallel(void)
+{
+	begin();
+	a.opt.starts_per_node = 2;
+	for (unsigned i = 0; i < 6; i++)
+		add(i, 1, 1)->def.priority = i == 5 ? 200 : 100;
+	for (unsigned i = 0; i < 6; i++)
+		grant(vm(i));
+	a.n_actions = 0;
+	TAP_OK(vm(0)->state == VM_STARTING && vm(1)->state == VM_STARTING && vm(2)->state == VM_DRAINING && vm(5)->state == VM_DRAINING,
+	       "two at a time: the others wait, claimed and proven");
+	happens(vm(0), AGENT_EV_DRAINED);
+	happens(vm(2), AGENT_EV_DRAINED);
+	TAP_OK(vm(2)->state == VM_DRAINING && vm(2)->queued, "a late proof starts nothing out of turn");
+	happens(vm(0), AGENT_EV_STARTED);
+	TAP_OK(vm(0)->state == VM_RUNNING && vm(5)->state == VM_STARTING && vm(2)->state == VM_DRAINING, "one runs: the highest priority is next");
+	happens(vm(1), AGENT_EV_STARTED);
+	TAP_OK((vm(2)->state == VM_STARTING) + (vm(3)->state == VM_STARTING) + (vm(4)->state == VM_STARTING) == 1, "and so on");
+	vm(4)->def.desired = vm(3)->def.desired = DESIRED_STOPPED;
+	happens(vm(5), AGENT_EV_STARTED);
+	TAP_OK(vm(3)->state == VM_RELEASING || vm(4)->state == VM_RELEASING, "one that is not wanted any more is given up, never started");
+	a.opt.starts_per_node = 0;
+	begin();
+	for (unsigned i = 0; i < 6; i++)
+		grant(add(i, 1, 1));
+	TAP_OK(vm(0)->state == VM_STARTING && vm(5)->state == VM_STARTING, "0: all at once");
+}
+
+int main(void)
+{
+	test_limits();
+	test_nodes();
+	test_groups();
+	test_history();
+	test_order();
+	test_parallel();
+	return tap_done();
+}
