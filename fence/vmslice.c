@@ -202,6 +202,7 @@ int vmslice_count(struct vmslice *s)
 static void silence_sockets(const struct process *p)
 {
 	const struct linger now = { .l_onoff = 1, .l_linger = 0 };
+	static bool told;
 	char path[64];
 	struct dirent *e;
 	DIR *d;
@@ -218,6 +219,11 @@ static void silence_sockets(const struct process *p)
 		if (e->d_name[0] == '.')
 			continue;
 		fd = pidfd_getfd_(p->fd, atoi(e->d_name));
+		if (fd < 0 && errno != EBADF && errno != ESRCH && !told) {
+			log_warning("pidfd_getfd: %s: what a killed QEMU has not sent yet cannot be dropped; where its storage does not answer, the watchdog will act. "
+				    "Allow ha-keeper that system call (Linux 5.6, CAP_SYS_PTRACE)", strerror(errno));
+			told = true;
+		}
 		if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || (domain != AF_INET && domain != AF_INET6))
 			continue;
 		len = sizeof(int);

@@ -96,7 +96,8 @@ def start_all(lab, supervisor, tree):
         d = f"{lab.run_dir}/{name}"
         netns = f"{lab.prefix}-{name}"
         lower = [f"{d}/layer", *([tree] if tree else []), ROOT]
-        nspawn = ["systemd-nspawn", "--quiet", "--settings=no", "--register=no", "--keep-unit", "--notify-ready=yes",
+        # A host lets its keeper do this; a container does not by itself.
+        nspawn = ["systemd-nspawn", "--quiet", "--settings=no", "--register=no", "--keep-unit", "--notify-ready=yes", "--system-call-filter=pidfd_getfd",
                   "--link-journal=no", "--console=read-only", "--resolv-conf=off", "--timezone=off", f"--network-namespace-path=/run/netns/{netns}",
                   f"--directory={d}/root/m", f"--machine={netns}", f"--hostname={name}",
                   "--capability=CAP_IPC_LOCK,CAP_NET_ADMIN,CAP_SYS_NICE", f"--bind={d}/dev:/run/kvm-ha-lab",
