@@ -102,7 +102,7 @@ static bool intends_us(const struct keeper *k, uint32_t id)
 {
 	const struct table_node *n = &k->node[id - 1];
 
-	return id != k->opt.self && n->known && heard(k, n) && n->hb.state == HEARTBEAT_ARMED && k->mine.over[id - 1] < n->hb.epoch &&
+	return id != k->opt.self && n->known && n->fresh && n->hb.state == HEARTBEAT_ARMED && k->mine.over[id - 1] < n->hb.epoch &&
 	       n->hb.intent[k->opt.self - 1] >= k->epoch;
 }
 
@@ -117,7 +117,7 @@ uint32_t takeover_lost_to(const struct keeper *k)
 		uint64_t theirs = k->arb.group[id - 1];
 
 		/* A view with us in it wants us fenced because our heartbeat stands still for them: only their commit counts. */
-		if (!intends_us(k, id) || hb->ring != HEARTBEAT_RING_OK || in(hb->view, k->opt.self))
+		if (!intends_us(k, id) || !heard(k, &k->node[id - 1]) || hb->ring != HEARTBEAT_RING_OK || in(hb->view, k->opt.self))
 			continue;
 		if (both_proceed(theirs, own))
 			continue;

@@ -886,7 +886,7 @@ void check_power(const struct node *by, uint32_t id, const struct power_job *j, 
 	/* A volume may have lost it since, another host may have written over it. */
 	if (!clone_of(by->id) && beats[id - 1].epoch <= j->epoch && volumes_that_say(by->id, id, j->epoch, true, true) + (sim.liar >= 0) < format_fence_quorum(sim.n_volumes))
 		violation("L4", "node %u has node %u switched off without its commit on a fence quorum", by->id, id);
-	if (by->kproc.stopped || sim.now - by->kproc.hurt_ns < 60 * SIM_S || sim.now - by->io_hurt_ns < 60 * SIM_S || away[by->id - 1].back_ns > asked_ns)
+	if (!sim_node(id)->up || by->kproc.stopped || sim.now - by->kproc.hurt_ns < 60 * SIM_S || sim.now - by->io_hurt_ns < 60 * SIM_S || away[by->id - 1].back_ns > asked_ns)
 		return;
 	for (unsigned i = 0; i < BEATS; i++)
 		if (beats[id - 1].at[i].first > asked_ns && beats[id - 1].at[i].quorum < by_now) {
@@ -968,6 +968,8 @@ const char *check_lively_on(uint64_t nodes, uint64_t managed)
 {
 	static char text[160];
 
+	if (power_pending())
+		return "a fence device is at work";
 	for (unsigned i = 0; i < sim.n_nodes; i++) {
 		const struct node *n = &sim.node[i];
 		bool lease = n->up && n->k_runs && n->keeper->state == LEASE_ARMED;

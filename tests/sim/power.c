@@ -27,6 +27,7 @@ static struct {
 	unsigned moods, drawn; /* bit: enum mood that its devices have at times; while there is chaos */
 	unsigned n, level[3];
 	uint64_t rng, number, heals;
+	unsigned pending;        /* devices that have been told and will do it */
 	struct order order[SIM_MAX_NODES][SIM_MAX_NODES];
 	struct power_job job[SIM_MAX_NODES][SIM_MAX_NODES];
 } power;
@@ -156,6 +157,8 @@ static void on_failed(struct sim_event *ev)
 	leave(world);
 }
 
+bool power_pending(void) { return power.pending > 0; }
+
 /* In the device: nothing breaks it off any more. */
 static void on_power_off(struct sim_event *ev)
 {
@@ -164,6 +167,7 @@ static void on_power_off(struct sim_event *ev)
 
 	if (ev->arg != power.heals)
 		return;
+	power.pending--;
 	world = enter();
 	if (x->up)
 		sim.stats.power_offs++;
@@ -193,8 +197,10 @@ static void tell_device(struct node *n, uint32_t id, struct order *o)
 	check_power(n, id, &power.job[n->id - 1][id - 1], o->asked_ns);
 	history_add("node %u: tells device %u of node %u to switch it off%s", n->id, o->plan.device, id,
 		    m == MOOD_LIES ? ", which it will not do" : m == MOOD_FAILS ? ", which fails" : m == MOOD_HANGS ? ", which hangs" : "");
-	if (m == MOOD_WORKS || m == MOOD_LATE)
+	if (m == MOOD_WORKS || m == MOOD_LATE) {
+		power.pending++;
 		world_post(m == MOOD_LATE ? rnd_ms(500, 3000) : takes / 2, on_power_off, sim_node(id), power.heals);
+	}
 	if (m == MOOD_FAILS || m == MOOD_HANGS)
 		world_post(m == MOOD_HANGS ? TIMEOUT_MS * NS_PER_MS : takes, on_failed, NULL, tag(n, id, o));
 	else
@@ -275,6 +281,7 @@ static void step(struct node *n, const struct keeper_msg *m)
 void power_heal(void)
 {
 	power.heals++;
+	power.pending = 0;
 	power.moods = 1U << MOOD_WORKS;
 }
 

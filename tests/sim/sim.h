@@ -476,6 +476,7 @@ void power_none(void);  /* none, and no brake */
 void power_table(struct node *n, const struct keeper_msg *m); /* its agent has got a table */
 void power_forget(struct node *n);
 void power_heal(void);
+bool power_pending(void); /* a device will yet switch somebody off */
 void power_chaos(void);
 
 /* ---- lively.c ---- */
