@@ -240,7 +240,7 @@ static void step(struct power *p, uint32_t node, const struct keeper_table_node 
 	if (c->pid != 0 && p->job[node - 1].state != POWER_RUNNING)
 		return; /* it is being ended */
 	s = power_job_step(&p->job[node - 1], t, rank_of(p, node), now_ns);
-	if (s == POWER_STEP_STOP || s == POWER_STEP_RESTART) {
+	if (s == POWER_STEP_STOP) {
 		agentd_say(p->d, LOG_LEVEL_NOTICE, "node %s: no more to be switched off: it has moved, or is proven over", agentd_node_name(p->d, node));
 		call_off(c);
 		p->job[node - 1].state = POWER_IDLE; /* begun anew when that has ended and it is still asked for */

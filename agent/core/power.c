@@ -3,6 +3,8 @@
 #include "agent/core/power.h"
 
 #define RANK_MS 1000
+/* An agent that stood still finds the keeper's tables of all that time, one after the other at once: what an old one asks for a later one has taken back. */
+#define STILL_ASKED_MS 100
 #define AGAIN_MS 2000 /* after one that confirmed nothing; twice as long each time, */
 #define HOUR_MS (3600 * MS_PER_S)
 #define AGAIN_TIMES 4 /* so often */
@@ -12,7 +14,7 @@ static void begin(struct power_job *j, const struct keeper_table_node *t, unsign
 	j->state = POWER_WAITING;
 	j->epoch = t->asked_epoch;
 	j->seq = t->asked_seq;
-	j->start_ns = now_ns + (int64_t)rank * RANK_MS * NS_PER_MS;
+	j->start_ns = now_ns + (STILL_ASKED_MS + (int64_t)rank * RANK_MS) * NS_PER_MS;
 	j->tries = 0;
 }
 
@@ -29,14 +31,14 @@ enum power_step power_job_step(struct power_job *j, const struct keeper_table_no
 	if (j->state == POWER_IDLE || (j->state == POWER_TOLD && now_ns >= j->start_ns) || t->asked_epoch != j->epoch || t->asked_seq != j->seq) {
 		/* The same node, though it has moved meanwhile: what a device was told, or has answered, before that is nothing any more. */
 		begin(j, t, rank, now_ns);
-		if (ran && now_ns < j->start_ns)
+		if (ran)
 			return POWER_STEP_STOP;
 	}
 	if (j->state != POWER_WAITING || now_ns < j->start_ns)
 		return POWER_STEP_NONE;
 	j->state = POWER_RUNNING;
 	j->tries++;
-	return ran ? POWER_STEP_RESTART : POWER_STEP_START;
+	return POWER_STEP_START;
 }
 
 bool power_job_ended(struct power_job *j, bool confirmed, int64_t now_ns, struct keeper_evidence *ret)

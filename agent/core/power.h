@@ -59,9 +59,9 @@ struct power_fences {
 /* Once more. True: that makes `limit` (0: no limit) within an hour. */
 bool power_fences_add(struct power_fences *f, unsigned limit, int64_t now_ns);
 
-enum power_step { POWER_STEP_NONE, POWER_STEP_START, POWER_STEP_STOP /* and start nothing now */, POWER_STEP_RESTART /* stop, then start */ };
+enum power_step { POWER_STEP_NONE, POWER_STEP_START, POWER_STEP_STOP };
 
-/* The node's line of a table has come, as it does every T_hb. rank: how many usable nodes with a lower id could do the same; they get a little time before us, so that
+/* The node's line of a table has come, as it does every T_hb: what it asks for is begun when a later one still does. rank: how many usable nodes with a lower id could do the same; they get a little time before us, so that
  * a device with few sessions is not asked by everybody at once. */
 enum power_step power_job_step(struct power_job *j, const struct keeper_table_node *t, unsigned rank, int64_t now_ns);
 /* The operation has ended. True: tell the keeper, *ret is the evidence (node is the caller's to set). */

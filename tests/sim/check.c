@@ -328,17 +328,11 @@ static void check_carried(const struct heartbeat *hb, uint32_t id, struct carrie
 	}
 }
 
+/* It counted as said because a fence quorum had it. */
 static void forget(uint32_t node, uint32_t id, struct carried *c, bool commit)
 {
-	uint32_t still = 0;
-
-	for (unsigned i = 0; i < 2 * sim.n_volumes; i++) {
-		const struct heartbeat *hb = heartbeat_on(i / 2, node, i % 2);
-
-		if (hb)
-			still = MAX(still, (commit ? hb->commit : hb->over)[id - 1]);
-	}
-	c->epoch = MIN(c->epoch, still);
+	if (c->epoch != 0 && volumes_that_say(node, id, c->epoch, commit, false) < format_fence_quorum(sim.n_volumes))
+		c->epoch = 0;
 }
 
 void check_lost(uint32_t node)

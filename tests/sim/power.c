@@ -270,9 +270,9 @@ static void step(struct node *n, const struct keeper_msg *m)
 		if (was.epoch != j->epoch || was.seq != j->seq || was.state == POWER_IDLE)
 			o->asked_ns = sim.now;
 		o->fed_ns = sim.now;
-		if (s == POWER_STEP_STOP || s == POWER_STEP_RESTART)
+		if (s == POWER_STEP_STOP)
 			o->life = 0;
-		if (s == POWER_STEP_START || s == POWER_STEP_RESTART)
+		if (s == POWER_STEP_START)
 			start(n, id);
 	}
 }
