@@ -58,10 +58,21 @@ void net_watch_deinit(struct net_watch *w)
 	w->epoll_fd = -1;
 }
 
+void net_discard_on_close(int fd)
+{
+	struct linger linger = { .l_onoff = 1, .l_linger = 0 };
+
+	if (fd >= 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
 void net_watch_set(struct net_watch *w, int fd, int events)
 {
 	struct epoll_event event = { .events = (uint32_t)events };
 
+	/* From the first moment on: what a daemon that is killed had not sent must not go out later, when its successor has written already. */
+	if (fd >= 0 && fd != w->fd)
+		net_discard_on_close(fd);
 	if (w->fd >= 0 && (fd != w->fd || events == 0)) {
 		/* fails if the library closed it: then it is out of the set already */
 		(void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
@@ -73,12 +84,4 @@ void net_watch_set(struct net_watch *w, int fd, int events)
 	if (epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, fd, &event) < 0 && errno == ENOENT)
 		(void)epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &event);
 	w->fd = fd;
-}
-
-void net_discard_on_close(int fd)
-{
-	struct linger linger = { .l_onoff = 1, .l_linger = 0 };
-
-	if (fd >= 0)
-		(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 }

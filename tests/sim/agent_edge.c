@@ -13,6 +13,7 @@
 #define START_TRIES 250
 #define START_AGAIN_MS 20
 #define LOOK_MS 10
+#define DYING_MS 10
 #define MAX_TABLES_WAITING 64
 
 static struct table_msg *free_tables;
@@ -959,12 +960,28 @@ void agent_edge_start(struct node *n)
 	world_post_proc(&n->aproc, 0, on_tick, n, 0);
 }
 
+static void on_dying(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+
+	if (!proc_alive(&n->aproc) || n->aproc.life != ev->arg)
+		return;
+	agent_edge_crash(n);
+	if (!proc_alive(&n->aproc))
+		machine_agent_again(n, rnd_ms(50, 500));
+}
+
 void agent_edge_crash(struct node *n)
 {
 	uint32_t life = n->aproc.life;
 
 	if (!proc_alive(&n->aproc))
 		return;
+	if (disk_stuck(&n->aproc, life)) { /* as in keeper_edge.c */
+		proc_stop(&n->aproc, SIM_NEVER / 2);
+		world_post(DYING_MS * NS_PER_MS, on_dying, n, life);
+		return;
+	}
 	if (n->cat_writing)
 		edit_ask(&n->cat_edit);
 	n->a_runs = n->leading = n->cat_writing = false;

@@ -439,7 +439,8 @@ void disk_writer_gone(struct node *n, const struct sim_proc *p, uint32_t life, e
 					op_free(op);
 				continue;
 			}
-			if (how == GONE_DIED)
+			/* The daemons' own connections are reset when they close, however that comes. */
+			if (how == GONE_DIED && (sim.target[t].is_path || (p != &n->kproc && p != &n->aproc)))
 				leave_to_kernel(op);
 			else
 				abandon(op, how == GONE_RESET);

@@ -5,6 +5,7 @@
 #include "agent/base/mutant.h"
 #include "tests/sim/sim.h"
 
+#define DYING_MS 10
 #define KILL_AGAIN_MS 10
 #define KEEPER_WRITE_OPS 2
 
@@ -689,12 +690,28 @@ void keeper_edge_start(struct node *n)
 	ring_joined(n);
 }
 
+static void on_dying(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+
+	if (!proc_alive(&n->kproc) || n->kproc.life != ev->arg)
+		return;
+	keeper_edge_crash(n);
+	if (!proc_alive(&n->kproc))
+		machine_keeper_again(n, rnd_ms(50, 500));
+}
+
 void keeper_edge_crash(struct node *n)
 {
 	uint32_t life = n->kproc.life;
 
 	if (!proc_alive(&n->kproc))
 		return;
+	if (disk_stuck(&n->kproc, life)) { /* in D state: killed, but not gone before its block device has answered */
+		proc_stop(&n->kproc, SIM_NEVER / 2);
+		world_post(DYING_MS * NS_PER_MS, on_dying, n, life);
+		return;
+	}
 	n->k_runs = n->k_known = false;
 	proc_die(&n->kproc);
 	disk_writer_gone(n, &n->kproc, life, GONE_DIED);
