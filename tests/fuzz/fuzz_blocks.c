@@ -105,7 +105,7 @@ static void try_heartbeat(uint8_t *b, uint32_t node, unsigned buffer)
 	FUZZ_CHECK(format_compare(h.epoch, h.seq, t.epoch, t.seq) == 0 && *heartbeat_state_name(t.state) && *heartbeat_ring_name(t.ring));
 	FUZZ_CHECK(heartbeat_decode(again, node, !buffer, cluster, &t) == FORMAT_E_MISPLACED);
 	blank(b, 66, 72);
-	blank(b, 64 + 8 + 8 + 48 + 8 + 32 + 4 * 4 * FORMAT_MAX_NODES, FORMAT_BLOCK);
+	blank(b, 64 + 8 + 8 + 48 + 8 + 32 + 4 * 4 * FORMAT_MAX_NODES + 8, FORMAT_BLOCK);
 	same(b, FORMAT_BLOCK);
 }
 
