@@ -20,8 +20,8 @@ struct probe {
 	struct job *job;
 	char *url;
 	struct volume *volume;
-	struct volop op;
-	bool has_op, answered, failed;
+	struct volop *op; /* NULL: not yet */
+	bool answered, failed;
 };
 
 struct job {
@@ -128,10 +128,32 @@ static void on_probe_state(struct volume *v, enum volume_state state, const char
 
 	if (p->answered)
 		return;
-	if (state == VOLUME_READY && !p->op.busy)
-		volop_read(&p->op, v, 0, VOLUME_ALIGN, p->job->dr->d->conf.timing.io_ms);
+	if (state == VOLUME_READY && !p->op->busy)
+		volop_read(p->op, v, 0, VOLUME_ALIGN, p->job->dr->d->conf.timing.io_ms);
 	else if (state == VOLUME_BACKOFF)
 		(void)snprintf(p->job->reason, sizeof(p->job->reason), "its disk %.60s does not answer: %.70s", p->url, reason);
+}
+
+static void nobody_waits(struct volop *op, bool ok, bool definite) {}
+
+static void free_op(struct volop *op, bool completed)
+{
+	free(op->io.buf);
+	free(op);
+}
+
+/* A read of an earlier question that has not returned from the system yet goes its own way: what it brings says nothing of this one. */
+static void fresh_op(struct probe *p)
+{
+	if (p->op && !p->op->busy)
+		return;
+	if (p->op) {
+		p->op->done = nobody_waits;
+		p->op->settled = free_op;
+	}
+	p->op = calloc(1, sizeof(*p->op));
+	CHECK(p->op);
+	volop_init(p->op, 0, VOLUME_ALIGN, probe_done, NULL, p);
 }
 
 static void start_probes(struct job *j, const struct catalog_entry *e)
@@ -145,11 +167,7 @@ static void start_probes(struct job *j, const struct catalog_entry *e)
 		struct probe *p = &j->probe[j->n];
 
 		/* One answer of the same storage is enough, but what is the same storage cannot be told from a URL. */
-		if (!p->has_op)
-			volop_init(&p->op, 0, VOLUME_ALIGN, probe_done, NULL, p);
-		else if (p->op.busy)
-			volop_init(&p->op, 0, VOLUME_ALIGN, probe_done, NULL, p); /* a stuck path keeps the old buffer */
-		p->has_op = true;
+		fresh_op(p);
 		p->job = j;
 		p->answered = p->failed = false;
 		p->url = strdup(e->file.disks[i]);
@@ -204,11 +222,11 @@ void drainer_start(struct drainer *dr, const struct vm *v, bool full)
 				&j->timer);
 }
 
-/* A read of an earlier question has not returned from the system yet: it says enough, and its buffer is not to be touched. */
+/* A read of an earlier question has not returned from the system yet: that says enough, and each further one would cost a thread. */
 static bool is_stuck(const struct job *j)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(j->probe); i++)
-		if (j->probe[i].has_op && j->probe[i].op.busy)
+		if (j->probe[i].op && j->probe[i].op->busy)
 			return true;
 	return false;
 }
