@@ -5,8 +5,8 @@
  * An agent gets its parameters as name=value lines on standard input (the FenceAgentAPI). Its "status" is off when it exits with 2 AND says "Status: OFF":
  * 2 alone is what many a script exits with that was called wrongly.
  *
- * With --fed each "off" needs a byte on standard input not older than POWER_FED_MS: ha-agent sends one for every table in which the keeper still asks. The
- * end of the parent is the end of this, too. */
+ * With --fed each "off" needs a byte on standard input not older than POWER_FED_MS: ha-agent sends one for every table in which the keeper still asks, and the
+ * first is waited for, since ha-agent may have stood still just before it began this. The end of the parent is the end of this, too. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -36,7 +36,7 @@ struct tool {
 	char secrets[POWER_MAX_DEVICES][CONF_POWER_SECRETS];
 	bool usable[POWER_MAX_DEVICES];
 	bool fed;
-	int64_t fed_ms;
+	int64_t fed_ms; /* 0: not yet */
 	char output[OUTPUT_MAX + 1];
 };
 
@@ -252,10 +252,14 @@ static enum power_answer ask(struct tool *t, unsigned d, enum power_action a)
 /* Whoever wants it has changed his mind, or cannot say any more. */
 static bool still_wanted(struct tool *t)
 {
+	struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+
 	if (!t->fed)
 		return true;
+	if (t->fed_ms == 0)
+		(void)poll(&p, 1, POWER_FED_MS);
 	take_food(t);
-	if (now_ms() - t->fed_ms <= POWER_FED_MS)
+	if (t->fed_ms != 0 && now_ms() - t->fed_ms <= POWER_FED_MS)
 		return true;
 	say(LOG_LEVEL_WARNING, "node %s: not switched off: ha-agent has not said for %d ms that it still is to be", t->node->name, POWER_FED_MS);
 	return false;
@@ -375,7 +379,6 @@ int main(int argc, char **argv)
 	if (t.fed) {
 		(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
 		(void)fcntl(STDIN_FILENO, F_SETFL, O_NONBLOCK);
-		t.fed_ms = now_ms();
 		take_food(&t); /* had the parent ended before the line above, this says so */
 	}
 	r = prepare(&t, dir, argv[optind + 1]);

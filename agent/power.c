@@ -261,6 +261,8 @@ void power_table(struct power *p)
 		agentd_hook(p->d, p->braked ? HOOK_BRAKE_ON : HOOK_BRAKE_OFF, p->d->conf.self_id, NULL,
 			    p->braked ? "too many nodes are suspect at once: none is fenced" : "nodes are fenced again");
 	}
+	if (!power_table_counts(m, clock_now_ns()))
+		return;
 	for (size_t i = 0; i < p->d->conf.n_nodes; i++) {
 		uint32_t node = p->d->conf.nodes[i].id;
 		const struct keeper_table_node *t = agent_table_node(&p->d->core, node);

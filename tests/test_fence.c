@@ -223,7 +223,10 @@ static void test_fed(void)
 	configure(DEVICE);
 	agent("fence_a", SAYS_OFF);
 	CHECK(pipe(p) == 0);
-	TAP_OK(run("off", true, p[0]) == 0, "fed: goes on");
+	drop("fence_a.did");
+	TAP_OK(run("off", true, p[0]) == 1 && strstr(out, "ha-agent has not said for 3000 ms") && !there("fence_a.did"), "never fed: nothing is switched off");
+	CHECK(write(p[1], "+", 1) == 1);
+	TAP_OK(run("off", true, p[0]) == 0 && there("fence_a.did"), "fed: goes on");
 	(void)close(p[1]);
 	drop("fence_a.did");
 	TAP_OK(run("off", true, p[0]) == 1 && !there("fence_a.did"), "its agent is gone: nothing is switched off");
@@ -234,7 +237,7 @@ static void test_fed(void)
 	agent("fence_a", "sleep 1000");
 	agent("fence_b", SAYS_OFF);
 	drop("fence_b.did");
-	CHECK(pipe(p) == 0);
+	CHECK(pipe(p) == 0 && write(p[1], "+", 1) == 1);
 	TAP_OK(run("off", true, p[0]) == 1 && strstr(out, "ha-agent has not said for 3000 ms") && !there("fence_b.did"),
 	       "not fed any more: no other device is told");
 	(void)close(p[0]);

@@ -71,6 +71,7 @@
 	X(EVIDENCE_WITHOUT_STATUS, "takeover 6", "a device's success in switching off is taken for its status", "S3") \
 	X(OPERATOR_CONFIRMS_LIVE, "!11", "an operator's word counts for a node whose heartbeat moves", "S3") \
 	X(POWER_BEFORE_COMMIT, "takeover 4", "a device is told to switch off before the commit is in place", "L4") \
+	X(OLD_TABLE_COUNTS, "power", "an agent that stood still acts on what its keeper asked for long ago", "L4") \
 	X(POWER_NOT_CALLED_OFF, "takeover 6", "a device goes on switching off though the node has moved", "L4") \
 	X(BRAKE_IGNORED, "brakes", "more nodes are suspect at once than may be, and are fenced", "L2") \
 	X(ARMS_LEFT_OUT, "brakes", "a node that has just come up arms though an armed one has a ring without it", "L4") \

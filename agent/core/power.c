@@ -3,18 +3,21 @@
 #include "agent/core/power.h"
 
 #define RANK_MS 1000
-/* An agent that stood still finds the keeper's tables of all that time, one after the other at once: what an old one asks for a later one has taken back. */
-#define STILL_ASKED_MS 100
 #define AGAIN_MS 2000 /* after one that confirmed nothing; twice as long each time, */
 #define HOUR_MS (3600 * MS_PER_S)
 #define AGAIN_TIMES 4 /* so often */
+
+bool power_table_counts(const struct keeper_msg *m, int64_t now_ns)
+{
+	return now_ns - m->table.at_ns <= POWER_TABLE_MS * NS_PER_MS || MUTANT(OLD_TABLE_COUNTS);
+}
 
 static void begin(struct power_job *j, const struct keeper_table_node *t, unsigned rank, int64_t now_ns)
 {
 	j->state = POWER_WAITING;
 	j->epoch = t->asked_epoch;
 	j->seq = t->asked_seq;
-	j->start_ns = now_ns + (STILL_ASKED_MS + (int64_t)rank * RANK_MS) * NS_PER_MS;
+	j->start_ns = now_ns + (int64_t)rank * RANK_MS * NS_PER_MS;
 	j->tries = 0;
 }
 

@@ -13,7 +13,8 @@
 /* ---- powerplan.c ---- */
 
 #define POWER_MAX_DEVICES 8 /* of one node */
-#define POWER_FED_MS 3000    /* nothing more is switched off when the agent has not said for so long that it is still to be */
+#define POWER_FED_MS 3000     /* nothing is switched off when the agent has not said for so long, since the operation began, that it still is to be */
+#define POWER_TABLE_MS 1000   /* older tables neither begin an operation nor feed one: a later one may have taken back what they ask for */
 
 enum power_want { POWER_WANT_OFF, POWER_WANT_ON };
 enum power_action { POWER_OFF, POWER_ON, POWER_STATUS, POWER_PAUSE /* nothing: ask for the status again after a moment */, POWER_DONE, POWER_FAILED };
@@ -61,7 +62,9 @@ bool power_fences_add(struct power_fences *f, unsigned limit, int64_t now_ns);
 
 enum power_step { POWER_STEP_NONE, POWER_STEP_START, POWER_STEP_STOP };
 
-/* The node's line of a table has come, as it does every T_hb: what it asks for is begun when a later one still does. rank: how many usable nodes with a lower id could do the same; they get a little time before us, so that
+bool power_table_counts(const struct keeper_msg *m, int64_t now_ns);
+
+/* The node's line of a table that counts has come, as it does every T_hb. rank: how many usable nodes with a lower id could do the same; they get a little time before us, so that
  * a device with few sessions is not asked by everybody at once. */
 enum power_step power_job_step(struct power_job *j, const struct keeper_table_node *t, unsigned rank, int64_t now_ns);
 /* The operation has ended. True: tell the keeper, *ret is the evidence (node is the caller's to set). */

@@ -423,6 +423,7 @@ static void tell(struct node *n)
 	m = &t->msg;
 	memset(m, 0, offsetof(struct keeper_msg, table.node) + sim.n_nodes * sizeof(m->table.node[0]));
 	m->kind = KEEPER_MSG_TABLE;
+	m->table.at_ns = node_now(n);
 	m->table.self = n->id;
 	m->table.n_volumes = sim.n_volumes;
 	m->table.vms = (int32_t)slice_count(n);

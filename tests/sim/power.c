@@ -18,6 +18,8 @@ struct order {
 	uint64_t number;
 	int64_t asked_ns; /* since when the keeper asks */
 	int64_t fed_ns;   /* when the agent said last that it goes on */
+	int64_t began_ns;
+	bool waits;       /* for the first such word */
 	struct power_plan plan;
 	unsigned polls;
 };
@@ -236,13 +238,29 @@ static void next(struct node *n, uint32_t id)
 static void start(struct node *n, uint32_t id)
 {
 	struct order *o = &power.order[n->id - 1][id - 1];
-	uint64_t world = enter();
 
 	o->life = n->aproc.life;
 	o->number = ++power.number;
 	o->polls = 0;
+	o->began_ns = sim.now;
+	o->waits = true;
 	power_plan_init(&o->plan, POWER_WANT_OFF, power.level, power.n);
-	next(n, id);
+}
+
+/* A table in which the keeper still asks. */
+static void feed(struct node *n, uint32_t id, struct order *o)
+{
+	uint64_t world;
+
+	o->fed_ns = sim.now;
+	if (o->life == 0 || !o->waits)
+		return;
+	o->waits = false;
+	world = enter();
+	if (sim.now - o->began_ns > POWER_FED_MS * NS_PER_MS)
+		end(n, id, false); /* it has not waited so long */
+	else
+		next(n, id);
 	leave(world);
 }
 
@@ -269,7 +287,8 @@ static void step(struct node *n, const struct keeper_msg *m)
 		s = power_job_step(j, t, rank_of(n, m, id), node_now(n));
 		if (was.epoch != j->epoch || was.seq != j->seq || was.state == POWER_IDLE)
 			o->asked_ns = sim.now;
-		o->fed_ns = sim.now;
+		if (j->state == POWER_RUNNING && s != POWER_STEP_START)
+			feed(n, id, o);
 		if (s == POWER_STEP_STOP)
 			o->life = 0;
 		if (s == POWER_STEP_START)
@@ -290,7 +309,7 @@ void power_chaos(void) { power.moods = power.drawn; }
 
 void power_table(struct node *n, const struct keeper_msg *m)
 {
-	if (power.on)
+	if (power.on && power_table_counts(m, node_now(n)))
 		step(n, m);
 }
 
