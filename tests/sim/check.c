@@ -153,8 +153,21 @@ static unsigned volumes_that_say(uint32_t node, uint32_t about, uint32_t epoch, 
 	return n;
 }
 
-/* Its active claim as a fence quorum of the volumes has it, and as its newest block does: one that reached fewer nobody need have seen, and of volumes that
- * have lost what they acknowledged an older quorum may be left. */
+/* A later block of the same node, on whatever volume, gave the VM up. */
+static bool is_superseded(const struct block *b, uint32_t node, unsigned vm)
+{
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		const struct block *x = newest_claims(v, node);
+		const struct claim *c = x ? claim_in(x, vm) : NULL;
+
+		if (c && c->state != CLAIM_ACTIVE && format_compare(x->cl.epoch, x->cl.seq, b->cl.epoch, b->cl.seq) > 0)
+			return true;
+	}
+	return false;
+}
+
+/* Its active claim as each fence quorum of the volumes shows it, and as its newest block does: one that reached fewer nobody need have seen, of volumes that
+ * have lost what they acknowledged an older quorum may be left, and one that is written again after it was given up has yet to reach a quorum. */
 static const struct claim *acked_claim(uint32_t node, unsigned vm)
 {
 	const struct block *newest_block = NULL;
@@ -172,7 +185,7 @@ static const struct claim *acked_claim(uint32_t node, unsigned vm)
 		const struct block *b = newest_claims(v, node);
 		const struct claim *c = b ? claim_in(b, vm) : NULL;
 
-		on += c && c->state == CLAIM_ACTIVE && c->generation == found->generation && !sim.target[v].rolled_back;
+		on += c && c->state == CLAIM_ACTIVE && c->generation == found->generation && !sim.target[v].rolled_back && !is_superseded(b, node, vm);
 	}
 	return found && found->state == CLAIM_ACTIVE && on >= format_fence_quorum(sim.n_volumes) ? found : NULL;
 }
