@@ -261,7 +261,7 @@ void power_table(struct power *p)
 		agentd_hook(p->d, p->braked ? HOOK_BRAKE_ON : HOOK_BRAKE_OFF, p->d->conf.self_id, NULL,
 			    p->braked ? "too many nodes are suspect at once: none is fenced" : "nodes are fenced again");
 	}
-	if (!power_table_counts(m, clock_now_ns()))
+	if (!power_table_counts(m, clock_host_ns()))
 		return;
 	for (size_t i = 0; i < p->d->conf.n_nodes; i++) {
 		uint32_t node = p->d->conf.nodes[i].id;

@@ -192,6 +192,11 @@ static void op_note(void *edge, enum keeper_note note, uint32_t node, uint32_t a
 		else
 			daemon_text(d, LOG_LEVEL_NOTICE, "brake: released, no more nodes are suspect at once than Brake= allows");
 		break;
+	case NOTE_EPOCHS_SPENT:
+		daemon_text(d, LOG_LEVEL_ERR,
+			    "a block on the volumes names this node with the highest epoch there is, so none can be begun: nobody counts that far, some block was forged or "
+			    "is damaged; disarm the cluster, then make the volumes anew: `ha-ctl volume init`");
+		break;
 	case NOTE_FOREIGN_OWNER:
 		daemon_text(d, LOG_LEVEL_ERR,
 			    "this node's slot was written by another host: two hosts with node id %u, or a cloned disk? waiting until it has been silent for W",

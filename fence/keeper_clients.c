@@ -235,7 +235,7 @@ void daemon_tell(void *edge, const struct keeper *k)
 		return;
 	memset(m, 0, sizeof(*m));
 	m->kind = KEEPER_MSG_TABLE;
-	m->table.at_ns = clock_now_ns();
+	m->table.at_ns = clock_host_ns();
 	m->table.self = d->conf.self_id;
 	m->table.ring_encrypted = d->ring_encrypted;
 	m->table.n_volumes = (uint32_t)d->conf.n_volumes;

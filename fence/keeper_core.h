@@ -136,6 +136,7 @@ enum keeper_note {
 	NOTE_EVIDENCE_VOID,  /* node, arg: enum fence_evidence: its block has changed since */
 	NOTE_REFUSED,        /* node, arg: enum fence_refusal: an operator's word or wish is not taken */
 	NOTE_BRAKE,          /* arg: how many are suspect, so that nobody is fenced; 0: the brake is off again */
+	NOTE_EPOCHS_SPENT,   /* a block names us with the highest epoch there is: none can be begun; told once */
 	NOTE_FOREIGN_OWNER,  /* our slot holds another host's identity: waiting for its lease to run out */
 	NOTE_HOLD,           /* arg: 1 a hold begins, 0 it is over */
 };
@@ -234,7 +235,7 @@ struct keeper {
 	struct heartbeat mine;   /* what the next write will say */
 	enum release_reason release;
 	uint32_t release_by;
-	bool slot_taken, earlier_life, foreign_seen;
+	bool slot_taken, earlier_life, foreign_seen, epochs_spent;
 
 	enum round_phase phase;
 	bool kick, bell_due;
@@ -286,6 +287,7 @@ void table_observed(struct keeper *k);
 /* First node whose fence commit names (us, our epoch), or 0. */
 uint32_t table_commit_against(const struct keeper *k);
 /* 1 + the highest epoch anything on the volumes names us with. */
+/* 0: there is none. */
 uint32_t table_next_epoch(const struct keeper *k);
 
 /* takeover.c: after an observed round; acked: the round's block is on a fence quorum. */

@@ -43,7 +43,7 @@ struct keeper_msg {
 			uint32_t ring, ring_encrypted, wd_running;
 			uint32_t holding;     /* the storage is gone for everybody: the lease lives on what peers grant */
 			uint32_t braked;      /* so many nodes are suspect at once that none is fenced; 0: no brake */
-			int64_t at_ns;        /* CLOCK_MONOTONIC when it was said: an agent that stood still finds many of long ago */
+			int64_t at_ns;        /* clock_host_ns() when it was said: an agent that stood still finds many of long ago */
 			uint64_t view;
 			struct { uint32_t ready, fault, good; char reason[KEEPER_TEXT_LEN]; } volume[FORMAT_MAX_VOLUMES];
 			uint32_t n_volumes, node_limit;

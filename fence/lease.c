@@ -299,6 +299,22 @@ static void stop_watchdog(struct keeper *k)
 	}
 }
 
+static bool begin_next_epoch(struct keeper *k)
+{
+	uint32_t epoch = table_next_epoch(k);
+	uint8_t life[16];
+
+	if (epoch == 0) {
+		if (!k->epochs_spent)
+			keeper_note(k, NOTE_EPOCHS_SPENT, k->opt.self, 0);
+		k->epochs_spent = true;
+		return false;
+	}
+	new_life(k, epoch, life);
+	begin_epoch(k, epoch, life);
+	return true;
+}
+
 /* The epoch that this process was to go on with is not to be had: its VMs must be proven gone before anything is written. */
 static void start_anew(struct keeper *k)
 {
@@ -312,8 +328,6 @@ static void try_start(struct keeper *k, bool observed)
 	const struct table_node *self = &k->node[k->opt.self - 1];
 	bool resume = k->opt.resume && self->known && self->hb.epoch == k->opt.resume_epoch &&
 		      memcmp(self->hb.life, k->opt.resume_life, 16) == 0 && self->hb.state != HEARTBEAT_LEFT && self->hb.state != HEARTBEAT_RELEASED;
-	uint8_t life[16];
-	uint32_t epoch;
 
 	if (observed && k->opt.resume && !resume) {
 		start_anew(k);
@@ -350,18 +364,19 @@ static void try_start(struct keeper *k, bool observed)
 	k->last_pet_ns = k->now_ns;
 	if (resume) {
 		begin_epoch(k, k->opt.resume_epoch, k->opt.resume_life);
-		k->on_quorum = self->hb.state == HEARTBEAT_ARMED || k->wd_running;
+		k->on_quorum = self->hb.state == HEARTBEAT_ARMED || self->hb.settled == k->epoch || k->wd_running;
+		if (k->on_quorum)
+			k->mine.settled = k->epoch;
 		k->renewed = MUTANT(RESTART_PETS_FIRST);
 		k->want_armed = self->hb.state == HEARTBEAT_ARMED;
 		/* With a watchdog that runs: armed, or died between publishing disarmed and stopping it. */
 		move(k, k->want_armed ? LEASE_ARMED : k->wd_running ? LEASE_DISARMING : LEASE_DISARMED);
 		return;
 	}
-	epoch = table_next_epoch(k);
-	new_life(k, epoch, life);
-	begin_epoch(k, epoch, life);
-	stop_watchdog(k);
-	move(k, LEASE_DISARMED);
+	if (begin_next_epoch(k)) {
+		stop_watchdog(k);
+		move(k, LEASE_DISARMED);
+	}
 }
 
 static void try_arm(struct keeper *k)
@@ -394,7 +409,6 @@ static int64_t soft_ns(const struct keeper *k)
 static void after_round(struct keeper *k, bool observed, bool acked, bool done, bool renewed)
 {
 	bool said = k->block.state == k->mine.state && k->block.epoch == k->epoch;
-	uint8_t life[16];
 	uint32_t lost_to;
 
 	switch (k->state) {
@@ -411,13 +425,8 @@ static void after_round(struct keeper *k, bool observed, bool acked, bool done, 
 		break;
 	case LEASE_RELEASED:
 		stop_watchdog(k);
-		if (said && done && observed && may_rejoin(k)) {
-			uint32_t epoch = table_next_epoch(k);
-
-			new_life(k, epoch, life);
-			begin_epoch(k, epoch, life);
+		if (said && done && observed && may_rejoin(k) && begin_next_epoch(k))
 			move(k, LEASE_DISARMED);
-		}
 		break;
 	case LEASE_LEAVING:
 		if (said && acked) {
@@ -465,6 +474,7 @@ static void end_round(struct keeper *k)
 		}
 		if (!k->published && ++k->epoch_renewals == 2) {
 			k->published = k->on_quorum = true;
+			k->mine.settled = k->epoch;
 			keeper_act(k, KEEPER_ACT_TELL);
 		} else if (!k->published) {
 			keeper_kick(k);

@@ -76,6 +76,7 @@ static bool check_own(struct keeper *k, unsigned volume, int buffer, const struc
 	struct table_node *self = &k->node[k->opt.self - 1];
 
 	slot_read(&v->slot, buffer, hb->epoch, hb->seq, v->read_issued_ns, k->now_ns);
+	k->mine.settled = MAX(k->mine.settled, hb->settled);
 	if (!self->known || format_compare(hb->epoch, hb->seq, self->hb.epoch, self->hb.seq) > 0) {
 		self->known = hb->epoch != 0;
 		self->hb = *hb;
@@ -220,5 +221,7 @@ uint32_t table_next_epoch(const struct keeper *k)
 		top = MAX(top, hb->commit[me]);
 		top = MAX(top, hb->over[me]);
 	}
+	if (top >= FORMAT_MAX_EPOCH)
+		return 0;
 	return MUTANT(EPOCH_REUSED) && top > 0 ? top : top + 1;
 }

@@ -161,13 +161,20 @@ static void over(struct keeper *k, uint32_t id, uint32_t epoch)
 	keeper_kick(k);
 }
 
+/* X's epochs that its newest block ends by being there. Between the last that was on a renew quorum and this one may be numbers that a later life of X, which
+ * does not see the minority of volumes that has them, begins again: of those a later number says nothing. */
+static uint32_t ended_by_later(const struct heartbeat *hb)
+{
+	return MUTANT(MINORITY_EPOCH_ENDS) || hb->settled >= hb->epoch ? hb->epoch - 1 : hb->settled;
+}
+
 /* What ends an epoch without a wait: X said so itself, or somebody proved it. */
 static void collect_proofs(struct keeper *k, uint32_t id)
 {
 	const struct table_node *n = node_of(k, id);
 
 	if (n->known) {
-		over(k, id, n->hb.epoch - 1);
+		over(k, id, ended_by_later(&n->hb));
 		if (n->hb.state == HEARTBEAT_RELEASED || n->hb.state == HEARTBEAT_LEFT)
 			over(k, id, n->hb.epoch);
 	}
@@ -200,12 +207,12 @@ static void advance(struct keeper *k, uint32_t id, bool acked)
 
 	if (!n->known)
 		return;
-	/* Dropped only when X shows a later epoch. */
-	if (*commit != 0 && (epoch > *commit || (MUTANT(COMMIT_DROPPED) && k->mine.over[id - 1] >= *commit))) {
+	/* Dropped only when X shows a later epoch that stays: until then it is raised, if need be. */
+	if (*commit != 0 && (ended_by_later(&n->hb) >= *commit || (MUTANT(COMMIT_DROPPED) && k->mine.over[id - 1] >= *commit))) {
 		*commit = 0;
 		n->commit_published = false;
 	}
-	if (*commit != 0) {
+	if (*commit >= epoch) {
 		*intent = 0;
 		n->commit_published = n->commit_published || (acked && k->block.commit[id - 1] == *commit) || MUTANT(COMMIT_UNACKED);
 		if (epoch == *commit && k->mine.over[id - 1] < epoch && evidence_counts(k, id)) {

@@ -217,7 +217,8 @@ void heartbeat_encode(const struct heartbeat *b, const uint8_t cluster[16], unsi
 	c = begin(buf, FORMAT_BLOCK, format_heartbeat_offset(b->node, buffer), &h);
 	put(&c, b->state, 1);
 	put(&c, b->ring, 1);
-	put(&c, 0, 6);
+	put(&c, 0, 2);
+	put(&c, b->settled, 4);
 	put(&c, b->view, 8);
 	put_bytes(&c, b->host, 16);
 	put_bytes(&c, b->life, 16);
@@ -254,7 +255,8 @@ enum format_status heartbeat_decode(const void *buf, uint32_t node, unsigned buf
 	b.seq = h.seq;
 	state = (unsigned)get(&c, 1);
 	ring = (unsigned)get(&c, 1);
-	(void)get(&c, 6);
+	(void)get(&c, 2);
+	b.settled = (uint32_t)get(&c, 4);
 	b.view = get(&c, 8);
 	get_bytes(&c, b.host, 16);
 	get_bytes(&c, b.life, 16);
@@ -269,7 +271,7 @@ enum format_status heartbeat_decode(const void *buf, uint32_t node, unsigned buf
 		for (size_t i = 0; i < FORMAT_MAX_NODES; i++)
 			lists[l][i] = (uint32_t)get(&c, 4);
 	b.members = get(&c, 8);
-	if (state >= HEARTBEAT_STATE_END || ring >= HEARTBEAT_RING_END || b.epoch > FORMAT_MAX_EPOCH)
+	if (state >= HEARTBEAT_STATE_END || ring >= HEARTBEAT_RING_END || b.epoch > FORMAT_MAX_EPOCH || b.settled > b.epoch)
 		return FORMAT_E_CONTENT;
 	for (size_t l = 0; l < ARRAY_SIZE(lists); l++)
 		for (size_t i = 0; i < FORMAT_MAX_NODES; i++)

@@ -91,6 +91,7 @@ struct heartbeat {
 	uint64_t claims_seq;
 	uint64_t catalog_generation;
 	uint64_t catalog_seq;
+	uint32_t settled;       /* highest epoch of this node that is known to have been on a renew quorum: none up to it is ever begun again */
 	uint64_t members;       /* bit (id - 1): nodes of its configuration, whom it asks for a hold; 0: it never holds */
 	/* Indexed by node id - 1; each entry an epoch, 0 = none. */
 	uint32_t alive[FORMAT_MAX_NODES];  /* seen alive by this node */

@@ -59,6 +59,7 @@ static struct heartbeat a_heartbeat(void)
 	h.state = HEARTBEAT_ARMED;
 	h.ring = HEARTBEAT_RING_OK;
 	h.view = 0x8000000000000011ULL;
+	h.settled = 0x89abcdee;
 	h.wd_ms = 5000;
 	h.wd_delay_ms = 500;
 	h.agent_counter = 1ULL << 40;

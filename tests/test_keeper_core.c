@@ -116,6 +116,12 @@ static void test_start(void)
 	sim_start(&s, 2);
 	sim_run(&s, 2000);
 	TAP_OK(k(2)->epoch == 41, "start: above everything that names the node, here a death");
+	sim_power_cut(&s, 2, SIM_CUT_DROP);
+	n(1)->k.mine.over[1] = FORMAT_MAX_EPOCH;
+	sim_run(&s, 500);
+	sim_start(&s, 2);
+	sim_run(&s, 5000);
+	TAP_OK(state(2) == LEASE_STARTING && n(2)->notes[NOTE_EPOCHS_SPENT] == 1 && on_disk(2, 0).epoch == 41, "start: not above the highest number there is");
 	sound("start");
 }
 
@@ -160,6 +166,30 @@ static void test_unpublished(void)
 	sim_run(&s, 3000);
 	TAP_OK(state(1) == LEASE_LEFT && on_disk(1, 0).state == HEARTBEAT_DISARMED, "it leaves without a word");
 	sound("leaving unpublished");
+}
+
+/* Nor by a later number: one that is on a minority, too, may be forgotten together with it. */
+static void test_minority(void)
+{
+	uint32_t was;
+
+	armed_cluster(3, 3);
+	was = k(2)->epoch;
+	TAP_OK(on_disk(2, 0).settled == was, "an epoch that is published is settled");
+	for (unsigned i = 1; i <= 2; i++) {
+		sim_power_cut(&s, 2, SIM_CUT_DROP);
+		for (unsigned v = 1; v < 3; v++)
+			sim_path(&s, 2, v, SIM_REFUSE_WRITES);
+		sim_start(&s, 2);
+		sim_run(&s, 4000);
+		TAP_OK(on_disk(2, 0).epoch == was + i && on_disk(2, 0).settled == was && on_disk(2, 1).epoch == was && k(1)->mine.over[1] == was,
+		       "number %u that one volume of three has ends what was published, and no more", i);
+	}
+	for (unsigned v = 1; v < 3; v++)
+		sim_path(&s, 2, v, SIM_OK);
+	sim_run(&s, 4000);
+	TAP_OK(on_disk(2, 1).settled == was + 2 && k(1)->mine.over[1] == was + 1, "once it is on a quorum it ends them all");
+	sound("numbers on a minority");
 }
 
 static void test_arm(void)
@@ -1350,6 +1380,7 @@ int main(void)
 	test_start();
 	test_damage_apart();
 	test_unpublished();
+	test_minority();
 	test_arm();
 	test_power_cut();
 	test_stale();

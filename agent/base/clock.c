@@ -23,6 +23,8 @@ int64_t clock_now_ns(void)
 	return now;
 }
 
+int64_t clock_host_ns(void) { return read_ns(CLOCK_BOOTTIME); }
+
 int64_t clock_suspended_ns(void)
 {
 	static int64_t first = -1;

@@ -7,5 +7,8 @@
 
 int64_t clock_now_ns(void);
 
+/* CLOCK_BOOTTIME: the same for all processes of this host, and it goes on while the host sleeps. For what one process tells another; nothing is waited for by it. */
+int64_t clock_host_ns(void);
+
 /* Nanoseconds the host was suspended since the first call: growth of CLOCK_BOOTTIME over CLOCK_MONOTONIC. */
 int64_t clock_suspended_ns(void);

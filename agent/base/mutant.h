@@ -44,6 +44,7 @@
 	X(STARTS_WRITING_AT_ONCE, "!3, I6", "a starting process does not wait for its predecessor's writes", "S5") \
 	/* !5: epochs, numbers, foreign slots */ \
 	X(EPOCH_REUSED, "!5", "a new epoch takes the highest number seen instead of the next", "S3") \
+	X(MINORITY_EPOCH_ENDS, "!5", "an epoch that is on a minority of the volumes ends those before it, whose numbers may come again", "S3") \
 	X(FOREIGN_SLOT_TAKEN, "!5", "another host's slot is written at once", "S3") \
 	X(SEQ_NOT_SKIPPED, "S6", "a new life numbers its heartbeats from the newest it can read", "S6") \
 	X(CLAIM_SEQ_NOT_SKIPPED, "S6", "a new agent numbers its claims from the newest it can read", "S6") \

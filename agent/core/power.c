@@ -7,9 +7,9 @@
 #define HOUR_MS (3600 * MS_PER_S)
 #define AGAIN_TIMES 4 /* so often */
 
-bool power_table_counts(const struct keeper_msg *m, int64_t now_ns)
+bool power_table_counts(const struct keeper_msg *m, int64_t host_ns)
 {
-	return now_ns - m->table.at_ns <= POWER_TABLE_MS * NS_PER_MS || MUTANT(OLD_TABLE_COUNTS);
+	return host_ns - m->table.at_ns <= POWER_TABLE_MS * NS_PER_MS || MUTANT(OLD_TABLE_COUNTS);
 }
 
 static void begin(struct power_job *j, const struct keeper_table_node *t, unsigned rank, int64_t now_ns)

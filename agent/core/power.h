@@ -62,7 +62,7 @@ bool power_fences_add(struct power_fences *f, unsigned limit, int64_t now_ns);
 
 enum power_step { POWER_STEP_NONE, POWER_STEP_START, POWER_STEP_STOP };
 
-bool power_table_counts(const struct keeper_msg *m, int64_t now_ns);
+bool power_table_counts(const struct keeper_msg *m, int64_t host_ns);
 
 /* The node's line of a table that counts has come, as it does every T_hb. rank: how many usable nodes with a lower id could do the same; they get a little time before us, so that
  * a device with few sessions is not asked by everybody at once. */

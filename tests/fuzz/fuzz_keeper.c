@@ -91,6 +91,7 @@ static void block(struct fuzz_input *in, const struct daemon *k)
 	hb.state = (enum heartbeat_state)(fuzz_take(in, 1) % HEARTBEAT_STATE_END);
 	hb.ring = (enum heartbeat_ring)(fuzz_take(in, 1) % HEARTBEAT_RING_END);
 	hb.view = fuzz_take(in, 1);
+	hb.settled = MIN(hb.settled, hb.epoch);
 	for (unsigned n = (unsigned)fuzz_take(in, 1) % 8; n > 0; n--) {
 		uint32_t *const lists[] = { hb.alive, hb.intent, hb.commit, hb.over };
 		uint32_t *list = lists[fuzz_take(in, 1) % 4], at = (uint32_t)fuzz_take(in, 1) % FORMAT_MAX_NODES;

@@ -37,6 +37,7 @@ static void (*idle[FUZZ_WORLDS])(void);
 void fuzz_world(enum fuzz_world w) { world = w; }
 int64_t fuzz_now_ns(void) { return now_ns[world]; }
 int64_t clock_now_ns(void) { return now_ns[world]; }
+int64_t clock_host_ns(void) { return clock_now_ns(); }
 int64_t clock_suspended_ns(void) { return 0; }
 void fuzz_loop_idle(void (*fn)(void)) { idle[world] = fn; }
 

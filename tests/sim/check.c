@@ -20,6 +20,8 @@
 #define CALM_MS 30000 /* L2: nothing was wrong with a node for this long */
 
 static struct { uint32_t epoch; uint64_t seq; } newest[SIM_MAX_NODES][2][FORMAT_MAX_VOLUMES];
+/* The same, and back where the volume is when it was rolled back over what no other volume had: those numbers are lost, and may come again. */
+static struct { uint32_t epoch; uint64_t seq; } landed[SIM_MAX_NODES][2][FORMAT_MAX_VOLUMES];
 static struct { uint64_t incarnation, generation; uint32_t life; } granted[SIM_MAX_NODES][SIM_MAX_VMS];
 static uint32_t epoch_of_pet[SIM_MAX_NODES];
 static struct number { uint32_t life, epoch; uint64_t seq, boots; } used[SIM_MAX_NODES][2]; /* highest that was written, and by which process */
@@ -53,6 +55,7 @@ static uint32_t edit_base[EDITS], n_edits_made, last_counted;
 void check_reset(void)
 {
 	memset(newest, 0, sizeof(newest));
+	memset(landed, 0, sizeof(landed));
 	memset(granted, 0, sizeof(granted));
 	memset(epoch_of_pet, 0, sizeof(epoch_of_pet));
 	memset(ran, 0, sizeof(ran));
@@ -153,11 +156,21 @@ static unsigned volumes_that_say(uint32_t node, uint32_t about, uint32_t epoch, 
 	return n;
 }
 
+/* What is left of them: whoever reads it knows that the VM was given up, whatever the rotten one was. */
+static const struct block *newest_valid_claims(unsigned volume, uint32_t node)
+{
+	struct block *const *b = sim.target[volume].data.block[node - 1][BLOCK_CLAIMS];
+
+	if (newest_claims(volume, node))
+		return newest_claims(volume, node);
+	return b[0]->status == FORMAT_OK ? b[0] : b[1]->status == FORMAT_OK ? b[1] : NULL;
+}
+
 /* A later block of the same node, on whatever volume, gave the VM up. */
 static bool is_superseded(const struct block *b, uint32_t node, unsigned vm)
 {
 	for (unsigned v = 0; v < sim.n_volumes; v++) {
-		const struct block *x = newest_claims(v, node);
+		const struct block *x = newest_valid_claims(v, node);
 		const struct claim *c = x ? claim_in(x, vm) : NULL;
 
 		if (c && c->state != CLAIM_ACTIVE && format_compare(x->cl.epoch, x->cl.seq, b->cl.epoch, b->cl.seq) > 0)
@@ -175,7 +188,7 @@ static const struct claim *acked_claim(uint32_t node, unsigned vm)
 	unsigned on = 0;
 
 	for (unsigned v = 0; v < sim.n_volumes; v++) {
-		const struct block *b = newest_claims(v, node);
+		const struct block *b = newest_valid_claims(v, node);
 
 		if (b && (!newest_block || format_compare(b->cl.epoch, b->cl.seq, newest_block->cl.epoch, newest_block->cl.seq) > 0))
 			newest_block = b;
@@ -366,11 +379,14 @@ void check_lost(uint32_t node)
 	}
 }
 
+/* By a block of a later epoch: numbers that were on a minority only may be begun again. */
+static uint32_t ended_by(const struct heartbeat *hb) { return hb->settled >= hb->epoch ? hb->epoch - 1 : hb->settled; }
+
 static void says_over(const struct heartbeat *hb)
 {
 	unsigned me = hb->node - 1;
 
-	said_over[me] = MAX(said_over[me], hb->epoch - (hb->state != HEARTBEAT_RELEASED && hb->state != HEARTBEAT_LEFT));
+	said_over[me] = MAX(said_over[me], hb->state == HEARTBEAT_RELEASED || hb->state == HEARTBEAT_LEFT ? hb->epoch : ended_by(hb));
 	for (unsigned i = 0; i < sim.n_nodes; i++)
 		said_over[i] = MAX(said_over[i], hb->over[i]);
 }
@@ -428,6 +444,44 @@ static void check_heartbeat(const struct heartbeat *hb)
 	}
 }
 
+void check_rolled_back(unsigned volume)
+{
+	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
+		for (unsigned kind = 0; kind < 2; kind++) {
+			uint32_t epoch = newest[id - 1][kind][volume].epoch;
+			bool elsewhere = false;
+
+			for (unsigned v = 0; v < sim.n_volumes; v++)
+				elsewhere = elsewhere || (v != volume && newest[id - 1][kind][v].epoch >= epoch);
+			if (elsewhere)
+				continue;
+			memset(&landed[id - 1][kind][volume], 0, sizeof(landed[id - 1][kind][volume]));
+			for (unsigned b = 0; b < 2; b++) {
+				const struct block *x = sim.target[volume].data.block[id - 1][kind][b];
+
+				if (x->status == FORMAT_OK &&
+				    format_compare(block_epoch(x), block_seq(x), landed[id - 1][kind][volume].epoch, landed[id - 1][kind][volume].seq) > 0) {
+					landed[id - 1][kind][volume].epoch = block_epoch(x);
+					landed[id - 1][kind][volume].seq = block_seq(x);
+				}
+			}
+		}
+	}
+}
+
+/* Of two hosts with one slot each writes its own numbers. */
+static void note_newest(const struct op *op)
+{
+	unsigned kind = op->kind == OP_WRITE_CLAIMS ? BLOCK_CLAIMS : BLOCK_HEARTBEAT;
+	uint32_t epoch = block_epoch(op->block);
+	uint64_t seq = block_seq(op->block);
+
+	if (format_compare(epoch, seq, newest[op->node->id - 1][kind][op->target].epoch, newest[op->node->id - 1][kind][op->target].seq) > 0) {
+		newest[op->node->id - 1][kind][op->target].epoch = epoch;
+		newest[op->node->id - 1][kind][op->target].seq = seq;
+	}
+}
+
 void check_landed(const struct op *op)
 {
 	unsigned kind = op->kind == OP_WRITE_CLAIMS ? BLOCK_CLAIMS : BLOCK_HEARTBEAT;
@@ -435,17 +489,22 @@ void check_landed(const struct op *op)
 	uint64_t seq = block_seq(op->block);
 
 	if (op->torn) {
+		const struct block *b = sim.target[op->target].data.block[op->node->id - 1][kind][op->buffer];
+
+		if (b->status == FORMAT_OK && block_epoch(b) == epoch && block_seq(b) == seq)
+			note_newest(op); /* what counts of it is there */
 		if (kind == BLOCK_HEARTBEAT)
 			begin_beat(&op->block->hb); /* what counts of it may be whole: whoever reads that has seen it move */
 		return;
 	}
 	if (!clone_of(op->node->id) &&
-	    format_compare(epoch, seq, newest[op->node->id - 1][kind][op->target].epoch, newest[op->node->id - 1][kind][op->target].seq) <= 0)
+	    format_compare(epoch, seq, landed[op->node->id - 1][kind][op->target].epoch, landed[op->node->id - 1][kind][op->target].seq) <= 0)
 		violation("S6", "volume %u: node %u's %s (%u, %llu) lands after (%u, %llu)", op->target, op->node->id, kind ? "claims" : "heartbeat",
-			  epoch, (unsigned long long)seq, newest[op->node->id - 1][kind][op->target].epoch,
-			  (unsigned long long)newest[op->node->id - 1][kind][op->target].seq);
-	newest[op->node->id - 1][kind][op->target].epoch = epoch;
-	newest[op->node->id - 1][kind][op->target].seq = seq;
+			  epoch, (unsigned long long)seq, landed[op->node->id - 1][kind][op->target].epoch,
+			  (unsigned long long)landed[op->node->id - 1][kind][op->target].seq);
+	landed[op->node->id - 1][kind][op->target].epoch = epoch;
+	landed[op->node->id - 1][kind][op->target].seq = seq;
+	note_newest(op);
 	if (kind == BLOCK_CLAIMS)
 		check_landed_claims(op);
 	else
@@ -671,7 +730,7 @@ static void check_wait(const struct node *by, uint32_t id, uint32_t epoch)
 	if (proven[by->id - 1][id - 1].life == by->kproc.life && proven[by->id - 1][id - 1].epoch == epoch)
 		return;
 	/* It may have read a word while the block was still landing. */
-	if (t->hb.epoch > epoch || t->hb.state == HEARTBEAT_RELEASED || t->hb.state == HEARTBEAT_LEFT)
+	if (ended_by(&t->hb) >= epoch || t->hb.state == HEARTBEAT_RELEASED || t->hb.state == HEARTBEAT_LEFT)
 		return;
 	for (unsigned i = 0; i < sim.n_nodes; i++)
 		if (by->keeper->node[i].known && by->keeper->node[i].hb.over[id - 1] >= epoch)
@@ -959,13 +1018,15 @@ void check_gone(const struct qemu *q, bool by_node)
 	sim.vm[q->vm].gone_by_node = by_node;
 }
 
-/* H1: a guest is ended for its silence only if QEMU was silent, and its storage was to be had: who was stopped is, who answers is not. */
+/* H1: a guest is ended for its silence only if QEMU was silent while the agent was awake, and its storage was to be had: who was stopped is, who answers is not. */
 void check_ended(const struct node *n, unsigned vm, enum vm_trouble why)
 {
 	const struct qemu *q = &n->qemu[vm];
 	const struct vm *v = agent_vm_by_uuid(n->agent, sim.vm[vm].uuid);
+	int64_t half = v ? (int64_t)v->def.health.hang_ms * NS_PER_MS / 2 : 0;
+	int64_t awake_ns = n->aproc.hurt_ns > sim.now - half ? n->aproc.still_ns : sim.now; /* it has heard nothing since then */
 
-	if (why == TROUBLE_HUNG && !q->proc.stopped && v && q->proc.hurt_ns < sim.now - (int64_t)v->def.health.hang_ms * NS_PER_MS / 2 && !q->kill_pending && !q->quitting)
+	if (why == TROUBLE_HUNG && !q->proc.stopped && v && q->proc.hurt_ns < awake_ns - half && !q->kill_pending && !q->quitting)
 		violation("H1", "node %u ends VM %u as hung, which answers", n->id, vm);
 	if (why == TROUBLE_HUNG && sim.target[sim.vm[vm].target].hung && sim.now - sim.target[sim.vm[vm].target].hung_ns > 10 * SIM_S)
 		violation("H1", "node %u ends VM %u as hung, whose storage hangs, too", n->id, vm);

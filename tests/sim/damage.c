@@ -159,6 +159,7 @@ void damage_roll_back(unsigned volume)
 			for (unsigned k = 0; k < 2; k++)
 				for (unsigned b = 0; b < 2; b++)
 					block_land(&t->data, image[volume].block[i][k][b], i + 1, b);
+		check_rolled_back(volume);
 		for (uint32_t id = 1; id <= sim.n_nodes; id++)
 			check_lost(id);
 	}

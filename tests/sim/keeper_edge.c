@@ -534,6 +534,9 @@ static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg
 	case NOTE_BRAKE:
 		history_add("node %u: brake: %u suspect", self, arg);
 		break;
+	case NOTE_EPOCHS_SPENT:
+		history_add("node %u: no epoch is left", self);
+		break;
 	case NOTE_FOREIGN_OWNER:
 		history_add("node %u: slot of another host", self);
 		break;

@@ -57,6 +57,7 @@ static const struct hint { unsigned nodes, volumes; uint64_t often; bool only; }
 	[MUTANT_NO_REREAD] = { .nodes = 4, .often = OFTEN(KEEPER_BRINK) | OFTEN(RING_SPLIT) | OFTEN(RING_ALONE), .only = true },
 	[MUTANT_GAP_IGNORED] = { .volumes = 1, .often = OFTEN(KEEPER_STOP) | OFTEN(POWER) | OFTEN(ALL_HANG), .only = true },
 	[MUTANT_COMMIT_UNACKED] = { .often = OFTEN(KEEPER_BRINK) | OFTEN(BAD_WRITES) | OFTEN(PATHS_CUT) },
+	[MUTANT_MINORITY_EPOCH_ENDS] = { .nodes = 3, .volumes = 3, .often = OFTEN(BAD_WRITES) | OFTEN(BAD_READS) | OFTEN(POWER), .only = true },
 	[MUTANT_EVIDENCE_BEFORE_REREAD] = { .often = OFTEN(KEEPER_BRINK) | OFTEN(POWER) | OFTEN(AGENT_STOP) },
 	[MUTANT_EVIDENCE_WITHOUT_STATUS] = { .often = OFTEN(KEEPER_BRINK) | OFTEN(POWER) },
 	[MUTANT_OPERATOR_CONFIRMS_LIVE] = { .often = OFTEN(CONFIRM) },

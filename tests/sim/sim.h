@@ -64,6 +64,7 @@ struct sim_proc {
 	unsigned stall_in;      /* > 0: is stopped before its n-th next effect, in the middle of a dispatch */
 	int64_t stall_ns;
 	int64_t hurt_ns;        /* last time it was not running as it should */
+	int64_t still_ns;       /* when it last came to stand still, after it had gone well for 10 s */
 };
 
 static inline bool proc_alive(const struct sim_proc *p) { return p->life & 1; }
@@ -494,6 +495,7 @@ void check_reset(void);
 void check_dump(void); /* into the history */
 void check_write_issued(const struct op *op);
 void check_landed(const struct op *op);
+void check_rolled_back(unsigned volume);
 void check_lost(uint32_t node); /* storage has lost a heartbeat block of its, or gone back to older ones */
 void check_granted(const struct node *n, unsigned vm, uint64_t generation);
 void check_managed(const struct node *n, unsigned vm, uint64_t generation); /* adopted */

@@ -291,6 +291,8 @@ void proc_stop(struct sim_proc *p, int64_t ns)
 {
 	if (!proc_alive(p) || p->stopped)
 		return;
+	if (sim.now - p->hurt_ns > 10 * SIM_S)
+		p->still_ns = sim.now;
 	p->stopped = true;
 	p->hurt_ns = sim.now;
 	p->stop_number++;
