@@ -97,14 +97,14 @@ static void try_heartbeat(uint8_t *b, uint32_t node, unsigned buffer)
 		FUZZ_CHECK(memcmp(&h, &t, sizeof(h)) == 0);
 		return;
 	}
-	FUZZ_CHECK(h.node == node && h.epoch <= FORMAT_MAX_EPOCH && h.state < HEARTBEAT_STATE_END && h.ring < HEARTBEAT_RING_END);
+	FUZZ_CHECK(h.node == node && h.epoch <= FORMAT_MAX_EPOCH && h.settled <= h.epoch && h.state < HEARTBEAT_STATE_END && h.ring < HEARTBEAT_RING_END);
 	for (unsigned i = 0; i < FORMAT_MAX_NODES; i++)
 		FUZZ_CHECK(MAX(MAX(h.alive[i], h.intent[i]), MAX(h.commit[i], h.over[i])) <= FORMAT_MAX_EPOCH);
 	heartbeat_encode(&h, cluster, buffer, again);
 	FUZZ_CHECK(heartbeat_decode(again, node, buffer, cluster, &t) == FORMAT_OK);
 	FUZZ_CHECK(format_compare(h.epoch, h.seq, t.epoch, t.seq) == 0 && *heartbeat_state_name(t.state) && *heartbeat_ring_name(t.ring));
 	FUZZ_CHECK(heartbeat_decode(again, node, !buffer, cluster, &t) == FORMAT_E_MISPLACED);
-	blank(b, 66, 72);
+	blank(b, 66, 68);
 	blank(b, 64 + 8 + 8 + 48 + 8 + 32 + 4 * 4 * FORMAT_MAX_NODES + 8, FORMAT_BLOCK);
 	same(b, FORMAT_BLOCK);
 }
