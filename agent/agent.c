@@ -13,6 +13,7 @@
 #include "agent/base/program.h"
 #include "agent/base/uuid.h"
 
+#define WAITED_TICKS 4
 #define TICK_MS 1000
 #define SEQ_FILE "/run/kvm-ha/agent.seq"
 
@@ -428,6 +429,15 @@ static void on_known(void *user, const struct superblock *sb)
 	list_units(d);
 }
 
+void agentd_set_changed(struct agentd *d)
+{
+	if (d->set_changed)
+		return;
+	d->set_changed = true;
+	log_notice("the volume set has changed: starting again with it; VMs go on");
+	qb_loop_stop(d->loop);
+}
+
 static void on_volume(void *user, unsigned index, bool good, const char *reason)
 {
 	struct agentd *d = user;
@@ -438,12 +448,22 @@ static void on_volume(void *user, unsigned index, bool good, const char *reason)
 		store_volume(d->store, index, good);
 }
 
+/* Nothing runs yet that could be disturbed: an operator may just be changing the volume set. */
+static void follow_conf(struct agentd *d)
+{
+	if (d->core_runs || ++d->waited % WAITED_TICKS != 0 || !program_volumes_changed(d->conf_dir, &d->conf))
+		return;
+	log_notice("Volumes= has changed: starting again with it");
+	qb_loop_stop(d->loop);
+}
+
 static void on_tick(void *data)
 {
 	struct agentd *d = data;
 	qb_loop_timer_handle h;
 
 	(void)sd_notify(0, "WATCHDOG=1");
+	follow_conf(d);
 	if (!d->ready_told && d->core.adopted) {
 		d->ready_told = true;
 		(void)sd_notify(0, "READY=1\nSTATUS=managing this node's VMs");
@@ -501,6 +521,7 @@ int main(int argc, char **argv)
 
 	if (r >= 0)
 		return r;
+	d.conf_dir = dir;
 	if (program_conf(dir, &d.conf) < 0)
 		return 1;
 	d.config_dir = dir;

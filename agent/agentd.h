@@ -50,6 +50,8 @@ struct log_entry {
 struct agentd {
 	qb_loop_t *loop;
 	struct conf conf;
+	const char *conf_dir;
+	unsigned waited;             /* ticks without a set of volumes */
 	struct agent core;
 	bool core_runs, dispatching;
 	struct agent_event queue[AGENTD_MAX_EVENTS];
@@ -58,6 +60,7 @@ struct agentd {
 
 	struct volset *volset;
 	const struct superblock *sb;
+	bool set_changed;            /* it is not the volumes' any more */
 	struct keeper_link *keeper;
 	struct store *store;
 	struct catalog_doc *catalog; /* as last read; never NULL once core_runs */
@@ -80,6 +83,7 @@ struct agentd {
 };
 
 /* agent.c */
+void agentd_set_changed(struct agentd *d); /* ends this process: the next one opens the new set */
 void agentd_event(struct agentd *d, const struct agent_event *ev);
 void agentd_say(struct agentd *d, enum log_level level, const char *fmt, ...) _printf_(3, 4);
 void agentd_hook(struct agentd *d, enum hook_event event, uint32_t node, const struct vm *v, const char *reason);

@@ -13,7 +13,7 @@
 
 enum option_bit { OPTION_FOLLOW = 1, OPTION_FORCE = 2, OPTION_NODES_MAX = 4, OPTION_WHAT = 8, OPTION_FILE = 16, OPTION_IMPORT = 32,
 		  OPTION_SECONDS = 64, OPTION_FORCE_WRITE = 128, OPTION_WAIT = 256, OPTION_RETURN = 512, OPTION_PAUSE = 1024, OPTION_OFF = 2048,
-		  OPTION_WHY = 4096 };
+		  OPTION_WHY = 4096, OPTION_LOST = 8192 };
 
 struct command {
 	const char *group, *verb; /* group "" where the verb stands alone */
@@ -145,6 +145,17 @@ static const struct command commands[] = {
 	  "URLs may be given to be sure; then they must be those of Volumes=. A volume that is not blank is refused.\n"
 	  "  --force NAME|URL  overwrite the volume with this URL, or those of the former cluster of this name; never one in use\n"
 	  "  --nodes-max N     room for node ids up to N, 1 to 64; default 16, or the highest id in Nodes=\n" },
+	{ "volume", "add", "URL [--force URL]", 1, 1, OPTION_FORCE, ctl_volume_add, "put a volume into the volume set; only while no node is armed",
+	  "First put it into Volumes= on every node, as the last one. Interrupted, the same command again goes on; so with the two below.\n"
+	  "  --force URL  overwrite what is on it though it is not of this cluster\n" },
+	{ "volume", "remove", "URL [--lost]", 1, 1, OPTION_LOST, ctl_volume_remove, "take a volume out of the volume set; only while no node is armed",
+	  "First take it out of Volumes= on every node.\n"
+	  "  --lost       of two volumes: no node reaches it any more, and keeper and agent are stopped on all of them\n" },
+	{ "volume", "replace", "URL [NEW] [--lost] [--force URL]", 1, 2, OPTION_LOST | OPTION_FORCE, ctl_volume_replace,
+	  "put another volume, or the same one anew, in a volume's place; only while no node is armed",
+	  "First put NEW in its place in Volumes= on every node. Without NEW: the volume was wiped, rolled back or is stale, and gets every node's state anew.\n"
+	  "  --lost       of two volumes: no node reaches it any more, and keeper and agent are stopped on all of them\n"
+	  "  --force URL  overwrite what is on the new one though it is not of this cluster\n" },
 	{ "volume", "list", "", 0, 0, 0, ctl_volume_list, "the volumes of Volumes=; fails if one is bad", "" },
 	{ "volume", "dump", "URL [--what PART]", 1, 1, OPTION_WHAT, ctl_volume_dump, "what is written on a volume",
 	  "  --what PART  superblock, heartbeats, claims, catalog or all (default)\n" },
@@ -293,7 +304,7 @@ static int unknown_command(const struct ctl *c, char **words, int n)
 static int run_command(struct ctl *c, unsigned given, char **words, int n)
 {
 	static const char *const names[] = { "--follow", "--force", "--nodes-max", "--what", "-o with another word than text or json",
-					     "--libvirt, --qemu-cmdline, --name, --bridge or --strict", "--seconds", "--force-write", "--wait", "--return", "--freeze or --ignore", "--off", "--why" };
+					     "--libvirt, --qemu-cmdline, --name, --bridge or --strict", "--seconds", "--force-write", "--wait", "--return", "--freeze or --ignore", "--off", "--why", "--lost" };
 	int used = 0, r;
 	const struct command *cmd = find_command(words, n, &used);
 
@@ -404,6 +415,10 @@ static int take_option(struct ctl *c, int option, unsigned *given, bool *help)
 		*given |= OPTION_WHY;
 		c->why = true;
 		return 0;
+	case 'l':
+		*given |= OPTION_LOST;
+		c->lost = true;
+		return 0;
 	case 'z':
 	case 'i':
 		if (*given & OPTION_PAUSE)
@@ -434,7 +449,7 @@ int main(int argc, char **argv)
 		{ "wait", no_argument, NULL, 'a' },            { "return", no_argument, NULL, 'r' },
 		{ "off", no_argument, NULL, 'O' },
 		{ "freeze", no_argument, NULL, 'z' },          { "ignore", no_argument, NULL, 'i' },
-		{ "why", no_argument, NULL, 'y' },             { 0 },
+		{ "why", no_argument, NULL, 'y' },             { "lost", no_argument, NULL, 'l' },            { 0 },
 	};
 	struct ctl c = { .config_dir = CONF_DIR_DEFAULT, .socket = CTL_CLIENT_SOCKET };
 	unsigned given = 0;

@@ -6,6 +6,7 @@
  *   ctl_print.c   colors, tables, lists; ctl_status.c: the status in words
  *   ctl_import.c  vm import
  *   ctl_volume.c  volume init; ctl_dump.c: volume list and dump; ctl_disk.c: what both do to a volume
+ *   ctl_volset.c volume add, remove, replace
  *   ctl_voltest.c volume test; ctl_voltest_run.c: its measurement
  */
 #pragma once
@@ -35,7 +36,7 @@ struct ctl {
 	const char *config_dir, *socket;
 	bool json;
 	bool color; /* of stdout */
-	bool follow, wait, back, off, why; /* back: --return */
+	bool follow, wait, back, off, why, lost; /* back: --return */
 	const char *pause;  /* freeze, ignore; NULL: not given */
 	const char *force[CTL_MAX_FORCE];
 	size_t n_force;
@@ -93,6 +94,9 @@ int ctl_vm_import(const struct ctl *c);
 int ctl_volume_init(const struct ctl *c);
 int ctl_volume_list(const struct ctl *c);
 int ctl_volume_dump(const struct ctl *c);
+int ctl_volume_add(const struct ctl *c); /* ctl_volset.c */
+int ctl_volume_remove(const struct ctl *c);
+int ctl_volume_replace(const struct ctl *c);
 int ctl_volume_test(const struct ctl *c); /* ctl_voltest.c */
 
 /* ctl_print.c, ctl_status.c. Text from outside is printed with its control characters replaced. */

@@ -35,6 +35,8 @@ static void list_one(const struct conf *conf, size_t i, struct listed *ret)
 		why = st == FORMAT_E_BLANK ? "blank; `ha-ctl volume init` makes a cluster on it" : format_status_name(st);
 	else if (!streq(ret->sb.cluster_name, conf->cluster))
 		why = "of another cluster than [Cluster] Name=";
+	else if (ret->sb.frozen)
+		why = "frozen: the volume set is being changed (run the interrupted command again), or this volume was taken out of it";
 	else if (ret->sb.n_volumes != conf->n_volumes)
 		why = "its set has another number of volumes than Volumes=";
 	else if (ret->sb.index != i)
@@ -54,9 +56,18 @@ static void compare_sets(struct listed *v, size_t n)
 {
 	for (size_t i = 1; i < n; i++)
 		for (size_t k = 0; k < i; k++) {
-			if (!v[i].has_sb || !v[k].has_sb || (memcmp(v[i].sb.cluster, v[k].sb.cluster, 16) == 0 &&
+			if (!v[i].has_sb || !v[k].has_sb || (v[i].sb.generation == v[k].sb.generation && memcmp(v[i].sb.cluster, v[k].sb.cluster, 16) == 0 &&
 							     memcmp(v[i].sb.set, v[k].sb.set, sizeof(v[i].sb.set)) == 0))
 				continue;
+			if (memcmp(v[i].sb.cluster, v[k].sb.cluster, 16) == 0 && v[i].sb.generation != v[k].sb.generation) {
+				struct listed *old = v[i].sb.generation < v[k].sb.generation ? &v[i] : &v[k];
+
+				if (!*old->reason)
+					(void)snprintf(old->reason, sizeof(old->reason), "stale: of generation %" PRIu64 ", the set is of %" PRIu64
+							"; `ha-ctl volume replace` takes it in again", old->sb.generation,
+						       MAX(v[i].sb.generation, v[k].sb.generation));
+				continue;
+			}
 			if (!*v[i].reason)
 				(void)snprintf(v[i].reason, sizeof(v[i].reason), "of another set than volume %zu", k + 1);
 		}
@@ -193,6 +204,7 @@ static int dump_superblock(struct dump *d)
 		json_object_object_add(o, "cluster", json_object_new_string(sb.cluster_name));
 		add_uuid(o, "uuid", sb.cluster);
 		add_int(o, "generation", sb.generation);
+		json_object_object_add(o, "frozen", json_object_new_boolean(sb.frozen));
 		add_int(o, "index", sb.index);
 		add_int(o, "volumes", sb.n_volumes);
 		add_int(o, "node_limit", sb.node_limit);

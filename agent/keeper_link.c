@@ -64,6 +64,8 @@ static int32_t on_keeper(int32_t fd, int32_t revents, void *data)
 			for (unsigned v = 0; v < FORMAT_MAX_VOLUMES; v++)
 				k->in.table.volume[v].reason[KEEPER_TEXT_LEN - 1] = '\0';
 			take_hold(k->d, k->in.table.holding);
+			if (k->d->sb && k->in.table.set_generation > k->d->sb->generation)
+				agentd_set_changed(k->d);
 			agentd_event(k->d, &ev);
 			power_table(k->d->power);
 			if (k->d->store)

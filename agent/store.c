@@ -9,6 +9,7 @@
 #include "agent/agentd.h"
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
+#include "storage/setchange.h"
 #include "storage/volop.h"
 
 #define CLAIM_WRITE_OPS 2
@@ -27,7 +28,9 @@ struct head {
 };
 
 struct member {
-	struct volop claim_write[CLAIM_WRITE_OPS], claim_read, head, body, catalog_write;
+	struct volop claim_write[CLAIM_WRITE_OPS], claim_read, superblock, head, body, catalog_write;
+	unsigned reads_good;     /* of the two that a read of the claims is */
+	bool reads_told;
 	struct slot slot;        /* our own catalog block */
 	bool scanning, scan_ok, write_wait, write_ok, node_has_one;
 	uint32_t scan_node;      /* 1..node_max */
@@ -77,8 +80,43 @@ static void claim_event(struct volop *op, enum agent_event_kind kind, bool ok, b
 
 static void claims_written(struct volop *op, bool ok, bool definite) { claim_event(op, AGENT_EV_WRITE_DONE, ok, definite, NULL); }
 static void claims_write_settled(struct volop *op, bool completed) { claim_event(op, AGENT_EV_WRITE_SETTLED, completed, true, NULL); }
-static void claims_were_read(struct volop *op, bool ok, bool definite) { claim_event(op, AGENT_EV_READ_DONE, ok, definite, op->io.buf); }
-static void claims_read_settled(struct volop *op, bool completed) { claim_event(op, AGENT_EV_READ_SETTLED, completed, true, NULL); }
+
+/* Every read of the claims comes with one of the superblock, and what is read of a volume that is not of our set any more is no read. Whoever is granted a
+ * claim has had it acknowledged before the set was frozen, so the new set has it. */
+static void one_read(struct store *s, unsigned volume, bool ok, bool definite)
+{
+	struct member *m = &s->member[volume];
+
+	if (m->reads_told)
+		return;
+	m->reads_good += ok;
+	if (ok && m->reads_good < 2)
+		return;
+	m->reads_told = true;
+	claim_event(&m->claim_read, AGENT_EV_READ_DONE, ok, definite, ok ? m->claim_read.io.buf : NULL);
+}
+
+static void claims_were_read(struct volop *op, bool ok, bool definite) { one_read(op->user, op->volume, ok, definite); }
+
+static void superblock_was_read(struct volop *op, bool ok, bool definite)
+{
+	struct store *s = op->user;
+	enum superblock_verdict v = ok ? superblock_check(op->io.buf, s->d->sb, op->volume) : SUPERBLOCK_DAMAGED;
+
+	one_read(s, op->volume, v == SUPERBLOCK_SAME, definite);
+	if (v != SUPERBLOCK_SAME && v != SUPERBLOCK_DAMAGED)
+		volset_changed(s->d->volset, op->volume);
+	if (v == SUPERBLOCK_CHANGED)
+		agentd_set_changed(s->d);
+}
+
+static void one_read_settled(struct volop *op, bool completed)
+{
+	struct member *m = &((struct store *)op->user)->member[op->volume];
+
+	if (!m->claim_read.busy && !m->superblock.busy)
+		claim_event(op, AGENT_EV_READ_SETTLED, completed, true, NULL);
+}
 
 void store_write_claims(struct store *s, unsigned volume, unsigned buffer, const struct claims *c)
 {
@@ -100,7 +138,15 @@ static uint32_t claims_region_len(const struct store *s) { return 2 * FORMAT_CLA
 
 void store_read_claims(struct store *s, unsigned volume)
 {
-	volop_read(&s->member[volume].claim_read, volume_of(s, volume), FORMAT_CLAIMS_OFFSET, claims_region_len(s), io_ms(s));
+	struct member *m = &s->member[volume];
+
+	m->reads_good = 0;
+	m->reads_told = false;
+	/* Both are busy before either can fail at once. */
+	m->superblock.busy = true;
+	volop_read(&m->claim_read, volume_of(s, volume), FORMAT_CLAIMS_OFFSET, claims_region_len(s), io_ms(s));
+	m->superblock.busy = false;
+	volop_read(&m->superblock, volume_of(s, volume), 0, 2 * FORMAT_BLOCK, io_ms(s));
 }
 
 /* Reading the catalog. */
@@ -530,7 +576,8 @@ int store_new(struct agentd *d, struct store **ret)
 
 		for (unsigned i = 0; i < CLAIM_WRITE_OPS; i++)
 			volop_init(&m->claim_write[i], v, FORMAT_CLAIMS_LEN, claims_written, claims_write_settled, s);
-		volop_init(&m->claim_read, v, claims_region_len(s), claims_were_read, claims_read_settled, s);
+		volop_init(&m->claim_read, v, claims_region_len(s), claims_were_read, one_read_settled, s);
+		volop_init(&m->superblock, v, 2 * FORMAT_BLOCK, superblock_was_read, one_read_settled, s);
 		volop_init(&m->head, v, FORMAT_BLOCK, head_read, NULL, s);
 		volop_init(&m->body, v, FORMAT_CATALOG_LEN, body_read, NULL, s);
 		volop_init(&m->catalog_write, v, FORMAT_CATALOG_LEN, catalog_written, catalog_write_settled, s);

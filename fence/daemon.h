@@ -31,6 +31,8 @@ struct client {
 struct daemon {
 	qb_loop_t *loop;
 	struct conf conf;
+	const char *conf_dir;
+	unsigned waited;     /* ticks without a set of volumes */
 	struct keeper core;
 	bool core_runs;      /* keeper_init was done */
 	bool dispatching;
@@ -40,6 +42,7 @@ struct daemon {
 
 	struct volset *volset;
 	const struct superblock *sb;
+	bool set_changed;    /* it is not the volumes' any more */
 	struct volop write_op[FORMAT_MAX_VOLUMES][DAEMON_WRITE_OPS], read_op[FORMAT_MAX_VOLUMES];
 
 	struct ring *ring;

@@ -22,6 +22,7 @@
 
 #define STATE_FILE "/run/kvm-ha/keeper.state"
 #define BOOT_FILE "/run/kvm-ha/boot"
+#define WAITED_TICKS 4
 #define TICK_MS 500
 #define SUSPEND_LIMIT_MS 100
 #define STOP_LIMIT_MS 5000
@@ -167,6 +168,7 @@ static void op_note(void *edge, enum keeper_note note, uint32_t node, uint32_t a
 	case NOTE_VOLUME_FAULT:
 		daemon_text(d, LOG_LEVEL_ERR, "volume %s is not used any more: %s", d->conf.volumes[node],
 			    volume_fault_text((enum volume_fault)arg));
+		d->set_changed = d->set_changed || arg == FAULT_CHANGED;
 		break;
 	case NOTE_GAP:
 		daemon_text(d, LOG_LEVEL_WARNING, "%u ms between two reads of the table: judging others starts anew", arg);
@@ -262,12 +264,34 @@ static void on_timer(void *data)
 	daemon_event(d, &ev);
 }
 
+/* A new volume set is for a new process, which reads the configuration anew, too: of a node that is not armed it goes on with the same epoch. */
+static void follow_set(struct daemon *d)
+{
+	enum lease_state s = d->core.state;
+
+	if (!d->set_changed || s == LEASE_ARMED || s == LEASE_DISARMING || s == LEASE_RELEASING)
+		return;
+	log_notice("the volume set has changed: starting again with it");
+	qb_loop_stop(d->loop);
+}
+
+/* Nothing runs yet that could be disturbed: an operator may just be changing the volume set. */
+static void follow_conf(struct daemon *d)
+{
+	if (d->core_runs || ++d->waited % WAITED_TICKS != 0 || !program_volumes_changed(d->conf_dir, &d->conf))
+		return;
+	log_notice("Volumes= has changed: starting again with it");
+	qb_loop_stop(d->loop);
+}
+
 static void on_tick(void *data)
 {
 	struct daemon *d = data;
 	qb_loop_timer_handle h;
 
 	(void)sd_notify(0, "WATCHDOG=1");
+	follow_conf(d);
+	follow_set(d);
 	if (d->stopping && clock_now_ns() - d->stop_ns > STOP_LIMIT_MS * NS_PER_MS) {
 		log_err("cannot leave the cluster in time (no quorum of the volumes): ending without");
 		qb_loop_stop(d->loop);
@@ -301,7 +325,7 @@ static void start_core(struct daemon *d)
 	opt.n_volumes = d->sb->n_volumes;
 	opt.node_limit = d->sb->node_limit;
 	memcpy(opt.cluster, d->sb->cluster, 16);
-	memcpy(opt.set, d->sb->set, sizeof(opt.set));
+	opt.set = *d->sb;
 	memcpy(opt.host, d->host, 16);
 	memcpy(opt.boot, d->boot, 16);
 	memcpy(opt.life, d->life, 16);
@@ -586,6 +610,7 @@ int main(int argc, char **argv)
 
 	if (r >= 0)
 		return r;
+	d.conf_dir = dir;
 	if (program_conf(dir, &d.conf) < 0 || start(&d) < 0)
 		return 1;
 	on_tick(&d);

@@ -246,6 +246,7 @@ void daemon_tell(void *edge, const struct keeper *k)
 	}
 	if (d->core_runs) {
 		m->table.node_limit = k->opt.node_limit;
+		m->table.set_generation = k->opt.set.generation;
 		m->table.epoch = k->published ? k->epoch : 0;
 		m->table.state = k->state;
 		m->table.gate_open = keeper_gate_open(k, k->epoch, k->now_ns) && !d->stopping;

@@ -47,7 +47,7 @@ const char *fence_evidence_text(enum fence_evidence e);
 enum fence_refusal { REFUSAL_NONE, REFUSAL_UNKNOWN, REFUSAL_EPOCH, REFUSAL_OVER, REFUSAL_ALIVE, REFUSAL_LOSING };
 const char *fence_refusal_text(enum fence_refusal r);
 
-enum volume_fault { FAULT_NONE, FAULT_WIPED, FAULT_FOREIGN, FAULT_ROLLED_BACK, FAULT_SLOT_TAKEN, FAULT_DAMAGED };
+enum volume_fault { FAULT_NONE, FAULT_WIPED, FAULT_FOREIGN, FAULT_ROLLED_BACK, FAULT_SLOT_TAKEN, FAULT_DAMAGED, FAULT_CHANGED, FAULT_STALE };
 const char *volume_fault_text(enum volume_fault f);
 
 enum keeper_event_kind {
@@ -208,7 +208,7 @@ struct hold {
 struct keeper_options {
 	uint32_t self;
 	uint8_t cluster[16], host[16], boot[16], life[16]; /* life: fresh random */
-	uint8_t set[FORMAT_MAX_VOLUMES][16];
+	struct superblock set;   /* what every volume of the set says, but for its index */
 	uint32_t n_volumes, node_limit;
 	struct timing timing;
 	uint64_t members;        /* bit (id - 1): nodes of the configuration */

@@ -45,6 +45,7 @@ struct keeper_msg {
 			uint32_t braked;      /* so many nodes are suspect at once that none is fenced; 0: no brake */
 			int64_t at_ns;        /* clock_host_ns() when it was said: an agent that stood still finds many of long ago */
 			uint64_t view;
+			uint64_t set_generation; /* of the volume set; 0: not known yet */
 			struct { uint32_t ready, fault, good; char reason[KEEPER_TEXT_LEN]; } volume[FORMAT_MAX_VOLUMES];
 			uint32_t n_volumes, node_limit;
 			int32_t vms;          /* processes in the VM slice */

@@ -839,6 +839,8 @@ const char *volume_fault_text(enum volume_fault f)
 		"rolled back: a block is older than one seen before",
 		"this node's slot was written by another host",
 		"damaged",
+		"the volume set is being changed, or was changed",
+		"stale: of an earlier volume set",
 	};
 
 	return (size_t)f < ARRAY_SIZE(text) ? text[f] : "unknown";

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "agent/base/mutant.h"
 #include "fence/keeper_core.h"
+#include "storage/setchange.h"
 
 /* Two buffers a node: the newest valid one counts. Returns its number, or -1; *ret is where it was decoded. */
 static int newest_of(const struct keeper *k, const uint8_t *table, uint32_t node, struct heartbeat space[2], const struct heartbeat **ret, unsigned *ret_valid)
@@ -21,19 +22,13 @@ static int newest_of(const struct keeper *k, const uint8_t *table, uint32_t node
 
 static enum volume_fault check_superblock(const struct keeper *k, unsigned volume, const uint8_t *data)
 {
-	enum format_status st[2];
-	struct superblock sb;
+	static const enum volume_fault of[] = {
+		[SUPERBLOCK_SAME] = FAULT_NONE, [SUPERBLOCK_CHANGED] = FAULT_CHANGED, [SUPERBLOCK_STALE] = FAULT_STALE,
+		[SUPERBLOCK_FOREIGN] = FAULT_FOREIGN, [SUPERBLOCK_WIPED] = FAULT_WIPED, [SUPERBLOCK_DAMAGED] = FAULT_DAMAGED,
+	};
+	enum volume_fault fault = of[superblock_check(data, &k->opt.set, volume)];
 
-	for (unsigned c = 0; c < 2; c++) {
-		st[c] = superblock_decode(data + format_superblock_offset(c), c, k->opt.cluster, &sb);
-		if (st[c] != FORMAT_OK)
-			continue;
-		return sb.index == volume && memcmp(sb.set, k->opt.set, sizeof(sb.set)) == 0 ? FAULT_NONE : FAULT_FOREIGN;
-	}
-	for (unsigned c = 0; c < 2; c++)
-		if (st[c] == FORMAT_E_CLUSTER || st[c] == FORMAT_E_MISPLACED || st[c] == FORMAT_E_VERSION)
-			return FAULT_FOREIGN;
-	return st[0] == FORMAT_E_CRC || st[1] == FORMAT_E_CRC ? FAULT_DAMAGED : FAULT_WIPED;
+	return MUTANT(SET_CHANGE_UNSEEN) && (fault == FAULT_CHANGED || fault == FAULT_STALE) ? FAULT_NONE : fault;
 }
 
 static void set_fault(struct keeper *k, unsigned volume, enum volume_fault fault)

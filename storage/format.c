@@ -172,10 +172,11 @@ void superblock_encode(const struct superblock *s, unsigned copy, void *buf)
 	put(&c, s->n_volumes, 4);
 	put(&c, s->index, 4);
 	put(&c, s->node_limit, 4);
-	put(&c, 0, 4);
+	put(&c, s->frozen, 4);
 	put_bytes(&c, s->set, sizeof(s->set));
 	put_bytes(&c, s->cluster_name, sizeof(s->cluster_name));
 	put_timing(&c, &s->timing);
+	put_bytes(&c, s->change, sizeof(s->change));
 	finish(buf, FORMAT_BLOCK);
 }
 
@@ -185,6 +186,7 @@ enum format_status superblock_decode(const void *buf, unsigned copy, const uint8
 	struct format_header h;
 	struct cursor c;
 	enum format_status st;
+	uint32_t frozen;
 
 	st = open_block(buf, FORMAT_BLOCK, format_superblock_offset(copy), FORMAT_SUPERBLOCK, cluster, 0, &h, &c);
 	if (st != FORMAT_OK)
@@ -196,15 +198,23 @@ enum format_status superblock_decode(const void *buf, unsigned copy, const uint8
 	s.n_volumes = (uint32_t)get(&c, 4);
 	s.index = (uint32_t)get(&c, 4);
 	s.node_limit = (uint32_t)get(&c, 4);
-	(void)get(&c, 4);
+	frozen = (uint32_t)get(&c, 4);
+	s.frozen = frozen != 0;
 	get_bytes(&c, s.set, sizeof(s.set));
 	get_bytes(&c, s.cluster_name, sizeof(s.cluster_name));
 	get_timing(&c, &s.timing);
+	get_bytes(&c, s.change, sizeof(s.change));
 	if (s.n_volumes < 1 || s.n_volumes > FORMAT_MAX_VOLUMES || s.index >= s.n_volumes || s.node_limit < 1 ||
-	    s.node_limit > FORMAT_MAX_NODES || s.cluster_name[sizeof(s.cluster_name) - 1] != '\0')
+	    s.node_limit > FORMAT_MAX_NODES || frozen > 1 || s.cluster_name[sizeof(s.cluster_name) - 1] != '\0')
 		return FORMAT_E_CONTENT;
 	*ret = s;
 	return FORMAT_OK;
+}
+
+bool superblock_same_set(const struct superblock *a, const struct superblock *b)
+{
+	return memcmp(a->cluster, b->cluster, 16) == 0 && a->generation == b->generation && memcmp(a->set, b->set, sizeof(a->set)) == 0 &&
+	       a->n_volumes == b->n_volumes && a->node_limit == b->node_limit && memcmp(&a->timing, &b->timing, sizeof(a->timing)) == 0;
 }
 
 void heartbeat_encode(const struct heartbeat *b, const uint8_t cluster[16], unsigned buffer, void *buf)

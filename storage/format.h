@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The on-disk format: what is where on a volume, and bytes <-> structs. Pure.
  *
- *   0        superblock, two copies              written by `ha-ctl volume init`
+ *   0        superblock, two copies              written by `ha-ctl volume init` and by changes of the volume set (setchange.h)
  *   8 KiB    heartbeat table                     a node's two buffers are neighbours; superblock and table are one read
  *   1 MiB    claims, two buffers of 32 KiB       a node
  *   6 MiB    scratch, 1 MiB                      `ha-ctl volume test` while it runs; zero else, and never read by anybody else
@@ -69,6 +69,8 @@ struct superblock {
 	uint32_t n_volumes;
 	uint32_t index;         /* this volume's place in the set */
 	uint32_t node_limit;
+	bool frozen;            /* the set is being changed, or this volume was taken out of it: it counts for nothing */
+	uint8_t change[16];     /* who froze it: drawn for each run of the change */
 	struct timing timing;   /* what all nodes must share */
 };
 
@@ -138,6 +140,9 @@ uint64_t format_claims_offset(uint32_t node, unsigned buffer);
 uint64_t format_catalog_offset(uint32_t node, unsigned buffer);
 uint32_t format_table_len(uint32_t node_limit);  /* bytes from 0 to the end of the table */
 uint64_t format_volume_len(uint32_t node_limit); /* bytes a volume must have */
+
+/* The same set: generation, incarnations, and all that its volumes share. */
+bool superblock_same_set(const struct superblock *a, const struct superblock *b);
 
 /* Encoders fill a whole block: FORMAT_BLOCK, claims_block_len or catalog_block_len bytes. */
 void superblock_encode(const struct superblock *s, unsigned copy, void *buf);

@@ -7,6 +7,8 @@
 #include "agent/base/log.h"
 
 #define AGAIN_MS 1000
+#define STALE "stale: of an earlier volume set than the other volumes; `ha-ctl volume list` shows it, `ha-ctl volume replace` takes it in again"
+#define OTHER_SET "it is of another set (initialised again, or another cluster's)"
 
 struct member {
 	struct volset *set;
@@ -61,17 +63,14 @@ static void set_good(struct member *m, bool good, const char *reason)
 		m->set->cb.volume(m->set->user, m->index, good, m->reason);
 }
 
-static bool same_set(const struct superblock *a, const struct superblock *b)
-{
-	return memcmp(a->cluster, b->cluster, 16) == 0 && memcmp(a->set, b->set, sizeof(a->set)) == 0 && a->n_volumes == b->n_volumes &&
-	       a->node_limit == b->node_limit && memcmp(&a->timing, &b->timing, sizeof(a->timing)) == 0;
-}
-
 /* Is this superblock the one the configuration speaks of? */
 static const char *mismatch(const struct volset *s, unsigned index, const struct superblock *sb)
 {
 	if (!streq(sb->cluster_name, s->conf->cluster))
 		return "it belongs to a cluster of another name: check Volumes= and [Cluster] Name=";
+	if (sb->frozen)
+		return "the volume set is being changed, or it was taken out of the set: run the interrupted `ha-ctl volume` command again, or put the volume that "
+		       "took its place into Volumes=";
 	if (sb->n_volumes != s->n)
 		return "its volume set has another number of volumes than Volumes=";
 	if (sb->index != index)
@@ -81,9 +80,19 @@ static const char *mismatch(const struct volset *s, unsigned index, const struct
 	for (size_t i = 0; i < s->conf->n_nodes; i++)
 		if (s->conf->nodes[i].id > sb->node_limit)
 			return "a node of Nodes= has an id above the volume's node limit";
-	if (s->known && !same_set(&s->sb, sb))
-		return "it is of another set (initialised again, or another cluster's)";
+	if (s->known && memcmp(s->sb.cluster, sb->cluster, 16) == 0 && sb->generation < s->sb.generation)
+		return STALE;
+	if (s->known && !superblock_same_set(&s->sb, sb))
+		return OTHER_SET;
 	return NULL;
+}
+
+static void read_superblock(void *data);
+
+static void try_again(struct member *m)
+{
+	if (!m->timer)
+		(void)qb_loop_timer_add(m->set->loop, QB_LOOP_LOW, AGAIN_MS * NS_PER_MS, m, read_superblock, &m->timer);
 }
 
 static void look_for_agreement(struct volset *s)
@@ -94,7 +103,7 @@ static void look_for_agreement(struct volset *s)
 		if (!s->member[i].has_sb)
 			continue;
 		for (unsigned j = 0; j < s->n; j++)
-			agree += s->member[j].has_sb && same_set(&s->member[i].sb, &s->member[j].sb);
+			agree += s->member[j].has_sb && superblock_same_set(&s->member[i].sb, &s->member[j].sb);
 		if (agree < format_fence_quorum(s->n))
 			continue;
 		s->known = true;
@@ -103,21 +112,16 @@ static void look_for_agreement(struct volset *s)
 		for (unsigned j = 0; j < s->n; j++) {
 			struct member *m = &s->member[j];
 
-			if (m->has_sb && same_set(&s->sb, &m->sb))
+			if (m->has_sb && superblock_same_set(&s->sb, &m->sb))
 				set_good(m, true, "");
-			else if (m->has_sb)
-				set_reason(m, "it is of another set (initialised again, or another cluster's)");
+			else if (m->has_sb) {
+				set_reason(m, m->sb.generation < s->sb.generation ? STALE : OTHER_SET);
+				m->has_sb = false;
+				try_again(m); /* it may have been read before the set changed */
+			}
 		}
 		return;
 	}
-}
-
-static void read_superblock(void *data);
-
-static void try_again(struct member *m)
-{
-	if (!m->timer)
-		(void)qb_loop_timer_add(m->set->loop, QB_LOOP_LOW, AGAIN_MS * NS_PER_MS, m, read_superblock, &m->timer);
 }
 
 static void judge(struct member *m, enum volume_result result)
@@ -157,6 +161,8 @@ static void judge(struct member *m, enum volume_result result)
 		set_good(m, true, "");
 	else
 		look_for_agreement(m->set);
+	if (!m->set->known)
+		try_again(m);
 }
 
 static void on_done(struct volume_io *io, enum volume_result result)
@@ -250,6 +256,16 @@ void volset_free(struct volset *s)
 		free(m->buf);
 	}
 	free(s);
+}
+
+/* The superblock was seen to have changed by somebody who reads it anyway. */
+void volset_changed(struct volset *s, unsigned index)
+{
+	struct member *m = &s->member[index];
+
+	m->has_sb = false;
+	set_good(m, false, "the volume set has changed");
+	try_again(m);
 }
 
 struct volume *volset_volume(const struct volset *s, unsigned index) { return s->member[index].volume; }

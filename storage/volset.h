@@ -21,6 +21,8 @@ int volset_new(qb_loop_t *loop, const struct conf *conf, const struct volset_cal
 	       size_t err_size);
 void volset_free(struct volset *s);
 
+/* The caller has read that this volume's superblock is not the set's any more: it is not good until a superblock of the set is read again. */
+void volset_changed(struct volset *s, unsigned index);
 struct volume *volset_volume(const struct volset *s, unsigned index);
 bool volset_good(const struct volset *s, unsigned index);
 const char *volset_reason(const struct volset *s, unsigned index); /* why it is not good, "" if it is */

@@ -441,7 +441,8 @@ static inline void sim_start(struct sim *s, uint32_t id)
 	memset(opt.boot, (int)n->resets + 1, 16);
 	memset(opt.life, (int)(id * 16 + n->life), 16);
 	for (unsigned v = 0; v < s->n_volumes; v++)
-		memset(opt.set[v], (int)v + 1, 16);
+		memset(opt.set.set[v], (int)v + 1, 16);
+	memcpy(opt.set.cluster, sim_cluster, 16);
 	keeper_init(&n->k, &opt, s->now);
 	for (unsigned v = 0; v < s->n_volumes; v++) {
 		n->up[v] = n->path[v] != SIM_GONE;

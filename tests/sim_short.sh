@@ -35,6 +35,7 @@ else
 fi
 run "five nodes" --seeds 101..108 --hours 0.2 --nodes 5
 run "eight nodes" --seeds 201..204 --hours 0.2 --nodes 8
+run "operators replace volumes" --seeds 601..660 --hours 0.2 --volumes 3 --only volset
 run "one volume" --seeds 301..310 --hours 0.2 --volumes 1
 run "two volumes" --seeds 401..410 --hours 0.2 --volumes 2
 run "three volumes" --seeds 501..510 --hours 0.2 --volumes 3

@@ -328,6 +328,123 @@ static void test_dump(void)
 	TAP_OK(ctl("volume init") == 1 && said("without a valid superblock"), "then it still counts as ours");
 }
 
+/* Claims of node 3, and a heartbeat that says in which state it is. */
+static void live_on(const char *name, enum heartbeat_state state, uint64_t seq, const uint8_t cluster[16])
+{
+	struct heartbeat hb = { .node = 3, .epoch = 7, .seq = seq, .state = state, .claims_seq = seq };
+	static struct claims claims = { .node = 3, .epoch = 7, .n = 1 };
+	static uint8_t block[FORMAT_CLAIMS_LEN];
+
+	heartbeat_encode(&hb, cluster, 1, block);
+	put_bytes(name, format_heartbeat_offset(3, 1), block, FORMAT_BLOCK);
+	claims.seq = seq;
+	claims.claim[0] = (struct claim){ .vm = { 0xab }, .generation = 12, .epoch = 7, .state = CLAIM_ACTIVE };
+	claims_encode(&claims, cluster, 0, block);
+	put_bytes(name, format_claims_offset(3, 0), block, claims_block_len(1));
+}
+
+static bool has_claims(const char *name, uint64_t seq, const uint8_t cluster[16])
+{
+	static uint8_t block[FORMAT_CLAIMS_LEN];
+	static struct claims claims;
+	bool all = true;
+
+	for (unsigned b = 0; b < 2; b++) {
+		get_bytes(name, format_claims_offset(3, b), block, sizeof(block));
+		all = all && claims_decode(block, 3, b, cluster, &claims) == FORMAT_OK && claims.seq == seq && claims.n == 1 && claims.claim[0].generation == 12;
+	}
+	return all;
+}
+
+static void configure_names(const char *a, const char *b, const char *c)
+{
+	char volumes[1024] = "";
+	const char *name[] = { a, b, c };
+
+	for (unsigned i = 0; i < 3 && name[i]; i++) {
+		(void)strcat(volumes, at(name[i]));
+		(void)strcat(volumes, " ");
+	}
+	configure(volumes);
+}
+
+static int ctl_about(const char *verb, const char *a, const char *b, const char *options)
+{
+	char words[1024];
+
+	(void)snprintf(words, sizeof(words), "volume %s %s", verb, at(a));
+	if (b)
+		(void)snprintf(words + strlen(words), sizeof(words) - strlen(words), " %s", at(b));
+	(void)snprintf(words + strlen(words), sizeof(words) - strlen(words), " %s", options);
+	return ctl(words);
+}
+
+static void test_volset(void)
+{
+	static const uint8_t zero[2 * FORMAT_BLOCK];
+	char words[512];
+	struct superblock sb = { 0 };
+	json_object *o, *head;
+	uint8_t byte = 1;
+
+	make_volume("v1.img", VOLUME_LEN);
+	make_volume("v2.img", VOLUME_LEN);
+	make_volume("v3.img", VOLUME_LEN);
+	configure_names("v1.img", "v2.img", NULL);
+	TAP_OK(ctl("volume init") == 0 && superblock_of("v1.img", &sb), "a set of two");
+	live_on("v1.img", HEARTBEAT_ARMED, 5, sb.cluster);
+	live_on("v2.img", HEARTBEAT_ARMED, 5, sb.cluster);
+	TAP_OK(ctl_about("add", "v3.img", NULL, "") == 1 && said("not in Volumes="), "a volume that is not in Volumes= is not added");
+	configure_names("v1.img", "v2.img", "v3.img");
+	TAP_OK(ctl_about("add", "v3.img", NULL, "") == 1 && said("node n3: it is armed") && said("ha-ctl disarm"), "nor while a node is armed");
+	TAP_OK(superblock_of("v1.img", &sb) && !sb.frozen && sb.generation == 1 && !superblock_of("v3.img", &sb), "and nothing was written");
+	(void)superblock_of("v1.img", &sb);
+	live_on("v1.img", HEARTBEAT_DISARMED, 6, sb.cluster);
+	live_on("v2.img", HEARTBEAT_DISARMED, 6, sb.cluster);
+	put_bytes("v3.img", (24U << 20) + 12345, &byte, 1);
+	TAP_OK(ctl_about("add", "v3.img", NULL, "") == 1 && said("not this cluster's"), "nor over foreign data");
+	(void)snprintf(words, sizeof(words), "--force %s", at("v3.img"));
+	TAP_OK(ctl_about("add", "v3.img", NULL, words) == 0 && said("generation 2"), "but with --force, once all are disarmed");
+	TAP_OK(superblock_of("v3.img", &sb) && sb.index == 2 && sb.n_volumes == 3 && has_claims("v3.img", 6, sb.cluster), "with everybody's claims, in both buffers");
+	TAP_OK(ctl("volume list") == 0 && said("3 of 3"), "all three are good");
+
+	/* Claims that reached volumes 2 and 3; the first is replaced. */
+	live_on("v2.img", HEARTBEAT_DISARMED, 9, sb.cluster);
+	live_on("v3.img", HEARTBEAT_DISARMED, 9, sb.cluster);
+	make_volume("v4.img", VOLUME_LEN);
+	TAP_OK(ctl_about("replace", "v1.img", "v4.img", "") == 1 && said("not in Volumes="), "a replacement that is not in Volumes=");
+	configure_names("v2.img", "v4.img", "v3.img");
+	TAP_OK(ctl_about("replace", "v1.img", "v4.img", "") == 1 && said("another order"), "or at another place");
+	configure_names("v4.img", "v2.img", "v3.img");
+	TAP_OK(ctl_about("replace", "v1.img", "v4.img", "") == 0 && has_claims("v4.img", 9, sb.cluster) && ctl("volume list") == 0, "in its place it is done");
+	configure_names("v1.img", "v2.img", "v3.img");
+	TAP_OK(ctl("volume list") == 1 && said("taken out of it"), "and who was replaced is named");
+	configure_names("v4.img", "v2.img", "v3.img");
+
+	put_bytes("v2.img", 0, zero, sizeof(zero));
+	live_on("v2.img", HEARTBEAT_DISARMED, 3, sb.cluster);
+	TAP_OK(ctl("volume list") == 1 && ctl_about("replace", "v2.img", NULL, "") == 0 && has_claims("v2.img", 9, sb.cluster) && ctl("volume list") == 0,
+	       "a volume that was wiped and has old claims is replaced by itself");
+
+	configure_names("v4.img", "v3.img", NULL);
+	TAP_OK(ctl_about("remove", "v2.img", NULL, "") == 0 && ctl("volume list") == 0 && said("2 of 2"), "a volume is taken out");
+	TAP_OK(ctl_about("remove", "v2.img", NULL, "") == 0, "once more: nothing to do");
+	TAP_OK(superblock_of("v3.img", &sb) && sb.generation == 5 && sb.n_volumes == 2 && !sb.frozen, "five generations");
+
+	(void)snprintf(words, sizeof(words), "-o json volume dump %s --what superblock", at("v2.img"));
+	TAP_OK(ctl(words) == 0, "the one that went can be looked at");
+	o = json_tokener_parse(out);
+	TAP_OK(json_object_object_get_ex(o, "superblock", &head) &&
+	       strstr(json_object_to_json_string(json_object_array_get_idx(head, 0)), "\"frozen\": true"), "it is frozen");
+	json_object_put(o);
+	(void)unlink(at("v3.img"));
+	make_volume("v1.img", VOLUME_LEN);
+	configure_names("v4.img", "v1.img", NULL);
+	TAP_OK(ctl_about("replace", "v3.img", "v1.img", "") == 1 && said("add --lost") && superblock_of("v4.img", &sb) && !sb.frozen,
+	       "one of two is lost: not without the operator's word");
+	TAP_OK(ctl_about("replace", "v3.img", "v1.img", "--lost") == 0 && has_claims("v1.img", 9, sb.cluster) && ctl("volume list") == 0, "with it");
+}
+
 static void test_client(void)
 {
 	TAP_OK(ctl("status") == 69 && said(at("sock")) && said("systemctl status ha-agent"), "no agent");
@@ -646,6 +763,7 @@ int main(void)
 	test_init();
 	test_live();
 	test_dump();
+	test_volset();
 	test_client();
 	test_client_limits();
 	test_vm();

@@ -5,7 +5,7 @@
  * X(NAME, RULE, WHAT, CAUGHT): RULE says where DESIGN.md has it ("!n" is its n-th sentence marked with an exclamation mark), WHAT is the break, CAUGHT
  * the invariants (tests/sim/check.c) that may catch it.
  *
- * Marked sentences whose feature is not in the product; their mutants come with it: !4 (changing the volume set), !17 (live migration), and of !15
+ * Marked sentences whose feature is not in the product; their mutants come with it: !17 (live migration), and of !15
  * "if an agent is silent, its keeper closes the gate and publishes which claims have a process".
  * Of !16, two definitions with one writable disk are refused when a catalog is read (agent/catalog.c): the simulator has no disks in its definitions. */
 #pragma once
@@ -42,6 +42,9 @@
 	X(SLOT_NOT_PROBED, "!3", "no probe before T_drain", "S5") \
 	X(SLOT_NOT_DRAINED, "!3", "no T_drain after the probe", "S5") \
 	X(STARTS_WRITING_AT_ONCE, "!3, I6", "a starting process does not wait for its predecessor's writes", "S5") \
+	/* !4: changing the volume set */ \
+	X(NEW_VOLUME_COUNTS_AT_ONCE, "!4", "a new volume is put into the set before every node's state is on it", "S1 S2 S3 S6") \
+	X(SET_CHANGE_UNSEEN, "!4", "who works with the former set does not see that it is no more", "S1 S2 S3 S6") \
 	/* !5: epochs, numbers, foreign slots */ \
 	X(EPOCH_REUSED, "!5", "a new epoch takes the highest number seen instead of the next", "S3") \
 	X(MINORITY_EPOCH_ENDS, "!5", "an epoch that is on a minority of the volumes ends those before it, whose numbers may come again", "S3") \

@@ -56,3 +56,12 @@ int program_conf(const char *dir, struct conf *ret)
 	}
 	return 0;
 }
+
+bool program_volumes_changed(const char *dir, const struct conf *conf)
+{
+	static struct conf now;
+	char err[512] = "";
+
+	return conf_load(dir, NULL, &now, err, sizeof(err)) == 0 &&
+	       (now.n_volumes != conf->n_volumes || memcmp(now.volumes, conf->volumes, sizeof(now.volumes)) != 0);
+}

@@ -9,3 +9,5 @@ int program_options(int argc, char **argv, const char *name, const char *purpose
 
 /* conf_load, and this host must be one of its nodes; whatever is wrong is logged. 0 or a negative errno. */
 int program_conf(const char *dir, struct conf *ret);
+/* For a daemon that waits for volumes: has Volumes= changed since? Reads the files: not for one that holds a lease. */
+bool program_volumes_changed(const char *dir, const struct conf *conf);

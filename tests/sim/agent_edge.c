@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "agent/base/mutant.h"
+#include "storage/setchange.h"
 #include "tests/sim/sim.h"
 
 #define CLAIM_WRITE_OPS 2
@@ -93,9 +94,29 @@ static void write_settled(struct op *op, bool completed)
 	claim_event(op, AGENT_EV_WRITE_SETTLED, completed, true, NULL);
 }
 
+static void on_set_changed(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+
+	history_add("node %u: its agent starts again with another volume set", n->id);
+	agent_edge_crash(n);
+	machine_agent_again(n, rnd_ms(20, 300));
+}
+
+static void set_changed(struct node *n) { world_post_proc(&n->aproc, 0, on_set_changed, n, 0); }
+
 static void read_done(struct op *op, bool ok, bool definite)
 {
-	const struct node *n = op->node;
+	struct node *n = op->node;
+
+	/* As agent/store.c: the superblock comes with it. */
+	if (ok && !MUTANT(SET_CHANGE_UNSEEN)) {
+		enum superblock_verdict v = superblock_check(snapshot_use(op->snap, BLOCK_CLAIMS), &n->aclient.set, op->target);
+
+		ok = v == SUPERBLOCK_SAME;
+		if (v == SUPERBLOCK_CHANGED)
+			set_changed(n);
+	}
 
 	claim_event(op, AGENT_EV_READ_DONE, ok, definite, ok ? snapshot_use(op->snap, BLOCK_CLAIMS) : NULL);
 	if (ok && n->a_runs && !n->aproc.stopped)
@@ -241,6 +262,8 @@ static void on_table(struct sim_event *ev)
 	if (r == 0)
 		return;
 	if (r > 0) {
+		if (n->a_runs && t->msg.table.set_generation > n->aclient.set.generation && !MUTANT(SET_CHANGE_UNSEEN))
+			set_changed(n);
 		a_event(n, &a);
 		power_table(n, &t->msg);
 		for (uint32_t id = 1; id <= sim.n_nodes && n->have_cat; id++) {

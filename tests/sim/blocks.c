@@ -172,7 +172,14 @@ void blocks_format(unsigned volume)
 {
 	struct volume_data *d = &sim.target[volume].data;
 
+	volset_blank(d);
 	d->sb = FORMAT_OK;
+	d->super = sim.sb[volume];
+}
+
+void volset_blank(struct volume_data *d)
+{
+	d->sb = FORMAT_E_BLANK;
 	for (uint32_t node = 1; node <= sim.n_nodes; node++) {
 		struct heartbeat hb = { .node = node };
 
@@ -191,15 +198,15 @@ void blocks_format(unsigned volume)
 	}
 }
 
-struct snapshot *snapshot_take(unsigned volume, enum block_kind kind)
+struct snapshot *snapshot_take(unsigned volume, const struct volume_data *d, enum block_kind kind)
 {
-	struct volume_data *d = &sim.target[volume].data;
 	struct snapshot *s = n_free_snapshots ? free_snapshots[--n_free_snapshots] : malloc(sizeof(*s));
 
 	CHECK(s);
 	s->volume = volume;
 	s->shows = sim.target[volume].shows;
 	s->sb = s->shows ? s->shows : d->sb;
+	s->super = d->super;
 	for (unsigned i = 0; i < sim.n_nodes; i++)
 		for (unsigned b = 0; b < 2; b++)
 			s->block[i][b] = block_ref(d->block[i][kind][b]);
@@ -228,7 +235,7 @@ const void *snapshot_use(const struct snapshot *s, enum block_kind kind)
 enum format_status __wrap_superblock_decode(const void *buf, unsigned copy, const uint8_t *cluster, struct superblock *ret)
 {
 	if (in_use->sb == FORMAT_OK)
-		*ret = sim.sb[in_use->volume];
+		*ret = in_use->super;
 	return in_use->sb;
 }
 

@@ -18,7 +18,7 @@ const char *chaos_name(enum chaos_kind f)
 		"guest-off", "volume-hang", "all-hang", "path-cut", "paths-cut", "bad-writes", "bad-reads", "lost-acks", "slow", "image-hang",
 		"image-cut", "ring-split", "ring-alone", "corosync", "corosync-all", "one-way", "rot", "suspend", "operator", "all-power",
 		"keeper-brink", "read-only", "misdirected", "torn-reads", "wipe", "foreign-volume", "roll-back", "image-errors", "ring-three", "ring-flap",
-		"ring-late", "ring-loss", "keeper-step", "agent-step", "qemu-stop", "sleep", "slow-boot", "operators", "clone", "confirm", "sick",
+		"ring-late", "ring-loss", "keeper-step", "agent-step", "qemu-stop", "sleep", "slow-boot", "operators", "clone", "confirm", "sick", "volset",
 	};
 
 	return name[f];
@@ -76,6 +76,11 @@ void chaos_draw(void)
 	uint64_t world;
 
 	while (any == 0) {
+		/* A change that meets anything may wait for an operator who knows more than the one here: played when asked for. */
+		allowed[CHAOS_VOLSET].on = sim.only >> CHAOS_VOLSET & 1;
+		if (allowed[CHAOS_VOLSET].on)
+			allowed[CHAOS_VOLSET].mean_ns = rnd_ms(5000, 1000 * (5LL << rnd(7)));
+		any += allowed[CHAOS_VOLSET].on;
 		for (unsigned k = 0; k < CHAOS_CONFIRM; k++) {
 			allowed[k].on = (rnd(100) < percent || sim.only) && !(sim.without >> k & 1) && (!sim.only || sim.only >> k & 1);
 			allowed[k].mean_ns = rnd_ms(5000, 1000 * (5LL << rnd(7)));
@@ -98,6 +103,9 @@ void chaos_draw(void)
 		allowed[k].on = true;
 		allowed[k].mean_ns = rnd_ms(2000, 40000);
 	}
+	/* A change of the set meets whatever does not lose what it has acknowledged. */
+	for (unsigned k = 0; k < CHAOS_KIND_COUNT && allowed[CHAOS_VOLSET].on; k++)
+		allowed[k].on = allowed[k].on && !(LIES >> k & 1) && k != CHAOS_CLONE && (k != CHAOS_VOLSET || sim.n_volumes > 1);
 	draw_liar();
 	world = sim.rng;
 	/* Of its own stream: what the others draw stays as it is. */
@@ -675,6 +683,10 @@ static void fault(enum chaos_kind kind)
 	} else if (kind == CHAOS_SUSPEND) {
 		n->hurt_ns = sim.now;
 		keeper_edge_suspended(n);
+	} else if (kind == CHAOS_VOLSET) {
+		volset_replace(n, any_volume());
+		if (chance(250))
+			volset_replace(any_node(), any_volume());
 	} else if (kind == CHAOS_CLONE) {
 		clone_start(n->id, 10 * ns);
 	} else if (kind == CHAOS_CONFIRM) {
@@ -741,6 +753,7 @@ void chaos_begin(void)
 	chaos_number++;
 	sim.chaos = true;
 	power_chaos();
+	volset_chaos();
 	lively_begin();
 	for (unsigned k = 0; k < CHAOS_KIND_COUNT; k++) {
 		allowed[k].drawn = 0;
@@ -793,6 +806,7 @@ void chaos_heal(void)
 		machine_agent_again(n, rnd_ms(0, 500));
 	}
 	(void)clone_heal();
+	(void)volset_heal();
 	ring_changed();
 	sim.n_edits = 0;
 }
@@ -802,6 +816,8 @@ bool chaos_operator(void)
 	const struct cat *c = &sim.cat_on_disk[0];
 	bool removed = clone_heal() || !damage_repaired();
 
+	if (volset_heal())
+		return true;
 	if (sim.n_edits > 0)
 		return true;
 	for (unsigned i = 1; i < sim.n_nodes; i++) {

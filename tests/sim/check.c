@@ -280,6 +280,24 @@ static void check_claimed(const struct qemu *q, const char *when)
 			  (unsigned long long)q->stamp.generation, q->stamp.epoch, when);
 }
 
+void check_new_device(unsigned volume)
+{
+	for (uint32_t id = 1; id <= sim.n_nodes; id++)
+		for (unsigned kind = 0; kind < 2; kind++) {
+			struct block *const *b = sim.target[volume].data.block[id - 1][kind];
+			unsigned top = format_compare(block_epoch(b[1]), block_seq(b[1]), block_epoch(b[0]), block_seq(b[0])) > 0;
+
+			newest[id - 1][kind][volume].epoch = block_epoch(b[top]);
+			newest[id - 1][kind][volume].seq = block_seq(b[top]);
+			for (unsigned n = 0; n < SIM_MAX_NODES; n++)
+				memset(&seen[n][kind][volume][id - 1], 0, sizeof(seen[n][kind][volume][id - 1]));
+		}
+	for (unsigned vm = 0; vm < sim.n_vms; vm++)
+		for (unsigned i = 0; i < sim.n_nodes; i++)
+			if (sim.node[i].qemu[vm].state == QEMU_RUNS && !sim.node[i].qemu[vm].kill_pending)
+				check_claimed(&sim.node[i].qemu[vm], "a volume was replaced");
+}
+
 static void check_landed_claims(const struct op *op)
 {
 	const struct node *n = op->node;

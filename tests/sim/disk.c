@@ -109,6 +109,7 @@ static void go(struct op *op)
 	struct target *t = &sim.target[op->target];
 
 	op->issued = sim.now;
+	op->old = op->client && op->client->old >> op->target & 1;
 	op->arrive = sim.now + (sim.edges ? NS_PER_MS / 50 : rnd_us(20, WIRE_US));
 	op->exec = op->arrive + service_ns(t);
 	check_write_issued(op);
@@ -172,9 +173,12 @@ static void bound_orphans(struct target *t, const struct op *p)
 	}
 }
 
+static struct volume_data *data_of(const struct op *op) { return op->old ? &sim.target[op->target].old : &sim.target[op->target].data; }
+
 static void land(struct op *op)
 {
 	struct target *t = &sim.target[op->target];
+	struct volume_data *d = data_of(op);
 
 	if (op->kind == OP_WRITE_IMAGE) {
 		check_image_landed(op);
@@ -190,11 +194,12 @@ static void land(struct op *op)
 		return;
 	}
 	/* Not on top of a rotten buffer: two faults at once in one slot are an operator's business. */
-	if (op->torn && t->data.block[op->node->id - 1][op->block->kind][!op->buffer]->status == FORMAT_OK)
-		block_tear(&t->data, op->block, op->node->id, op->buffer);
+	if (op->torn && d->block[op->node->id - 1][op->block->kind][!op->buffer]->status == FORMAT_OK)
+		block_tear(d, op->block, op->node->id, op->buffer);
 	else
-		block_land(&t->data, op->block, op->node->id, op->buffer);
-	check_landed(op);
+		block_land(d, op->block, op->node->id, op->buffer);
+	if (!op->old && op->issued >= t->copied_ns)
+		check_landed(op);
 }
 
 static void execute(struct op *op)
@@ -209,7 +214,7 @@ static void execute(struct op *op)
 	if (op->ok && is_write(op))
 		land(op);
 	if (op->kind == OP_READ_TABLE || op->kind == OP_READ_CLAIMS)
-		op->snap = snapshot_take(op->target, op->kind == OP_READ_TABLE ? BLOCK_HEARTBEAT : BLOCK_CLAIMS);
+		op->snap = snapshot_take(op->target, data_of(op), op->kind == OP_READ_TABLE ? BLOCK_HEARTBEAT : BLOCK_CLAIMS);
 	if (op->snap && t->torn_reads)
 		damage_torn_read(op);
 	if (!op->ok)
@@ -357,6 +362,24 @@ static void session_lost(struct client *c, unsigned volume)
 	world_post_proc(c->proc, s->wait_ns, session_try, c, volume);
 }
 
+/* As storage/volset.c judges the superblock it has read. While no quorum has agreed it is kept, and whoever completes the quorum goes on for all. */
+static bool joins_set(struct client *c, unsigned v)
+{
+	const struct target *t = &sim.target[v];
+	const struct volume_data *d = c->old >> v & 1 ? &t->old : &t->data;
+	unsigned agree = 0;
+
+	c->has_sb[v] = d->sb == FORMAT_OK && t->shows == FORMAT_OK && !d->super.frozen;
+	if (!c->has_sb[v])
+		return false;
+	c->sb[v] = d->super;
+	if (c->known)
+		return superblock_same_set(&c->sb[v], &c->set);
+	for (unsigned i = 0; i < sim.n_volumes; i++)
+		agree += c->has_sb[i] && superblock_same_set(&c->sb[i], &c->sb[v]);
+	return agree >= format_fence_quorum(sim.n_volumes);
+}
+
 static void session_try(struct sim_event *ev)
 {
 	struct client *c = ev->obj;
@@ -365,21 +388,39 @@ static void session_try(struct sim_event *ev)
 	struct target *t = &sim.target[v];
 	int64_t again = CONNECT_MS * NS_PER_MS + s->wait_ns;
 
+	if (s->state == SESSION_READY)
+		return;
 	if (t->hung || t->cut >> (c->node->id - 1) & 1 || t->bad_reads) {
+		c->has_sb[v] = false;
 		s->wait_ns = MIN(2 * s->wait_ns, BACKOFF_MAX_MS * NS_PER_MS);
 		world_post_proc(c->proc, t->bad_reads ? SUPERBLOCK_AGAIN_MS * NS_PER_MS : again, session_try, c, v);
 		return;
 	}
-	if (t->data.sb != FORMAT_OK || t->shows != FORMAT_OK) {
+	if (!joins_set(c, v)) {
 		world_post_proc(c->proc, SUPERBLOCK_AGAIN_MS * NS_PER_MS, session_try, c, v);
 		return;
 	}
-	s->state = SESSION_READY;
-	c->changed(c, v, true);
+	s->wait_ns = BACKOFF_MS * NS_PER_MS;
+	if (c->known) {
+		s->state = SESSION_READY;
+		c->changed(c, v, true);
+		return;
+	}
+	c->known = true;
+	c->set = c->sb[v];
+	for (unsigned i = 0; i < sim.n_volumes; i++)
+		if (c->has_sb[i] && superblock_same_set(&c->sb[i], &c->set))
+			c->session[i].state = SESSION_READY;
+	for (unsigned i = 0; i < sim.n_volumes; i++)
+		if (c->session[i].state == SESSION_READY)
+			c->changed(c, i, true);
 }
 
 void client_open(struct client *c)
 {
+	c->old = 0;
+	c->known = false;
+	memset(c->has_sb, 0, sizeof(c->has_sb));
 	for (unsigned v = 0; v < sim.n_volumes; v++) {
 		c->session[v] = (struct session){ SESSION_DOWN, BACKOFF_MS * NS_PER_MS };
 		world_post_proc(c->proc, rnd_ms(1, 20), session_try, c, v);
@@ -559,6 +600,7 @@ void target_cut(unsigned i, uint32_t node, bool on)
 void disk_reset(void)
 {
 	damage_reset();
+	volset_reset();
 	chaos_reset();
 	for (unsigned i = 0; i < SIM_MAX_TARGETS; i++) {
 		struct target *t = &sim.target[i];

@@ -8,6 +8,7 @@
 #define DYING_MS 10
 #define KILL_AGAIN_MS 10
 #define KEEPER_WRITE_OPS 2
+#define FOLLOW_MS 500
 
 static void k_event(struct node *n, const struct keeper_event *ev);
 static void k_events(struct node *n, const struct keeper_event *ev, bool more);
@@ -429,6 +430,7 @@ static void tell(struct node *n)
 	m->table.vms = (int32_t)slice_count(n);
 	if (n->k_runs) {
 		m->table.node_limit = k->opt.node_limit;
+		m->table.set_generation = k->opt.set.generation;
 		m->table.epoch = k->published ? k->epoch : 0;
 		m->table.state = k->state;
 		m->table.gate_open = keeper_gate_open(k, k->epoch, k->now_ns) && !n->k_stopping;
@@ -470,6 +472,21 @@ static void on_exit_now(struct sim_event *ev)
 }
 
 static void op_exit(void *edge) { world_post_proc(&((struct node *)edge)->kproc, 0, on_exit_now, edge, 0); }
+
+/* A new volume set is for a new process. */
+static void on_follow(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	enum lease_state s = n->keeper->state;
+
+	if (s == LEASE_ARMED || s == LEASE_DISARMING || s == LEASE_RELEASING) {
+		world_post_proc(&n->kproc, FOLLOW_MS * NS_PER_MS, on_follow, n, 0);
+		return;
+	}
+	history_add("node %u: its keeper starts again with another volume set", n->id);
+	keeper_edge_crash(n);
+	machine_keeper_again(n, rnd_ms(20, 300));
+}
 
 static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg)
 {
@@ -513,6 +530,10 @@ static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg
 		break;
 	case NOTE_VOLUME_FAULT:
 		history_add("node %u: volume %u not used any more: %s", self, id, volume_fault_text((enum volume_fault)arg));
+		if (arg == FAULT_CHANGED && !n->k_set_changed) {
+			n->k_set_changed = true;
+			world_post_proc(&n->kproc, rnd_ms(0, FOLLOW_MS), on_follow, n, 0);
+		}
 		break;
 	case NOTE_GAP:
 		history_add("node %u: %u ms between two reads", self, arg);
@@ -629,7 +650,7 @@ static void start_core(struct node *n)
 	if (n->k_runs || !n->k_known || !n->k_clean)
 		return;
 	memcpy(opt.cluster, sim.sb[0].cluster, 16);
-	memcpy(opt.set, sim.sb[0].set, sizeof(opt.set));
+	opt.set = n->kclient.set;
 	opt.host[0] = (uint8_t)n->id;
 	opt.host[1] = n->is_clone;
 	memcpy(opt.boot, n->k_boot, 16);
@@ -667,6 +688,7 @@ void keeper_edge_start(struct node *n)
 	n->kclient.proc = &n->kproc;
 	n->kclient.node = n;
 	n->kclient.changed = volume_changed;
+	n->k_set_changed = false;
 	n->k_known = n->k_runs = n->k_stopping = n->k_killing = n->k_kill_start = false;
 	n->k_agent_life = 0;
 	n->ring_up = false;

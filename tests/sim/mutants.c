@@ -39,6 +39,8 @@ static const struct hint { unsigned nodes, volumes; uint64_t often; bool only; }
 	[MUTANT_UNREADABLE_IS_EMPTY] = { .volumes = 3, .often = OFTEN(ROT) | OFTEN(ROLLBACK) },
 	[MUTANT_CLAIMS_UNREADABLE_ARE_EMPTY] = { .volumes = 3, .often = OFTEN(ROT) | OFTEN(ROLLBACK) },
 	[MUTANT_CLAIMS_ANNOUNCED_IGNORED] = { .volumes = 3, .often = OFTEN(ROLLBACK) | OFTEN(MISDIRECT) | OFTEN(ROT) },
+	[MUTANT_NEW_VOLUME_COUNTS_AT_ONCE] = { .volumes = 3, .often = OFTEN(VOLSET) | OFTEN(PATH_CUT) },
+	[MUTANT_SET_CHANGE_UNSEEN] = { .volumes = 3, .often = OFTEN(VOLSET) | OFTEN(QEMU_CRASH) | OFTEN(PATH_CUT) },
 	[MUTANT_STARTS_WRITING_AT_ONCE] = { .often = OFTEN(KEEPER_CRASH) | OFTEN(AGENT_CRASH) },
 	[MUTANT_ROLLED_BACK_TAKEN] = { .volumes = 3, .often = OFTEN(ROLLBACK) | OFTEN(PATH_CUT) | OFTEN(POWER) },
 	[MUTANT_CLAIMS_ROLLED_BACK_TAKEN] = { .volumes = 3, .often = OFTEN(ROLLBACK) | OFTEN(PATH_CUT) | OFTEN(POWER) },

@@ -17,6 +17,7 @@
  *   chaos.c        which faults may occur in a seed, how often; healing
  *   check.c        the invariants
  *   replay*.c      another program, which plays scenarios that others wrote: see replay.h
+ *   volset.c       operators who change the volume set
  *   clone.c        a second host with a node's id
  *   lasting.c      one fault that stays: liveness on what is left
  *   failover.c     lone power cuts with the lab's latencies: how long a failover takes (ha-sim --failover)
@@ -120,12 +121,14 @@ struct block {
 
 struct volume_data {
 	enum format_status sb; /* of both copies */
+	struct superblock super;
 	struct block *block[SIM_MAX_NODES][2][2]; /* node - 1, kind, buffer */
 };
 
 struct snapshot {
 	unsigned volume;
 	enum format_status sb, shows;
+	struct superblock super;
 	struct block *block[SIM_MAX_NODES][2];
 };
 
@@ -138,7 +141,7 @@ void block_land(struct volume_data *d, struct block *b, uint32_t node, unsigned 
 /* A write cut off after some sectors by a loss of power. */
 void block_tear(struct volume_data *d, const struct block *b, uint32_t node, unsigned buffer);
 void block_spoil(struct volume_data *d, enum block_kind kind, uint32_t node, unsigned buffer, enum format_status status);
-struct snapshot *snapshot_take(unsigned volume, enum block_kind kind);
+struct snapshot *snapshot_take(unsigned volume, const struct volume_data *d, enum block_kind kind);
 /* What is read while b is being written; false: nothing to be seen of it. */
 bool snapshot_tear(struct snapshot *s, const struct block *b, uint32_t node, unsigned buffer);
 void snapshot_free(struct snapshot *s);
@@ -182,6 +185,7 @@ struct op {
 	bool phys_done, ok, no_path_back;
 	bool told;             /* done was said; settled is still to come */
 	bool in_call;          /* its callbacks are being made: whoever makes them frees it */
+	bool old;              /* goes to the device that was replaced */
 	bool orphan;           /* its session is gone: may land late, at the latest land_by */
 	bool sending;          /* orphan that the host's kernel still tries to send */
 	int64_t orphan_at, land_by;
@@ -209,6 +213,11 @@ struct client {
 	struct node *node;
 	struct session session[FORMAT_MAX_VOLUMES];
 	void (*changed)(struct client *c, unsigned volume, bool ready);
+	unsigned old;          /* bit v: it talks to the device that was at place v before */
+	bool known;            /* as storage/volset.c: a fence quorum has agreed on */
+	struct superblock set; /* this */
+	bool has_sb[FORMAT_MAX_VOLUMES];
+	struct superblock sb[FORMAT_MAX_VOLUMES];
 };
 
 struct target {
@@ -226,7 +235,9 @@ struct target {
 	enum format_status shows; /* not FORMAT_OK: another LUN is seen in its place */
 	struct op *ops, *last_op;
 	unsigned n_orphans;
-	struct volume_data data;
+	struct volume_data data, old, next; /* see volset.c */
+	bool has_next, swapped;
+	int64_t copied_ns;     /* an operator has copied all blocks onto it: what was issued before may still land in one buffer of two */
 };
 
 void disk_reset(void);
@@ -347,6 +358,7 @@ struct node {
 	struct sim_proc kproc;
 	struct client kclient;
 	struct keeper *keeper;
+	bool k_set_changed;
 	bool k_known, k_runs, k_clean, k_stopping, k_killing, k_kill_start, k_outage;
 	uint32_t k_agent_life;   /* the agent that is connected */
 	bool k_resume;
@@ -438,7 +450,7 @@ enum chaos_kind {
 	CHAOS_COROSYNC_ALL, CHAOS_ONE_WAY, CHAOS_ROT, CHAOS_SUSPEND, CHAOS_OPERATOR, CHAOS_ALL_POWER, CHAOS_KEEPER_BRINK,
 	CHAOS_READ_ONLY, CHAOS_MISDIRECT, CHAOS_TORN_READS, CHAOS_WIPE, CHAOS_FOREIGN, CHAOS_ROLLBACK, CHAOS_IMAGE_ERRORS, CHAOS_RING_THREE,
 	CHAOS_RING_FLAP, CHAOS_RING_LATE, CHAOS_RING_LOSS, CHAOS_KEEPER_STEP, CHAOS_AGENT_STEP, CHAOS_QEMU_STOP, CHAOS_SLEEP, CHAOS_SLOW_BOOT,
-	CHAOS_OPERATORS, CHAOS_CLONE, CHAOS_CONFIRM, CHAOS_SICK, CHAOS_KIND_COUNT,
+	CHAOS_OPERATORS, CHAOS_CLONE, CHAOS_CONFIRM, CHAOS_SICK, CHAOS_VOLSET, CHAOS_KIND_COUNT,
 };
 const char *chaos_name(enum chaos_kind f);
 void chaos_reset(void);    /* nothing of an earlier world is left */
@@ -480,6 +492,16 @@ void power_heal(void);
 bool power_pending(void); /* a device will yet switch somebody off */
 void power_chaos(void);
 
+/* ---- volset.c ---- */
+
+void volset_reset(void);
+void volset_blank(struct volume_data *d); /* blocks.c: a device nobody has written to */
+void volset_replace(struct node *n, unsigned v); /* an operator on that node begins to replace that volume */
+bool volset_busy(void);
+bool volset_frozen(void); /* a change is half done */
+bool volset_heal(void);   /* says whether somebody is still at it */
+void volset_chaos(void);
+
 /* ---- lively.c ---- */
 
 void lively_begin(void); /* in a cluster that is well: one lone fault. Others may follow after lively_ns() */
@@ -497,6 +519,7 @@ void check_write_issued(const struct op *op);
 void check_landed(const struct op *op);
 void check_rolled_back(unsigned volume);
 void check_lost(uint32_t node); /* storage has lost a heartbeat block of its, or gone back to older ones */
+void check_new_device(unsigned volume); /* its content came by other ways than writes that landed */
 void check_granted(const struct node *n, unsigned vm, uint64_t generation);
 void check_managed(const struct node *n, unsigned vm, uint64_t generation); /* adopted */
 void check_started(const struct node *n, unsigned vm, uint64_t generation);

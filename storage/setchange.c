@@ -1,0 +1,735 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "storage/setchange.h"
+
+#include "agent/base/mutant.h"
+
+enum step {
+	STEP_LOOK, STEP_STATE, STEP_FREEZE, STEP_WAIT, STEP_RECHECK, STEP_RESTATE, STEP_PREPARE, STEP_COPY, STEP_FINISH_LOOK, STEP_FINISH_WRITE, STEP_THAW, STEP_END,
+};
+
+#define LOCK_MS 1000 /* beyond two operations */
+#define OTHERS "somebody else changes the volume set at the same time: see `ha-ctl volume list`, then run this again"
+
+static void end(struct setchange *c, enum setchange_act how)
+{
+	c->act = how;
+	c->step = STEP_END;
+	c->at = 0;
+}
+
+static bool fail(struct setchange *c, enum setchange_act how, const char *why)
+{
+	c->why = why;
+	c->node = c->have = c->need = 0;
+	end(c, how);
+	return false;
+}
+
+static bool fail_count(struct setchange *c, uint32_t node, unsigned have, unsigned need, const char *why)
+{
+	(void)fail(c, SETCHANGE_REFUSED, why);
+	c->node = node;
+	c->have = have;
+	c->need = need;
+	return false;
+}
+
+/* The copies are written together, but power may go between them: frozen, or later, counts if either says so. */
+enum superblock_verdict superblock_check(const void *data, const struct superblock *own, unsigned index)
+{
+	enum format_status st[2];
+	struct superblock sb;
+	enum superblock_verdict best = SUPERBLOCK_WIPED;
+	bool any = false;
+
+	for (unsigned c = 0; c < 2; c++) {
+		st[c] = superblock_decode((const uint8_t *)data + format_superblock_offset(c), c, own->cluster, &sb);
+		if (st[c] != FORMAT_OK)
+			continue;
+		if (sb.frozen || sb.generation > own->generation ||
+		    (sb.generation == own->generation && memcmp(sb.set, own->set, sizeof(sb.set)) != 0))
+			return SUPERBLOCK_CHANGED;
+		if (!any)
+			best = sb.generation < own->generation ? SUPERBLOCK_STALE : sb.index == index ? SUPERBLOCK_SAME : SUPERBLOCK_FOREIGN;
+		any = true;
+	}
+	if (any)
+		return best;
+	for (unsigned c = 0; c < 2; c++)
+		if (st[c] == FORMAT_E_CLUSTER || st[c] == FORMAT_E_MISPLACED || st[c] == FORMAT_E_VERSION)
+			return SUPERBLOCK_FOREIGN;
+	return st[0] == FORMAT_E_CRC || st[1] == FORMAT_E_CRC ? SUPERBLOCK_DAMAGED : SUPERBLOCK_WIPED;
+}
+
+enum format_status setchange_superblock(const void *data, struct superblock *ret)
+{
+	enum format_status st[2];
+	struct superblock sb[2];
+
+	for (unsigned i = 0; i < 2; i++)
+		st[i] = superblock_decode((const uint8_t *)data + format_superblock_offset(i), i, NULL, &sb[i]);
+	if (st[0] != FORMAT_OK && st[1] != FORMAT_OK)
+		return st[0] == FORMAT_E_BLANK || st[0] == FORMAT_E_FOREIGN ? st[1] : st[0];
+	if (st[0] == FORMAT_OK && st[1] == FORMAT_OK)
+		*ret = sb[1].generation > sb[0].generation || (sb[1].generation == sb[0].generation && sb[1].frozen) ? sb[1] : sb[0];
+	else
+		*ret = sb[st[0] != FORMAT_OK];
+	return FORMAT_OK;
+}
+
+static unsigned fence(const struct setchange *c) { return format_fence_quorum(c->former.n_volumes); }
+/* What a volume that is replaced holds is not to be believed: of three a fence quorum is left without it. Of two both are read, and the newest counts. */
+static bool counts(const struct setchange *c, const struct setchange_volume *v)
+{
+	return v->reachable && v->member && !v->is_new && (v->index >= 0 || c->kind != SETCHANGE_REPLACE || c->former.n_volumes < FORMAT_MAX_VOLUMES);
+}
+/* How many must be frozen and read. */
+static unsigned needed(const struct setchange *c) { return c->lost && c->former.n_volumes == 2 ? 1 : fence(c); }
+
+static bool same_members(const struct superblock *a, const struct superblock *b)
+{
+	return a->generation == b->generation && a->n_volumes == b->n_volumes && memcmp(a->set, b->set, sizeof(a->set)) == 0;
+}
+
+static void make_next(struct setchange *c, int goes, const struct superblock *prepared)
+{
+	struct superblock *n = &c->next;
+	unsigned to = 0;
+
+	*n = c->former;
+	n->frozen = false;
+	memcpy(n->change, c->change, 16);
+	n->generation++;
+	if (c->kind == SETCHANGE_REPLACE) {
+		memcpy(n->set[goes], c->incarnation, 16);
+	} else if (c->kind == SETCHANGE_ADD) {
+		memcpy(n->set[n->n_volumes++], c->incarnation, 16);
+	} else {
+		memset(n->set, 0, sizeof(n->set));
+		for (unsigned i = 0; i < c->former.n_volumes; i++)
+			if ((int)i != goes)
+				memcpy(n->set[to++], c->former.set[i], 16);
+		n->n_volumes = to;
+	}
+	/* Begun before, with this very volume: the same again. */
+	if (prepared && prepared->generation == n->generation && prepared->n_volumes == n->n_volumes) {
+		struct superblock again = *n;
+
+		if (c->kind != SETCHANGE_REMOVE)
+			memcpy(again.set[c->kind == SETCHANGE_ADD ? n->n_volumes - 1 : (unsigned)goes], prepared->set[prepared->index], 16);
+		if (same_members(&again, prepared))
+			*n = again;
+	}
+}
+
+/* The former set is of the highest generation that a volume of it shows. */
+static bool find_former(struct setchange *c)
+{
+	const struct superblock *top = NULL;
+
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct setchange_volume *v = &c->volume[i];
+
+		if (!v->reachable || v->status != FORMAT_OK || v->is_new)
+			continue;
+		if (strcmp(v->sb.cluster_name, c->cluster_name) != 0 || (top && memcmp(top->cluster, v->sb.cluster, 16) != 0))
+			return fail(c, SETCHANGE_REFUSED, "a volume of Volumes= belongs to another cluster: see `ha-ctl volume list`");
+		if (!top || v->sb.generation > top->generation)
+			top = &v->sb;
+	}
+	/* An earlier run has come to its end, and another one has frozen the others once more. */
+	for (unsigned i = 0; i < c->n && top && !c->in_place; i++) {
+		const struct setchange_volume *v = &c->volume[i];
+
+		if (v->is_new && v->reachable && v->status == FORMAT_OK && memcmp(v->sb.cluster, top->cluster, 16) == 0 && !v->sb.frozen &&
+		    v->sb.generation > top->generation)
+			top = &v->sb;
+	}
+	if (!top)
+		return fail(c, SETCHANGE_REFUSED, "no volume of the present set that is to stay can be read: with the quorum the claims are lost");
+	c->former = *top;
+	c->was_frozen = top->frozen;
+	return true;
+}
+
+static void assign_members(struct setchange *c)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		struct setchange_volume *v = &c->volume[i];
+
+		v->member = v->reachable && v->status == FORMAT_OK && memcmp(v->sb.cluster, c->former.cluster, 16) == 0 && same_members(&v->sb, &c->former);
+		v->old_index = v->member ? (int)v->sb.index : -1;
+		c->was_frozen = c->was_frozen || (v->member && v->sb.frozen);
+	}
+}
+
+static const struct setchange_volume *new_volume(const struct setchange *c)
+{
+	for (unsigned i = 0; i < c->n; i++)
+		if (c->volume[i].is_new)
+			return &c->volume[i];
+	return NULL;
+}
+
+static unsigned count_members(const struct setchange *c)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->n; i++)
+		n += counts(c, &c->volume[i]);
+	return n;
+}
+
+static bool is_of(const struct setchange_volume *v, const struct superblock *set)
+{
+	return v->reachable && v->status == FORMAT_OK && memcmp(v->sb.cluster, set->cluster, 16) == 0 && v->index >= 0 &&
+	       v->index < (int)set->n_volumes && memcmp(v->sb.set[v->sb.index], set->set[v->index], 16) == 0;
+}
+
+/* A change was decided by an earlier run: a volume shows its set, unfrozen, and another one is still frozen. */
+static bool is_decided(struct setchange *c)
+{
+	bool decided = false;
+
+	if (c->former.frozen)
+		return false;
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct setchange_volume *v = &c->volume[i];
+
+		if (is_of(v, &c->former) && v->sb.frozen)
+			decided = decided || v->sb.generation + 1 == c->former.generation || (v->is_new && same_members(&v->sb, &c->former));
+	}
+	return decided;
+}
+
+/* Nothing is left to do of what is asked for. */
+static bool is_done(const struct setchange *c)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct setchange_volume *v = &c->volume[i];
+
+		if (c->former.frozen || !v->reachable || v->status != FORMAT_OK || memcmp(v->sb.cluster, c->former.cluster, 16) != 0)
+			continue;
+		if (v->is_new && !c->in_place && is_of(v, &c->former) && v->member)
+			return true;
+		if (c->kind == SETCHANGE_REMOVE && v->index < 0 && v->sb.frozen && v->sb.generation + 1 == c->former.generation &&
+		    c->former.n_volumes + 1 == v->sb.n_volumes)
+			return true;
+	}
+	return false;
+}
+
+/* The former set's index of the volume that goes: the one nobody else has. */
+static int index_that_goes(const struct setchange *c)
+{
+	bool taken[FORMAT_MAX_VOLUMES] = { false };
+	int goes = -1;
+
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct setchange_volume *v = &c->volume[i];
+
+		if (v->member && (v->index < 0 || v->is_new))
+			return v->old_index;
+		if (v->member)
+			taken[v->old_index] = true;
+	}
+	for (unsigned i = 0; i < c->former.n_volumes; i++)
+		if (!taken[i])
+			goes = goes < 0 ? (int)i : FORMAT_MAX_VOLUMES;
+	return goes;
+}
+
+static bool check_places(struct setchange *c, int goes)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct setchange_volume *v = &c->volume[i];
+		int place = c->kind == SETCHANGE_ADD ? (int)c->next.n_volumes - 1 : goes;
+
+		if (v->is_new ? v->index == place
+			      : v->index < 0 || !v->member ||
+					(v->index < (int)c->next.n_volumes && memcmp(c->next.set[v->index], c->former.set[v->old_index], 16) == 0))
+			continue;
+		return fail(c, SETCHANGE_REFUSED, "Volumes= has another order than the set, see `ha-ctl volume list`: who replaces a volume takes its place, "
+			    "one that is added comes last");
+	}
+	return true;
+}
+
+static bool all_readable(const struct setchange *c)
+{
+	unsigned members = 0;
+
+	for (unsigned i = 0; i < c->n; i++)
+		members += c->volume[i].member;
+	return members == c->former.n_volumes;
+}
+
+/* An interrupted change to another set may be decided on a volume that is not seen now; one to the same set only goes on. */
+static bool check_earlier(struct setchange *c)
+{
+	const struct setchange_volume *fresh = new_volume(c);
+
+	if (!c->was_frozen || all_readable(c) || (fresh && fresh->status == FORMAT_OK && fresh->sb.frozen && same_members(&fresh->sb, &c->next)))
+		return true;
+	return fail(c, SETCHANGE_REFUSED, "an earlier change of the set was interrupted, and not every volume can be read to tell how far it came: run that command "
+		    "again, or bring all volumes back");
+}
+
+/* Nothing of the new set can be on a volume: those that stay are the first to get it. */
+static bool may_go_back(const struct setchange *c)
+{
+	const struct setchange_volume *fresh = new_volume(c);
+
+	if (all_readable(c))
+		return true;
+	for (unsigned i = 0; i < c->n; i++)
+		if (c->volume[i].index >= 0 && !c->volume[i].is_new && !c->volume[i].member)
+			return false;
+	return fresh && fresh->first_status == FORMAT_OK && fresh->first.frozen && same_members(&fresh->first, &c->next);
+}
+
+static bool check_kind(struct setchange *c, int goes)
+{
+	if (c->kind == SETCHANGE_ADD && c->former.n_volumes == FORMAT_MAX_VOLUMES)
+		return fail(c, SETCHANGE_REFUSED, "the set has three volumes, and more are of no use");
+	if (c->kind != SETCHANGE_ADD && c->former.n_volumes == 1)
+		return fail(c, SETCHANGE_REFUSED, "the only volume cannot be taken out: add the new one first (`ha-ctl volume add`), then remove the old one");
+	if (c->kind != SETCHANGE_ADD && goes < 0)
+		return fail(c, SETCHANGE_REFUSED, "the volume that is to go is not of the present set");
+	if (c->kind != SETCHANGE_ADD && goes >= (int)c->former.n_volumes)
+		return fail(c, SETCHANGE_REFUSED, "more than one volume of the set cannot be read");
+	return true;
+}
+
+static bool plan(struct setchange *c)
+{
+	unsigned members, survivors = 0;
+	int goes;
+
+	if (!find_former(c))
+		return false;
+	assign_members(c);
+	if (is_decided(c)) {
+		c->decided = true;
+		c->next = c->former;
+		for (unsigned i = 0; i < c->n; i++)
+			c->volume[i].member = is_of(&c->volume[i], &c->next);
+		return true;
+	}
+	if (is_done(c)) {
+		end(c, SETCHANGE_DONE);
+		return false;
+	}
+	if (new_volume(c) && !new_volume(c)->reachable)
+		return fail(c, SETCHANGE_REFUSED, "the new volume cannot be read");
+	members = count_members(c);
+	if (members < needed(c))
+		return fail_count(c, 0, members, needed(c), "too few volumes of the present set can be read to know every node's state (the one that is replaced "
+				  "may not count); if of two volumes one is lost for every node, stop keeper and agent on all nodes and add --lost");
+	goes = c->kind == SETCHANGE_ADD ? -1 : index_that_goes(c);
+	if (!check_kind(c, goes))
+		return false;
+	make_next(c, goes, new_volume(c) && new_volume(c)->status == FORMAT_OK && new_volume(c)->sb.frozen ? &new_volume(c)->sb : NULL);
+	if (!check_places(c, goes) || !check_earlier(c))
+		return false;
+	for (unsigned i = 0; i < c->n; i++)
+		survivors += c->volume[i].reachable && c->volume[i].index >= 0 && (c->volume[i].is_new || c->volume[i].member);
+	if (survivors < format_fence_quorum(c->next.n_volumes))
+		return fail_count(c, 0, survivors, format_fence_quorum(c->next.n_volumes), "the new set would have no fence quorum");
+	return true;
+}
+
+/* Of all volumes that count, the newest. */
+static const struct setchange_slot *newest(struct setchange *c, uint32_t id, enum setchange_block kind, unsigned *ret_shown)
+{
+	const struct setchange_slot *top = NULL;
+
+	*ret_shown = 0;
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct setchange_volume *v = &c->volume[i];
+		const struct setchange_slot *s = &v->state.slot[id - 1][kind];
+
+		if (!counts(c, v) || !v->has_state || !s->readable)
+			continue;
+		++*ret_shown;
+		if (top && (kind == SETCHANGE_CATALOG ? s->generation < top->generation || (s->generation == top->generation && s->seq <= top->seq)
+						      : format_compare(s->epoch, s->seq, top->epoch, top->seq) <= 0))
+			continue;
+		top = s;
+		c->from[id - 1][kind] = i;
+	}
+	return top;
+}
+
+static bool is_over(struct setchange *c, uint32_t id, uint32_t epoch)
+{
+	for (uint32_t by = 1; by <= c->former.node_limit; by++) {
+		unsigned shown;
+		const struct setchange_slot *s = newest(c, by, SETCHANGE_HEARTBEAT, &shown);
+
+		if (by != id && s && s->over[id - 1] >= epoch)
+			return true;
+	}
+	return false;
+}
+
+/* A volume that stays alone must have what the one that goes has: of a dead node nobody writes it again. */
+static bool up_to_date(const struct setchange *c, uint32_t id, const struct setchange_slot *const top[SETCHANGE_BLOCKS])
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct setchange_slot *s = c->volume[i].state.slot[id - 1];
+
+		if (!counts(c, &c->volume[i]) || c->volume[i].index < 0)
+			continue;
+		if (s[SETCHANGE_CLAIMS].epoch != top[SETCHANGE_CLAIMS]->epoch || s[SETCHANGE_CLAIMS].seq != top[SETCHANGE_CLAIMS]->seq ||
+		    s[SETCHANGE_CATALOG].generation != top[SETCHANGE_CATALOG]->generation || s[SETCHANGE_CATALOG].seq != top[SETCHANGE_CATALOG]->seq ||
+		    s[SETCHANGE_HEARTBEAT].epoch != top[SETCHANGE_HEARTBEAT]->epoch ||
+		    memcmp(s[SETCHANGE_HEARTBEAT].over, top[SETCHANGE_HEARTBEAT]->over, sizeof(s->over)) != 0 ||
+		    memcmp(s[SETCHANGE_HEARTBEAT].commit, top[SETCHANGE_HEARTBEAT]->commit, sizeof(s->commit)) != 0)
+			return false;
+	}
+	return true;
+}
+
+static bool judge_node(struct setchange *c, uint32_t id, bool again)
+{
+	const struct setchange_slot *s[SETCHANGE_BLOCKS], *hb;
+	unsigned shown;
+
+	for (unsigned kind = 0; kind < SETCHANGE_BLOCKS; kind++) {
+		s[kind] = newest(c, id, (enum setchange_block)kind, &shown);
+		if (shown < needed(c))
+			return fail_count(c, id, shown, needed(c), "its heartbeat, claims or catalog cannot be read on enough volumes");
+	}
+	hb = s[SETCHANGE_HEARTBEAT];
+	if (hb->epoch == 0)
+		return true;
+	if (s[SETCHANGE_CLAIMS]->seq < hb->claims_seq)
+		return fail_count(c, id, 0, 0, "the volumes show older claims than it has announced: wait until all volumes can be read");
+	if (hb->state == HEARTBEAT_ARMED && !c->lost && !is_over(c, id, hb->epoch))
+		return fail_count(c, id, 0, 0, "it is armed, and the volume set changes only while no node is: `ha-ctl disarm` first; a dead node must have been fenced "
+				  "before");
+	if (c->kind == SETCHANGE_REMOVE && !up_to_date(c, id, s))
+		return fail_count(c, id, 0, 0, "a volume that stays lacks what the one that goes has of it: `ha-ctl volume replace` it by itself first");
+	if (c->lost && again && (c->watched[id - 1].epoch != hb->epoch || c->watched[id - 1].seq != hb->seq))
+		return fail_count(c, id, 0, 0, "it is alive: with --lost keeper and agent must be stopped on all nodes");
+	c->watched[id - 1].epoch = hb->epoch;
+	c->watched[id - 1].seq = hb->seq;
+	return true;
+}
+
+static bool judge_state(struct setchange *c, bool again)
+{
+	for (uint32_t id = 1; id <= c->former.node_limit; id++)
+		if (!judge_node(c, id, again))
+			return false;
+	return true;
+}
+
+static void write_sb(struct setchange *c, unsigned volume, const struct superblock *sb, unsigned index, bool frozen)
+{
+	c->act = SETCHANGE_WRITE;
+	c->at = volume;
+	c->sb = *sb;
+	c->sb.index = index;
+	c->sb.frozen = frozen;
+	memcpy(c->sb.change, c->change, 16);
+}
+
+static bool takes_new(const struct setchange_volume *v) { return v->is_new && v->reachable && v->index >= 0; }
+
+static bool writes(enum step step) { return step == STEP_FREEZE || step == STEP_PREPARE || step == STEP_COPY || step == STEP_THAW; }
+
+/* Does the step have something to do on this volume? Then act says what; a write comes after a look. */
+static bool offer(struct setchange *c, unsigned i)
+{
+	struct setchange_volume *v = &c->volume[i];
+	bool any = false;
+
+	c->at = i;
+	switch ((enum step)c->step) {
+	case STEP_LOOK:
+		any = v->reachable;
+		break;
+	case STEP_RECHECK:
+	case STEP_THAW:
+		any = v->frozen;
+		break;
+	case STEP_STATE:
+	case STEP_RESTATE:
+		any = counts(c, v);
+		break;
+	case STEP_FREEZE:
+		any = v->member && !takes_new(v);
+		break;
+	case STEP_PREPARE:
+	case STEP_COPY:
+		any = takes_new(v);
+		break;
+	default:
+		break;
+	}
+	c->act = c->step == STEP_STATE || c->step == STEP_RESTATE ? SETCHANGE_STATE : SETCHANGE_LOOK;
+	c->looked = false;
+	return any;
+}
+
+static bool frozen_by_us(const struct setchange *c, enum format_status status, const struct superblock *sb)
+{
+	return status == FORMAT_OK && sb->frozen && memcmp(sb->change, c->change, 16) == 0;
+}
+
+bool setchange_holds(const struct setchange *c, enum format_status status, const struct superblock *sb) { return frozen_by_us(c, status, sb) && same_members(sb, &c->next); }
+
+/* Nobody has written there since this run began. */
+static bool as_found(const struct setchange_volume *v)
+{
+	return v->status == v->first_status && (v->status != FORMAT_OK || (same_members(&v->sb, &v->first) && v->sb.frozen == v->first.frozen &&
+									   memcmp(v->sb.change, v->first.change, 16) == 0));
+}
+
+/* After the look: what is written, or why not. */
+static bool ready_to_write(struct setchange *c)
+{
+	struct setchange_volume *v = &c->volume[c->at];
+	bool good = c->step == STEP_COPY ? setchange_holds(c, v->status, &v->sb) : c->step == STEP_THAW ? frozen_by_us(c, v->status, &v->sb) : as_found(v);
+
+	if (!good)
+		return fail(c, SETCHANGE_STOPPED, OTHERS);
+	c->looked = true;
+	if (c->step == STEP_COPY)
+		c->act = SETCHANGE_COPY;
+	else if (c->step == STEP_PREPARE)
+		write_sb(c, c->at, &c->next, (unsigned)v->index, true);
+	else
+		write_sb(c, c->at, &c->former, (unsigned)v->old_index, c->step == STEP_FREEZE);
+	return true;
+}
+
+static void enter(struct setchange *c, enum step step)
+{
+	c->step = step;
+	c->at = 0;
+	c->has_set = 0;
+}
+
+/* Finishing goes volume by volume, those of both sets first; each is looked at right before it is written. */
+static int next_to_finish(const struct setchange *c)
+{
+	for (unsigned pass = 0; pass < 2; pass++)
+		for (unsigned i = 0; i < c->n; i++) {
+			const struct setchange_volume *v = &c->volume[i];
+			bool is_new = takes_new(v);
+
+			if (v->finished || v->index < 0 || !v->reachable || is_new != (pass == 1) || (!is_new && !v->member))
+				continue;
+			/* One that is not what was prepared: it is replaced again later. */
+			if (is_new && c->decided && !(v->member && same_members(&v->sb, &c->next)))
+				continue;
+			return (int)i;
+		}
+	return -1;
+}
+
+static void finish_next(struct setchange *c)
+{
+	int i = next_to_finish(c);
+
+	c->step = STEP_FINISH_LOOK;
+	if (i < 0) {
+		end(c, SETCHANGE_DONE);
+		return;
+	}
+	c->at = (unsigned)i;
+	c->act = SETCHANGE_LOOK;
+}
+
+/* The step is over on all volumes: what comes next. */
+static void turn(struct setchange *c)
+{
+	switch ((enum step)c->step) {
+	case STEP_LOOK:
+		if (!plan(c))
+			return;
+		if (c->decided)
+			finish_next(c);
+		else /* what an earlier run has frozen is brought to an end, or taken back, by one that holds it */
+			enter(c, c->was_frozen ? STEP_FREEZE : STEP_STATE);
+		return;
+	case STEP_STATE:
+		if (judge_state(c, false))
+			enter(c, STEP_FREEZE);
+		return;
+	case STEP_PREPARE:
+		if (MUTANT(NEW_VOLUME_COUNTS_AT_ONCE))
+			finish_next(c);
+		else
+			enter(c, STEP_COPY);
+		return;
+	case STEP_FREEZE:
+		if (c->has_set < needed(c)) {
+			(void)fail(c, SETCHANGE_STOPPED, "the present set could not be frozen on enough volumes");
+			return;
+		}
+		enter(c, STEP_WAIT);
+		c->act = SETCHANGE_WAIT;
+		c->ms = MAX(2 * c->timing.io_ms + LOCK_MS, c->timing.io_ms + c->timing.drain_ms + c->timing.drain_ms / 50);
+		if (c->lost)
+			c->ms = MAX(c->ms, c->timing.w_ms + c->timing.w_ms / 50 + c->timing.hb_ms);
+		return;
+	case STEP_RECHECK:
+		enter(c, STEP_RESTATE);
+		return;
+	case STEP_RESTATE:
+		if (judge_state(c, true))
+			enter(c, STEP_PREPARE);
+		else if (c->was_frozen && !may_go_back(c))
+			c->act = SETCHANGE_STOPPED; /* it may be decided already */
+		else
+			enter(c, STEP_THAW);
+		return;
+	case STEP_COPY:
+		finish_next(c);
+		return;
+	case STEP_THAW:
+		end(c, SETCHANGE_REFUSED);
+		return;
+	default:
+		return;
+	}
+}
+
+/* Goes to the next volume that has something to do, over as many steps as it takes. */
+static void seek(struct setchange *c)
+{
+	while (c->step != STEP_END && c->step != STEP_WAIT && c->step != STEP_FINISH_LOOK) {
+		unsigned i = c->at;
+
+		while (i < c->n && !offer(c, i))
+			i++;
+		if (i < c->n)
+			return;
+		turn(c);
+	}
+}
+
+void setchange_begin(struct setchange *c)
+{
+	enter(c, STEP_LOOK);
+	seek(c);
+}
+
+static bool look_again(struct setchange *c, bool ok)
+{
+	const struct setchange_volume *v = &c->volume[c->at];
+
+	if (!ok)
+		return fail(c, SETCHANGE_STOPPED, "a volume is away now: bring it back and run this again");
+	if (!frozen_by_us(c, v->status, &v->sb))
+		return fail(c, SETCHANGE_STOPPED, OTHERS);
+	return true;
+}
+
+static void finish_looked(struct setchange *c, bool ok)
+{
+	struct setchange_volume *v = &c->volume[c->at];
+	bool there = ok && v->status == FORMAT_OK && !v->sb.frozen && same_members(&v->sb, &c->next);
+
+	if (there) {
+		v->finished = true;
+		finish_next(c);
+		return;
+	}
+	/* Going on with what was decided before: by whomever it was frozen, its outcome is known. */
+	if (!c->decided && !look_again(c, ok))
+		return;
+	if (c->decided && (!ok || !as_found(v))) {
+		(void)fail(c, SETCHANGE_STOPPED, OTHERS);
+		return;
+	}
+	c->step = STEP_FINISH_WRITE;
+	write_sb(c, c->at, &c->next, (unsigned)v->index, false);
+}
+
+void setchange_next(struct setchange *c, bool ok)
+{
+	struct setchange_volume *v = &c->volume[c->at];
+
+	if (writes((enum step)c->step) && !c->looked && ok) {
+		(void)ready_to_write(c);
+		return;
+	}
+	switch ((enum step)c->step) {
+	case STEP_LOOK:
+		v->reachable = ok;
+		v->first_status = v->status;
+		v->first = v->sb;
+		break;
+	case STEP_STATE:
+	case STEP_RESTATE:
+		v->has_state = ok;
+		break;
+	case STEP_PREPARE:
+		if (!ok && !fail(c, SETCHANGE_STOPPED, "the new volume cannot be written"))
+			return;
+		break;
+	case STEP_FREEZE:
+		c->has_set += ok && counts(c, v);
+		v->frozen = ok;
+		if (!ok && !fail(c, SETCHANGE_STOPPED, "a volume of the present set cannot be written"))
+			return;
+		break;
+	case STEP_WAIT:
+		enter(c, STEP_RECHECK);
+		seek(c);
+		return;
+	case STEP_RECHECK:
+		if (!look_again(c, ok))
+			return;
+		break;
+	case STEP_COPY:
+		if (!ok && !fail(c, SETCHANGE_STOPPED, "the new volume cannot be written and read back"))
+			return;
+		break;
+	case STEP_FINISH_LOOK:
+		finish_looked(c, ok);
+		return;
+	case STEP_FINISH_WRITE:
+		if (!ok && !fail(c, SETCHANGE_STOPPED, "a volume cannot be written"))
+			return;
+		v->finished = true;
+		finish_next(c);
+		return;
+	case STEP_THAW:
+		if (!ok && !fail(c, SETCHANGE_STOPPED, "a volume that was frozen cannot be written"))
+			return;
+		break;
+	case STEP_END:
+		return;
+	}
+	c->at++;
+	seek(c);
+}
+
+const char *setchange_text(const struct setchange *c)
+{
+	switch ((enum step)c->step) {
+	case STEP_STATE:
+	case STEP_RESTATE:
+		return "reading every node's state";
+	case STEP_PREPARE:
+		return "preparing it";
+	case STEP_FREEZE:
+		return "freezing the present set";
+	case STEP_WAIT:
+		return "waiting";
+	case STEP_COPY:
+		return "copying every node's state onto it";
+	case STEP_FINISH_WRITE:
+		return "putting it into the new set";
+	case STEP_THAW:
+		return "taking the present set back";
+	default:
+		return "reading its superblock";
+	}
+}

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Changing the volume set: what is refused, that the new volume has every node's newest blocks, and that cut off at every step, run again, or run by two
+ * operators at once there are never two sets with a quorum each. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "storage/setchange.h"
+#include "tests/tap.h"
+
+#define NODES 3
+#define DISKS 4
+
+/* What lies on each device. Disk 3 is the blank one. */
+static struct disk { bool up; bool has_sb; struct superblock sb; struct setchange_state state; } disk[DISKS];
+
+static void reset(unsigned n)
+{
+	memset(disk, 0, sizeof(disk));
+	for (unsigned d = 0; d < DISKS; d++) {
+		struct superblock *sb = &disk[d].sb;
+
+		disk[d].up = true;
+		if (d >= n)
+			continue;
+		disk[d].has_sb = true;
+		*sb = (struct superblock){ .generation = 5, .n_volumes = n, .index = d, .node_limit = NODES };
+		memcpy(sb->cluster_name, "c", 2);
+		sb->cluster[0] = 9;
+		timing_of_profile(TIMING_FAST, &sb->timing);
+		for (unsigned i = 0; i < n; i++)
+			sb->set[i][0] = (uint8_t)(i + 1);
+		for (uint32_t id = 1; id <= NODES; id++)
+			for (unsigned k = 0; k < SETCHANGE_BLOCKS; k++)
+				disk[d].state.slot[id - 1][k] = (struct setchange_slot){ .readable = true, .epoch = 4, .seq = 10 * id, .state = HEARTBEAT_DISARMED };
+	}
+}
+
+struct op { struct setchange c; unsigned disk[SETCHANGE_MAX]; };
+
+static struct op *op_new(enum setchange_kind kind, const unsigned *conf, unsigned n, int fresh, int goes)
+{
+	static uint8_t number;
+	struct op *o = calloc(1, sizeof(*o));
+
+	o->c.kind = kind;
+	memcpy(o->c.cluster_name, "c", 2);
+	o->c.change[0] = ++number;
+	o->c.incarnation[0] = (uint8_t)(100 + number);
+	timing_of_profile(TIMING_FAST, &o->c.timing);
+	for (unsigned i = 0; i < n; i++) {
+		o->disk[i] = conf[i];
+		o->c.volume[i] = (struct setchange_volume){ .reachable = disk[conf[i]].up, .index = (int)i, .is_new = (int)conf[i] == fresh };
+	}
+	o->c.n = n;
+	if (goes >= 0 && goes != fresh) {
+		o->disk[n] = (unsigned)goes;
+		o->c.volume[n] = (struct setchange_volume){ .reachable = disk[goes].up, .index = -1 };
+		o->c.n++;
+	}
+	o->c.in_place = goes == fresh;
+	setchange_begin(&o->c);
+	return o;
+}
+
+static bool over(const struct op *o) { return o->c.act >= SETCHANGE_DONE; }
+
+/* Carries out one act. */
+static void step(struct op *o)
+{
+	struct setchange *c = &o->c;
+	struct disk *d = &disk[o->disk[c->at]];
+	bool ok = d->up;
+
+	if (c->act == SETCHANGE_LOOK && ok) {
+		c->volume[c->at].status = d->has_sb ? FORMAT_OK : FORMAT_E_BLANK;
+		c->volume[c->at].sb = d->sb;
+	} else if (c->act == SETCHANGE_STATE && ok) {
+		c->volume[c->at].state = d->state;
+	} else if (c->act == SETCHANGE_WRITE && ok) {
+		d->has_sb = true;
+		d->sb = c->sb;
+	} else if (c->act == SETCHANGE_COPY && ok) {
+		for (uint32_t id = 1; id <= NODES; id++)
+			for (unsigned k = 0; k < SETCHANGE_BLOCKS; k++)
+				d->state.slot[id - 1][k] = disk[o->disk[c->from[id - 1][k]]].state.slot[id - 1][k];
+	}
+	setchange_next(c, ok || c->act == SETCHANGE_WAIT);
+}
+
+static enum setchange_act run(struct op *o)
+{
+	enum setchange_act how;
+
+	while (!over(o))
+		step(o);
+	how = o->c.act;
+	if (how != SETCHANGE_DONE && getenv("VERBOSE"))
+		(void)printf("# %s: %s (node %u)\n", how == SETCHANGE_REFUSED ? "refused" : "stopped", o->c.why, o->c.node);
+	free(o);
+	return how;
+}
+
+static bool same_set(const struct superblock *a, const struct superblock *b)
+{
+	return a->generation == b->generation && a->n_volumes == b->n_volumes && memcmp(a->set, b->set, sizeof(a->set)) == 0;
+}
+
+/* How many different sets have a fence quorum of unfrozen members. */
+static unsigned sets_with_quorum(void)
+{
+	unsigned sets = 0;
+
+	for (unsigned i = 0; i < DISKS; i++) {
+		unsigned agree = 0;
+		bool first = true;
+
+		for (unsigned j = 0; j < DISKS; j++) {
+			bool same = disk[i].has_sb && disk[j].has_sb && !disk[i].sb.frozen && !disk[j].sb.frozen && same_set(&disk[i].sb, &disk[j].sb);
+
+			agree += same;
+			first = first && !(same && j < i);
+		}
+		sets += first && disk[i].has_sb && !disk[i].sb.frozen && agree >= format_fence_quorum(disk[i].sb.n_volumes);
+	}
+	return sets;
+}
+
+/* Every fence quorum of the valid set shows at least seq of node 1's claims. */
+static bool quorums_show(uint64_t seq)
+{
+	for (unsigned i = 0; i < DISKS; i++) {
+		unsigned lack = 0;
+
+		if (!disk[i].has_sb || disk[i].sb.frozen)
+			continue;
+		for (unsigned j = 0; j < DISKS; j++)
+			lack += disk[j].has_sb && !disk[j].sb.frozen && same_set(&disk[i].sb, &disk[j].sb) && disk[j].state.slot[0][SETCHANGE_CLAIMS].seq < seq;
+		if (lack >= format_fence_quorum(disk[i].sb.n_volumes))
+			return false;
+	}
+	return true;
+}
+
+static void acknowledge(unsigned a, unsigned b, uint64_t seq)
+{
+	disk[a].state.slot[0][SETCHANGE_CLAIMS].seq = disk[b].state.slot[0][SETCHANGE_CLAIMS].seq = seq;
+}
+
+struct how { const char *name; enum setchange_kind kind; unsigned before, conf[3], n; int fresh, goes; };
+static const struct how hows[] = {
+	{ "add to one", SETCHANGE_ADD, 1, { 0, 3 }, 2, 3, -1 },
+	{ "add to two", SETCHANGE_ADD, 2, { 0, 1, 3 }, 3, 3, -1 },
+	{ "replace one of two", SETCHANGE_REPLACE, 2, { 0, 3 }, 2, 3, 1 },
+	{ "replace one of three", SETCHANGE_REPLACE, 3, { 0, 3, 2 }, 3, 3, 1 },
+	{ "replace one of three by itself", SETCHANGE_REPLACE, 3, { 0, 1, 2 }, 3, 1, 1 },
+	{ "remove one of three", SETCHANGE_REMOVE, 3, { 0, 2 }, 2, -1, 1 },
+	{ "remove one of two", SETCHANGE_REMOVE, 2, { 1 }, 1, -1, 0 },
+};
+
+static struct op *begin(const struct how *h) { return op_new(h->kind, h->conf, h->n, h->fresh, h->goes); }
+
+static void plain(void)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(hows); i++) {
+		const struct how *h = &hows[i];
+		bool good = true;
+
+		reset(h->before);
+		good = run(begin(h)) == SETCHANGE_DONE && sets_with_quorum() == 1;
+		for (unsigned v = 0; v < h->n; v++)
+			good = good && disk[h->conf[v]].sb.generation == 6 && disk[h->conf[v]].sb.index == v && !disk[h->conf[v]].sb.frozen &&
+			       disk[h->conf[v]].sb.n_volumes == h->n && memcmp(&disk[h->conf[v]].state, &disk[h->conf[0]].state, sizeof(disk[0].state)) == 0;
+		TAP_OK(good, "%s: done, each in its place and with every node's state", h->name);
+		TAP_OK(h->goes < 0 || h->goes == h->fresh || disk[h->goes].sb.frozen, "%s: who went is frozen", h->name);
+		TAP_OK(h->goes == h->fresh || run(begin(h)) == SETCHANGE_DONE, "%s: once more: nothing to do", h->name);
+	}
+}
+
+/* Power goes before the n-th act, for every n; one more volume may be away when it is run again. */
+static void cut_off(void)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(hows); i++) {
+		const struct how *h = &hows[i];
+		bool never_two = true, finishes = true, keeps = true;
+		unsigned cuts = 0;
+
+		for (bool more = true; more; cuts++) {
+			struct op *o;
+
+			reset(h->before);
+			if (h->before == 3 && h->kind != SETCHANGE_REMOVE)
+				acknowledge(1, 2, 99); /* disk 0 lags */
+			else
+				for (unsigned d = 0; d < h->before; d++)
+					disk[d].state.slot[0][SETCHANGE_CLAIMS].seq = 99;
+			o = begin(h);
+			for (unsigned n = 0; n < cuts && !over(o); n++) {
+				step(o);
+				never_two = never_two && sets_with_quorum() <= 1;
+			}
+			more = !over(o);
+			free(o);
+			keeps = keeps && (h->goes == h->fresh || quorums_show(99));
+			finishes = finishes && run(begin(h)) == SETCHANGE_DONE && sets_with_quorum() == 1;
+			/* By itself: a change that was finished only is asked for once more. */
+			keeps = keeps && quorums_show(99);
+		}
+		TAP_OK(never_two, "%s: cut off at each of %u acts: never two sets with a quorum", h->name, cuts);
+		TAP_OK(finishes, "%s: cut off anywhere, the same command again finishes", h->name);
+		TAP_OK(keeps, "%s: cut off anywhere, what was acknowledged is on every quorum", h->name);
+	}
+}
+
+/* Another command after one that was cut off, with any one volume away: it goes on, or is refused; never two sets. */
+static void other_after(void)
+{
+	unsigned runs = 0, bad = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(hows); i++)
+		for (unsigned k = 0; k < ARRAY_SIZE(hows); k++)
+			for (unsigned away = 0; away <= DISKS; away++)
+				for (unsigned cut = 0; cut < 60; cut++) {
+					struct op *o;
+
+					if (hows[i].before != hows[k].before)
+						continue;
+					reset(hows[i].before);
+					o = begin(&hows[i]);
+					for (unsigned n = 0; n < cut && !over(o); n++)
+						step(o);
+					free(o);
+					if (away < DISKS)
+						disk[away].up = false;
+					(void)run(begin(&hows[k]));
+					if (away < DISKS)
+						disk[away].up = true;
+					bad += sets_with_quorum() > 1;
+					runs++;
+				}
+	TAP_OK(bad == 0, "another command after one that was cut off, a volume away: never two sets with a quorum (%u of %u)", bad, runs);
+}
+
+/* Two at once, in any order of their acts. */
+static void two_operators(void)
+{
+	unsigned bad = 0, done = 0, unfinished = 0;
+
+	srand(1);
+	for (unsigned n = 0; n < 20000; n++) {
+		const struct how *a = &hows[rand() % (int)ARRAY_SIZE(hows)], *b = &hows[rand() % (int)ARRAY_SIZE(hows)];
+		struct op *o[2];
+		bool waited[2] = { false, false };
+
+		if (a->before != b->before)
+			continue;
+		reset(a->before);
+		o[0] = begin(a);
+		o[1] = begin(b);
+		while (!over(o[0]) || !over(o[1])) {
+			unsigned w = (unsigned)rand() % 2;
+
+			if (over(o[w]))
+				w ^= 1;
+			/* WAIT is longer than the other takes from a look to its write: each act of the other that is no wait comes first. */
+			if (o[w]->c.act == SETCHANGE_WAIT && !over(o[!w]) && o[!w]->c.act != SETCHANGE_WAIT && !waited[w]) {
+				for (unsigned k = 0; k < 2 && !over(o[!w]) && o[!w]->c.act != SETCHANGE_WAIT; k++)
+					step(o[!w]);
+				waited[w] = true;
+			}
+			step(o[w]);
+			bad += sets_with_quorum() > 1;
+		}
+		done += o[0]->c.act == SETCHANGE_DONE || o[1]->c.act == SETCHANGE_DONE;
+		free(o[0]);
+		free(o[1]);
+		unfinished += run(begin(a)) == SETCHANGE_STOPPED;
+	}
+	TAP_OK(bad == 0, "two operators at once: never two sets with a quorum");
+	TAP_OK(done > 0 && unfinished == 0, "two operators at once: a third run finishes or is refused (%u were done at once)", done);
+}
+
+static void refused(void)
+{
+	const struct how *three = &hows[3], *two = &hows[2], *by_itself = &hows[4];
+	struct disk before[DISKS];
+	struct op *o;
+
+	reset(3);
+	disk[0].state.slot[1][SETCHANGE_HEARTBEAT].state = disk[2].state.slot[1][SETCHANGE_HEARTBEAT].state = HEARTBEAT_ARMED;
+	memcpy(before, disk, sizeof(disk));
+	TAP_OK(run(begin(three)) == SETCHANGE_REFUSED && memcmp(before, disk, sizeof(disk)) == 0, "an armed node: refused, and nothing is written");
+	disk[0].state.slot[0][SETCHANGE_HEARTBEAT].over[1] = 4;
+	TAP_OK(run(begin(three)) == SETCHANGE_DONE, "an armed node whose epoch is over: done");
+
+	reset(3);
+	o = begin(three);
+	while (o->c.act != SETCHANGE_WAIT)
+		step(o);
+	disk[0].state.slot[2][SETCHANGE_HEARTBEAT].state = HEARTBEAT_ARMED;
+	disk[0].state.slot[2][SETCHANGE_HEARTBEAT].seq = 1000;
+	TAP_OK(run(o) == SETCHANGE_REFUSED && !disk[0].sb.frozen && !disk[1].sb.frozen && !disk[2].sb.frozen && disk[0].sb.generation == 5 && sets_with_quorum() == 1,
+	       "armed while the set is frozen: refused, and the set is as it was");
+
+	reset(3);
+	disk[2].up = false;
+	TAP_OK(run(begin(three)) == SETCHANGE_REFUSED, "one is replaced and another away: refused");
+	TAP_OK(run(begin(by_itself)) == SETCHANGE_REFUSED, "so for one that is replaced by itself");
+	reset(3);
+	disk[0].state.slot[0][SETCHANGE_HEARTBEAT].claims_seq = 12;
+	TAP_OK(run(begin(three)) == SETCHANGE_REFUSED, "claims older than announced: refused");
+	reset(3);
+	disk[0].state.slot[0][SETCHANGE_CLAIMS].readable = false;
+	TAP_OK(run(begin(three)) == SETCHANGE_REFUSED, "claims that too few volumes show: refused");
+	reset(3);
+	disk[0].state.slot[0][SETCHANGE_CLAIMS].seq = 3;
+	TAP_OK(run(begin(&hows[5])) == SETCHANGE_REFUSED, "remove, and one that stays lags behind: refused");
+	reset(3);
+	o = op_new(SETCHANGE_REPLACE, (const unsigned[]){ 3, 0, 2 }, 3, 3, 1);
+	TAP_OK(run(o) == SETCHANGE_REFUSED, "another order in Volumes=: refused");
+	reset(3);
+	disk[3].up = false;
+	TAP_OK(run(begin(three)) == SETCHANGE_REFUSED && disk[0].sb.generation == 5 && !disk[0].sb.frozen, "the new volume away: refused");
+	reset(3);
+	disk[1].has_sb = false;
+	TAP_OK(run(begin(by_itself)) == SETCHANGE_DONE, "a wiped volume is taken in again");
+
+	reset(2);
+	disk[1].up = false;
+	TAP_OK(run(begin(two)) == SETCHANGE_REFUSED, "one of two lost: refused without the operator's word");
+	reset(2);
+	disk[1].up = false;
+	o = op_new(SETCHANGE_REPLACE, two->conf, 2, 3, 1);
+	o->c.lost = true;
+	while (o->c.act != SETCHANGE_WAIT)
+		step(o);
+	TAP_OK(o->c.ms > o->c.timing.w_ms, "with it: W is waited for");
+	disk[0].state.slot[0][SETCHANGE_HEARTBEAT].seq++;
+	TAP_OK(run(o) == SETCHANGE_REFUSED, "and a heartbeat that moves is a refusal");
+	reset(2);
+	disk[1].up = false;
+	disk[0].state.slot[0][SETCHANGE_HEARTBEAT].state = HEARTBEAT_ARMED;
+	o = op_new(SETCHANGE_REPLACE, two->conf, 2, 3, 1);
+	o->c.lost = true;
+	TAP_OK(run(o) == SETCHANGE_DONE, "else it is done");
+	reset(1);
+	TAP_OK(run(op_new(SETCHANGE_REPLACE, (const unsigned[]){ 3 }, 1, 3, 0)) == SETCHANGE_REFUSED, "the only volume is not replaced in one step");
+}
+
+int main(void)
+{
+	plain();
+	cut_off();
+	other_after();
+	two_operators();
+	refused();
+	return tap_done();
+}
