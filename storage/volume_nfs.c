@@ -101,6 +101,10 @@ static void on_stat(int r, struct nfs_context *context, void *data, void *user)
 		return;
 	}
 	s->v->step = "in use";
+	_Static_assert(sizeof(st->nfs_dev) + sizeof(st->nfs_ino) <= VOLUME_IDENTITY_LEN, "fsid and fileid (RFC 1813, 2.6) fit");
+	memcpy(s->v->identity, &st->nfs_dev, sizeof(st->nfs_dev));
+	memcpy(s->v->identity + sizeof(st->nfs_dev), &st->nfs_ino, sizeof(st->nfs_ino));
+	s->v->identity_len = sizeof(st->nfs_dev) + sizeof(st->nfs_ino);
 	backend_ready(s->v, st->nfs_size, (uint32_t)MIN(max, (uint64_t)PART_MAX), s->is_read_only);
 }
 

@@ -103,36 +103,56 @@ static int wait_port(uint16_t port)
 	return -1;
 }
 
-static int add_target(const char *dir, int tid, const char *name)
+static int add_target(const char *dir, int control, int tid, const char *name, const char *file)
 {
-	return servers_run("tgtadm -C 1 --lld iscsi --op new --mode target --tid %d -T iqn.2026-01.test:%s && "
-			   "tgtadm -C 1 --lld iscsi --op new --mode logicalunit --tid %d --lun 1 -b %s/%s && "
-			   "tgtadm -C 1 --lld iscsi --op bind --mode target --tid %d -I ALL",
-			   tid, name, tid, dir, name, tid);
+	return servers_run("tgtadm -C %d --lld iscsi --op new --mode target --tid %d -T iqn.2026-01.test:%s && "
+			   "tgtadm -C %d --lld iscsi --op new --mode logicalunit --tid %d --lun 1 -b %s/%s && "
+			   "tgtadm -C %d --lld iscsi --op bind --mode target --tid %d -I ALL",
+			   control, tid, name, control, tid, dir, file, control, tid);
 }
 
-pid_t servers_start_tgtd(const char *dir)
+static pid_t spawn_tgtd(const char *dir, int control, int port)
 {
-	char portal[64], log[512];
-	char *argv[] = { "tgtd", "-f", "--iscsi", portal, "-C", "1", NULL };
+	char portal[64], log[512], number[16];
+	char *argv[] = { "tgtd", "-f", "--iscsi", portal, "-C", number, NULL };
 	int tries = 0;
 	pid_t pid;
 
-	(void)snprintf(portal, sizeof(portal), "portal=127.0.0.1:%d", SERVERS_ISCSI_PORT);
-	(void)snprintf(log, sizeof(log), "%s/tgtd.log", dir);
-	(void)servers_run("for f in plain chap fixed; do test -e %s/$f || truncate -s " PLAIN_SIZE " %s/$f; done", dir, dir);
+	(void)snprintf(portal, sizeof(portal), "portal=127.0.0.1:%d", port);
+	(void)snprintf(number, sizeof(number), "%d", control);
+	(void)snprintf(log, sizeof(log), "%s/tgtd%d.log", dir, control);
 	pid = spawn(log, argv);
-	while (servers_run("tgtadm -C 1 --lld iscsi --op show --mode sys >/dev/null 2>&1") != 0) {
+	while (servers_run("tgtadm -C %d --lld iscsi --op show --mode sys >/dev/null 2>&1", control) != 0) {
 		if (++tries == START_TRIES)
 			return -1;
 		pause_50ms();
 	}
-	if (add_target(dir, 1, "plain") || add_target(dir, 2, "chap") || add_target(dir, 3, "fixed") ||
+	return pid;
+}
+
+pid_t servers_start_tgtd(const char *dir)
+{
+	pid_t pid;
+
+	(void)servers_run("for f in plain chap fixed; do test -e %s/$f || truncate -s " PLAIN_SIZE " %s/$f; done", dir, dir);
+	pid = spawn_tgtd(dir, 1, SERVERS_ISCSI_PORT);
+	if (pid < 0 || add_target(dir, 1, 1, "plain", "plain") || add_target(dir, 1, 2, "chap", "chap") || add_target(dir, 1, 3, "fixed", "fixed") ||
 	    servers_run("tgtadm -C 1 --lld iscsi --op new --mode account --user guest --password correct-horse && "
 			"tgtadm -C 1 --lld iscsi --op bind --mode account --tid 2 --user guest && "
 			"tgtadm -C 1 --lld iscsi --op update --mode logicalunit --tid 3 --lun 1 --params readonly=1"))
 		return -1;
 	return wait_port(SERVERS_ISCSI_PORT) == 0 ? pid : -1;
+}
+
+pid_t servers_start_other_tgtd(const char *dir)
+{
+	pid_t pid;
+
+	(void)servers_run("truncate -s " PLAIN_SIZE " %s/other", dir);
+	pid = spawn_tgtd(dir, 2, SERVERS_OTHER_ISCSI_PORT);
+	if (pid < 0 || add_target(dir, 2, 9, "plain", "other"))
+		return -1;
+	return wait_port(SERVERS_OTHER_ISCSI_PORT) == 0 ? pid : -1;
 }
 
 pid_t servers_start_rpcbind(void)
@@ -155,7 +175,7 @@ pid_t servers_start_ganesha(const char *dir)
 	(void)snprintf(text, sizeof(text),
 		       "NFS_CORE_PARAM { Protocols = 3; NFS_Port = %d; MNT_Port = %d; Enable_NLM = false; Enable_RQUOTA = false; }\n"
 		       "NFSv4 { Graceless = true; }\n"
-		       "EXPORT { Export_Id = 1; Path = %s/export; Pseudo = /export; Access_Type = RW; Squash = No_Root_Squash;\n"
+		       "EXPORT { Export_Id = 1; Path = %s/export; Pseudo = /export; Access_Type = RW; Squash = No_Root_Squash; Attr_Expiration_Time = 0;\n"
 		       "  Protocols = 3; SecType = sys; FSAL { Name = VFS; } }\n"
 		       "EXPORT { Export_Id = 2; Path = %s/fixed-export; Pseudo = /fixed; Access_Type = RO; Squash = No_Root_Squash;\n"
 		       "  Protocols = 3; SecType = sys; FSAL { Name = VFS; } }\n",
