@@ -71,6 +71,8 @@ static bool opening_ok(struct nfs_session *s, int r)
 		return false;
 	if (r >= 0)
 		return true;
+	if (r == -EACCES || r == -EPERM)
+		backend_lost(s->v, "%s: refused while %s: let the export and the file's mode allow it (root squash?)", s->v->address.host, s->v->step);
 	backend_lost(s->v, "%s: failed while %s: %s", s->v->address.host, s->v->step,
 		     from_library(r) ? library_error(s) : strerror(-r));
 	return false;

@@ -134,12 +134,19 @@ pid_t servers_start_tgtd(const char *dir)
 {
 	pid_t pid;
 
-	(void)servers_run("for f in plain chap fixed; do test -e %s/$f || truncate -s " PLAIN_SIZE " %s/$f; done", dir, dir);
+	(void)servers_run("for f in plain chap fixed oneway; do test -e %s/$f || truncate -s " PLAIN_SIZE " %s/$f; done", dir, dir);
 	pid = spawn_tgtd(dir, 1, SERVERS_ISCSI_PORT);
 	if (pid < 0 || add_target(dir, 1, 1, "plain", "plain") || add_target(dir, 1, 2, "chap", "chap") || add_target(dir, 1, 3, "fixed", "fixed") ||
+	    add_target(dir, 1, 4, "oneway", "oneway") || add_target(dir, 1, 5, "full", "small/lun") ||
 	    servers_run("tgtadm -C 1 --lld iscsi --op new --mode account --user guest --password correct-horse && "
 			"tgtadm -C 1 --lld iscsi --op bind --mode account --tid 2 --user guest && "
 			"tgtadm -C 1 --lld iscsi --op update --mode logicalunit --tid 3 --lun 1 --params readonly=1"))
+		return -1;
+	/* In both directions: the target proves itself by the "outgoing" account. */
+	if (servers_run("tgtadm -C 1 --lld iscsi --op new --mode account --user disk --password battery-staple && "
+			"tgtadm -C 1 --lld iscsi --op bind --mode account --tid 2 --user disk --outgoing && "
+			"tgtadm -C 1 --lld iscsi --op bind --mode account --tid 4 --user guest && "
+			"tgtadm -C 1 --lld iscsi --op new --mode portal --param portal=[::1]:%d", SERVERS_ISCSI_PORT))
 		return -1;
 	return wait_port(SERVERS_ISCSI_PORT) == 0 ? pid : -1;
 }
@@ -178,10 +185,15 @@ pid_t servers_start_ganesha(const char *dir)
 		       "EXPORT { Export_Id = 1; Path = %s/export; Pseudo = /export; Access_Type = RW; Squash = No_Root_Squash; Attr_Expiration_Time = 0;\n"
 		       "  Protocols = 3; SecType = sys; FSAL { Name = VFS; } }\n"
 		       "EXPORT { Export_Id = 2; Path = %s/fixed-export; Pseudo = /fixed; Access_Type = RO; Squash = No_Root_Squash;\n"
-		       "  Protocols = 3; SecType = sys; FSAL { Name = VFS; } }\n",
-		       SERVERS_NFS_PORT, SERVERS_MOUNT_PORT, dir, dir);
+		       "  Protocols = 3; SecType = sys; FSAL { Name = VFS; } }\n"
+		       "EXPORT { Export_Id = 3; Path = %s/squashed-export; Pseudo = /squashed; Access_Type = RW; Squash = Root_Squash; Attr_Expiration_Time = 0;\n"
+		       "  Anonymous_Uid = 65534; Anonymous_Gid = 65534;\n"
+		       "  Protocols = 3; SecType = sys; FSAL { Name = VFS; } }\n"
+		       "EXPORT { Export_Id = 4; Path = %s/small; Pseudo = /small; Access_Type = RW; Squash = No_Root_Squash;\n"
+		       "  Filesystem_id = 7.7; Protocols = 3; SecType = sys; FSAL { Name = VFS; } }\n",
+		       SERVERS_NFS_PORT, SERVERS_MOUNT_PORT, dir, dir, dir, dir);
 	servers_file(conf, 0, 0600, text);
-	(void)servers_run("for d in export fixed-export; do mkdir -p %s/$d/sub; test -e %s/$d/sub/volume || truncate -s " PLAIN_SIZE
+	(void)servers_run("for d in export fixed-export squashed-export; do mkdir -p %s/$d/sub; test -e %s/$d/sub/volume || truncate -s " PLAIN_SIZE
 			  " %s/$d/sub/volume; done", dir, dir, dir);
 	pid = spawn(log, argv);
 	return wait_port(SERVERS_NFS_PORT) == 0 && wait_port(SERVERS_MOUNT_PORT) == 0 ? pid : -1;
@@ -213,6 +225,18 @@ static int wait_status(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
+/* A file system with room for less than what its files claim to have. */
+static void set_up_small(const char *dir)
+{
+	char path[512];
+
+	(void)snprintf(path, sizeof(path), "%s/small", dir);
+	if (mkdir(path, 0755) < 0 || mount("tmpfs", path, "tmpfs", 0, "size=" SERVERS_SMALL_ROOM) < 0)
+		die("mount");
+	if (servers_run("mkdir %s/sub && truncate -s " PLAIN_SIZE " %s/lun %s/sub/volume", path, path, path) != 0)
+		die("small files");
+}
+
 /* Process 1 of the namespaces: when it ends, with its parent at the latest, the kernel kills the rest. */
 static void run_init(int (*body)(const char *dir), const char *dir)
 {
@@ -220,6 +244,7 @@ static void run_init(int (*body)(const char *dir), const char *dir)
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	set_up_namespaces();
+	set_up_small(dir);
 	tester = fork();
 	if (tester < 0)
 		die("fork");

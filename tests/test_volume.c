@@ -2,7 +2,9 @@
 /* Volumes against tgtd, ganesha.nfsd and files on a disk: what they do when all is well, and when the far side stops, dies or refuses. */
 #include <errno.h>
 #include <fcntl.h>
+#include <iscsi/iscsi.h>
 #include <linux/userfaultfd.h>
+#include <nfsc/libnfs.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -188,6 +190,24 @@ static void test_refused(const char *what, const char *url, const struct volume_
 	volume_close(w.v);
 }
 
+/* The target must prove itself, too: a wrong answer and none at all are refused. */
+static void test_mutual_chap(const char *url, const char *secret)
+{
+	const struct volume_options o = { .backoff_ms = 50, .secret_file = secret };
+	char oneway[256];
+	struct watched w;
+
+	servers_file(secret, 0, 0600, "user=guest\npassword=correct-horse\ntarget-user=disk\ntarget-password=battery-staple\n");
+	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS), "both prove themselves: ready %s", w.reason);
+	volume_close(w.v);
+	(void)snprintf(oneway, sizeof(oneway), "iscsi://127.0.0.1:%d/iqn.2026-01.test:oneway/1", SERVERS_ISCSI_PORT);
+	test_refused("a target that does not prove itself", oneway, &o, "logging in");
+	servers_file(secret, 0, 0600, "user=guest\npassword=correct-horse\ntarget-user=disk\ntarget-password=another-staple\n");
+	test_refused("a target with another password", url, &o, "logging in");
+	servers_file(secret, 0, 0600, "user=guest\npassword=correct-horse\ntarget-user=other\ntarget-password=battery-staple\n");
+	test_refused("a target with another name", url, &o, "logging in");
+}
+
 static void test_chap(const char *dir)
 {
 	struct volume_options o = { .backoff_ms = 50 };
@@ -204,6 +224,7 @@ static void test_chap(const char *dir)
 	servers_file(secret, 0, 0600, "user=guest\npassword=correct-horse\n");
 	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS), "right secret: ready %s", w.reason);
 	volume_close(w.v);
+	test_mutual_chap(url, secret);
 	static const struct { mode_t mode; const char *text, *word; } bad[] = {
 		{ 0640, "user=guest\npassword=correct-horse\n", "0600" },
 		{ 0600, "user=guest\n", "both" },
@@ -329,6 +350,110 @@ static void test_refusals(const char *dir)
 	(void)snprintf(path, sizeof(path), "%s/fifo", dir);
 	TAP_OK(mkfifo(path, 0600) == 0, "a pipe");
 	test_refused("path, a pipe", path, &o, "a pipe");
+}
+
+/* Somebody resets the LUN: every other session gets a unit attention, on a command that was not carried out. */
+static void lun_reset(void)
+{
+	struct iscsi_context *c = iscsi_create_context("iqn.2026-01.test:resetter");
+	char portal[64];
+
+	(void)snprintf(portal, sizeof(portal), "127.0.0.1:%d", SERVERS_ISCSI_PORT);
+	(void)iscsi_set_targetname(c, "iqn.2026-01.test:plain");
+	(void)iscsi_set_session_type(c, ISCSI_SESSION_NORMAL);
+	TAP_OK(iscsi_full_connect_sync(c, portal, 1) == 0 && iscsi_task_mgmt_lun_reset_sync(c, 1) == 0, "LUN reset: %s", iscsi_get_error(c));
+	(void)iscsi_destroy_context(c);
+}
+
+static void test_lun_reset(const char *url)
+{
+	uint8_t *buf = buffer(8192, 0x21);
+	struct watched w;
+
+	printf("# iSCSI: LUN reset\n");
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS), "ready");
+	TAP_OK(transfer(w.v, buf, 4096, 8192, true) == VOLUME_OK, "written");
+	lun_reset();
+	TAP_OK(transfer(w.v, buf, 4096, 4096, true) == VOLUME_OK, "the first write after it");
+	lun_reset();
+	TAP_OK(transfer(w.v, buf, 4096, 8192, false) == VOLUME_OK && buf[0] == 0x21 && buf[8191] == 0x21, "the first read after it");
+	TAP_OK(w.backoff == 0, "the session stays");
+	volume_close(w.v);
+	free(buf);
+}
+
+/* Room for less than the LUN or file claims to have. */
+static void test_full(const char *kind, const char *url, const char *dir, enum volume_result want)
+{
+	uint8_t *buf = buffer(1U << 20, 0x66);
+	char filler[512];
+	struct watched w;
+
+	printf("# %s: full\n", kind);
+	(void)snprintf(filler, sizeof(filler), "%s/small/filler", dir);
+	(void)servers_run("dd if=/dev/zero of=%s bs=64k 2>/dev/null", filler);
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS), "%s ready %s", kind, w.reason);
+	TAP_OK(transfer(w.v, buf, 0, 4096, true) == want, "a write: %s", volume_result_name(want));
+	TAP_OK(transfer(w.v, buf, 0, 4096, false) == VOLUME_OK && buf[0] == 0, "read works, nothing was written");
+	TAP_OK(unlink(filler) == 0, "somebody makes room");
+	TAP_OK(transfer(w.v, buf, 0, 4096, true) == VOLUME_OK && w.backoff == 0, "it writes again, in the same session");
+	volume_close(w.v);
+	free(buf);
+}
+
+/* By another client, as the server notices at once then. */
+static void remove_by_nfs(const char *dir)
+{
+	struct nfs_context *c = nfs_init_context();
+	char url[600];
+	struct nfs_url *parsed;
+
+	(void)snprintf(url, sizeof(url), "nfs://127.0.0.1%s/export/sub/volume?version=3&nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT, SERVERS_MOUNT_PORT);
+	parsed = nfs_parse_url_full(c, url);
+	TAP_OK(parsed && nfs_mount(c, parsed->server, parsed->path) == 0 && nfs_unlink(c, parsed->file) == 0, "the file is removed");
+	nfs_destroy_url(parsed);
+	nfs_destroy_context(c);
+}
+
+/* The file is replaced on the server by another of its name. */
+static void test_stale(const char *url, const char *dir)
+{
+	uint8_t *buf = buffer(4096, 0x77);
+	char file[512];
+	struct watched w;
+	struct op op;
+
+	printf("# NFS: stale handle\n");
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS), "ready");
+	TAP_OK(transfer(w.v, buf, 0, 4096, true) == VOLUME_OK, "written");
+	remove_by_nfs(dir);
+	(void)snprintf(file, sizeof(file), "%s/export/sub/volume", dir);
+	servers_file(file, SIZE, 0600, NULL);
+	start(&op, w.v, buf, 0, 4096, true, OP_MS);
+	TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.result == VOLUME_E_IO && op.how == VOLUME_COMPLETED, "a write to the old one is refused");
+	TAP_OK(wait_for(&w.backoff, 1, PATIENCE_MS) && strstr(w.reason, "replaced"), "it is told why: %s", w.reason);
+	TAP_OK(wait_for(&w.ready, 2, PATIENCE_MS) && transfer(w.v, buf, 0, 4096, false) == VOLUME_OK && buf[0] == 0, "the new file is opened");
+	volume_close(w.v);
+	free(buf);
+}
+
+static void test_root_squash(const char *dir)
+{
+	char url[600], file[512];
+	void *buf = buffer(4096, 1);
+	struct watched w;
+
+	printf("# NFS: root squash\n");
+	(void)snprintf(url, sizeof(url), "nfs://127.0.0.1%s/squashed-export/sub/volume?nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT, SERVERS_MOUNT_PORT);
+	(void)snprintf(file, sizeof(file), "%s/squashed-export/sub/volume", dir);
+	TAP_OK(chmod(file, 0600) == 0, "only root may read the file");
+	test_refused("NFS, root is squashed", url, NULL, "root squash");
+	TAP_OK(chmod(file, 0644) == 0, "others may read it");
+	test_read_only("NFS, root is squashed", url, false);
+	TAP_OK(chmod(file, 0600) == 0 && servers_run("chown 65534:65534 %s", file) == 0, "it belongs to whom root is squashed to");
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS) && transfer(w.v, buf, 0, 4096, true) == VOLUME_OK, "it works %s", w.reason);
+	volume_close(w.v);
+	free(buf);
 }
 
 /* A page that is missing until we say so: a system call that needs it hangs, as one on a dead disk would. */
@@ -465,6 +590,19 @@ static void test_network(const char *dir, pid_t tgtd, pid_t ganesha)
 	test_read_only("NFS", url, false);
 	test_chap(dir);
 	test_refusals(dir);
+	(void)snprintf(url, sizeof(url), "iscsi://[::1]:%d/iqn.2026-01.test:plain/1", SERVERS_ISCSI_PORT);
+	test_transfers("iSCSI by IPv6", url);
+	(void)snprintf(url, sizeof(url), "nfs://[::1]%s/export/sub/volume?nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT, SERVERS_MOUNT_PORT);
+	test_transfers("NFS by IPv6", url);
+	(void)snprintf(url, sizeof(url), "%s?header-digest=crc32c", iscsi_url);
+	test_transfers("iSCSI with header digests", url);
+	test_lun_reset(iscsi_url);
+	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:full/1", SERVERS_ISCSI_PORT);
+	test_full("iSCSI", url, dir, VOLUME_E_IO); /* tgtd calls it a medium error */
+	(void)snprintf(url, sizeof(url), "nfs://127.0.0.1%s/small/sub/volume?nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT, SERVERS_MOUNT_PORT);
+	test_full("NFS", url, dir, VOLUME_E_NOSPACE);
+	test_stale(nfs_url, dir);
+	test_root_squash(dir);
 	test_stopped_server("iSCSI", iscsi_url, tgtd);
 	test_stopped_server("NFS", nfs_url, ganesha);
 	test_killed_server("iSCSI", iscsi_url, &tgtd, servers_start_tgtd, dir);
