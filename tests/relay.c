@@ -34,6 +34,7 @@ static struct {
 	int listen_fd, told_fd;
 	uint16_t to_port;
 	bool hold, hangs;
+	uint32_t refuse; /* NFS: the status that writes are answered with; 0: the server answers */
 	struct pair pair[PAIRS_MAX];
 } relay;
 
@@ -87,6 +88,24 @@ static void send_all(int fd, const uint8_t *p, size_t n)
 	}
 }
 
+static void put32(uint8_t *p, uint32_t v)
+{
+	for (unsigned i = 0; i < 4; i++)
+		p[i] = (uint8_t)(v >> (24 - 8 * i));
+}
+
+/* An accepted reply without a verifier, and WRITE3resfail without attributes (RFC 5531, RFC 1813). */
+static void refuse(const struct pair *x, const uint8_t *request)
+{
+	uint8_t reply[4 + 24 + 12] = { 0 };
+
+	put32(reply, 0x80000000U | (sizeof(reply) - 4));
+	memcpy(reply + 4, request + 4, 4);
+	put32(reply + 8, 1);
+	put32(reply + 28, relay.refuse);
+	send_all(x->client, reply, sizeof(reply));
+}
+
 static void forward(struct pair *x)
 {
 	size_t len;
@@ -98,6 +117,12 @@ static void forward(struct pair *x)
 			if (write(relay.told_fd, "h", 1) != 1)
 				die("pipe");
 			break;
+		}
+		if (relay.refuse != 0 && is_write(x->request + x->passed, len)) {
+			refuse(x, x->request + x->passed);
+			x->len -= len;
+			memmove(x->request + x->passed, x->request + x->passed + len, x->len - x->passed);
+			continue;
 		}
 		x->passed += len;
 	}
@@ -171,8 +196,9 @@ static void told(int signal_fd)
 
 	if (read(signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
-	relay.hold = info.ssi_signo == SIGUSR1;
-	if (relay.hold) {
+	relay.hold = info.ssi_signo == SIGUSR1 && info.ssi_int == 0;
+	relay.refuse = info.ssi_signo == SIGUSR1 ? (uint32_t)info.ssi_int : 0;
+	if (info.ssi_signo == SIGUSR1) {
 		if (write(relay.told_fd, "k", 1) != 1)
 			die("pipe");
 		return;
@@ -248,12 +274,22 @@ void relay_stop(struct relay *r)
 	(void)close(r->held_fd);
 }
 
-void relay_hold(const struct relay *r)
+static void tell(const struct relay *r, int value)
 {
 	char c;
 
-	if (kill(r->pid, SIGUSR1) < 0 || read(r->held_fd, &c, 1) != 1 || c != 'k')
-		die("hold");
+	if (sigqueue(r->pid, SIGUSR1, (union sigval){ .sival_int = value }) < 0 || read(r->held_fd, &c, 1) != 1 || c != 'k')
+		die("tell");
+}
+
+void relay_hold(const struct relay *r)
+{
+	tell(r, 0);
+}
+
+void relay_refuse(const struct relay *r, uint32_t status)
+{
+	tell(r, (int)status);
 }
 
 void relay_release(const struct relay *r)

@@ -326,6 +326,34 @@ static void test_other_file(struct kind *k)
 		relay_stop(&r[i]);
 }
 
+/* What a server says that has no room for this user, or has become read-only under us: definite, the session stays. */
+static void test_refused_writes(struct kind *k)
+{
+	static const struct { uint32_t status; enum volume_result result; } answer[] = {
+		{ 69 /* NFS3ERR_DQUOT */, VOLUME_E_NOSPACE }, { 28 /* NFS3ERR_NOSPC */, VOLUME_E_NOSPACE }, { 30 /* NFS3ERR_ROFS */, VOLUME_E_READONLY },
+		{ 13 /* NFS3ERR_ACCES */, VOLUME_E_READONLY }, { 5 /* NFS3ERR_IO */, VOLUME_E_IO }, { 10006 /* NFS3ERR_SERVERFAULT */, VOLUME_E_IO },
+	};
+	uint8_t *buf = buffer(4096, 0x09);
+	struct relay r;
+	struct watched w;
+
+	printf("# %s: writes that the server refuses\n", k->name);
+	relay_start(&r, k->relay, k->path_ip[0], k->path_port[0], k->port);
+	TAP_OK(open_paths(&w, k->url) && wait_path(w.v, 0, true), "a path is used");
+	TAP_OK(put(w.v, buf, 0x08), "written");
+	for (size_t i = 0; i < ARRAY_SIZE(answer); i++) {
+		relay_refuse(&r, answer[i].status);
+		memset(buf, 0x09, 4096);
+		TAP_OK(transfer(w.v, buf, 65536, 4096, true) == answer[i].result, "status %u: %s", answer[i].status, volume_result_name(answer[i].result));
+		TAP_OK(transfer(w.v, buf, 65536, 4096, false) == VOLUME_OK && buf[0] == 0x08, "read works, and nothing was written");
+	}
+	relay_release(&r);
+	TAP_OK(put(w.v, buf, 0x0a) && w.backoff == 0, "it writes again, in the same session");
+	volume_close(w.v);
+	relay_stop(&r);
+	free(buf);
+}
+
 static void test_kind(struct kind *k)
 {
 	test_all_well(k);
@@ -358,6 +386,7 @@ static int run(const char *dir)
 		test_kind(&iscsi);
 		test_other_disk(&iscsi, SERVERS_OTHER_ISCSI_PORT);
 		test_kind(&nfs);
+		test_refused_writes(&nfs);
 		test_other_file(&nfs);
 	}
 	qb_loop_destroy(loop);
