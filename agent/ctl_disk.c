@@ -15,6 +15,7 @@ struct ctl_disk {
 	bool is_open, is_over; /* what the loop runs for */
 	bool is_busy;          /* io is the volume's until settled */
 	enum volume_result result;
+	unsigned decided;      /* paths, as bits, of which it is known whether they lead there */
 	char reason[VOLUME_REASON_LEN];
 };
 
@@ -46,6 +47,14 @@ static void on_state(struct volume *v, enum volume_state state, const char *reas
 		over(d);
 }
 
+static void on_path(struct volume *v, unsigned i, void *user)
+{
+	struct ctl_disk *d = user;
+
+	d->decided |= 1U << i;
+	qb_loop_stop(the_loop());
+}
+
 static void on_done(struct volume_io *io, enum volume_result result)
 {
 	struct ctl_disk *d = io->user;
@@ -67,6 +76,7 @@ int ctl_disk_open(const char *url, const struct conf *conf, bool read_only, stru
 {
 	struct volume_options options = {
 		.connect_timeout_ms = OPEN_MS, .read_only = read_only, .secret_file = conf->secret_file[0] ? conf->secret_file : NULL,
+		.on_path = on_path,
 	};
 	struct ctl_disk *d = calloc(1, sizeof(*d));
 	void *buf = NULL;
@@ -107,6 +117,17 @@ void ctl_disk_close(struct ctl_disk *d)
 
 uint64_t ctl_disk_size(const struct ctl_disk *d) { return volume_size(d->volume); }
 const char *ctl_disk_url(const struct ctl_disk *d) { return volume_url(d->volume); }
+
+unsigned ctl_disk_paths(struct ctl_disk *d, struct volume_path ret[VOLUME_PATHS_MAX])
+{
+	unsigned n = volume_paths(d->volume);
+
+	while (d->decided != (1U << n) - 1) /* each is, no later than OPEN_MS after the open */
+		qb_loop_run(the_loop());
+	for (unsigned i = 0; i < n; i++)
+		volume_path(d->volume, i, &ret[i]);
+	return n;
+}
 
 static int transfer(struct ctl_disk *d, uint64_t offset, uint32_t len, bool write, char *err, size_t err_size)
 {

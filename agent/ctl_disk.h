@@ -4,6 +4,7 @@
 #pragma once
 
 #include "agent/base/conf.h"
+#include "agent/base/volume_url.h"
 #include "storage/format.h"
 #include "storage/volume.h"
 
@@ -17,6 +18,9 @@ int ctl_disk_open(const char *url, const struct conf *conf, bool read_only, stru
 void ctl_disk_close(struct ctl_disk *d); /* NULL is ignored */
 uint64_t ctl_disk_size(const struct ctl_disk *d);
 const char *ctl_disk_url(const struct ctl_disk *d);
+
+/* Waits until it is known of every path whether it leads to the volume; what is returned lives as long as d. 0: the URL has one address only. */
+unsigned ctl_disk_paths(struct ctl_disk *d, struct volume_path ret[VOLUME_PATHS_MAX]);
 
 /* offset and len are multiples of FORMAT_BLOCK; buf needs no alignment. */
 int ctl_disk_read(struct ctl_disk *d, uint64_t offset, void *buf, size_t len, char *err, size_t err_size);

@@ -9,12 +9,32 @@
 
 #define CATALOG_DEPTH 64
 
+struct listed_path {
+	char address[64], reason[VOLUME_REASON_LEN];
+	bool good;
+};
+
 struct listed {
 	uint64_t size;
 	bool has_sb;
 	struct superblock sb;
 	char reason[CTL_DISK_ERROR_LEN]; /* "" = good */
+	struct listed_path path[VOLUME_PATHS_MAX];
+	unsigned n_paths, good_paths; /* 0: the URL has one address */
 };
+
+static void list_paths(struct ctl_disk *d, struct listed *ret)
+{
+	struct volume_path p[VOLUME_PATHS_MAX];
+
+	ret->n_paths = ctl_disk_paths(d, p);
+	for (unsigned i = 0; i < ret->n_paths; i++) {
+		(void)str_copy(ret->path[i].address, sizeof(ret->path[i].address), p[i].address);
+		(void)str_copy(ret->path[i].reason, sizeof(ret->path[i].reason), p[i].reason);
+		ret->path[i].good = p[i].is_used;
+		ret->good_paths += p[i].is_used;
+	}
+}
 
 static void list_one(const struct conf *conf, size_t i, struct listed *ret)
 {
@@ -29,6 +49,7 @@ static void list_one(const struct conf *conf, size_t i, struct listed *ret)
 		ctl_disk_close(d);
 		return;
 	}
+	list_paths(d, ret);
 	ctl_disk_close(d);
 	ret->has_sb = st == FORMAT_OK;
 	if (!ret->has_sb)
@@ -75,7 +96,7 @@ static void compare_sets(struct listed *v, size_t n)
 
 static json_object *listed_json(const struct conf *conf, const struct listed *v, size_t i)
 {
-	json_object *o = json_object_new_object();
+	json_object *o = json_object_new_object(), *paths;
 	char uuid[UUID_STR_LEN];
 
 	json_object_object_add(o, "url", json_object_new_string(conf->volumes[i]));
@@ -91,6 +112,18 @@ static json_object *listed_json(const struct conf *conf, const struct listed *v,
 		json_object_object_add(o, "volumes", json_object_new_int64(v->sb.n_volumes));
 		json_object_object_add(o, "node_limit", json_object_new_int64(v->sb.node_limit));
 	}
+	if (v->n_paths == 0)
+		return o;
+	paths = json_object_new_array();
+	for (unsigned k = 0; k < v->n_paths; k++) {
+		json_object *p = json_object_new_object();
+
+		json_object_object_add(p, "address", json_object_new_string(v->path[k].address));
+		json_object_object_add(p, "state", json_object_new_string(v->path[k].good ? "good" : "bad"));
+		json_object_object_add(p, "reason", json_object_new_string(v->path[k].reason));
+		json_object_array_add(paths, p);
+	}
+	json_object_object_add(o, "paths", paths);
 	return o;
 }
 
@@ -105,7 +138,17 @@ static void list_text(const struct ctl *c, const struct conf *conf, const struct
 		ctl_table_add(&t, 3, CTL_PLAIN, v->has_sb ? "%" PRIu32 " of %" PRIu32 : "-", v->sb.index + 1, v->sb.n_volumes);
 		ctl_table_add(&t, 4, CTL_PLAIN, "%s", v->has_sb ? v->sb.cluster_name : "-");
 		ctl_table_add(&t, 5, CTL_PLAIN, v->has_sb ? "%" PRIu64 : "-", v->sb.generation);
-		ctl_table_add(&t, 6, CTL_PLAIN, "%s", v->reason);
+		if (!*v->reason && v->good_paths < v->n_paths)
+			ctl_table_add(&t, 6, CTL_RED, "%u of %u paths", v->good_paths, v->n_paths);
+		else
+			ctl_table_add(&t, 6, CTL_PLAIN, "%s", v->reason);
+		for (unsigned k = 0; k < v->n_paths; k++) {
+			ctl_table_add(&t, 0, CTL_PLAIN, "  path %s", v->path[k].address);
+			ctl_table_add(&t, 1, v->path[k].good ? CTL_GREEN : CTL_RED, "%s", v->path[k].good ? "good" : "bad");
+			for (unsigned column = 2; column < 6; column++)
+				ctl_table_add(&t, column, CTL_PLAIN, "-");
+			ctl_table_add(&t, 6, CTL_PLAIN, "%s", v->path[k].reason);
+		}
 	}
 	ctl_table_print(c, &t);
 }

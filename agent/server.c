@@ -12,6 +12,7 @@
 #include "agent/agentd.h"
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
+#include "agent/base/volume_url.h"
 
 #define MAX_LINE (1024U * 1024)
 #define MAX_CLIENTS 64
@@ -230,10 +231,16 @@ static bool edit_add(struct edit *e)
 	}
 	vm = &e->doc->entry[e->doc->n - 1];
 	for (size_t i = 0; i < vm->file.n_disks; i++) {
+		struct volume_address address;
 		char why[256];
 
-		if (volume_url_check(vm->file.disks[i], why, sizeof(why)) < 0) {
+		if (volume_address_parse(vm->file.disks[i], &address, why, sizeof(why)) < 0) {
 			(void)snprintf(e->err, sizeof(e->err), "Disk=%.150s: %s", vm->file.disks[i], why);
+			return false;
+		}
+		if (address.n_hosts > 1) { /* what a QEMU had sent by one of them would not be over when another answers */
+			(void)snprintf(e->err, sizeof(e->err), "Disk=%.150s: several addresses; QEMU uses one, write that, or the path of a multipath device",
+				       vm->file.disks[i]);
 			return false;
 		}
 	}

@@ -6,26 +6,8 @@
  * max_part; a part stays allocated until the back end reports it or the session was closed, whichever comes first. */
 #pragma once
 
-#include <netinet/in.h>
-
+#include "agent/base/volume_url.h"
 #include "storage/volume.h"
-
-#define VOLUME_URL_LEN 1024
-#define VOLUME_NAME_LEN 256 /* iSCSI names and CHAP strings: what libiscsi holds */
-
-enum volume_kind { VOLUME_ISCSI, VOLUME_NFS, VOLUME_PATH };
-
-struct volume_address {
-	enum volume_kind kind;
-	char host[INET6_ADDRSTRLEN]; /* numeric, without brackets */
-	bool is_ipv6;
-	uint16_t port;
-	char target[VOLUME_NAME_LEN];
-	uint16_t lun;
-	char path[VOLUME_URL_LEN]; /* the path; for NFS the directory to mount */
-	char file[VOLUME_NAME_LEN]; /* NFS: the file in it, with the slash before it */
-	uint16_t nfs_port, mount_port; /* 0: ask the portmapper */
-};
 
 struct volume_secrets {
 	char user[VOLUME_NAME_LEN], password[VOLUME_NAME_LEN];
@@ -41,6 +23,7 @@ struct volume_part {
 	uint64_t offset;
 	uint32_t len;
 	uint32_t moved; /* bytes done, after a short transfer */
+	uint8_t attentions; /* unit attentions that it met */
 	bool is_write;
 	bool is_stuck;  /* set by close: this part outlives the session and will be reported later */
 	enum volume_result result;
@@ -57,7 +40,9 @@ struct backend {
 	void (*forget)(struct volume *v);
 };
 
-extern const struct backend backend_iscsi, backend_nfs, backend_path;
+#define VOLUME_IDENTITY_LEN 64
+
+extern const struct backend backend_iscsi, backend_nfs, backend_path, backend_multi;
 
 struct volume {
 	qb_loop_t *loop;
@@ -70,6 +55,9 @@ struct volume {
 	char initiator[VOLUME_NAME_LEN];
 	uint32_t connect_timeout_ms, backoff_ms;
 	bool read_only;
+	bool is_path; /* the back end tells the identity */
+	uint8_t identity[VOLUME_IDENTITY_LEN]; /* of the LUN or file, the same on every path; set before backend_ready */
+	unsigned identity_len; /* 0: it has none */
 
 	const char *step; /* what opening waits for, in words; set by the back end */
 	uint64_t size;
@@ -79,6 +67,7 @@ struct volume {
 	enum volume_state state;
 	char reason[VOLUME_REASON_LEN];
 	volume_state_fn on_state;
+	void (*on_path)(struct volume *v, unsigned i, void *user);
 	void *user;
 	struct volume_io *ios;
 	struct volume_part *parts;
@@ -96,10 +85,14 @@ void backend_ready(struct volume *v, uint64_t size, uint32_t max_part, bool targ
 void backend_lost(struct volume *v, const char *fmt, ...) _printf_(2, 3);
 /* The target answered, or the system call returned. Frees part. Calls settled only for a part whose volume is NULL. */
 void backend_part_done(struct volume_part *part, enum volume_result result);
+/* Out of the back-off, if it is in one. */
+void backend_retry_now(struct volume *v);
 enum volume_result backend_result_of_errno(int err, bool is_write); /* err > 0 */
 
+/* volume_multi.c: what v->home is for several addresses. 0 or a negative errno with err. */
+int volume_multi_new(struct volume *v, const struct volume_options *options, char *err, size_t err_size);
+
 /* volume_url.c */
-int volume_address_parse(const char *url, struct volume_address *ret, char *err, size_t err_size);
 int volume_secrets_load(const char *path, struct volume_secrets *ret, char *err, size_t err_size);
 int volume_initiator_set(const char *name, char ret[VOLUME_NAME_LEN], char *err, size_t err_size); /* NULL: from the host name */
 

@@ -37,6 +37,7 @@ void probe_volume(const char *url, const char *secret_file, const void *scratch,
 {
 	struct volume_address address;
 	struct volume_secrets secrets = { 0 };
+	char one[VOLUME_URL_LEN];
 	char initiator[VOLUME_NAME_LEN];
 	struct probe_job job = { .address = &address, .secrets = &secrets, .initiator = initiator, .scratch = scratch, .offset = offset,
 				 .deadline_ns = now_ns() + deadline_ms * NS_PER_MS, .ret = ret };
@@ -47,12 +48,19 @@ void probe_volume(const char *url, const char *secret_file, const void *scratch,
 	if (address.kind == VOLUME_ISCSI && (volume_initiator_set(NULL, initiator, ret->error, sizeof(ret->error)) < 0 ||
 					     (secret_file && volume_secrets_load(secret_file, &secrets, ret->error, sizeof(ret->error)) < 0)))
 		return;
-	if (address.kind == VOLUME_ISCSI)
-		probe_iscsi(&job);
-	else if (address.kind == VOLUME_NFS)
-		probe_nfs(&job);
-	else
+	if (address.kind == VOLUME_PATH)
 		probe_path(&job);
+	/* Of several addresses the first that answers all: they lead to one disk. */
+	for (unsigned i = 0, n = address.n_hosts; i < n && (i == 0 || *ret->error); i++) {
+		*ret = (struct probe_result){ .kind = PROBE_NONE };
+		volume_url_of_path(url, i, one);
+		CHECK(volume_address_parse(one, &address, ret->error, sizeof(ret->error)) == 0);
+		job.deadline_ns = now_ns() + deadline_ms * NS_PER_MS;
+		if (address.kind == VOLUME_ISCSI)
+			probe_iscsi(&job);
+		else
+			probe_nfs(&job);
+	}
 	explicit_bzero(&secrets, sizeof(secrets));
 }
 

@@ -210,6 +210,17 @@ static void on_state(struct volume *v, enum volume_state state, const char *reas
 		set_good(m, false, "connecting"); /* while trying again, what went wrong before stays on show */
 }
 
+static void on_path(struct volume *v, unsigned i, void *user)
+{
+	struct volume_path p;
+
+	volume_path(v, i, &p);
+	if (p.is_used)
+		log_info("volume %s: path %s: in use", volume_url(v), p.address);
+	else
+		log_warning("volume %s: path %s: %s", volume_url(v), p.address, p.reason);
+}
+
 int volset_new(qb_loop_t *loop, const struct conf *conf, const struct volset_callbacks *cb, void *user, struct volset **ret, char *err,
 	       size_t err_size)
 {
@@ -217,6 +228,7 @@ int volset_new(qb_loop_t *loop, const struct conf *conf, const struct volset_cal
 		.connect_timeout_ms = MAX(conf->timing.io_ms, 1000U),
 		.backoff_ms = 100,
 		.secret_file = conf->secret_file[0] ? conf->secret_file : NULL,
+		.on_path = on_path,
 	};
 	struct volset *s = calloc(1, sizeof(*s));
 	int r;

@@ -258,6 +258,12 @@ void backend_lost(struct volume *v, const char *fmt, ...)
 	schedule(v);
 }
 
+void backend_retry_now(struct volume *v)
+{
+	if (v->state == VOLUME_BACKOFF && v->has_phase_timer)
+		phase_timer_start(v, 0, on_backoff_over);
+}
+
 /* One part less: answered or, with the session, lost. */
 static void part_ended(struct volume_io *io)
 {
@@ -417,11 +423,20 @@ int volume_open(qb_loop_t *loop, const char *url, const struct volume_options *o
 	}
 	(void)str_copy(v->url, sizeof(v->url), url);
 	v->loop = loop;
-	v->backend = backends[v->address.kind];
+	if (v->address.n_hosts > 1) {
+		r = volume_multi_new(v, o, err, err_size);
+		if (r < 0) {
+			volume_free(v);
+			return r;
+		}
+	}
+	v->backend = v->address.n_hosts > 1 ? &backend_multi : backends[v->address.kind];
 	v->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
 	v->backoff_ms = o->backoff_ms ? o->backoff_ms : BACKOFF_MS;
 	v->wait_ms = v->backoff_ms;
 	v->read_only = o->read_only;
+	v->is_path = o->is_path;
+	v->on_path = o->on_path;
 	v->on_state = on_state;
 	v->user = user;
 	session_begin(v);

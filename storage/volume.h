@@ -65,14 +65,17 @@ struct volume_options {
 	uint32_t backoff_ms;         /* first wait after a loss, doubled up to 16 times that; 0 means 250 */
 	bool read_only;              /* opened for reading only: writes are refused with VOLUME_E_READONLY */
 	const char *initiator;       /* iSCSI initiator name; copied; NULL: one made of the host name */
-	const char *secret_file;     /* CHAP secrets, mode 0600, or NULL; copied; "user=", "password=", "target-user=", "target-password=" lines */
+	const char *secret_file;     /* CHAP secrets, mode 0600, or NULL; read at once; "user=", "password=", "target-user=", "target-password=" lines */
+	/* With several addresses: a path is used now, or no longer, or not for another reason (volume_path tells); from the loop; NULL: not told. */
+	void (*on_path)(struct volume *v, unsigned i, void *user);
+	bool is_path; /* for volume_multi.c: one path of a volume, which must tell what disk it is */
 };
 
 /* Called on every change of state, from the loop, never from inside volume_open. reason: "" when ready, else one line. */
 typedef void (*volume_state_fn)(struct volume *v, enum volume_state state, const char *reason, void *user);
 
-/* Checks a URL or path without opening anything: "iscsi://IP[:PORT]/IQN/LUN", "nfs://IP/EXPORT/PATH/FILE[?nfsport=N&mountport=N]" or an
- * absolute path. Host names are refused (looking one up would block). On failure returns -EINVAL and a sentence in err. */
+/* Checks a URL or path without opening anything; agent/base/volume_url.h has the syntax. Host names are refused (looking one up would block).
+ * On failure returns -EINVAL and a sentence in err. */
 int volume_url_check(const char *url, char *err, size_t err_size);
 
 /* Starts opening. url and options are copied. Returns 0, -EINVAL (err says why) or -ENOMEM; *ret untouched on failure. */
@@ -89,6 +92,18 @@ enum volume_state volume_state(const struct volume *v);
 const char *volume_reason(const struct volume *v);
 const char *volume_url(const struct volume *v);
 uint64_t volume_size(const struct volume *v); /* bytes; 0 until first ready */
+
+/* One of several addresses of a volume. The strings live as long as the volume. */
+struct volume_path {
+	const char *address;     /* "IP:PORT", "IP" for NFS */
+	enum volume_state state;
+	bool is_used;            /* ready, and leads to the same disk as the others */
+	const char *reason;      /* why it is not used; "" */
+	unsigned losses;         /* how often it was lost after it had been used */
+	unsigned unresolved;     /* writes sent there that nobody knows about */
+};
+unsigned volume_paths(const struct volume *v); /* 0: one address only, nothing to tell beside the volume's state */
+void volume_path(const struct volume *v, unsigned i, struct volume_path *ret);
 
 /* Queue one operation: len up to VOLUME_MAX_LEN, timeout_ms > 0; what reaches outside the volume gets VOLUME_E_IO. Never calls done from
  * inside the call. Writes are stable (FUA, FILE_SYNC, O_DSYNC) when done says VOLUME_OK. */

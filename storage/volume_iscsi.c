@@ -2,6 +2,7 @@
 /* iSCSI LUNs by libiscsi (RFC 7143, SBC-3). One disposable context a session: the library may neither reconnect nor send again.
  *
  *   log in -> TEST UNIT READY (unit attentions of a new nexus are taken here) -> INQUIRY -> READ CAPACITY(16) -> ready
+ *                       one of several paths: -> INQUIRY page 83h, which LUN it is, before it is ready
  *
  * A status from the target is an answer; CANCELLED, TIMEOUT and ERROR come from the library and mean that the session is over. */
 #include <errno.h>
@@ -14,16 +15,23 @@
 #define UNIT_ATTENTIONS_MAX 8
 #define PART_MAX (512U * 1024) /* below the transfer limits targets are known to have */
 
+#define IDENTITY_PAGE_MAX 1024
+#define ASCQ_CAPACITY_CHANGED 0x2a09
+#define ASCQ_INQUIRY_CHANGED 0x3f03
+#define ASCQ_LUNS_CHANGED 0x3f0e
+
 struct iscsi_session {
 	struct volume *v;
 	struct iscsi_context *context;
 	struct net_watch watch;
 	unsigned attentions;
 	uint32_t block_size;
+	uint64_t size;
 	bool is_closing;
 };
 
 static void send_test(struct iscsi_session *s);
+static int iscsi_session_submit(struct volume *v, struct volume_part *part);
 
 static void sync_watch(struct iscsi_session *s)
 {
@@ -82,6 +90,48 @@ static void next_step(struct iscsi_session *s, const char *step, const struct sc
 		backend_lost(s->v, "out of memory while %s", step);
 }
 
+static void opened(struct iscsi_session *s)
+{
+	s->v->step = "in use";
+	backend_ready(s->v, s->size, PART_MAX, false);
+}
+
+/* How well a designator tells LUNs apart (SPC-4, 7.8.6); 0: not at all. */
+static unsigned rank(const struct scsi_inquiry_device_designator *d)
+{
+	if (d->association != SCSI_ASSOCIATION_LOGICAL_UNIT || d->designator_length < 1 || d->designator_length > VOLUME_IDENTITY_LEN - 1)
+		return 0;
+	switch (d->designator_type) {
+	case SCSI_DESIGNATOR_TYPE_NAA: return 4;
+	case SCSI_DESIGNATOR_TYPE_EUI_64: return 3;
+	case SCSI_DESIGNATOR_TYPE_T10_VENDORT_ID: return 2;
+	case SCSI_DESIGNATOR_TYPE_SCSI_NAME_STRING: return 1;
+	default: return 0;
+	}
+}
+
+static void on_identity(struct iscsi_context *context, int status, void *data, void *user)
+{
+	struct iscsi_session *s = user;
+	struct scsi_task *task = data;
+
+	if (opening_ok(s, status, task)) {
+		const struct scsi_inquiry_device_identification *page = scsi_datain_unmarshall(task);
+		const struct scsi_inquiry_device_designator *d = page ? page->designators : NULL, *best = NULL;
+
+		for (; d; d = d->next)
+			if (rank(d) > (best ? rank(best) : 0))
+				best = d;
+		s->v->identity_len = best ? (unsigned)best->designator_length + 1 : 0;
+		if (best) {
+			s->v->identity[0] = (uint8_t)best->designator_type;
+			memcpy(s->v->identity + 1, best->designator, (size_t)best->designator_length);
+		}
+		opened(s);
+	}
+	scsi_free_scsi_task(task);
+}
+
 static void on_capacity(struct iscsi_context *context, int status, void *data, void *user)
 {
 	struct iscsi_session *s = user;
@@ -98,8 +148,12 @@ static void on_capacity(struct iscsi_context *context, int status, void *data, v
 			backend_lost(s->v, "LUN %u sent a capacity that cannot be true", s->v->address.lun);
 		else {
 			s->block_size = c->block_length;
-			s->v->step = "in use";
-			backend_ready(s->v, (c->returned_lba + 1) * c->block_length, PART_MAX, false);
+			s->size = (c->returned_lba + 1) * c->block_length;
+			if (s->v->is_path)
+				next_step(s, "asking which LUN it is", iscsi_inquiry_task(context, s->v->address.lun, 1,
+					  SCSI_INQUIRY_PAGECODE_DEVICE_IDENTIFICATION, IDENTITY_PAGE_MAX, on_identity, s));
+			else
+				opened(s);
 		}
 	}
 	scsi_free_scsi_task(task);
@@ -170,6 +224,8 @@ static int set_up(struct iscsi_session *s)
 	iscsi_set_noautoreconnect(s->context, 1);
 	r |= iscsi_set_targetname(s->context, s->v->address.target);
 	r |= iscsi_set_session_type(s->context, ISCSI_SESSION_NORMAL);
+	if (s->v->address.header_digest)
+		r |= iscsi_set_header_digest(s->context, ISCSI_HEADER_DIGEST_CRC32C);
 	if (*secrets->user)
 		r |= iscsi_set_initiator_username_pwd(s->context, secrets->user, secrets->password);
 	if (*secrets->target_user)
@@ -238,6 +294,22 @@ static enum volume_result answer_of(int status, const struct scsi_task *task, st
 	return VOLUME_E_IO;
 }
 
+/* A unit attention says that the command was not carried out (SAM-5, 5.14), so it is sent again, unless it says that this may be another LUN now. */
+static bool taken_as_attention(struct volume_part *part, int status, const struct scsi_task *task)
+{
+	struct volume *v = part->volume;
+
+	if (status != SCSI_STATUS_CHECK_CONDITION || task->sense.key != SCSI_SENSE_UNIT_ATTENTION)
+		return false;
+	if (task->sense.ascq == ASCQ_INQUIRY_CHANGED || task->sense.ascq == ASCQ_CAPACITY_CHANGED || task->sense.ascq == ASCQ_LUNS_CHANGED) {
+		backend_lost(v, "LUN %u of %.80s has changed: %s", v->address.lun, v->address.target, scsi_sense_ascq_str(task->sense.ascq));
+		return false;
+	}
+	if (part->attentions++ >= UNIT_ATTENTIONS_MAX)
+		return false;
+	return iscsi_session_submit(v, part) == 0;
+}
+
 /* user is the part; its volume's session is this one, since parts end with their session. */
 static void on_transfer(struct iscsi_context *context, int status, void *data, void *user)
 {
@@ -249,7 +321,7 @@ static void on_transfer(struct iscsi_context *context, int status, void *data, v
 		if (s) /* not from iscsi_session_close: the connection broke */
 			backend_lost(part->volume, "%s, port %u: lost while in use: %s", part->volume->address.host, part->volume->address.port,
 				     library_error(s));
-	} else
+	} else if (!taken_as_attention(part, status, task))
 		backend_part_done(part, answer_of(status, task, part));
 	scsi_free_scsi_task(task);
 }

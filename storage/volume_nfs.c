@@ -71,6 +71,8 @@ static bool opening_ok(struct nfs_session *s, int r)
 		return false;
 	if (r >= 0)
 		return true;
+	if (r == -EACCES || r == -EPERM)
+		backend_lost(s->v, "%s: refused while %s: let the export and the file's mode allow it (root squash?)", s->v->address.host, s->v->step);
 	backend_lost(s->v, "%s: failed while %s: %s", s->v->address.host, s->v->step,
 		     from_library(r) ? library_error(s) : strerror(-r));
 	return false;
@@ -101,6 +103,10 @@ static void on_stat(int r, struct nfs_context *context, void *data, void *user)
 		return;
 	}
 	s->v->step = "in use";
+	_Static_assert(sizeof(st->nfs_dev) + sizeof(st->nfs_ino) <= VOLUME_IDENTITY_LEN, "fsid and fileid (RFC 1813, 2.6) fit");
+	memcpy(s->v->identity, &st->nfs_dev, sizeof(st->nfs_dev));
+	memcpy(s->v->identity + sizeof(st->nfs_dev), &st->nfs_ino, sizeof(st->nfs_ino));
+	s->v->identity_len = sizeof(st->nfs_dev) + sizeof(st->nfs_ino);
 	backend_ready(s->v, st->nfs_size, (uint32_t)MIN(max, (uint64_t)PART_MAX), s->is_read_only);
 }
 
@@ -269,7 +275,8 @@ static void on_transfer(struct rpc_context *rpc, int status, void *data, void *u
 	if (answer != NFS3_OK) {
 		if (answer == NFS3ERR_STALE || answer == NFS3ERR_BADHANDLE)
 			backend_lost(v, "the file was replaced on the server (stale handle)");
-		backend_part_done(part, backend_result_of_errno(-nfsstat3_to_errno((int)answer), part->is_write));
+		/* libnfs 4 knows no errno for a quota */
+		backend_part_done(part, backend_result_of_errno(answer == NFS3ERR_DQUOT ? EDQUOT : -nfsstat3_to_errno((int)answer), part->is_write));
 		return;
 	}
 	part->moved += count;

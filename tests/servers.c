@@ -103,36 +103,63 @@ static int wait_port(uint16_t port)
 	return -1;
 }
 
-static int add_target(const char *dir, int tid, const char *name)
+static int add_target(const char *dir, int control, int tid, const char *name, const char *file)
 {
-	return servers_run("tgtadm -C 1 --lld iscsi --op new --mode target --tid %d -T iqn.2026-01.test:%s && "
-			   "tgtadm -C 1 --lld iscsi --op new --mode logicalunit --tid %d --lun 1 -b %s/%s && "
-			   "tgtadm -C 1 --lld iscsi --op bind --mode target --tid %d -I ALL",
-			   tid, name, tid, dir, name, tid);
+	return servers_run("tgtadm -C %d --lld iscsi --op new --mode target --tid %d -T iqn.2026-01.test:%s && "
+			   "tgtadm -C %d --lld iscsi --op new --mode logicalunit --tid %d --lun 1 -b %s/%s && "
+			   "tgtadm -C %d --lld iscsi --op bind --mode target --tid %d -I ALL",
+			   control, tid, name, control, tid, dir, file, control, tid);
 }
 
-pid_t servers_start_tgtd(const char *dir)
+static pid_t spawn_tgtd(const char *dir, int control, int port)
 {
-	char portal[64], log[512];
-	char *argv[] = { "tgtd", "-f", "--iscsi", portal, "-C", "1", NULL };
+	char portal[64], log[512], number[16];
+	char *argv[] = { "tgtd", "-f", "--iscsi", portal, "-C", number, NULL };
 	int tries = 0;
 	pid_t pid;
 
-	(void)snprintf(portal, sizeof(portal), "portal=127.0.0.1:%d", SERVERS_ISCSI_PORT);
-	(void)snprintf(log, sizeof(log), "%s/tgtd.log", dir);
-	(void)servers_run("for f in plain chap fixed; do test -e %s/$f || truncate -s " PLAIN_SIZE " %s/$f; done", dir, dir);
+	(void)snprintf(portal, sizeof(portal), "portal=127.0.0.1:%d", port);
+	(void)snprintf(number, sizeof(number), "%d", control);
+	(void)snprintf(log, sizeof(log), "%s/tgtd%d.log", dir, control);
 	pid = spawn(log, argv);
-	while (servers_run("tgtadm -C 1 --lld iscsi --op show --mode sys >/dev/null 2>&1") != 0) {
+	while (servers_run("tgtadm -C %d --lld iscsi --op show --mode sys >/dev/null 2>&1", control) != 0) {
 		if (++tries == START_TRIES)
 			return -1;
 		pause_50ms();
 	}
-	if (add_target(dir, 1, "plain") || add_target(dir, 2, "chap") || add_target(dir, 3, "fixed") ||
+	return pid;
+}
+
+pid_t servers_start_tgtd(const char *dir)
+{
+	pid_t pid;
+
+	(void)servers_run("for f in plain chap fixed oneway; do test -e %s/$f || truncate -s " PLAIN_SIZE " %s/$f; done", dir, dir);
+	pid = spawn_tgtd(dir, 1, SERVERS_ISCSI_PORT);
+	if (pid < 0 || add_target(dir, 1, 1, "plain", "plain") || add_target(dir, 1, 2, "chap", "chap") || add_target(dir, 1, 3, "fixed", "fixed") ||
+	    add_target(dir, 1, 4, "oneway", "oneway") || add_target(dir, 1, 5, "full", "small/lun") ||
 	    servers_run("tgtadm -C 1 --lld iscsi --op new --mode account --user guest --password correct-horse && "
 			"tgtadm -C 1 --lld iscsi --op bind --mode account --tid 2 --user guest && "
 			"tgtadm -C 1 --lld iscsi --op update --mode logicalunit --tid 3 --lun 1 --params readonly=1"))
 		return -1;
+	/* In both directions: the target proves itself by the "outgoing" account. */
+	if (servers_run("tgtadm -C 1 --lld iscsi --op new --mode account --user disk --password battery-staple && "
+			"tgtadm -C 1 --lld iscsi --op bind --mode account --tid 2 --user disk --outgoing && "
+			"tgtadm -C 1 --lld iscsi --op bind --mode account --tid 4 --user guest && "
+			"tgtadm -C 1 --lld iscsi --op new --mode portal --param portal=[::1]:%d", SERVERS_ISCSI_PORT))
+		return -1;
 	return wait_port(SERVERS_ISCSI_PORT) == 0 ? pid : -1;
+}
+
+pid_t servers_start_other_tgtd(const char *dir)
+{
+	pid_t pid;
+
+	(void)servers_run("truncate -s " PLAIN_SIZE " %s/other", dir);
+	pid = spawn_tgtd(dir, 2, SERVERS_OTHER_ISCSI_PORT);
+	if (pid < 0 || add_target(dir, 2, 9, "plain", "other"))
+		return -1;
+	return wait_port(SERVERS_OTHER_ISCSI_PORT) == 0 ? pid : -1;
 }
 
 pid_t servers_start_rpcbind(void)
@@ -155,13 +182,18 @@ pid_t servers_start_ganesha(const char *dir)
 	(void)snprintf(text, sizeof(text),
 		       "NFS_CORE_PARAM { Protocols = 3; NFS_Port = %d; MNT_Port = %d; Enable_NLM = false; Enable_RQUOTA = false; }\n"
 		       "NFSv4 { Graceless = true; }\n"
-		       "EXPORT { Export_Id = 1; Path = %s/export; Pseudo = /export; Access_Type = RW; Squash = No_Root_Squash;\n"
+		       "EXPORT { Export_Id = 1; Path = %s/export; Pseudo = /export; Access_Type = RW; Squash = No_Root_Squash; Attr_Expiration_Time = 0;\n"
 		       "  Protocols = 3; SecType = sys; FSAL { Name = VFS; } }\n"
 		       "EXPORT { Export_Id = 2; Path = %s/fixed-export; Pseudo = /fixed; Access_Type = RO; Squash = No_Root_Squash;\n"
-		       "  Protocols = 3; SecType = sys; FSAL { Name = VFS; } }\n",
-		       SERVERS_NFS_PORT, SERVERS_MOUNT_PORT, dir, dir);
+		       "  Protocols = 3; SecType = sys; FSAL { Name = VFS; } }\n"
+		       "EXPORT { Export_Id = 3; Path = %s/squashed-export; Pseudo = /squashed; Access_Type = RW; Squash = Root_Squash; Attr_Expiration_Time = 0;\n"
+		       "  Anonymous_Uid = 65534; Anonymous_Gid = 65534;\n"
+		       "  Protocols = 3; SecType = sys; FSAL { Name = VFS; } }\n"
+		       "EXPORT { Export_Id = 4; Path = %s/small; Pseudo = /small; Access_Type = RW; Squash = No_Root_Squash;\n"
+		       "  Filesystem_id = 7.7; Protocols = 3; SecType = sys; FSAL { Name = VFS; } }\n",
+		       SERVERS_NFS_PORT, SERVERS_MOUNT_PORT, dir, dir, dir, dir);
 	servers_file(conf, 0, 0600, text);
-	(void)servers_run("for d in export fixed-export; do mkdir -p %s/$d/sub; test -e %s/$d/sub/volume || truncate -s " PLAIN_SIZE
+	(void)servers_run("for d in export fixed-export squashed-export; do mkdir -p %s/$d/sub; test -e %s/$d/sub/volume || truncate -s " PLAIN_SIZE
 			  " %s/$d/sub/volume; done", dir, dir, dir);
 	pid = spawn(log, argv);
 	return wait_port(SERVERS_NFS_PORT) == 0 && wait_port(SERVERS_MOUNT_PORT) == 0 ? pid : -1;
@@ -193,6 +225,18 @@ static int wait_status(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
+/* A file system with room for less than what its files claim to have. */
+static void set_up_small(const char *dir)
+{
+	char path[512];
+
+	(void)snprintf(path, sizeof(path), "%s/small", dir);
+	if (mkdir(path, 0755) < 0 || mount("tmpfs", path, "tmpfs", 0, "size=" SERVERS_SMALL_ROOM) < 0)
+		die("mount");
+	if (servers_run("mkdir %s/sub && truncate -s " PLAIN_SIZE " %s/lun %s/sub/volume", path, path, path) != 0)
+		die("small files");
+}
+
 /* Process 1 of the namespaces: when it ends, with its parent at the latest, the kernel kills the rest. */
 static void run_init(int (*body)(const char *dir), const char *dir)
 {
@@ -200,6 +244,7 @@ static void run_init(int (*body)(const char *dir), const char *dir)
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	set_up_namespaces();
+	set_up_small(dir);
 	tester = fork();
 	if (tester < 0)
 		die("fork");

@@ -147,6 +147,9 @@ static void check_values(void)
 	TAP_OK(value_distance("kitten", "sitting") == 3 && value_distance("IO", "io") == 0 && value_distance("", "abc") == 3, "distance");
 	TAP_OK(value_same_place("/a//b", "/a/b/") && !value_same_place("/a/b", "/a/bc"), "paths: same place");
 	TAP_OK(value_same_place("iscsi://h:3260/i/1", "iscsi://h/i/1") && !value_same_place("iscsi://h:3261/i/1", "iscsi://h/i/1"), "iSCSI port");
+	TAP_OK(value_same_place("iscsi://a,b:3260/i/1", "iscsi://c,b/i/1") && value_same_place("nfs://b/x", "nfs://a,b/x"), "an address in common: same place");
+	TAP_OK(!value_same_place("iscsi://a,b/i/1", "iscsi://c,d/i/1") && !value_same_place("iscsi://a,b/i/1", "iscsi://a,b/i/2"), "none, or another LUN: other place");
+	TAP_OK(value_same_place("iscsi://h/i/1?header-digest=crc32c", "iscsi://h/i/1") && !value_same_place("/a?b", "/a"), "options of a URL");
 	TAP_OK(!value_same_place("nfs://h:3260/a", "nfs://h/a") && !value_same_place("iscsi://h/i/1", "iscsi://h/i/2"), "URLs: other place");
 }
 

@@ -2,156 +2,25 @@
 /* Volumes against tgtd, ganesha.nfsd and files on a disk: what they do when all is well, and when the far side stops, dies or refuses. */
 #include <errno.h>
 #include <fcntl.h>
+#include <iscsi/iscsi.h>
 #include <linux/userfaultfd.h>
+#include <nfsc/libnfs.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 
-#include "storage/volume.h"
 #include "tests/servers.h"
 #include "tests/tap.h"
+#include "tests/volume_ops.h"
 
 #define SIZE (16U << 20)
 #define LARGE (3U << 20) /* more than one part on iSCSI and NFS */
-#define PATIENCE_MS 30000
-#define OP_MS 5000
 #define SLACK_MS 1500 /* two cores may be busy with something else */
 
-static qb_loop_t *loop;
 static char iscsi_url[256], nfs_url[512], file_url[512];
-
-struct watched {
-	struct volume *v;
-	int ready, backoff, opening;
-	char reason[VOLUME_REASON_LEN];
-};
-
-struct op {
-	struct volume_io io;
-	int done, settled;
-	enum volume_result result;
-	enum volume_settle how;
-	uint64_t begun_ms, done_ms;
-	void (*then)(struct op *op);
-	struct volume *then_volume;
-};
-
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
-static void on_state(struct volume *v, enum volume_state state, const char *reason, void *user)
-{
-	struct watched *w = user;
-
-	w->ready += state == VOLUME_READY;
-	w->backoff += state == VOLUME_BACKOFF;
-	w->opening += state == VOLUME_OPENING;
-	if (state == VOLUME_BACKOFF)
-		(void)str_copy(w->reason, sizeof(w->reason), reason);
-}
-
-/* The loop runs until a counter gets to a value or patience ends. */
-static struct {
-	const int *counter;
-	int want;
-	uint64_t until_ms;
-} waiting;
-
-static void poll_counter(void *data)
-{
-	qb_loop_timer_handle handle;
-
-	if (*waiting.counter >= waiting.want || now_ms() >= waiting.until_ms)
-		qb_loop_stop(loop);
-	else
-		(void)qb_loop_timer_add(loop, QB_LOOP_LOW, 2 * NS_PER_MS, NULL, poll_counter, &handle);
-}
-
-static bool wait_for(const int *counter, int want, unsigned patience_ms)
-{
-	waiting.counter = counter;
-	waiting.want = want;
-	waiting.until_ms = now_ms() + patience_ms;
-	(void)qb_loop_job_add(loop, QB_LOOP_LOW, NULL, poll_counter);
-	qb_loop_run(loop);
-	return *counter >= want;
-}
-
-static bool open_volume(struct watched *w, const char *url, const struct volume_options *o)
-{
-	char err[256] = "";
-
-	memset(w, 0, sizeof(*w));
-	if (volume_open(loop, url, o, on_state, w, &w->v, err, sizeof(err)) == 0)
-		return true;
-	printf("# %s\n", err);
-	return false;
-}
-
-static void *buffer(size_t len, int fill)
-{
-	void *p = NULL;
-
-	if (posix_memalign(&p, VOLUME_ALIGN, len) != 0)
-		abort();
-	memset(p, fill, len);
-	return p;
-}
-
-static void op_done(struct volume_io *io, enum volume_result result)
-{
-	struct op *op = io->user;
-
-	op->done++;
-	op->result = result;
-	op->done_ms = now_ms();
-	if (op->then && result != VOLUME_OK)
-		op->then(op);
-}
-
-static void op_settled(struct volume_io *io, enum volume_settle how)
-{
-	struct op *op = io->user;
-
-	op->settled++;
-	op->how = how;
-	if (op->then && op->result == VOLUME_OK)
-		op->then(op);
-}
-
-static void start(struct op *op, struct volume *v, void *buf, uint64_t offset, uint32_t len, bool is_write, uint32_t timeout_ms)
-{
-	memset(op, 0, sizeof(*op));
-	op->io = (struct volume_io){ .buf = buf, .offset = offset, .len = len, .timeout_ms = timeout_ms, .done = op_done,
-				     .settled = op_settled, .user = op };
-	op->begun_ms = now_ms();
-	if (is_write)
-		volume_write(v, &op->io);
-	else
-		volume_read(v, &op->io);
-}
-
-static enum volume_result transfer(struct volume *v, void *buf, uint64_t offset, uint32_t len, bool is_write)
-{
-	struct op op;
-
-	start(&op, v, buf, offset, len, is_write, OP_MS);
-	TAP_OK(op.done == 0 && op.settled == 0, "nothing is reported from inside the submit");
-	if (!wait_for(&op.settled, 1, PATIENCE_MS))
-		abort(); /* op is on this stack */
-	TAP_OK(op.done == 1 && op.settled == 1 && op.how == VOLUME_COMPLETED, "done once, settled once, completed (%s)",
-	       volume_result_name(op.result));
-	return op.result;
-}
 
 static void test_transfers(const char *kind, const char *url)
 {
@@ -321,6 +190,24 @@ static void test_refused(const char *what, const char *url, const struct volume_
 	volume_close(w.v);
 }
 
+/* The target must prove itself, too: a wrong answer and none at all are refused. */
+static void test_mutual_chap(const char *url, const char *secret)
+{
+	const struct volume_options o = { .backoff_ms = 50, .secret_file = secret };
+	char oneway[256];
+	struct watched w;
+
+	servers_file(secret, 0, 0600, "user=guest\npassword=correct-horse\ntarget-user=disk\ntarget-password=battery-staple\n");
+	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS), "both prove themselves: ready %s", w.reason);
+	volume_close(w.v);
+	(void)snprintf(oneway, sizeof(oneway), "iscsi://127.0.0.1:%d/iqn.2026-01.test:oneway/1", SERVERS_ISCSI_PORT);
+	test_refused("a target that does not prove itself", oneway, &o, "logging in");
+	servers_file(secret, 0, 0600, "user=guest\npassword=correct-horse\ntarget-user=disk\ntarget-password=another-staple\n");
+	test_refused("a target with another password", url, &o, "logging in");
+	servers_file(secret, 0, 0600, "user=guest\npassword=correct-horse\ntarget-user=other\ntarget-password=battery-staple\n");
+	test_refused("a target with another name", url, &o, "logging in");
+}
+
 static void test_chap(const char *dir)
 {
 	struct volume_options o = { .backoff_ms = 50 };
@@ -337,6 +224,7 @@ static void test_chap(const char *dir)
 	servers_file(secret, 0, 0600, "user=guest\npassword=correct-horse\n");
 	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS), "right secret: ready %s", w.reason);
 	volume_close(w.v);
+	test_mutual_chap(url, secret);
 	static const struct { mode_t mode; const char *text, *word; } bad[] = {
 		{ 0640, "user=guest\npassword=correct-horse\n", "0600" },
 		{ 0600, "user=guest\n", "both" },
@@ -381,6 +269,21 @@ static void test_urls(void)
 		{ "iscsi://[::1/iqn.2026-01.test:a/1", "]" },
 		{ "iscsi://[::1]x/iqn.2026-01.test:a/1", "]" },
 		{ "iscsi://user%pass@10.0.0.1/iqn.2026-01.test:a/1", "secret file" },
+		{ "iscsi://10.0.0.1,/iqn.2026-01.test:a/1", "no server" },
+		{ "iscsi://10.0.0.1,,10.0.0.2/iqn.2026-01.test:a/1", "no server" },
+		{ "iscsi://10.0.0.1,san2/iqn.2026-01.test:a/1", "IP address" },
+		{ "iscsi://10.0.0.1,10.0.0.2:x/iqn.2026-01.test:a/1", "port" },
+		{ "iscsi://10.0.0.1,10.0.0.1:3260/iqn.2026-01.test:a/1", "twice" },
+		{ "iscsi://[fe80::1],[fe80:0::1]/iqn.2026-01.test:a/1", "twice" },
+		{ "iscsi://10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4,10.0.0.5/iqn.2026-01.test:a/1", "more than 4" },
+		{ "iscsi://10.0.0.1,me@10.0.0.2/iqn.2026-01.test:a/1", "secret file" },
+		{ "iscsi://10.0.0.1/iqn.2026-01.test:a/1?header-digest=md5", "crc32c" },
+		{ "iscsi://10.0.0.1/iqn.2026-01.test:a/1?header-digest", "crc32c" },
+		{ "iscsi://10.0.0.1/iqn.2026-01.test:a/1?data-digest=crc32c", "no data digests" },
+		{ "iscsi://10.0.0.1/iqn.2026-01.test:a/1?lun=2", "option" },
+		{ "iscsi://10.0.0.1/iqn.2026-01.test:a/?header-digest=crc32c", "LUN" },
+		{ "nfs://10.0.0.1,10.0.0.1/export/f", "twice" },
+		{ "nfs://10.0.0.1,10.0.0.2:2049/export/f", "nfsport" },
 		{ "nfs://10.0.0.1", "missing" },
 		{ "nfs://10.0.0.1?nfsport=1", "missing" },
 		{ "nfs://10.0.0.1/file", "missing" },
@@ -402,7 +305,9 @@ static void test_urls(void)
 		{ "/srv/a\nb", "blank" },
 	};
 	static const char *const good[] = { "iscsi://10.0.0.1/iqn.2026-01.test:a/0", "iscsi://[fe80::1]:3261/eui.0123456789abcdef/16383",
-		"nfs://10.0.0.1/export/f", "nfs://[::1]/a/b/c?nfsport=1&mountport=65535", "nfs://10.0.0.1/e/f?version=3", "/dev/sda" };
+		"nfs://10.0.0.1/export/f", "nfs://[::1]/a/b/c?nfsport=1&mountport=65535", "nfs://10.0.0.1/e/f?version=3", "/dev/sda",
+		"iscsi://10.0.0.1,10.0.1.1:3261,[fe80::1]/iqn.2026-01.test:a/0?header-digest=crc32c", "iscsi://10.0.0.1,10.0.0.1:3261/iqn.2026-01.test:a/0",
+		"iscsi://10.0.0.1/iqn.2026-01.test:a/0?header-digest=none", "nfs://10.0.0.1,[::1]/e/f?nfsport=1" };
 	char err[256], long_url[2000];
 
 	printf("# URLs\n");
@@ -445,6 +350,110 @@ static void test_refusals(const char *dir)
 	(void)snprintf(path, sizeof(path), "%s/fifo", dir);
 	TAP_OK(mkfifo(path, 0600) == 0, "a pipe");
 	test_refused("path, a pipe", path, &o, "a pipe");
+}
+
+/* Somebody resets the LUN: every other session gets a unit attention, on a command that was not carried out. */
+static void lun_reset(void)
+{
+	struct iscsi_context *c = iscsi_create_context("iqn.2026-01.test:resetter");
+	char portal[64];
+
+	(void)snprintf(portal, sizeof(portal), "127.0.0.1:%d", SERVERS_ISCSI_PORT);
+	(void)iscsi_set_targetname(c, "iqn.2026-01.test:plain");
+	(void)iscsi_set_session_type(c, ISCSI_SESSION_NORMAL);
+	TAP_OK(iscsi_full_connect_sync(c, portal, 1) == 0 && iscsi_task_mgmt_lun_reset_sync(c, 1) == 0, "LUN reset: %s", iscsi_get_error(c));
+	(void)iscsi_destroy_context(c);
+}
+
+static void test_lun_reset(const char *url)
+{
+	uint8_t *buf = buffer(8192, 0x21);
+	struct watched w;
+
+	printf("# iSCSI: LUN reset\n");
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS), "ready");
+	TAP_OK(transfer(w.v, buf, 4096, 8192, true) == VOLUME_OK, "written");
+	lun_reset();
+	TAP_OK(transfer(w.v, buf, 4096, 4096, true) == VOLUME_OK, "the first write after it");
+	lun_reset();
+	TAP_OK(transfer(w.v, buf, 4096, 8192, false) == VOLUME_OK && buf[0] == 0x21 && buf[8191] == 0x21, "the first read after it");
+	TAP_OK(w.backoff == 0, "the session stays");
+	volume_close(w.v);
+	free(buf);
+}
+
+/* Room for less than the LUN or file claims to have. */
+static void test_full(const char *kind, const char *url, const char *dir, enum volume_result want)
+{
+	uint8_t *buf = buffer(1U << 20, 0x66);
+	char filler[512];
+	struct watched w;
+
+	printf("# %s: full\n", kind);
+	(void)snprintf(filler, sizeof(filler), "%s/small/filler", dir);
+	(void)servers_run("dd if=/dev/zero of=%s bs=64k 2>/dev/null", filler);
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS), "%s ready %s", kind, w.reason);
+	TAP_OK(transfer(w.v, buf, 0, 4096, true) == want, "a write: %s", volume_result_name(want));
+	TAP_OK(transfer(w.v, buf, 0, 4096, false) == VOLUME_OK && buf[0] == 0, "read works, nothing was written");
+	TAP_OK(unlink(filler) == 0, "somebody makes room");
+	TAP_OK(transfer(w.v, buf, 0, 4096, true) == VOLUME_OK && w.backoff == 0, "it writes again, in the same session");
+	volume_close(w.v);
+	free(buf);
+}
+
+/* By another client, as the server notices at once then. */
+static void remove_by_nfs(const char *dir)
+{
+	struct nfs_context *c = nfs_init_context();
+	char url[600];
+	struct nfs_url *parsed;
+
+	(void)snprintf(url, sizeof(url), "nfs://127.0.0.1%s/export/sub/volume?version=3&nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT, SERVERS_MOUNT_PORT);
+	parsed = nfs_parse_url_full(c, url);
+	TAP_OK(parsed && nfs_mount(c, parsed->server, parsed->path) == 0 && nfs_unlink(c, parsed->file) == 0, "the file is removed");
+	nfs_destroy_url(parsed);
+	nfs_destroy_context(c);
+}
+
+/* The file is replaced on the server by another of its name. */
+static void test_stale(const char *url, const char *dir)
+{
+	uint8_t *buf = buffer(4096, 0x77);
+	char file[512];
+	struct watched w;
+	struct op op;
+
+	printf("# NFS: stale handle\n");
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS), "ready");
+	TAP_OK(transfer(w.v, buf, 0, 4096, true) == VOLUME_OK, "written");
+	remove_by_nfs(dir);
+	(void)snprintf(file, sizeof(file), "%s/export/sub/volume", dir);
+	servers_file(file, SIZE, 0600, NULL);
+	start(&op, w.v, buf, 0, 4096, true, OP_MS);
+	TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.result == VOLUME_E_IO && op.how == VOLUME_COMPLETED, "a write to the old one is refused");
+	TAP_OK(wait_for(&w.backoff, 1, PATIENCE_MS) && strstr(w.reason, "replaced"), "it is told why: %s", w.reason);
+	TAP_OK(wait_for(&w.ready, 2, PATIENCE_MS) && transfer(w.v, buf, 0, 4096, false) == VOLUME_OK && buf[0] == 0, "the new file is opened");
+	volume_close(w.v);
+	free(buf);
+}
+
+static void test_root_squash(const char *dir)
+{
+	char url[600], file[512];
+	void *buf = buffer(4096, 1);
+	struct watched w;
+
+	printf("# NFS: root squash\n");
+	(void)snprintf(url, sizeof(url), "nfs://127.0.0.1%s/squashed-export/sub/volume?nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT, SERVERS_MOUNT_PORT);
+	(void)snprintf(file, sizeof(file), "%s/squashed-export/sub/volume", dir);
+	TAP_OK(chmod(file, 0600) == 0, "only root may read the file");
+	test_refused("NFS, root is squashed", url, NULL, "root squash");
+	TAP_OK(chmod(file, 0644) == 0, "others may read it");
+	test_read_only("NFS, root is squashed", url, false);
+	TAP_OK(chmod(file, 0600) == 0 && servers_run("chown 65534:65534 %s", file) == 0, "it belongs to whom root is squashed to");
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS) && transfer(w.v, buf, 0, 4096, true) == VOLUME_OK, "it works %s", w.reason);
+	volume_close(w.v);
+	free(buf);
 }
 
 /* A page that is missing until we say so: a system call that needs it hangs, as one on a dead disk would. */
@@ -581,6 +590,19 @@ static void test_network(const char *dir, pid_t tgtd, pid_t ganesha)
 	test_read_only("NFS", url, false);
 	test_chap(dir);
 	test_refusals(dir);
+	(void)snprintf(url, sizeof(url), "iscsi://[::1]:%d/iqn.2026-01.test:plain/1", SERVERS_ISCSI_PORT);
+	test_transfers("iSCSI by IPv6", url);
+	(void)snprintf(url, sizeof(url), "nfs://[::1]%s/export/sub/volume?nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT, SERVERS_MOUNT_PORT);
+	test_transfers("NFS by IPv6", url);
+	(void)snprintf(url, sizeof(url), "%s?header-digest=crc32c", iscsi_url);
+	test_transfers("iSCSI with header digests", url);
+	test_lun_reset(iscsi_url);
+	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:full/1", SERVERS_ISCSI_PORT);
+	test_full("iSCSI", url, dir, VOLUME_E_IO); /* tgtd calls it a medium error */
+	(void)snprintf(url, sizeof(url), "nfs://127.0.0.1%s/small/sub/volume?nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT, SERVERS_MOUNT_PORT);
+	test_full("NFS", url, dir, VOLUME_E_NOSPACE);
+	test_stale(nfs_url, dir);
+	test_root_squash(dir);
 	test_stopped_server("iSCSI", iscsi_url, tgtd);
 	test_stopped_server("NFS", nfs_url, ganesha);
 	test_killed_server("iSCSI", iscsi_url, &tgtd, servers_start_tgtd, dir);

@@ -8,6 +8,7 @@
 #include "agent/base/conf_read.h"
 #include "agent/base/unquote.h"
 #include "agent/base/value.h"
+#include "agent/base/volume_url.h"
 
 #define HOOK_TIMEOUT_DEFAULT_MS 10000
 #define MEMORY_PERCENT_DEFAULT 100
@@ -122,26 +123,16 @@ static int add_node(struct conf_read *r, char *word, char *err, size_t err_size)
 	return 0;
 }
 
-/* libnfs loses a v4 lease when idle: not fit for heartbeats. */
-static bool asks_for_other_nfs(const char *url)
-{
-	const char *p = strchr(url, '?');
-
-	for (; strncmp(url, "nfs://", 6) == 0 && p; p = strchr(p + 1, '&'))
-		if (strncmp(p + 1, "version=", 8) == 0 && !(p[9] == '3' && (!p[10] || p[10] == '&')))
-			return true;
-	return false;
-}
-
 static int add_volume(struct conf_read *r, char *word, char *err, size_t err_size)
 {
 	struct conf *c = &r->c;
+	struct volume_address address;
 	int ret = value_place_check(word, err, err_size);
 
+	if (ret == 0)
+		ret = volume_address_parse(word, &address, err, err_size);
 	if (ret < 0)
 		return ret;
-	if (asks_for_other_nfs(word))
-		return value_refuse(err, err_size, "NFS version 4 is not fit for heartbeats; use version 3");
 	for (size_t i = 0; i < c->n_volumes; i++)
 		if (value_same_place(c->volumes[i], word))
 			return value_refuse(err, err_size, "%s is listed twice; each volume must be a disk of its own", word);

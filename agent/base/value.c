@@ -240,22 +240,56 @@ static char canonical_next(const char *s, const char **p, const char *host_end)
 	return **p ? *(*p)++ : '\0';
 }
 
-bool value_same_place(const char *a, const char *b)
+/* Where the canonical spelling ends: options of a URL say how to get to a place, not which it is. */
+static const char *place_end(const char *s)
 {
-	const char *pa = a, *pb = b, *ha = after_scheme(a), *hb = after_scheme(b);
+	return s + (after_scheme(s) ? strcspn(s, "?") : strlen(s));
+}
+
+/* Both with one address at most. */
+static bool same_spelling(const char *a, const char *b)
+{
+	const char *pa = a, *pb = b, *ha = after_scheme(a), *hb = after_scheme(b), *ea = place_end(a), *eb = place_end(b);
 
 	if (ha)
 		ha += strcspn(ha, "/");
 	if (hb)
 		hb += strcspn(hb, "/");
 	for (;;) {
-		char ca = canonical_next(a, &pa, ha), cb = canonical_next(b, &pb, hb);
+		char ca = pa < ea ? canonical_next(a, &pa, ha) : '\0', cb = pb < eb ? canonical_next(b, &pb, hb) : '\0';
 
 		if (ca != cb)
 			return false;
 		if (!ca)
 			return true;
 	}
+}
+
+/* s with the i-th address of its list only; false if it has no such. A path has one. */
+static bool one_address(const char *s, unsigned i, char ret[VALUE_PLACE_LEN])
+{
+	const char *hosts = after_scheme(s), *host = hosts, *end = hosts ? hosts + strcspn(hosts, "/") : NULL;
+
+	if (!hosts)
+		return i == 0 && str_copy(ret, VALUE_PLACE_LEN, s);
+	for (; i > 0; i--) {
+		host += strcspn(host, ",/");
+		if (host == end)
+			return false;
+		host++;
+	}
+	return snprintf(ret, VALUE_PLACE_LEN, "%.*s%.*s%s", (int)(hosts - s), s, (int)strcspn(host, ",/"), host, end) < VALUE_PLACE_LEN;
+}
+
+bool value_same_place(const char *a, const char *b)
+{
+	char x[VALUE_PLACE_LEN], y[VALUE_PLACE_LEN];
+
+	for (unsigned i = 0; one_address(a, i, x); i++)
+		for (unsigned j = 0; one_address(b, j, y); j++)
+			if (same_spelling(x, y))
+				return true;
+	return false;
 }
 
 size_t value_distance(const char *a, const char *b)

@@ -32,7 +32,8 @@ int value_path_check(const char *s, char *err, size_t err_size);
  * refused text is never repeated in err when it may hold some. */
 int value_place_check(const char *s, char *err, size_t err_size);
 
-/* Two spellings of one place: repeated slashes and iSCSI's default port do not count. Both must have passed value_place_check. */
+/* Two spellings of one place: repeated slashes, iSCSI's default port and options do not count, and one address in common is enough. Both must have
+ * passed value_place_check. */
 bool value_same_place(const char *a, const char *b);
 
 /* Levenshtein distance, letter case ignored; SIZE_MAX if a text is longer than a key can be. */
