@@ -14,15 +14,23 @@ static bool in_a_ring(const struct arbitrate_node *n, unsigned i) { return n->co
 
 void arbitrate(const struct arbitrate_node *nodes, unsigned n, struct arbitration *ret)
 {
+	unsigned first[ARBITRATE_MAX]; /* of its group */
+
 	*ret = (struct arbitration){ 0 };
 	for (unsigned i = 0; i < n; i++) {
 		if (!in_a_ring(&nodes[i], i))
 			continue;
-		for (unsigned j = 0; j < n; j++)
-			if (in_a_ring(&nodes[j], j) && nodes[j].view == nodes[i].view)
-				ret->group[i] |= 1ULL << j;
+		for (first[i] = 0; !in_a_ring(&nodes[first[i]], first[i]) || nodes[first[i]].view != nodes[i].view;)
+			first[i]++;
+		ret->group[first[i]] |= 1ULL << i;
 		ret->any_group = true;
-		if (arbitrate_higher(ret->group[i], ret->winner))
+	}
+	for (unsigned i = 0; i < n; i++) {
+		if (!in_a_ring(&nodes[i], i))
+			continue;
+		if (first[i] != i)
+			ret->group[i] = ret->group[first[i]];
+		else if (arbitrate_higher(ret->group[i], ret->winner))
 			ret->winner = ret->group[i];
 	}
 }

@@ -168,8 +168,22 @@ static uint32_t ended_by_later(const struct heartbeat *hb)
 	return MUTANT(MINORITY_EPOCH_ENDS) || hb->settled >= hb->epoch ? hb->epoch - 1 : hb->settled;
 }
 
-/* What ends an epoch without a wait: X said so itself, or somebody proved it. */
-static void collect_proofs(struct keeper *k, uint32_t id)
+/* Highest epoch of each node that a block of somebody else says is over. */
+static struct words { uint32_t over[FORMAT_MAX_NODES]; } collect_words(const struct keeper *k)
+{
+	struct words w = { { 0 } };
+
+	for (uint32_t peer = 1; peer <= k->opt.node_limit; peer++) {
+		if (peer == k->opt.self || !k->node[peer - 1].known)
+			continue;
+		for (unsigned i = 0; i < FORMAT_MAX_NODES; i++)
+			w.over[i] = MAX(w.over[i], k->node[peer - 1].hb.over[i]);
+	}
+	return w;
+}
+
+/* What ends an epoch without a wait: X said so itself, or somebody proved it (word: the highest epoch of which anybody says so). */
+static void collect_proofs(struct keeper *k, uint32_t id, uint32_t word)
 {
 	const struct table_node *n = node_of(k, id);
 
@@ -178,7 +192,7 @@ static void collect_proofs(struct keeper *k, uint32_t id)
 		if (n->hb.state == HEARTBEAT_RELEASED || n->hb.state == HEARTBEAT_LEFT)
 			over(k, id, n->hb.epoch);
 	}
-	for (uint32_t peer = 1; peer <= k->opt.node_limit; peer++)
+	for (uint32_t peer = 1; peer <= k->opt.node_limit && k->mine.over[id - 1] < word; peer++)
 		if (peer != k->opt.self && k->node[peer - 1].known)
 			over(k, id, k->node[peer - 1].hb.over[id - 1]);
 }
@@ -251,14 +265,17 @@ static void advance(struct keeper *k, uint32_t id, bool acked)
 
 void takeover_round(struct keeper *k, bool acked)
 {
+	struct words words;
+
 	compute_groups(k);
 	brake_round(k);
+	words = collect_words(k);
 	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
 		uint32_t told;
 
 		if (id == k->opt.self)
 			continue;
-		collect_proofs(k, id);
+		collect_proofs(k, id, words.over[id - 1]);
 		advance(k, id, acked);
 		evidence_round(k, id);
 		told = MUTANT(DEATH_NOT_COPIED) ? k->mine.over[id - 1] : k->block.over[id - 1];
@@ -277,7 +294,7 @@ int64_t takeover_deadline(const struct keeper *k)
 		const struct table_node *n = &k->node[id - 1];
 		int64_t at;
 
-		if (!n->commit_published || k->mine.over[id - 1] >= k->mine.commit[id - 1] || !has_watchdog(n))
+		if (k->mine.over[id - 1] >= k->mine.commit[id - 1] || !n->commit_published || !has_watchdog(n))
 			continue;
 		at = n->t0_ns + w_of(k, id);
 		if (at > k->round_ns)

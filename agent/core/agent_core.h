@@ -68,14 +68,14 @@ const char *vm_ready_name(enum vm_ready r); /* "no", "running", "agent", "check"
 /* What the catalog says of a VM, as far as decisions need it. */
 struct vm_def {
 	uint8_t uuid[16];
-	char name[AGENT_MAX_NAME];
 	enum vm_desired desired;
+	struct vm_move move;
+	char name[AGENT_MAX_NAME];
 	uint32_t memory_mib, vcpus, priority;
 	uint32_t restart_limit, restart_window_ms, stop_timeout_ms;
 	enum vm_restart restart;
 	struct health_policy health;
 	uint32_t failed_limit; /* given up (error) once this many nodes have given it up as failed; 0: never */
-	struct vm_move move;
 	uint32_t preferred[AGENT_MAX_PREFERRED]; /* node ids */
 	unsigned n_preferred;
 	bool has_required;
@@ -130,18 +130,19 @@ struct vm_health {
 	bool pinged, checked;        /* since it booted: the agent has answered, the check was good */
 	bool panicked, boot_reset;   /* boot_reset: reset once because it did not come up */
 	unsigned check_bad;          /* in a row, since it was good */
-	int64_t reset_ns[AGENT_MAX_RESETS]; /* newest first */
 	unsigned resets;
 	int64_t probe_ns;            /* its storage is asked about again then */
 	int64_t storage_ns;          /* when it last answered here, 0 not since the trouble began */
 	int64_t cont_ns;             /* not before that; it is longer each time */
 	uint32_t cont_wait_ms;
+	int64_t reset_ns[AGENT_MAX_RESETS]; /* newest first; `resets` of them */
 };
 
+/* What every step looks at comes first: a processor fetches it in one go. */
 struct vm {
-	struct vm_def def;
 	bool used, in_catalog;
 	enum vm_state state;
+	struct vm_def def;
 	enum claim_state release_as;  /* RELEASING, or DRAINING towards it */
 	bool unclean;                 /* its last owner did not give it up: a takeover */
 	bool ours_before;             /* CLAIMING anew what this node had claimed before a restart of its agent: it may have run here */
@@ -155,7 +156,6 @@ struct vm {
 	uint64_t generation;          /* of our claim */
 	int64_t since_ns, retry_ns;
 	int64_t asked_until_ns;       /* CLAIMING: how long the assignment it follows is worth another try */
-	int64_t failure_ns[AGENT_MAX_RESTARTS]; /* newest first */
 	unsigned failures;            /* within the window */
 	unsigned conflicts;
 	int64_t failed_ns;            /* when we gave it up as failed; 0 */
@@ -173,6 +173,7 @@ struct vm {
 	int64_t ready_ns[READY_CHECK + 1]; /* since when it has been that far; 0: it is not */
 	int64_t wait_ns;              /* since when it waits for those of After= */
 	bool wait_told;
+	int64_t failure_ns[AGENT_MAX_RESTARTS]; /* newest first; `failures` of them */
 };
 
 enum agent_event_kind {
@@ -293,6 +294,7 @@ struct claimer {
 	enum claimer_phase phase;
 	struct claims seen[FORMAT_MAX_NODES];   /* newest block of each node, for policy; steps 1 and 3 fill it anew */
 	bool seen_any[FORMAT_MAX_NODES];
+	unsigned seen_lead[FORMAT_MAX_NODES];   /* where its claim on the lead is in seen[], counted from 1; 0: it has none */
 	struct claims fresh[FORMAT_MAX_NODES];  /* this read's */
 	bool fresh_any[FORMAT_MAX_NODES];
 	struct claims mine;                     /* what our block says, or is to say */

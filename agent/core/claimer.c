@@ -386,15 +386,25 @@ static void learn_own(struct agent *a)
 	}
 }
 
+/* A block has room for many claims, and holds few. */
+static void copy(struct claims *to, const struct claims *from)
+{
+	memcpy(to, from, offsetof(struct claims, claim) + from->n * sizeof(from->claim[0]));
+}
+
 static void publish_fresh(struct agent *a)
 {
 	struct claimer *c = &a->claimer;
 
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		const struct claim *lead;
+
 		if (!c->fresh_any[id - 1])
 			continue;
-		c->seen[id - 1] = c->fresh[id - 1];
+		copy(&c->seen[id - 1], &c->fresh[id - 1]);
 		c->seen_any[id - 1] = true;
+		lead = find(&c->seen[id - 1], agent_leader_uuid);
+		c->seen_lead[id - 1] = lead ? (unsigned)(lead - c->seen[id - 1].claim) + 1 : 0;
 	}
 }
 
@@ -589,7 +599,7 @@ static bool absorb(struct agent *a, unsigned volume, const uint8_t *data, const 
 		    format_compare(buf[newest].epoch, buf[newest].seq, c->fresh[id - 1].epoch, c->fresh[id - 1].seq) <= 0)
 			continue;
 		c->fresh_any[id - 1] = true;
-		c->fresh[id - 1] = buf[newest];
+		copy(&c->fresh[id - 1], &buf[newest]);
 	}
 	return good;
 }

@@ -20,11 +20,14 @@ bool lead_claim_void(const struct agent *a, uint32_t node)
 
 static const struct claim *leader_claim(const struct agent *a, uint32_t id)
 {
-	const struct claims *c = id == a->opt.self ? &a->claimer.mine : &a->claimer.seen[id - 1];
+	const struct claims *own = &a->claimer.mine;
+	unsigned at = a->claimer.seen_lead[id - 1];
 
-	for (uint32_t i = 0; i < c->n; i++)
-		if (memcmp(c->claim[i].vm, agent_leader_uuid, 16) == 0)
-			return &c->claim[i];
+	if (id != a->opt.self)
+		return at != 0 ? &a->claimer.seen[id - 1].claim[at - 1] : NULL;
+	for (uint32_t i = 0; i < own->n; i++)
+		if (memcmp(own->claim[i].vm, agent_leader_uuid, 16) == 0)
+			return &own->claim[i];
 	return NULL;
 }
 
@@ -263,12 +266,29 @@ enum vm_ready lead_known_ready(const struct vm *v)
 	return (enum vm_ready)ready;
 }
 
+/* As agent_owner, of all VMs: few of the claims are live. */
+static void find_owners(struct agent *a)
+{
+	for (unsigned i = 0; i < a->vm_end; i++)
+		a->vm[i].owner = 0;
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		const struct claims *c = id == a->opt.self ? &a->claimer.mine : &a->claimer.seen[id - 1];
+
+		for (uint32_t i = 0; i < c->n; i++) {
+			struct vm *v = claim_is_live(a, id, &c->claim[i]) ? agent_vm_by_uuid(a, c->claim[i].vm) : NULL;
+
+			if (v && v->owner == 0)
+				v->owner = id;
+		}
+	}
+}
+
 void lead_owners(struct agent *a)
 {
+	find_owners(a);
 	for (unsigned i = 0; i < a->vm_end; i++) {
 		struct vm *v = &a->vm[i];
 
-		v->owner = v->used ? agent_owner(a, v->def.uuid) : 0;
 		if (!v->used)
 			continue;
 		if (v->owner == a->opt.self)

@@ -23,7 +23,8 @@ static void on_answer(struct sim_event *ev);
 static void on_timeout(struct sim_event *ev);
 static void session_lost(struct client *c, unsigned volume);
 
-static bool is_write(const struct op *op) { return op->kind == OP_WRITE_HEARTBEAT || op->kind == OP_WRITE_CLAIMS || op->kind == OP_WRITE_IMAGE; }
+static bool writes_block(const struct op *op) { return op->kind == OP_WRITE_HEARTBEAT || op->kind == OP_WRITE_CLAIMS; }
+static bool is_write(const struct op *op) { return writes_block(op) || op->kind == OP_WRITE_IMAGE; }
 static bool is_cut(const struct op *op) { return sim.target[op->target].cut >> (op->node->id - 1) & 1; }
 static bool arrived(const struct op *op) { return !op->blocked && op->arrive <= sim.now; }
 
@@ -36,12 +37,22 @@ static void link_op(struct op *op)
 	*(op->prev ? &op->prev->next : &t->ops) = op;
 	t->last_op = op;
 	op->linked = true;
+	if (writes_block(op))
+		t->writing[op->node->id - 1][op->block->kind]++;
+}
+
+static void written(struct op *op)
+{
+	if (!op->phys_done && op->linked && writes_block(op))
+		sim.target[op->target].writing[op->node->id - 1][op->block->kind]--;
+	op->phys_done = true;
 }
 
 static void op_free(struct op *op)
 {
 	struct target *t = &sim.target[op->target];
 
+	written(op);
 	if (op->linked) {
 		if (op->prev)
 			op->prev->next = op->next;
@@ -209,7 +220,7 @@ static void execute(struct op *op)
 	stop(op);
 	if (t->n_orphans > 0 && !op->orphan)
 		bound_orphans(t, op);
-	op->phys_done = true;
+	written(op);
 	op->ok = !(is_write(op) ? t->bad_writes : t->bad_reads && t->is_volume);
 	if (op->ok && is_write(op))
 		land(op);

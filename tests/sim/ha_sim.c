@@ -111,13 +111,14 @@ static double clock_s(clockid_t id)
 static int usage(void)
 {
 	(void)fputs("usage: ha-sim [--seeds A..B | --seed S] [--hours H] [--nodes N] [--volumes V] [--profile fast|standard|safe] [--json]\n"
-		    "              [--without FAULT,...] [--only FAULT,...] [--trace] [--keep-going]\n"
+		    "              [--without FAULT,...] [--only FAULT,...] [--trace] [--keep-going] [--paranoid]\n"
 		    "       ha-sim --failover CUTS [--seed S] [--nodes N] [--volumes V] [--profile fast|standard|safe] [--json]\n"
 		    "       ha-sim --seed S [the same] --shrink\n"
 		    "       ha-sim --seed S [the same] --faults NUMBER,...\n"
 		    "H cluster-hours a seed (default 1); N, V and the profile are drawn by the seed unless given. --shrink leaves out the faults of a failing seed\n"
 		    "that its failure does not need, --faults plays only these. --failover cuts the power of the node that runs a VM that many times, in a cluster of 3 nodes\n"
-		    "and 3 volumes unless told otherwise that is well each time, and tells when each phase of the takeover was reached, for each profile.\n",
+		    "and 3 volumes unless told otherwise that is well each time, and tells when each phase of the takeover was reached, for each profile.\n"
+		    "--paranoid does what is left out because it would change nothing, and aborts should it change anything.\n",
 		    stderr);
 	return 64;
 }
@@ -153,7 +154,8 @@ static bool parse_options(int argc, char **argv, struct options *o)
 		{ "nodes", required_argument, NULL, 'n' }, { "volumes", required_argument, NULL, 'v' }, { "profile", required_argument, NULL, 'p' },
 		{ "json", no_argument, NULL, 'j' },        { "trace", no_argument, NULL, 't' },         { "keep-going", no_argument, NULL, 'k' },
 		{ "without", required_argument, NULL, 'w' }, { "only", required_argument, NULL, 'o' }, { "shrink", no_argument, NULL, 'S' },
-		{ "faults", required_argument, NULL, 'f' }, { "failover", required_argument, NULL, 'F' }, { 0 },
+		{ "faults", required_argument, NULL, 'f' }, { "failover", required_argument, NULL, 'F' }, { "paranoid", no_argument, NULL, 'P' },
+		{ 0 },
 	};
 	enum timing_profile profile;
 	char *end;
@@ -204,6 +206,9 @@ static bool parse_options(int argc, char **argv, struct options *o)
 		case 'o':
 			if (!parse_kinds(optarg, &sim.only))
 				return false;
+			break;
+		case 'P':
+			sim.paranoid = true;
 			break;
 		case 'k':
 			o->keep_going = true;

@@ -235,6 +235,7 @@ struct target {
 	enum format_status shows; /* not FORMAT_OK: another LUN is seen in its place */
 	struct op *ops, *last_op;
 	unsigned n_orphans;
+	uint16_t writing[SIM_MAX_NODES][2]; /* node - 1, kind: blocks on their way here that are not executed yet */
 	struct volume_data data, old, next; /* see volset.c */
 	bool has_next, swapped;
 	int64_t copied_ns;     /* an operator has copied all blocks onto it: what was issued before may still land in one buffer of two */
@@ -565,6 +566,7 @@ struct sim {
 	uint64_t seed;
 	uint64_t rng;
 	bool trace, failed;
+	bool paranoid; /* what is left out because it would change nothing is done, and must change nothing */
 	char failed_invariant[16], failed_text[160];
 	int64_t failed_ns;
 
