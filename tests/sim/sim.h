@@ -53,7 +53,6 @@ struct sim_event {
 	uint64_t arg;
 	struct sim_proc *proc; /* runs only in that life of that process, and waits while it is stopped; NULL: the world's own */
 	uint32_t life;
-	struct sim_timer *timer; /* it is that timer's */
 };
 
 struct sim_proc {
@@ -75,8 +74,17 @@ void world_reset(uint64_t seed);
 bool world_step(int64_t until);
 void world_post(int64_t delay, sim_fn fn, void *obj, uint64_t arg);
 void world_post_proc(struct sim_proc *p, int64_t delay, sim_fn fn, void *obj, uint64_t arg);
-/* A deadline that moves: one event in the queue, whose arg is the timer's number of then. */
-struct sim_timer { bool queued; uint32_t life; int64_t at, place_at; uint64_t order, place_order, number; }; /* place: of its event in the queue */
+/* A deadline that moves: one event, whose arg is the timer's number of then. */
+struct sim_timer {
+	bool set;
+	unsigned place;
+	int64_t at;
+	uint64_t order, number;
+	sim_fn fn;
+	void *obj;
+	struct sim_proc *proc;
+	uint32_t life;
+};
 void timer_set(struct sim_timer *t, struct sim_proc *p, int64_t at, sim_fn fn, void *obj); /* at: not in the past */
 /* For events that own something: 1 go on, 0 the process is stopped (the event is kept for later), -1 the life it was meant for is over. */
 int world_for(struct sim_proc *p, uint32_t life, const struct sim_event *ev);

@@ -26,6 +26,15 @@ static uint32_t free_slots[1 << SLOT_BITS];
 static size_t queue_n, n_free_slots, n_slots;
 static uint64_t next_order;
 
+/* Timers are set anew far more often than they fire, mostly to a later time: kept apart, that costs nothing. */
+#define MAX_TIMERS (3 * (SIM_MAX_NODES + 1))
+static struct {
+	int64_t at[MAX_TIMERS];
+	struct sim_timer *of[MAX_TIMERS];
+	unsigned n;
+	int64_t not_before; /* none is due before that */
+} timers;
+
 static char history[HISTORY_LINES][HISTORY_LEN];
 static uint64_t history_n, hash;
 
@@ -73,31 +82,9 @@ static void put_below(size_t i, struct key k)
 	queue[i] = k;
 }
 
-static void put_above(size_t i, struct key k)
-{
-	for (; i + 1 < queue_n && before(k, queue[i + 1]); i++)
-		queue[i] = queue[i + 1];
-	queue[i] = k;
-}
-
-static size_t find(struct key k)
-{
-	size_t low = 0, high = queue_n;
-
-	while (low < high) {
-		size_t mid = (low + high) / 2;
-
-		if (before(k, queue[mid]))
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
-}
-
 static struct key key_of(int64_t at, uint32_t slot) { return (struct key){ at, next_order++ << SLOT_BITS | slot }; }
 
-static struct key push(const struct sim_event *ev)
+static void push(const struct sim_event *ev)
 {
 	struct key k;
 
@@ -105,7 +92,6 @@ static struct key push(const struct sim_event *ev)
 	k = key_of(ev->at, n_free_slots > 0 ? free_slots[--n_free_slots] : (uint32_t)n_slots++);
 	slots[slot_of(k)] = *ev;
 	put_below(queue_n++, k);
-	return k;
 }
 
 /* The event stays where it is until its slot is given back. */
@@ -114,18 +100,28 @@ static struct sim_event *pop(void)
 	struct key k = queue[--queue_n];
 	struct sim_event *ev = &slots[slot_of(k)];
 
-	if (ev->timer)
-		ev->timer->queued = false;
 	ev->at = k.at;
 	return ev;
 }
 
 static void give_back(const struct sim_event *ev) { free_slots[n_free_slots++] = (uint32_t)(ev - slots); }
 
+static void unset(struct sim_timer *t)
+{
+	unsigned last = --timers.n;
+
+	t->set = false;
+	timers.of[last]->place = t->place;
+	timers.of[t->place] = timers.of[last];
+	timers.at[t->place] = timers.at[last];
+}
+
 void world_reset(uint64_t seed)
 {
 	while (queue_n > 0)
-		give_back(pop()); /* timers learn that they are not queued */
+		give_back(pop());
+	while (timers.n > 0)
+		timers.of[--timers.n]->set = false;
 	next_order = 0;
 	history_n = 0;
 	hash = 0xcbf29ce484222325ULL;
@@ -138,7 +134,7 @@ static void post(struct sim_proc *p, int64_t delay, sim_fn fn, void *obj, uint64
 	struct sim_event ev = { .at = sim.now + delay, .fn = fn, .obj = obj, .arg = arg, .proc = p, .life = p ? p->life : 0 };
 
 	CHECK(delay >= 0);
-	(void)push(&ev);
+	push(&ev);
 }
 
 void world_post(int64_t delay, sim_fn fn, void *obj, uint64_t arg) { post(NULL, delay, fn, obj, arg); }
@@ -152,45 +148,40 @@ void world_post_proc(struct sim_proc *p, int64_t delay, sim_fn fn, void *obj, ui
 void timer_set(struct sim_timer *t, struct sim_proc *p, int64_t at, sim_fn fn, void *obj)
 {
 	uint32_t life = p ? p->life : 0;
-	struct key k, held;
 
-	if (t->queued && t->at == at && t->life == life)
+	if (t->set && t->at == at && t->life == life)
 		return;
-	t->at = at;
-	t->life = life;
-	if (!t->queued) {
-		struct sim_event ev = { .at = at, .fn = fn, .obj = obj, .arg = ++t->number, .proc = p, .life = life, .timer = t };
-
-		t->queued = true;
-		t->place_at = at;
-		t->order = t->place_order = push(&ev).order;
-		return;
+	if (!t->set) {
+		CHECK(timers.n < MAX_TIMERS);
+		t->set = true;
+		t->place = timers.n;
+		timers.of[timers.n++] = t;
 	}
-	held = (struct key){ t->place_at, t->place_order };
-	slots[slot_of(held)].life = life;
-	slots[slot_of(held)].arg = ++t->number;
-	k = key_of(at, slot_of(held));
-	t->order = k.order;
-	if (!before(k, held))
-		return;
-	t->place_at = at;
-	t->place_order = k.order;
-	put_above(find(held), k);
+	t->at = timers.at[t->place] = at;
+	t->order = next_order++ << SLOT_BITS;
+	t->number++;
+	t->life = life;
+	t->proc = p;
+	t->fn = fn;
+	t->obj = obj;
+	timers.not_before = MIN(timers.not_before, at);
 }
 
-/* A timer that was set to a later time has kept its place: most are set anew before it is their turn. */
-static void put_off_timers(void)
+/* The timer that is due before all events, if there is one. */
+static struct sim_timer *next_timer(void)
 {
-	while (queue_n > 0) {
-		struct key k = queue[queue_n - 1];
-		struct sim_timer *t = slots[slot_of(k)].timer;
+	struct sim_timer *best = NULL;
+	int64_t at = INT64_MAX;
 
-		if (!t || t->order == k.order)
-			return;
-		t->place_at = t->at;
-		t->place_order = t->order;
-		put_below(queue_n - 1, (struct key){ t->at, t->order });
-	}
+	if (timers.n == 0 || (queue_n > 0 && queue[queue_n - 1].at < timers.not_before))
+		return NULL;
+	for (unsigned i = 0; i < timers.n; i++)
+		at = MIN(at, timers.at[i]);
+	timers.not_before = at;
+	for (unsigned i = 0; i < timers.n; i++)
+		if (timers.at[i] == at && (!best || timers.of[i]->order < best->order))
+			best = timers.of[i];
+	return queue_n == 0 || before((struct key){ best->at, best->order }, queue[queue_n - 1]) ? best : NULL;
 }
 
 static void keep(struct sim_proc *p, const struct sim_event *ev)
@@ -213,21 +204,31 @@ int world_for(struct sim_proc *p, uint32_t life, const struct sim_event *ev)
 	return 0;
 }
 
-bool world_step(int64_t until)
+static void run(struct sim_event *ev)
 {
-	struct sim_event *ev;
-
-	put_off_timers();
-	if (queue_n == 0 || queue[queue_n - 1].at > until) {
-		sim.now = until;
-		return false;
-	}
-	ev = pop();
 	sim.now = ev->at;
 	sim.stats.events++;
 	if (!ev->proc || world_for(ev->proc, ev->life, ev) > 0)
 		ev->fn(ev);
-	give_back(ev);
+}
+
+bool world_step(int64_t until)
+{
+	struct sim_timer *t = next_timer();
+	struct sim_event *ev;
+
+	if (t ? t->at > until : queue_n == 0 || queue[queue_n - 1].at > until) {
+		sim.now = until;
+		return false;
+	}
+	if (t) {
+		unset(t);
+		run(&(struct sim_event){ .at = t->at, .fn = t->fn, .obj = t->obj, .arg = t->number, .proc = t->proc, .life = t->life });
+	} else {
+		ev = pop();
+		run(ev);
+		give_back(ev);
+	}
 	return true;
 }
 
@@ -243,8 +244,7 @@ static void let_go(struct sim_proc *p)
 		struct sim_event ev = p->late[i];
 
 		ev.at = sim.now;
-		ev.timer = NULL;
-		(void)push(&ev);
+		push(&ev);
 	}
 }
 
