@@ -99,10 +99,12 @@ struct keeper_event {
 	unsigned volume;
 	bool ok, definite;
 	const void *data;
-	uint64_t view;
-	struct keeper_agent_facts agent;
-	struct hold_msg hold;
-	struct keeper_evidence evidence;
+	union {
+		uint64_t view;
+		struct keeper_agent_facts agent;
+		struct hold_msg hold;
+		struct keeper_evidence evidence;
+	};
 };
 
 enum keeper_action_kind {

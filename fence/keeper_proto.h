@@ -6,7 +6,9 @@
 
 #define KEEPER_SOCKET "/run/kvm-ha/keeper.sock"
 #define KEEPER_PROTO_VERSION 2
+#ifndef KEEPER_TEXT_LEN /* a simulator reads none */
 #define KEEPER_TEXT_LEN 200
+#endif
 
 enum keeper_msg_kind {
 	KEEPER_MSG_AGENT = 1, /* agent -> keeper, every T_hb: facts; the first makes this connection the agent's */

@@ -51,7 +51,7 @@ uint32_t agent_owner(const struct agent *a, const uint8_t uuid[16])
 
 void agent_init(struct agent *a, const struct agent_options *opt, int64_t now_ns)
 {
-	memset(a, 0, sizeof(*a));
+	memset(a, 0, offsetof(struct agent, action));
 	a->opt = *opt;
 	a->now_ns = a->tick_ns = now_ns;
 	a->claimer.mine.node = opt->self;

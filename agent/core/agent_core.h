@@ -25,8 +25,10 @@
 #endif
 #define AGENT_MAX_NAME 64
 #define AGENT_MAX_PREFERRED 16
+#ifndef AGENT_MAX_RESTARTS
 #define AGENT_MAX_RESTARTS 128 /* above what a VM file may ask for */
 #define AGENT_MAX_RESETS 64
+#endif
 #define AGENT_MAX_GROUPS 4
 #define AGENT_GROUP_LEN 32
 #define AGENT_MAX_AFTER 8
@@ -355,9 +357,9 @@ struct agent {
 	bool lead_read;          /* the catalog was read since: nothing is asked for by what we knew before */
 	uint64_t lead_generation;
 	int64_t lead_retry_ns, tick_ns, no_leader_ns, gate_open_ns;
-	struct agent_action action[AGENT_MAX_ACTIONS];
 	unsigned n_actions;
 	int64_t now_ns;
+	struct agent_action action[AGENT_MAX_ACTIONS]; /* the first n_actions */
 };
 
 extern const uint8_t agent_leader_uuid[16];
