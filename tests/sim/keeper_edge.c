@@ -186,8 +186,12 @@ static void late_pet(struct sim_event *ev)
 /* The worst a stalled keeper can do: it pets at the last moment before its watchdog bites, and then stands still. W is made for it. */
 static void go_to_the_brink(struct node *n)
 {
-	if (n->brinks > 0 && n->wd.running && n->wd.fires != SIM_NEVER && n->wd.fires > sim.now)
-		proc_stop(&n->kproc, MAX(n->wd.fires - sim.now - rnd_us(1, 5000), 0));
+	int64_t early;
+
+	if (n->brinks == 0 || !n->wd.running || n->wd.fires == SIM_NEVER || n->wd.fires <= sim.now)
+		return;
+	early = rnd_us(1, 5000); /* drawn once: MAX() would do so twice */
+	proc_stop(&n->kproc, MAX(n->wd.fires - sim.now - early, 0));
 }
 
 static void op_pet(void *edge)
@@ -766,6 +770,27 @@ void keeper_edge_suspended(struct node *n)
 
 	if (proc_alive(&n->kproc))
 		k_event(n, &ev);
+}
+
+static void on_suspended(struct sim_event *ev) { keeper_edge_suspended(ev->obj); }
+
+static bool is_effect(sim_fn fn) { return fn == late_submit || fn == late_pet || fn == late_watchdog || fn == late_hold; }
+
+/* What it sees first, before all that has waited for it, except for the rest of the step in which it came to stand still. */
+void keeper_edge_woken(struct node *n)
+{
+	struct sim_proc *p = &n->kproc;
+	unsigned rest = 0;
+
+	while (rest < p->n_late && is_effect(p->late[rest].fn))
+		rest++;
+	if (p->stopped && rest > 0) {
+		proc_wait(p, rest, on_suspended, n);
+		proc_resume(p);
+	} else {
+		proc_resume(p);
+		keeper_edge_suspended(n);
+	}
 }
 
 /* Messages of the agent and of launchers; they come as events of the keeper's process. */

@@ -108,8 +108,7 @@ void machine_wake(struct node *n)
 	for (unsigned v = 0; v < sim.n_vms; v++)
 		proc_resume(&n->qemu[v].proc);
 	proc_resume(&n->aproc);
-	proc_resume(&n->kproc);
-	keeper_edge_suspended(n); /* before all that has waited for it */
+	keeper_edge_woken(n);
 }
 
 static void on_wake(struct sim_event *ev)

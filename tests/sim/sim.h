@@ -104,6 +104,7 @@ void proc_start(struct sim_proc *p);
 void proc_die(struct sim_proc *p);
 void proc_stop(struct sim_proc *p, int64_t ns);
 void proc_resume(struct sim_proc *p);
+void proc_wait(struct sim_proc *p, unsigned place, sim_fn fn, void *obj); /* in that place of what waits for it */
 /* Called before each effect of a dispatch: may stop the process right there. Says whether the effect must wait. */
 bool proc_stalls(struct sim_proc *p);
 
@@ -427,6 +428,7 @@ void keeper_edge_facts(struct node *n);
 void keeper_edge_arm(struct node *n, bool on);
 void keeper_edge_gate(struct qemu *q);
 void keeper_edge_suspended(struct node *n);
+void keeper_edge_woken(struct node *n); /* its host has slept */
 void keeper_edge_evidence(struct node *n, const struct keeper_evidence *e); /* from its agent */
 void keeper_edge_fence(struct node *n, uint32_t id, uint32_t epoch);        /* an operator wants it */
 

@@ -194,6 +194,16 @@ static void keep(struct sim_proc *p, const struct sim_event *ev)
 	p->late[p->n_late++] = *ev;
 }
 
+void proc_wait(struct sim_proc *p, unsigned place, sim_fn fn, void *obj)
+{
+	struct sim_event ev = { .fn = fn, .obj = obj, .proc = p, .life = p->life };
+
+	CHECK(p->stopped && place <= p->n_late);
+	keep(p, &ev);
+	memmove(&p->late[place + 1], &p->late[place], (p->n_late - 1 - place) * sizeof(ev));
+	p->late[place] = ev;
+}
+
 int world_for(struct sim_proc *p, uint32_t life, const struct sim_event *ev)
 {
 	if (p->life != life)
