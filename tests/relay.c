@@ -34,6 +34,7 @@ static struct {
 	int listen_fd, told_fd;
 	uint16_t to_port;
 	bool hold, hangs;
+	bool pass; /* what is held has gone to the server */
 	uint32_t refuse; /* NFS: the status that writes are answered with; 0: the server answers */
 	struct pair pair[PAIRS_MAX];
 } relay;
@@ -116,6 +117,7 @@ static void forward(struct pair *x)
 			relay.hangs = true;
 			if (write(relay.told_fd, "h", 1) != 1)
 				die("pipe");
+			x->passed += relay.pass ? len : 0;
 			break;
 		}
 		if (relay.refuse != 0 && is_write(x->request + x->passed, len)) {
@@ -196,8 +198,9 @@ static void told(int signal_fd)
 
 	if (read(signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
-	relay.hold = info.ssi_signo == SIGUSR1 && info.ssi_int == 0;
-	relay.refuse = info.ssi_signo == SIGUSR1 ? (uint32_t)info.ssi_int : 0;
+	relay.hold = info.ssi_signo == SIGUSR1 && info.ssi_int <= 0;
+	relay.pass = relay.hold && info.ssi_int < 0;
+	relay.refuse = info.ssi_signo == SIGUSR1 && info.ssi_int > 0 ? (uint32_t)info.ssi_int : 0;
 	if (info.ssi_signo == SIGUSR1) {
 		if (write(relay.told_fd, "k", 1) != 1)
 			die("pipe");
@@ -285,6 +288,11 @@ static void tell(const struct relay *r, int value)
 void relay_hold(const struct relay *r)
 {
 	tell(r, 0);
+}
+
+void relay_hold_answer(const struct relay *r)
+{
+	tell(r, -1);
 }
 
 void relay_refuse(const struct relay *r, uint32_t status)

@@ -242,6 +242,49 @@ static void test_close_with_held_write(struct kind *k)
 	free(buf);
 }
 
+/* The path is cut for good with an answer in it: the write has landed, and the other path shows it. */
+static void test_landed_write(struct kind *k)
+{
+	uint8_t *buf = buffer(4096, 0), *in = buffer(4096, 0);
+	struct relay r[2];
+	struct watched w;
+	struct op op, same;
+	char c = 0;
+
+	printf("# %s: an answer hangs in one path\n", k->name);
+	relay_start(&r[0], k->relay, k->path_ip[0], k->path_port[0], k->port);
+	TAP_OK(open_paths(&w, k->url) && wait_path(w.v, 0, true) && put(w.v, buf, 0x11), "one path is used");
+	relay_hold_answer(&r[0]);
+	memset(buf, 0x12, 4096);
+	start(&op, w.v, buf, 65536, 4096, true, STALL_MS);
+	TAP_OK(wait_for(&op.done, 1, PATIENCE_MS) && op.result != VOLUME_OK && read(r[0].held_fd, &c, 1) == 1 && c == 'h', "a write has no answer");
+	relay_start(&r[1], k->relay, k->path_ip[1], k->path_port[1], k->port);
+	TAP_OK(wait_path(w.v, 1, true) && transfer(w.v, in, 65536, 4096, false) == VOLUME_OK && in[0] == 0x12, "the other path shows it");
+	TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.how == VOLUME_COMPLETED && op.done == 1, "so it is over, though its path hangs");
+	TAP_OK(unresolved(w.v, 0) == 0 && put(w.v, buf, 0x13) && backing_byte(k) == 0x13, "writing goes on");
+	relay_release(&r[0]);
+	TAP_OK(wait_path(w.v, 0, true) && transfer(w.v, in, 65536, 4096, false) == VOLUME_OK && in[0] == 0x13, "and nothing of it lands later");
+
+	/* What was there before proves nothing. */
+	relay_stop(&r[1]);
+	TAP_OK(wait_path(w.v, 1, false), "one path is left");
+	relay_hold(&r[0]);
+	start(&same, w.v, buf, 65536, 4096, true, STALL_MS);
+	TAP_OK(wait_for(&same.done, 1, PATIENCE_MS) && same.result != VOLUME_OK && read(r[0].held_fd, &c, 1) == 1 && c == 'h', "the same content again has no answer");
+	relay_start(&r[1], k->relay, k->path_ip[1], k->path_port[1], k->port);
+	TAP_OK(wait_path(w.v, 1, true), "the other path is back");
+	for (int n = 0; n < READS; n++)
+		(void)transfer(w.v, in, 65536, 4096, false);
+	TAP_OK(same.settled == 0 && in[0] == 0x13 && unresolved(w.v, 0) == 1, "that its content is there is no word of it");
+	relay_release(&r[0]);
+	TAP_OK(wait_for(&same.settled, 1, PATIENCE_MS) && same.how == VOLUME_DESTROYED, "its own path ends it");
+	volume_close(w.v);
+	for (unsigned i = 0; i < 2; i++)
+		relay_stop(&r[i]);
+	free(buf);
+	free(in);
+}
+
 static void close_in_settled(struct volume_io *io, enum volume_settle how)
 {
 	struct op *op = io->user;
@@ -360,6 +403,7 @@ static void test_kind(struct kind *k)
 	test_cut(k);
 	test_hang(k);
 	test_late_write(k);
+	test_landed_write(k);
 	test_close_with_held_write(k);
 	test_close_in_late_settled(k);
 }
