@@ -65,7 +65,8 @@ struct volume_options {
 	uint32_t backoff_ms;         /* first wait after a loss, doubled up to 16 times that; 0 means 250 */
 	bool read_only;              /* opened for reading only: writes are refused with VOLUME_E_READONLY */
 	const char *initiator;       /* iSCSI initiator name; copied; NULL: one made of the host name */
-	const char *secret_file;     /* CHAP secrets, mode 0600, or NULL; read at once; "user=", "password=", "target-user=", "target-password=" lines */
+	const char *secret_file;     /* CHAP secrets, mode 0600, or NULL; read at once; "user=", "password=", "target-user=", "target-password=" lines,
+				      * for all targets, or after a line [TARGET] for one */
 	/* With several addresses: a path is used now, or no longer, or not for another reason (volume_path tells); from the loop; NULL: not told. */
 	void (*on_path)(struct volume *v, unsigned i, void *user);
 	bool is_path; /* for volume_multi.c: one path of a volume, which must tell what disk it is */
@@ -77,6 +78,9 @@ typedef void (*volume_state_fn)(struct volume *v, enum volume_state state, const
 /* Checks a URL or path without opening anything; agent/base/volume_url.h has the syntax. Host names are refused (looking one up would block).
  * On failure returns -EINVAL and a sentence in err. */
 int volume_url_check(const char *url, char *err, size_t err_size);
+
+/* Checks all of a secret file, without showing anything of it in err. 0, or -EINVAL with a sentence that names file and line. */
+int volume_secrets_check(const char *path, char *err, size_t err_size);
 
 /* Starts opening. url and options are copied. Returns 0, -EINVAL (err says why) or -ENOMEM; *ret untouched on failure. */
 int volume_open(qb_loop_t *loop, const char *url, const struct volume_options *options, volume_state_fn on_state, void *user,
