@@ -3,7 +3,8 @@
  *
  * Everything is asynchronous and runs on the caller's qb_loop; no call blocks. A session is disposable: on any loss, and
  * whenever an operation passes its deadline, the session is destroyed (with nothing left in a socket's send queue) and a new
- * one is opened after a back-off, for ever. Nothing is ever sent again by the volume itself: the caller decides.
+ * one is opened after a back-off, for ever. Nothing is ever sent again by the volume itself, but for a command that a LUN has refused unexecuted (unit
+ * attention): the caller decides.
  *
  * The one thing to understand is that a time-out is not a failure. Every operation ends in two steps:
  *   done(io, result)   exactly once, no later than timeout_ms after the submit: completed, refused, or nobody knows;
@@ -88,7 +89,8 @@ int volume_open(qb_loop_t *loop, const char *url, const struct volume_options *o
 
 /* Ends the session; every operation under way gets done(VOLUME_E_SESSION) and, where it can be, settled(VOLUME_DESTROYED) before this
  * returns; a path whose I/O does not return keeps thread, io and buffer (leaked on purpose: is_write etc. stay readable), and its settled
- * comes from the loop when the system call returns, if the loop still runs. May be called from any callback; v may not be used afterwards,
+ * comes from the loop when the system call returns, if the loop still runs. Of a write that several addresses wait for it says VOLUME_DESTROYED at
+ * once, though its path may hang: who writes there again, by another volume, waits as after a start. May be called from any callback; v may not be used afterwards,
  * and nothing may be submitted from the callbacks it makes. NULL is ignored. */
 void volume_close(struct volume *v);
 

@@ -488,7 +488,7 @@ static int multi_session_submit(struct volume *v, struct volume_part *part)
 {
 	struct multi *m = v->home;
 	struct transfer *t = calloc(1, sizeof(*t));
-	uint32_t left = MAX(left_ms(part), 1U);
+	uint32_t left = MAX(left_ms(part), 1U); /* asking ends before it, so that a write that no path was found for is known not to be issued */
 
 	if (!t)
 		return -ENOMEM;
@@ -500,7 +500,7 @@ static int multi_session_submit(struct volume *v, struct volume_part *part)
 			continue;
 		if (!part->is_write)
 			(void)leg_start(p, t, LEG_READ, NULL, part->offset, part->len, left);
-		else if (leg_start(p, t, LEG_ASK, NULL, part->offset, part->len <= CHECK_LEN_MAX ? part->len : ASK_LEN, MAX(left - left / 8, 1U))) /* told before the whole is too late */
+		else if (leg_start(p, t, LEG_ASK, NULL, part->offset, part->len <= CHECK_LEN_MAX ? part->len : ASK_LEN, MAX(left - left / 8, 1U)))
 			t->asked |= 1U << i;
 	}
 	if (t->legs == 0) {

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -298,6 +297,14 @@ void relay_hold_answer(const struct relay *r)
 void relay_refuse(const struct relay *r, uint32_t status)
 {
 	tell(r, (int)status);
+}
+
+bool relay_holds(const struct relay *r, int patience_ms)
+{
+	struct pollfd p = { .fd = r->held_fd, .events = POLLIN };
+	char c;
+
+	return poll(&p, 1, patience_ms) == 1 && read(r->held_fd, &c, 1) == 1 && c == 'h';
 }
 
 void relay_release(const struct relay *r)
