@@ -10,6 +10,7 @@
 #include "agent/base/value.h"
 #include "agent/ctl_client.h"
 #include "storage/format.h"
+#include "storage/volume.h"
 
 enum option_bit { OPTION_FOLLOW = 1, OPTION_FORCE = 2, OPTION_NODES_MAX = 4, OPTION_WHAT = 8, OPTION_FILE = 16, OPTION_IMPORT = 32,
 		  OPTION_SECONDS = 64, OPTION_FORCE_WRITE = 128, OPTION_WAIT = 256, OPTION_RETURN = 512, OPTION_PAUSE = 1024, OPTION_OFF = 2048,
@@ -44,11 +45,13 @@ static void print_rules(const struct timing *t)
 	}
 }
 
-/* The fence devices' secret files: what would be found out in an emergency only. */
+/* Secret files: the volumes', and the fence devices', which would be found out in an emergency only. */
 static int check_secrets(const struct ctl *c, const struct conf *conf)
 {
 	char secrets[CONF_POWER_SECRETS], err[CTL_ERROR_LEN] = "";
 
+	if (*conf->secret_file && volume_secrets_check(conf->secret_file, err, sizeof(err)) < 0)
+		return ctl_fail(c, CTL_CONFIG, "SecretFile=: %s", err);
 	for (size_t i = 0; i < conf->n_power; i++) {
 		int r = conf_power_secrets(conf, &conf->power[i], secrets, err, sizeof(err));
 

@@ -93,7 +93,8 @@ enum volume_result backend_result_of_errno(int err, bool is_write); /* err > 0 *
 int volume_multi_new(struct volume *v, const struct volume_options *options, char *err, size_t err_size);
 
 /* volume_url.c */
-int volume_secrets_load(const char *path, struct volume_secrets *ret, char *err, size_t err_size);
+/* Of this target, NULL: of those that have no part of their own; all empty if the file has none for it. */
+int volume_secrets_load(const char *path, const char *target, struct volume_secrets *ret, char *err, size_t err_size);
 int volume_initiator_set(const char *name, char ret[VOLUME_NAME_LEN], char *err, size_t err_size); /* NULL: from the host name */
 
 /* volume_net.c: a library's socket in the loop. The library may close and open it at will, even under the same number, so it sits in

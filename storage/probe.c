@@ -46,7 +46,7 @@ void probe_volume(const char *url, const char *secret_file, const void *scratch,
 	if (volume_address_parse(url, &address, ret->error, sizeof(ret->error)) < 0)
 		return;
 	if (address.kind == VOLUME_ISCSI && (volume_initiator_set(NULL, initiator, ret->error, sizeof(ret->error)) < 0 ||
-					     (secret_file && volume_secrets_load(secret_file, &secrets, ret->error, sizeof(ret->error)) < 0)))
+					     (secret_file && volume_secrets_load(secret_file, address.target, &secrets, ret->error, sizeof(ret->error)) < 0)))
 		return;
 	if (address.kind == VOLUME_PATH)
 		probe_path(&job);

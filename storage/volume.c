@@ -415,7 +415,7 @@ int volume_open(qb_loop_t *loop, const char *url, const struct volume_options *o
 	if (r == 0 && v->address.kind == VOLUME_ISCSI) {
 		r = volume_initiator_set(o->initiator, v->initiator, err, err_size);
 		if (r == 0 && o->secret_file)
-			r = volume_secrets_load(o->secret_file, &v->secrets, err, err_size);
+			r = volume_secrets_load(o->secret_file, v->address.target, &v->secrets, err, err_size);
 	}
 	if (r < 0) {
 		volume_free(v);

@@ -3,7 +3,8 @@
  *
  * Everything is asynchronous and runs on the caller's qb_loop; no call blocks. A session is disposable: on any loss, and
  * whenever an operation passes its deadline, the session is destroyed (with nothing left in a socket's send queue) and a new
- * one is opened after a back-off, for ever. Nothing is ever sent again by the volume itself: the caller decides.
+ * one is opened after a back-off, for ever. Nothing is ever sent again by the volume itself, but for a command that a LUN has refused unexecuted (unit
+ * attention): the caller decides.
  *
  * The one thing to understand is that a time-out is not a failure. Every operation ends in two steps:
  *   done(io, result)   exactly once, no later than timeout_ms after the submit: completed, refused, or nobody knows;
@@ -65,7 +66,8 @@ struct volume_options {
 	uint32_t backoff_ms;         /* first wait after a loss, doubled up to 16 times that; 0 means 250 */
 	bool read_only;              /* opened for reading only: writes are refused with VOLUME_E_READONLY */
 	const char *initiator;       /* iSCSI initiator name; copied; NULL: one made of the host name */
-	const char *secret_file;     /* CHAP secrets, mode 0600, or NULL; read at once; "user=", "password=", "target-user=", "target-password=" lines */
+	const char *secret_file;     /* CHAP secrets, mode 0600, or NULL; read at once; "user=", "password=", "target-user=", "target-password=" lines,
+				      * for all targets, or after a line [TARGET] for one */
 	/* With several addresses: a path is used now, or no longer, or not for another reason (volume_path tells); from the loop; NULL: not told. */
 	void (*on_path)(struct volume *v, unsigned i, void *user);
 	bool is_path; /* for volume_multi.c: one path of a volume, which must tell what disk it is */
@@ -78,13 +80,17 @@ typedef void (*volume_state_fn)(struct volume *v, enum volume_state state, const
  * On failure returns -EINVAL and a sentence in err. */
 int volume_url_check(const char *url, char *err, size_t err_size);
 
+/* Checks all of a secret file, without showing anything of it in err. 0, or -EINVAL with a sentence that names file and line. */
+int volume_secrets_check(const char *path, char *err, size_t err_size);
+
 /* Starts opening. url and options are copied. Returns 0, -EINVAL (err says why) or -ENOMEM; *ret untouched on failure. */
 int volume_open(qb_loop_t *loop, const char *url, const struct volume_options *options, volume_state_fn on_state, void *user,
 		struct volume **ret, char *err, size_t err_size);
 
 /* Ends the session; every operation under way gets done(VOLUME_E_SESSION) and, where it can be, settled(VOLUME_DESTROYED) before this
  * returns; a path whose I/O does not return keeps thread, io and buffer (leaked on purpose: is_write etc. stay readable), and its settled
- * comes from the loop when the system call returns, if the loop still runs. May be called from any callback; v may not be used afterwards,
+ * comes from the loop when the system call returns, if the loop still runs. Of a write that several addresses wait for it says VOLUME_DESTROYED at
+ * once, though its path may hang: who writes there again, by another volume, waits as after a start. May be called from any callback; v may not be used afterwards,
  * and nothing may be submitted from the callbacks it makes. NULL is ignored. */
 void volume_close(struct volume *v);
 

@@ -10,11 +10,14 @@
  *   asking --a path answers--> sent --its answer--> over
  *      |                        | nobody knows
  *      v no path in time        v
- *    over, not issued         lost: the volume's session ends; settled when this path, in a new session, has read the place again
+ *    over, not issued         lost: the volume's session ends; settled when this path, in a new session, has read the place again, or any path reads
+ *                                   what was written
  *
  * A write that is lost on one path may still wait in whatever is behind this path (a controller that hangs, say). That another path answers says nothing
  * of it. So the volume tells that it is "destroyed", from where on T_drain counts, only when the same path has answered a read that was sent after the
- * end of the write's session. If this path never comes back what is left is to start the daemon again, whose first write waits as after any crash.
+ * end of the write's session. Before that only its own content, read back by any path, ends it: there is no second copy of it on the way, and the place held
+ * something else when the path was asked. That is what a cut finds mostly, as a request is on the wire for less time than its answer takes. If neither
+ * comes what is left is to start the daemon again, whose first write waits as after any crash.
  *
  * Paths must lead to the same disk: the first that gets ready says which, for the life of the volume, and others are not used. */
 #include <errno.h>
@@ -24,9 +27,10 @@
 #include "storage/backend.h"
 
 #define ASK_LEN ((uint32_t)VOLUME_ALIGN)
+#define CHECK_LEN_MAX (64U * 1024) /* longer writes are not looked for */
 #define PROOF_MS 5000
 
-enum leg_kind { LEG_READ, LEG_ASK, LEG_WRITE, LEG_PROOF };
+enum leg_kind { LEG_READ, LEG_ASK, LEG_WRITE, LEG_PROOF, LEG_CHECK };
 
 struct multi;
 struct transfer;
@@ -64,6 +68,7 @@ struct transfer {
 	unsigned asked, answered, erred; /* writing: paths as bits: no answer yet; good answer, not tried; the read has failed there, not tried */
 	enum volume_result worst;
 	struct path *sent_on;     /* the write went this way */
+	bool is_new;              /* the place held something else than what is written */
 	bool is_lost;             /* its fate is unknown, its session is gone */
 	bool is_proving;          /* lost before the proof that is under way was sent */
 };
@@ -77,6 +82,7 @@ struct multi {
 	uint8_t identity[VOLUME_IDENTITY_LEN];
 	unsigned identity_len; /* 0: no path was ready yet */
 	uint64_t size;
+	bool is_checking;      /* a LEG_CHECK is under way */
 	unsigned depth;        /* of callbacks on the stack */
 	bool is_over;
 };
@@ -204,6 +210,8 @@ static void ask_answered(struct transfer *t, const struct leg *l)
 	t->asked &= ~bit;
 	if (l->result == VOLUME_OK)
 		t->answered |= bit;
+	if (l->result == VOLUME_OK && !t->sent_on)
+		t->is_new = l->io.len == t->part->len && memcmp(l->buf, t->part->buf, l->io.len) != 0;
 	else if (l->result == VOLUME_E_IO)
 		t->erred |= bit;
 	if (!t->sent_on && t->part)
@@ -250,6 +258,43 @@ static void resolve(struct multi *m, const struct path *p)
 	}
 }
 
+/* Is it alone in its place, so that what is read there can only be its own? */
+static bool can_be_seen(const struct transfer *t)
+{
+	if (!t->is_lost || !t->is_new || t->part->volume)
+		return false;
+	for (const struct transfer *o = t->m->transfers; o; o = o->next)
+		if (o != t && o->part && o->sent_on && o->part->offset < t->part->offset + t->part->len && t->part->offset < o->part->offset + o->part->len)
+			return false;
+	return true;
+}
+
+static struct transfer *first_to_see(const struct multi *m)
+{
+	for (struct transfer *t = m->transfers; t; t = t->next)
+		if (can_be_seen(t))
+			return t;
+	return NULL;
+}
+
+/* Looks whether a lost write has landed; p has just answered something. */
+static void check(struct path *p)
+{
+	struct transfer *t = p->m->is_checking || !p->is_used || p->m->is_over ? NULL : first_to_see(p->m);
+
+	if (t)
+		p->m->is_checking = leg_start(p, t, LEG_CHECK, NULL, t->part->offset, t->part->len, PROOF_MS);
+}
+
+/* The transfer of a check cannot be over in another way meanwhile without its part being gone. */
+static void checked(struct transfer *t, const struct leg *l)
+{
+	if (!t->part || l->result != VOLUME_OK || !can_be_seen(t) || memcmp(l->buf, t->part->buf, l->io.len) != 0)
+		return;
+	t->is_lost = false;
+	transfer_over(t, VOLUME_OK);
+}
+
 static void prove(struct path *p)
 {
 	const struct transfer *any = NULL;
@@ -278,6 +323,7 @@ static void on_leg_settled(struct volume_io *io, enum volume_settle how)
 	struct path *p = l->path;
 	struct multi *m = p->m;
 	struct transfer *t = l->transfer;
+	enum leg_kind kind = l->kind;
 	bool is_ok = l->result == VOLUME_OK;
 
 	m->depth++;
@@ -286,6 +332,9 @@ static void on_leg_settled(struct volume_io *io, enum volume_settle how)
 		p->is_proving = false;
 		if (is_ok)
 			resolve(m, p);
+	} else if (l->kind == LEG_CHECK) {
+		m->is_checking = false;
+		checked(t, l);
 	} else if (l->kind == LEG_WRITE && is_unknown(l->result) && how == VOLUME_DESTROYED)
 		t->is_lost = true;
 	else if (l->kind == LEG_WRITE)
@@ -300,6 +349,8 @@ static void on_leg_settled(struct volume_io *io, enum volume_settle how)
 	}
 	if (is_ok)
 		prove(p);
+	if (is_ok && kind != LEG_CHECK) /* once for each answer, not in a circle */
+		check(p);
 	leave(m);
 }
 
@@ -437,7 +488,7 @@ static int multi_session_submit(struct volume *v, struct volume_part *part)
 {
 	struct multi *m = v->home;
 	struct transfer *t = calloc(1, sizeof(*t));
-	uint32_t left = MAX(left_ms(part), 1U);
+	uint32_t left = MAX(left_ms(part), 1U); /* asking ends before it, so that a write that no path was found for is known not to be issued */
 
 	if (!t)
 		return -ENOMEM;
@@ -449,7 +500,7 @@ static int multi_session_submit(struct volume *v, struct volume_part *part)
 			continue;
 		if (!part->is_write)
 			(void)leg_start(p, t, LEG_READ, NULL, part->offset, part->len, left);
-		else if (leg_start(p, t, LEG_ASK, NULL, part->offset, ASK_LEN, MAX(left - left / 8, 1U))) /* told before the whole is too late */
+		else if (leg_start(p, t, LEG_ASK, NULL, part->offset, part->len <= CHECK_LEN_MAX ? part->len : ASK_LEN, MAX(left - left / 8, 1U)))
 			t->asked |= 1U << i;
 	}
 	if (t->legs == 0) {

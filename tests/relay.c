@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +33,7 @@ static struct {
 	int listen_fd, told_fd;
 	uint16_t to_port;
 	bool hold, hangs;
+	bool pass; /* what is held has gone to the server */
 	uint32_t refuse; /* NFS: the status that writes are answered with; 0: the server answers */
 	struct pair pair[PAIRS_MAX];
 } relay;
@@ -116,6 +116,7 @@ static void forward(struct pair *x)
 			relay.hangs = true;
 			if (write(relay.told_fd, "h", 1) != 1)
 				die("pipe");
+			x->passed += relay.pass ? len : 0;
 			break;
 		}
 		if (relay.refuse != 0 && is_write(x->request + x->passed, len)) {
@@ -196,8 +197,9 @@ static void told(int signal_fd)
 
 	if (read(signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
-	relay.hold = info.ssi_signo == SIGUSR1 && info.ssi_int == 0;
-	relay.refuse = info.ssi_signo == SIGUSR1 ? (uint32_t)info.ssi_int : 0;
+	relay.hold = info.ssi_signo == SIGUSR1 && info.ssi_int <= 0;
+	relay.pass = relay.hold && info.ssi_int < 0;
+	relay.refuse = info.ssi_signo == SIGUSR1 && info.ssi_int > 0 ? (uint32_t)info.ssi_int : 0;
 	if (info.ssi_signo == SIGUSR1) {
 		if (write(relay.told_fd, "k", 1) != 1)
 			die("pipe");
@@ -287,9 +289,22 @@ void relay_hold(const struct relay *r)
 	tell(r, 0);
 }
 
+void relay_hold_answer(const struct relay *r)
+{
+	tell(r, -1);
+}
+
 void relay_refuse(const struct relay *r, uint32_t status)
 {
 	tell(r, (int)status);
+}
+
+bool relay_holds(const struct relay *r, int patience_ms)
+{
+	struct pollfd p = { .fd = r->held_fd, .events = POLLIN };
+	char c;
+
+	return poll(&p, 1, patience_ms) == 1 && read(r->held_fd, &c, 1) == 1 && c == 'h';
 }
 
 void relay_release(const struct relay *r)

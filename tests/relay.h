@@ -4,6 +4,7 @@
  * controller that hangs with a write in its queue. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -18,6 +19,8 @@ struct relay {
 void relay_start(struct relay *r, enum relay_kind kind, const char *ip, uint16_t port, uint16_t to_port);
 void relay_stop(struct relay *r); /* kills it: every connection is reset */
 void relay_hold(const struct relay *r);    /* the next write; returns when the relay knows */
+void relay_hold_answer(const struct relay *r); /* the same, but the write goes to the server first: what hangs is its answer */
+bool relay_holds(const struct relay *r, int patience_ms); /* waits until it holds a write; once for each */
 void relay_release(const struct relay *r);
 /* NFS: it answers every write with this status itself, until relay_release(). Returns when the relay knows. */
 void relay_refuse(const struct relay *r, uint32_t status);

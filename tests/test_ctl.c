@@ -208,6 +208,8 @@ static void test_usage(void)
 
 static void test_config(void)
 {
+	char text[512];
+
 	TAP_OK(ctl("config check") == 0 && said("OK: cluster lab") && said("I1") && said("10.194 s"), "a good configuration");
 	TAP_OK(ctl("-o json config check") == 0 && said("\"failover_bound_ms\": 10194"), "and as JSON");
 	TAP_OK(ctl("config show") == 0 && said("Name=lab"), "config show");
@@ -215,6 +217,14 @@ static void test_config(void)
 	TAP_OK(ctl("config check") == 78 && said("kvm-ha.conf:6") && said("I6"), "an unsafe one names file, line and rule");
 	TAP_OK(ctl("volume list") == 78, "and no other command takes it");
 	TAP_OK(ctl("-o json config check") == 78 && strstr(out, "\"error\""), "also said as JSON");
+	(void)snprintf(text, sizeof(text), "[Cluster]\nName=lab\nNodes=n1:1\nVolumes=/dev/null\nSecretFile=%s\n", at("chap"));
+	write_file("conf/kvm-ha.conf", text);
+	TAP_OK(ctl("config check") == 78 && said("chap") && said("No such file"), "a secret file that is not there");
+	write_file("chap", "user=guest\npassword=hunter2\n\n[iqn.2026-01.test:a]\nuser=hunter2\n");
+	TAP_OK(chmod(at("chap"), 0644) == 0 && ctl("config check") == 78 && said("0600"), "one that others can read");
+	TAP_OK(chmod(at("chap"), 0600) == 0 && ctl("config check") == 78 && said("chap:4: user= and password=") && !said("hunter2"), "a mistake, with its line and no secret");
+	write_file("chap", "user=guest\npassword=hunter2\n");
+	TAP_OK(ctl("config check") == 0, "a good one");
 	TAP_OK(ctl("--config /nonexistent config check") == 78 && said("/nonexistent"), "none at all");
 }
 

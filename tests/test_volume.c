@@ -225,12 +225,27 @@ static void test_chap(const char *dir)
 	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS), "right secret: ready %s", w.reason);
 	volume_close(w.v);
 	test_mutual_chap(url, secret);
+	servers_file(secret, 0, 0600, "user=guest\npassword=wrong-horse-x\n[iqn.2026-01.test:chap]\nuser=guest\npassword=correct-horse\n"
+		     "[iqn.2026-01.test:none]\nuser=x\npassword=y\n");
+	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS), "the target's own part counts: ready %s", w.reason);
+	volume_close(w.v);
+	servers_file(secret, 0, 0600, "[iqn.2026-01.test:none]\nuser=guest\npassword=correct-horse\n");
+	test_refused("a part for another target only", url, &o, "logging in");
+	TAP_OK(open_volume(&w, iscsi_url, &o) && wait_for(&w.ready, 1, PATIENCE_MS), "a target without CHAP that the file does not name: ready %s", w.reason);
+	volume_close(w.v);
 	static const struct { mode_t mode; const char *text, *word; } bad[] = {
 		{ 0640, "user=guest\npassword=correct-horse\n", "0600" },
 		{ 0600, "user=guest\n", "both" },
 		{ 0600, "user=guest\npassword=x\npassword=y\n", ":3:" },
 		{ 0600, "user=guest\npassword=x\nhunter2\n", ":3:" },
 		{ 0600, "user=guest\npassword=x\ntarget-user=t\n", "together" },
+		{ 0600, "user=guest\npassword=x\ntarget-user=t\ntarget-password=x\n", "differ" },
+		{ 0600, "\n# nothing\n", "both" },
+		{ 0600, "[iqn.2026-01.test:a]\nuser=guest\n", ":1: user= and" },
+		{ 0600, "[iqn.2026-01.test:a]\nuser=g\npassword=x\n\n[iqn.2026-01.test:b]\npassword=x\n", ":5: user= and" },
+		{ 0600, "[iqn.2026-01.test:a]\nuser=g\npassword=x\n[iqn.2026-01.test:a]\nuser=g\npassword=x\n", ":4: this target" },
+		{ 0600, "user=guest\npassword=x\n[hunter2]\n", ":3: write the target's name" },
+		{ 0600, "user=guest\npassword=x\n[iqn.2026-01.test:a\n", ":3: write the target's name" },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		servers_file(secret, 0, bad[i].mode, bad[i].text);

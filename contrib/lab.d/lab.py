@@ -39,7 +39,7 @@ def up(lab, args):
     labroot.ensure_root(say)
     for d in (lab.run_dir, lab.image_dir):
         os.makedirs(d, exist_ok=True)
-    lab.fresh_state(nodes=[f"n{i}" for i in range(1, args.nodes + 1)], profile=args.profile, bare=args.bare)
+    lab.fresh_state(nodes=[f"n{i}" for i in range(1, args.nodes + 1)], profile=args.profile, bare=args.bare, paths=args.paths)
     lab.save()
     tree = None if args.bare else labroot.install_tree(lab)
     supervisor = labroot.build_supervisor(lab)
@@ -147,9 +147,15 @@ def oneway(lab, args):
 
 def storage(lab, args):
     if args.what in ("cut", "heal"):
-        if not args.which and args.what == "cut":
+        if not args.which and (args.what == "cut" or args.path):
             raise LabError("say for which node: lab storage cut NODE", 2)
         cut = lab.state["net"]["storage_cut"]
+        if args.path:
+            rest = [p for p in lab.state["net"]["path_cut"] if p != [args.which, args.path]]
+            lab.state["net"]["path_cut"] = rest + ([[lab.node(args.which), args.path]] if args.what == "cut" else [])
+            labnet.apply_rules(lab)
+            lab.save()
+            return 0
         names = [lab.node(args.which)] if args.which else list(cut)
         lab.state["net"]["storage_cut"] = [n for n in cut if n not in names] + (names if args.what == "cut" else [])
         labnet.apply_rules(lab)
@@ -219,6 +225,8 @@ def parser():
     v.add_argument("--volumes", default="iscsi,nfs,iscsi", metavar="KINDS",
                    help="one to three of iscsi, nfs, file (default iscsi,nfs,iscsi)")
     v.add_argument("--profile", choices=("fast", "standard", "safe"), default="fast", help="timings (default fast)")
+    v.add_argument("--paths", type=int, choices=(1, 2), default=1,
+                   help="networks by which iSCSI and NFS volumes are reached; guests' disks always by the first (default 1)")
     v.add_argument("--no-arm", action="store_true", help="leave the cluster disarmed")
     v.add_argument("--bare", action="store_true", help="only machines, ring and storage: install and start nothing of kvm-ha")
     verb("down", down, "end the cluster and remove all of it", needs_state=False)
@@ -238,6 +246,7 @@ def parser():
     v = verb("storage", storage, "hang, resume, stop (kill) or start [iscsi|nfs]; cut NODE off from all servers, heal [NODE]")
     v.add_argument("what", choices=("hang", "resume", "stop", "start", "cut", "heal"))
     v.add_argument("which", nargs="?", metavar="iscsi|nfs|NODE")
+    v.add_argument("--path", type=int, choices=(1, 2), help="cut or heal: only one of NODE's two storage networks")
     v = verb("guest", guest, "make a guest that stamps its disk, and give it to kvm-ha")
     v.add_argument("name")
     v.add_argument("node", help="the node it prefers")

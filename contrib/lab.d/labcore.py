@@ -12,6 +12,7 @@ PARTS = os.path.dirname(os.path.realpath(__file__))
 TOP = os.path.dirname(os.path.dirname(PARTS))
 CACHE = "/var/cache/kvm-ha-lab"
 STORAGE_IP = "10.77.2.1"
+STORAGE_IP2 = "10.77.3.1"  # the same servers on a network of its own: the second path
 IQN = "iqn.2026-01.lab.kvm-ha"
 MAX_NODES = 16
 
@@ -65,7 +66,7 @@ class Lab:
 
     def fresh_state(self, **kwargs):
         self.state = {"nodes": [], "volumes": [], "guests": {}, "pids": {}, "complete": False,
-                      "net": {"down": [], "groups": [], "oneway": [], "storage_cut": []}, **kwargs}
+                      "net": {"down": [], "groups": [], "oneway": [], "storage_cut": [], "path_cut": []}, **kwargs}
 
     def load(self, must=True):
         try:

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The switch: a network namespace with two bridges, ring and storage, and the drop rules that partition them."""
+"""The switch: a network namespace with three bridges, ring and two storage networks, and the drop rules that partition them."""
 import itertools
 import os
 
-from labcore import STORAGE_IP, LabError, run
+from labcore import STORAGE_IP, STORAGE_IP2, LabError, run
 
 HOOK = """#!/bin/sh
 # Run by lab-node: plugs the node in before each boot and unplugs it after. The namespace is new each time, or what a dead boot
 # left in a socket buffer could be sent by the next one.
 ip -n {switch} link del r{id} 2>/dev/null
 ip -n {switch} link del s{id} 2>/dev/null
+ip -n {switch} link del u{id} 2>/dev/null
 ip netns del {netns} 2>/dev/null
 [ "$1" = up ] || exit 0
 ip netns add {netns} &&
@@ -18,14 +19,21 @@ link add r{id} type veth peer name ring0 address 02:77:01:00:00:{id:02x} netns {
 link set r{id} master ring up
 link add s{id} type veth peer name stor0 address 02:77:02:00:00:{id:02x} netns {netns}
 link set s{id} master stor up
+link add u{id} type veth peer name stor1 address 02:77:03:00:00:{id:02x} netns {netns}
+link set u{id} master spar up
 END
 addr add {ring_ip}/24 dev ring0
 addr add {storage_ip}/24 dev stor0
+addr add {storage_ip2}/24 dev stor1
 link set lo up
 link set ring0 up
 link set stor0 up
+link set stor1 up
 END
 """
+
+
+PATH_PORTS = "su"  # of the first and the second storage network
 
 
 def node_id(name):
@@ -46,7 +54,8 @@ def make_switch(lab):
     # And the bridges have addresses of their own: one taken from a port would change, and be unknown to all, when that port goes with its node.
     run(["ip", "-n", lab.switch, "-batch", "-"],
         stdin=f"link add ring address 02:77:01:00:00:ff type bridge\nlink add stor address 02:77:02:00:00:ff type bridge\naddr add {STORAGE_IP}/24 dev stor\n"
-              "link set lo up\nlink set ring up\nlink set stor up\n")
+              f"link add spar address 02:77:03:00:00:ff type bridge\naddr add {STORAGE_IP2}/24 dev spar\n"
+              "link set lo up\nlink set ring up\nlink set stor up\nlink set spar up\n")
     apply_rules(lab)
 
 
@@ -54,7 +63,7 @@ def write_hook(lab, name):
     path = f"{lab.run_dir}/{name}/net"
     with open(path, "w", encoding="ascii") as f:
         f.write(HOOK.format(switch=lab.switch, netns=f"{lab.prefix}-{name}", id=node_id(name), ring_ip=ring_ip(name),
-                            storage_ip=storage_ip(name)))
+                            storage_ip=storage_ip(name), storage_ip2=storage_ip(name).replace("10.77.2.", "10.77.3.")))
     os.chmod(path, 0o755)
     return path
 
@@ -73,7 +82,8 @@ def apply_rules(lab):
     forward = [f'iifname "r{node_id(a)}" oifname "r{node_id(b)}" drop' for a, b in blocked_pairs(net)]
     for n in net["down"]:
         forward += [f'iifname "r{node_id(n)}" drop', f'oifname "r{node_id(n)}" drop']
-    cut = [f"s{node_id(n)}" for n in net["storage_cut"]]
+    cut = [f"{port}{node_id(n)}" for n in net["storage_cut"] for port in PATH_PORTS]
+    cut += [f"{PATH_PORTS[path - 1]}{node_id(n)}" for n, path in net["path_cut"]]
     chains = {"forward": forward + [f'{d} "{p}" drop' for p in cut for d in ("iifname", "oifname")],
               "input": [f'iifname "{p}" drop' for p in cut], "output": [f'oifname "{p}" drop' for p in cut]}
     text = "table bridge lab\ndelete table bridge lab\ntable bridge lab {\n"

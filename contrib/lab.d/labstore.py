@@ -3,7 +3,7 @@
 import os
 import signal
 
-from labcore import IQN, STORAGE_IP, LabError, run, wait_for
+from labcore import IQN, STORAGE_IP, STORAGE_IP2, LabError, run, wait_for
 
 VOLUME_BYTES = 64 << 20
 SERVER = {"iscsi": "tgtd", "nfs": "ganesha"}
@@ -11,7 +11,6 @@ KINDS = ("iscsi", "nfs", "file")
 
 GANESHA = """NFS_CORE_PARAM {{
 	Protocols = 3;
-	Bind_addr = {ip};
 	MNT_Port = 20048;
 	Enable_NLM = false;
 	Enable_RQUOTA = false;
@@ -40,11 +39,12 @@ def sparse(path, size):
 
 def volume(lab, kind, index):
     """One volume: its image here and the URL the nodes use."""
+    hosts = [STORAGE_IP, STORAGE_IP2][:lab.state["paths"]]
     if kind == "iscsi":
         return {"kind": kind, "image": f"{lab.image_dir}/iscsi/vol{index}.img", "target": f"{IQN}:vol{index}",
-                "url": f"iscsi://{STORAGE_IP}:3260/{IQN}:vol{index}/1"}
+                "url": f"iscsi://{','.join(h + ':3260' for h in hosts)}/{IQN}:vol{index}/1"}
     if kind == "nfs":
-        return {"kind": kind, "image": f"{lab.image_dir}/nfs/vol{index}/hb.img", "url": f"nfs://{STORAGE_IP}/srv/vol{index}/hb.img"}
+        return {"kind": kind, "image": f"{lab.image_dir}/nfs/vol{index}/hb.img", "url": f"nfs://{','.join(hosts)}/srv/vol{index}/hb.img"}
     return {"kind": kind, "image": f"{lab.image_dir}/file/vol{index}/hb.img", "url": f"/srv/kvm-ha/vol{index}/hb.img"}
 
 
@@ -133,6 +133,7 @@ def add_targets(lab, disks):
 def start_iscsi(lab):
     p = _spawn(lab, "tgtd", ["tgtd", "-f", "--iscsi", f"portal={STORAGE_IP}:3260"])
     wait_for("tgtd answers", 10, lambda: _alive(p, "tgtd", lab) and tgtadm(lab, "tgtadm --mode sys --op show").returncode == 0)
+    tgtadm(lab, f"tgtadm --lld iscsi --mode portal --op new --param portal={STORAGE_IP2}:3260")
     add_targets(lab, targets(lab))
 
 
@@ -147,7 +148,7 @@ def start_nfs(lab):
         p = _spawn(lab, "rpcbind", ["rpcbind", "-f", "-w"])
         wait_for("rpcbind answers", 10, lambda: _alive(p, "rpcbind", lab) and _rpc_program(lab, "100000"))
     with open(f"{lab.run_dir}/storage/run/ganesha.conf", "w", encoding="ascii") as f:
-        f.write(GANESHA.format(ip=STORAGE_IP, path=f"{lab.image_dir}/nfs"))
+        f.write(GANESHA.format(path=f"{lab.image_dir}/nfs"))
     # Ganesha gives its clients no word on a mount while it starts; registered with rpcbind means that it serves.
     forget = "rpcinfo -d 100003 3; rpcinfo -d 100005 3; rpcinfo -d 100005 1"
     run(["nsenter", "-t", str(lab.pid("rpcbind")), "-m", "-n", "sh", "-c", forget], check=False)

@@ -2,6 +2,7 @@
 /* The configuration: kvm-ha.conf and, after a line "%%", a file of conf.d, read from files as the daemons and ha-ctl do. */
 #include "agent/base/conf.h"
 #include "agent/base/value.h"
+#include "agent/base/volume_url.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <errno.h>
@@ -30,6 +31,22 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	return 0;
 }
 
+/* Each of a volume's addresses alone is a URL of the same place. */
+static void check_volume(const char *url)
+{
+	struct volume_address a, one;
+	char err[512], path[VOLUME_URL_LEN];
+
+	FUZZ_CHECK(volume_address_parse(url, &a, err, sizeof(err)) == 0 && a.n_hosts <= VOLUME_PATHS_MAX && (a.n_hosts == 0) == (a.kind == VOLUME_PATH));
+	for (unsigned i = 0; i < a.n_hosts; i++) {
+		volume_url_of_path(url, i, path);
+		FUZZ_CHECK(volume_address_parse(path, &one, err, sizeof(err)) == 0 && one.n_hosts == 1 && one.kind == a.kind);
+		FUZZ_CHECK(streq(one.target, a.target) && one.lun == a.lun && streq(one.path, a.path) && streq(one.file, a.file));
+		FUZZ_CHECK(i > 0 || (streq(one.host, a.host) && one.port == a.port));
+		FUZZ_CHECK(value_same_place(url, path) && value_same_place(path, url));
+	}
+}
+
 static void check(const struct conf *c)
 {
 	char err[512];
@@ -42,6 +59,7 @@ static void check(const struct conf *c)
 	}
 	for (size_t i = 0; i < c->n_volumes; i++) {
 		FUZZ_CHECK(value_place_check(c->volumes[i], err, sizeof(err)) == 0);
+		check_volume(c->volumes[i]);
 		for (size_t j = 0; j < i; j++)
 			FUZZ_CHECK(!value_same_place(c->volumes[i], c->volumes[j]));
 	}
