@@ -237,6 +237,7 @@ static const struct note_text vm_note[] = {
 	[NOTE_VM_LOST] = { LOG_LEVEL_ERR, "VM %s: lost with this node's lease", -1 },
 	[NOTE_VM_ASSIGNED] = { LOG_LEVEL_INFO, "VM %s: node %s is to start it", -1 },
 	[NOTE_VM_NO_PLACE] = { LOG_LEVEL_ERR, "VM %s: no node can take it at the moment; trying on", -1 },
+	[NOTE_VM_CONFIRM] = { LOG_LEVEL_INFO, "VM %s: claimed anew: the gate was closed meanwhile, other nodes may have taken it", -1 },
 	[NOTE_VM_MOVING] = { LOG_LEVEL_NOTICE, "VM %s: on its way to node %s", -1 },
 	[NOTE_VM_MOVED] = { LOG_LEVEL_NOTICE, "VM %s: moved to node %s", -1 },
 	[NOTE_VM_NOT_MOVED] = { LOG_LEVEL_ERR, "VM %s: not moved: node %s cannot take it, or it failed there", -1 },
@@ -298,6 +299,16 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 		if (speaks(d))
 			agentd_hook(d, HOOK_NODE_BACK, node, NULL, "its heartbeat moves");
 		break;
+	case NOTE_AGENT_SILENT:
+		agentd_say(d, LOG_LEVEL_ERR, "node %s: its ha-agent does not run or hangs: its VMs go on, those that end there are started elsewhere", name);
+		if (speaks(d))
+			agentd_hook(d, HOOK_AGENT_SILENT, node, NULL, "its ha-agent does not run or hangs: its VMs go on, those that end there are started elsewhere");
+		break;
+	case NOTE_AGENT_BACK:
+		agentd_say(d, LOG_LEVEL_NOTICE, "node %s: its ha-agent works again, or its lease has ended", name);
+		if (speaks(d))
+			agentd_hook(d, HOOK_AGENT_BACK, node, NULL, "its ha-agent works again, or its lease has ended");
+		break;
 	case NOTE_MAINTENANCE_DONE:
 		agentd_say(d, LOG_LEVEL_NOTICE, "maintenance: no VM is left on node %s", name);
 		break;
@@ -321,7 +332,7 @@ void agentd_event(struct agentd *d, const struct agent_event *ev)
 		return;
 	if (d->dispatching) {
 		/* What points into the caller's memory must not wait: only answers without data come from inside an action. */
-		CHECK(!ev->data && !ev->table && ev->kind != AGENT_EV_CATALOG && d->n_queue < AGENTD_MAX_EVENTS);
+		CHECK(!ev->data && !ev->table && !ev->silent && ev->kind != AGENT_EV_CATALOG && d->n_queue < AGENTD_MAX_EVENTS);
 		d->queue[d->n_queue++] = *ev;
 		return;
 	}

@@ -66,7 +66,7 @@ static int config_check(const struct ctl *c)
 {
 	struct conf conf;
 	json_object *o;
-	uint32_t bound;
+	uint32_t bound, silent;
 	int r = ctl_conf(c, &conf);
 
 	if (r != 0)
@@ -75,6 +75,7 @@ static int config_check(const struct ctl *c)
 	if (r != 0)
 		return r;
 	bound = timing_failover_bound_ms(&conf.timing);
+	silent = timing_silent_bound_ms(&conf.timing);
 	if (c->json) {
 		o = json_object_new_object();
 		json_object_object_add(o, "api_version", json_object_new_int(CTL_API_VERSION));
@@ -82,6 +83,7 @@ static int config_check(const struct ctl *c)
 		json_object_object_add(o, "cluster", json_object_new_string(conf.cluster));
 		json_object_object_add(o, "self_id", json_object_new_int64(conf.self_id));
 		json_object_object_add(o, "failover_bound_ms", json_object_new_int64(bound));
+		json_object_object_add(o, "silent_bound_ms", json_object_new_int64(silent));
 		ctl_print_json(o);
 		json_object_put(o);
 		return CTL_OK;
@@ -90,6 +92,7 @@ static int config_check(const struct ctl *c)
 		     conf.n_volumes, conf.n_volumes == 1 ? "" : "s", timing_profile_name(conf.profile));
 	print_rules(&conf.timing);
 	(void)printf("After a power cut a VM starts on another node within %" PRIu32 ".%03" PRIu32 " s at most.\n", bound / 1000, bound % 1000);
+	(void)printf("A VM that ends while the agent of its node is silent starts on another node within %" PRIu32 ".%03" PRIu32 " s.\n", silent / 1000, silent % 1000);
 	if (conf.self_id == 0)
 		(void)printf("This host, %s, is not in Nodes=: keeper and agent will not start here.\n", conf.self_name);
 	return CTL_OK;

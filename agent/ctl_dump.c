@@ -301,6 +301,9 @@ static void add_heartbeat(json_object *o, const struct heartbeat *hb)
 	add_int(o, "watchdog_ms", hb->wd_ms);
 	add_int(o, "watchdog_delay_ms", hb->wd_delay_ms);
 	add_int(o, "agent_counter", hb->agent_counter);
+	json_object_object_add(o, "agent_silent", json_object_new_boolean(hb->silent));
+	if (hb->silent)
+		add_int(o, "vms_with_process", hb->n_marks);
 	add_int(o, "claims_seq", hb->claims_seq);
 	add_int(o, "catalog_generation", hb->catalog_generation);
 	add_int(o, "catalog_seq", hb->catalog_seq);

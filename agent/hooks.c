@@ -52,6 +52,7 @@ const char *hook_event_name(enum hook_event e)
 	static const char *const names[HOOK_EVENT_COUNT] = {
 		[HOOK_NODE_LOST] = "node-lost",           [HOOK_NODE_FENCED] = "node-fenced",         [HOOK_NODE_BACK] = "node-back",
 		[HOOK_VM_FAILED] = "vm-failed",           [HOOK_VM_RECOVERED] = "vm-recovered",       [HOOK_VM_STARTED] = "vm-started",
+		[HOOK_AGENT_SILENT] = "agent-silent",     [HOOK_AGENT_BACK] = "agent-back",
 		[HOOK_VM_UNHEALTHY] = "vm-unhealthy",     [HOOK_VM_HEALTHY] = "vm-healthy",
 		[HOOK_VM_STOPPED] = "vm-stopped",         [HOOK_MAINTENANCE_ON] = "maintenance-on",   [HOOK_MAINTENANCE_OFF] = "maintenance-off",
 		[HOOK_VOLUME_BAD] = "volume-bad",         [HOOK_VOLUME_GOOD] = "volume-good",

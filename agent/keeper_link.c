@@ -60,6 +60,10 @@ static int32_t on_keeper(int32_t fd, int32_t revents, void *data)
 		if (k->in.kind == KEEPER_MSG_TEXT) {
 			k->in.text.text[KEEPER_TEXT_LEN - 1] = '\0';
 			agentd_say(k->d, (enum log_level)MIN(k->in.text.level, (uint32_t)LOG_LEVEL_DEBUG), "%s", k->in.text.text);
+		} else if (k->in.kind == KEEPER_MSG_SILENT) {
+			struct agent_event silent = { .kind = AGENT_EV_SILENT, .silent = &k->in.silent };
+
+			agentd_event(k->d, &silent);
 		} else if (k->in.kind == KEEPER_MSG_TABLE && k->in.table.node_limit <= FORMAT_MAX_NODES) {
 			for (unsigned v = 0; v < FORMAT_MAX_VOLUMES; v++)
 				k->in.table.volume[v].reason[KEEPER_TEXT_LEN - 1] = '\0';

@@ -2,6 +2,7 @@
 /* VMs of this node: a transient unit each, its pidfd, its QMP connection. Says STARTED once QEMU answers (or lives and stays silent for a while),
  * EXIT once the process is gone and what it said last has been read. */
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -29,6 +30,7 @@ struct run {
 	uint8_t uuid[16];
 	char uuid_text[UUID_STR_LEN], name[VMFILE_NAME_LEN];
 	uint32_t epoch;
+	uint64_t term; /* of the gate */
 	unsigned tries;
 	int pidfd;
 	bool started_told, gone, adopted, starting, want_powerdown;
@@ -95,7 +97,7 @@ static struct run *new_run(struct runner *r, const struct vm *v)
 		if (!r->run[i].used && r->run[i].calls == 0)
 			n = &r->run[i];
 	CHECK(n);
-	*n = (struct run){ .r = r, .used = true, .pidfd = -1, .epoch = r->d->core.epoch };
+	*n = (struct run){ .r = r, .used = true, .pidfd = -1, .epoch = r->d->core.epoch, .term = v->term };
 	memcpy(n->uuid, v->def.uuid, 16);
 	uuid_format(n->uuid, n->uuid_text);
 	(void)str_copy(n->name, sizeof(n->name), v->def.name);
@@ -342,6 +344,7 @@ static void launch(void *data)
 		add(&a, "%s/ha-launch", PKGLIBEXECDIR);
 		add(&a, "%s", n->uuid_text);
 		add(&a, "%u", n->epoch);
+		add(&a, "%" PRIu64, n->term);
 		add(&a, "%s", e->file.binary);
 		add(&a, "-name");
 		add(&a, "guest=%s,process=qemu-%s", e->file.name, e->file.name);

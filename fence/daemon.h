@@ -57,6 +57,7 @@ struct daemon {
 	uint8_t resume_life[16], host[16], boot[16], life[16];
 
 	struct vmslice *slice;
+	struct keeper_processes processes; /* the last answer */
 	bool stopping;
 	int64_t stop_ns;
 

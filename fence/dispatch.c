@@ -30,6 +30,9 @@ void keeper_dispatch(struct keeper *k, const struct keeper_event *ev, int64_t no
 		case KEEPER_ACT_WD_STOP:
 			ops->watchdog(edge, a->kind == KEEPER_ACT_WD_START);
 			break;
+		case KEEPER_ACT_PROCESSES:
+			ops->processes(edge, a->arg);
+			break;
 		case KEEPER_ACT_TELL:
 			ops->tell(edge, k);
 			break;

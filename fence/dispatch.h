@@ -12,6 +12,7 @@ struct keeper_ops {
 	void (*hold)(void *edge, const struct hold_msg *m); /* to all keepers of the ring; may be lost */
 	void (*kill)(void *edge);                         /* answers SILENT */
 	void (*watchdog)(void *edge, bool start);         /* answers WATCHDOG */
+	void (*processes)(void *edge, uint32_t number);
 	void (*tell)(void *edge, const struct keeper *k);
 	void (*save)(void *edge, const struct keeper *k);
 	void (*exit)(void *edge);

@@ -81,6 +81,16 @@ static void op_kill(void *edge)
 	vmslice_kill(d->slice, on_silent, d);
 }
 
+static void op_processes(void *edge, uint32_t number)
+{
+	struct daemon *d = edge;
+	struct keeper_event ev = { .kind = KEEPER_EV_PROCESSES, .processes = &d->processes };
+
+	d->processes = (struct keeper_processes){ .number = number };
+	d->processes.known = vmslice_marks(d->slice, d->processes.mark, ARRAY_SIZE(d->processes.mark), &d->processes.n);
+	daemon_event(d, &ev);
+}
+
 static void op_watchdog(void *edge, bool start)
 {
 	struct daemon *d = edge;
@@ -204,6 +214,15 @@ static void op_note(void *edge, enum keeper_note note, uint32_t node, uint32_t a
 			    "this node's slot was written by another host: two hosts with node id %u, or a cloned disk? waiting until it has been silent for W",
 			    node);
 		break;
+	case NOTE_SILENT:
+		if (arg)
+			daemon_text(d, LOG_LEVEL_ERR,
+				    "ha-agent of this node has not been heard for %u ms: the gate is closed. VMs run on; one that is not running, or ends, is for other nodes to start. "
+				    "See `systemctl status ha-agent`",
+				    d->conf.timing.silent_ms);
+		else
+			daemon_text(d, LOG_LEVEL_NOTICE, "ha-agent of this node is heard again: the gate opens once no other node can take its claims for void any more");
+		break;
 	case NOTE_HOLD:
 		if (arg)
 			daemon_text(d, LOG_LEVEL_WARNING, "no node reaches the volumes: holding; VMs stay, nothing new starts until the storage is back");
@@ -215,7 +234,7 @@ static void op_note(void *edge, enum keeper_note note, uint32_t node, uint32_t a
 
 static const struct keeper_ops ops = {
 	.pet = op_pet, .write = daemon_write, .read = daemon_read, .bell = op_bell, .hold = op_hold, .kill = op_kill,
-	.watchdog = op_watchdog, .tell = daemon_tell, .save = op_save, .exit = op_exit, .note = op_note,
+	.watchdog = op_watchdog, .processes = op_processes, .tell = daemon_tell, .save = op_save, .exit = op_exit, .note = op_note,
 };
 
 /* Before anything else that a wake-up brings: no pet may come of it. */

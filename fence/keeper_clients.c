@@ -57,8 +57,10 @@ static void gate(struct client *c, const struct keeper_msg *m)
 	if (!d->core_runs)
 		why = "the keeper has no quorum of the volumes yet";
 	else if (!keeper_gate_open(&d->core, m->reg.epoch, clock_now_ns()) || d->stopping)
-		why = "the gate is closed: this node's lease does not live, or the claim is of an earlier epoch";
-	else if ((r = vmslice_register(d->slice, c->pid)) < 0)
+		why = "the gate is closed: this node's lease does not live, its agent is silent, or the claim is of an earlier epoch";
+	else if (!keeper_gate_admits(&d->core, m->reg.epoch, m->reg.term, clock_now_ns()))
+		why = "the gate was closed since this VM was claimed: the agent must look again whether it still is this node's";
+	else if ((r = vmslice_register(d->slice, c->pid, m->reg.vm)) < 0)
 		why = strerror(-r);
 	memset(&d->msg, 0, sizeof(d->msg));
 	d->msg.kind = KEEPER_MSG_GATE;
@@ -221,9 +223,21 @@ static void fill_node(const struct daemon *d, const struct keeper *k, uint32_t i
 		.claims_seq = self ? k->agent.claims_seq : n->hb.claims_seq,
 		.catalog_generation = self ? k->agent.catalog_generation : n->hb.catalog_generation,
 		.catalog_seq = self ? k->agent.catalog_seq : n->hb.catalog_seq,
+		.silent_seq = !self && n->known && n->hb.silent ? n->hb.seq : 0,
 		.asked_epoch = n->asked.epoch,
 		.asked_seq = n->asked.seq,
 	};
+}
+
+static void tell_silent(struct daemon *d, const struct heartbeat *hb)
+{
+	struct keeper_silent *s = &d->msg.silent;
+
+	memset(&d->msg, 0, sizeof(d->msg));
+	d->msg.kind = KEEPER_MSG_SILENT;
+	*s = (struct keeper_silent){ .node = hb->node, .epoch = hb->epoch, .seq = hb->seq, .n = hb->n_marks };
+	memcpy(s->mark, hb->mark, sizeof(s->mark));
+	client_send(d->agent);
 }
 
 void daemon_tell(void *edge, const struct keeper *k)
@@ -233,6 +247,9 @@ void daemon_tell(void *edge, const struct keeper *k)
 
 	if (!d->agent)
 		return;
+	for (uint32_t id = 1; d->core_runs && id <= k->opt.node_limit; id++)
+		if (id != k->opt.self && k->node[id - 1].known && k->node[id - 1].hb.silent)
+			tell_silent(d, &k->node[id - 1].hb);
 	memset(m, 0, sizeof(*m));
 	m->kind = KEEPER_MSG_TABLE;
 	m->table.at_ns = clock_host_ns();
@@ -250,6 +267,8 @@ void daemon_tell(void *edge, const struct keeper *k)
 		m->table.epoch = k->published ? k->epoch : 0;
 		m->table.state = k->state;
 		m->table.gate_open = keeper_gate_open(k, k->epoch, k->now_ns) && !d->stopping;
+		m->table.gate_term = m->table.gate_open ? k->gate.term : 0;
+		m->table.read_seq = k->read_seq;
 		m->table.release_reason = k->release;
 		m->table.release_by = k->release_by;
 		m->table.want_armed = k->want_armed;

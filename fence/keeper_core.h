@@ -9,6 +9,7 @@
  *   brake.c      when too many are suspect at once nobody is fenced
  *   arbitrate.c  who wins when the ring falls apart
  *   hold.c       an outage of the storage for everybody: peers grant each other round after round
+ *   gate.c       who may start a VM; an agent that is silent, and which of its claims still stand
  *
  *              fence quorum read, drained          arm                      commit or higher intent against us,
  *   STARTING -----------------------> DISARMED <---------> ARMED --------+  storage lost, own slot taken, suspend
@@ -68,6 +69,7 @@ enum keeper_event_kind {
 	KEEPER_EV_AGENT,         /* agent: its counter and what it has written */
 	KEEPER_EV_HOLD,          /* hold: a peer asks for a hold, or grants one; message.from is who the ring says it is */
 	KEEPER_EV_EVIDENCE,      /* evidence */
+	KEEPER_EV_PROCESSES,     /* processes: answer to PROCESSES */
 	KEEPER_EV_FENCE,         /* an operator wants (evidence.node, evidence.epoch) fenced, though it may be alive */
 };
 
@@ -81,6 +83,14 @@ struct keeper_evidence {
 
 struct keeper_agent_facts {
 	uint64_t counter, claims_seq, catalog_generation, catalog_seq;
+};
+
+/* The VMs with a process on this node, as format_vm_mark. known: each one was found out, and nothing is sent any more for one that had a process before. */
+struct keeper_processes {
+	uint32_t number; /* of the question */
+	bool known;
+	unsigned n;
+	uint32_t mark[FORMAT_MAX_CLAIMS];
 };
 
 /* What keepers say to each other over the ring, beside the bell. */
@@ -104,6 +114,7 @@ struct keeper_event {
 		struct keeper_agent_facts agent;
 		struct hold_msg hold;
 		struct keeper_evidence evidence;
+		const struct keeper_processes *processes; /* stays until another question is put */
 	};
 };
 
@@ -116,6 +127,7 @@ enum keeper_action_kind {
 	KEEPER_ACT_KILL,      /* close the gate (it is), kill all VMs, answer SILENT */
 	KEEPER_ACT_WD_START,
 	KEEPER_ACT_WD_STOP,
+	KEEPER_ACT_PROCESSES, /* arg: number of the question; answer PROCESSES */
 	KEEPER_ACT_TELL,      /* tell the agent what the table says */
 	KEEPER_ACT_SAVE,      /* remember epoch, life and state for a restart of this process */
 	KEEPER_ACT_EXIT,      /* LEFT is published: the process may end */
@@ -140,6 +152,7 @@ enum keeper_note {
 	NOTE_BRAKE,          /* arg: how many are suspect, so that nobody is fenced; 0: the brake is off again */
 	NOTE_EPOCHS_SPENT,   /* a block names us with the highest epoch there is: none can be begun; told once */
 	NOTE_FOREIGN_OWNER,  /* our slot holds another host's identity: waiting for its lease to run out */
+	NOTE_SILENT,         /* arg: 1 this node's agent is silent and the gate closes, 0 it was heard again */
 	NOTE_HOLD,           /* arg: 1 a hold begins, 0 it is over */
 };
 
@@ -207,6 +220,16 @@ struct hold {
 	int64_t outage_ns, regained_ns; /* the last time without one */
 };
 
+enum gate_state { GATE_CLEARING, GATE_OPEN, GATE_CLOSED, GATE_VOID }; /* as far as the agent is concerned; the lease has its own say */
+
+/* See gate.c. */
+struct gate {
+	enum gate_state state;
+	uint64_t term;       /* a start must have been claimed or confirmed under it */
+	int64_t heard_ns;    /* when the agent's counter moved last, or since when we listen */
+	uint32_t asked;      /* number of the last question for the processes */
+};
+
 struct keeper_options {
 	uint32_t self;
 	uint8_t cluster[16], host[16], boot[16], life[16]; /* life: fresh random */
@@ -261,6 +284,8 @@ struct keeper {
 	int64_t winner_ns;       /* since when the same group wins */
 	unsigned braked;         /* so many are suspect at once that nobody is fenced; 0: go on */
 	struct keeper_agent_facts agent;
+	uint64_t asked_seq, read_seq; /* what the agent had said of its claims when the reads under way, and when the last ones of a fence quorum, were issued */
+	struct gate gate;
 	struct hold hold;
 
 	struct keeper_action action[KEEPER_MAX_ACTIONS];
@@ -272,6 +297,7 @@ void keeper_init(struct keeper *k, const struct keeper_options *opt, int64_t now
 void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns);
 int64_t keeper_deadline(const struct keeper *k); /* when to send KEEPER_EV_TIMER at the latest */
 bool keeper_gate_open(const struct keeper *k, uint32_t epoch, int64_t now_ns);
+bool keeper_gate_admits(const struct keeper *k, uint32_t epoch, uint64_t term, int64_t now_ns); /* a launcher that comes with these */
 
 /* Between the files of the core. */
 void keeper_act(struct keeper *k, enum keeper_action_kind kind);
@@ -312,6 +338,15 @@ void hold_message(struct keeper *k, const struct hold_msg *m);
 bool lease_may_hold(const struct keeper *k);
 /* Another's silence says something to us: while our epoch lives, and whoever reads the table knows of it, so that nobody holds without our word. */
 bool lease_may_judge(const struct keeper *k);
+
+/* gate.c */
+void gate_epoch_begins(struct keeper *k);
+void gate_facts(struct keeper *k, uint64_t counter); /* before they are taken */
+void gate_tick(struct keeper *k);
+void gate_round_begins(struct keeper *k);
+void gate_round_over(struct keeper *k, bool acked);
+void gate_processes(struct keeper *k, const struct keeper_processes *p);
+int64_t gate_deadline(const struct keeper *k);
 
 #define HOLD_MSG_LEN 64U
 void hold_encode(const struct hold_msg *m, const uint8_t cluster[16], uint8_t buf[HOLD_MSG_LEN]);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ha-launch VM-UUID EPOCH PROGRAM ARG...: the gate every VM start passes. Registers itself with the keeper and becomes the VM only on the keeper's
+/* ha-launch VM-UUID EPOCH TERM PROGRAM ARG...: the gate every VM start passes. Registers itself with the keeper and becomes the VM only on the keeper's
  * yes. A release closes the gate first and then kills what is registered or in the slice: a start under way cannot slip past. */
 #include <errno.h>
 #include <stdio.h>
@@ -35,13 +35,18 @@ int main(int argc, char **argv)
 	int fd, r;
 
 	log_init("ha-launch", LOG_LEVEL_INFO);
-	if (argc < 4 || !uuid_parse(argv[1], msg.reg.vm)) {
-		log_err("usage: ha-launch VM-UUID EPOCH PROGRAM ARG... (started by ha-agent)");
+	if (argc < 5 || !uuid_parse(argv[1], msg.reg.vm)) {
+		log_err("usage: ha-launch VM-UUID EPOCH TERM PROGRAM ARG... (started by ha-agent)");
 		return 64;
 	}
 	msg.reg.epoch = (uint32_t)strtoul(argv[2], &end, 10);
 	if (*end != '\0' || msg.reg.epoch == 0) {
 		log_err("VM %s: \"%s\" is no epoch", argv[1], argv[2]);
+		return 64;
+	}
+	msg.reg.term = strtoull(argv[3], &end, 10);
+	if (*end != '\0' || argv[3][0] == '\0') {
+		log_err("VM %s: \"%s\" is no term of the gate", argv[1], argv[3]);
 		return 64;
 	}
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -54,7 +59,7 @@ int main(int argc, char **argv)
 		log_err("VM %s: not started: %.*s", argv[1], KEEPER_TEXT_LEN, answer.gate.text);
 		return EXIT_REFUSED;
 	}
-	execv(argv[3], argv + 3);
-	log_err("VM %s: cannot execute %s: %s", argv[1], argv[3], strerror(errno));
+	execv(argv[4], argv + 4);
+	log_err("VM %s: cannot execute %s: %s", argv[1], argv[4], strerror(errno));
 	return errno == ENOENT ? 127 : 126;
 }

@@ -137,6 +137,7 @@ static void begin_epoch(struct keeper *k, uint32_t epoch, const uint8_t life[16]
 	k->release = RELEASE_NONE;
 	k->earlier_life = false;
 	hold_epoch_begins(k);
+	gate_epoch_begins(k);
 	for (unsigned v = 0; v < k->opt.n_volumes; v++)
 		k->volume[v].later = false;
 	k->last_renewal_ns = k->now_ns;
@@ -157,7 +158,7 @@ void keeper_init(struct keeper *k, const struct keeper_options *opt, int64_t now
 	memset(k, 0, sizeof(*k));
 	k->opt = *opt;
 	k->state = LEASE_STARTING;
-	k->now_ns = k->state_ns = k->view_ns = k->hold.lost_ns = now_ns;
+	k->now_ns = k->state_ns = k->view_ns = k->hold.lost_ns = k->gate.heard_ns = now_ns;
 	k->ring = HEARTBEAT_RING_LOST;
 	k->seq = opt->resume_seq; /* what is saved before the first block of this life must not be less */
 	k->mine.node = opt->self;
@@ -189,6 +190,7 @@ static void start_reads(struct keeper *k)
 {
 	k->phase = ROUND_READING;
 	k->read_ns = k->now_ns;
+	k->asked_seq = k->agent.claims_seq;
 	for (unsigned i = 0; i < k->opt.n_volumes; i++) {
 		struct keeper_volume *v = &k->volume[i];
 
@@ -220,6 +222,7 @@ static void start_round(struct keeper *k)
 		start_reads(k);
 		return;
 	}
+	gate_round_begins(k);
 	k->mine.seq = ++k->seq;
 	k->mine.ring = k->ring;
 	k->mine.view = k->view;
@@ -367,6 +370,8 @@ static void try_start(struct keeper *k, bool observed)
 		k->on_quorum = self->hb.state == HEARTBEAT_ARMED || self->hb.settled == k->epoch || k->wd_running;
 		if (k->on_quorum)
 			k->mine.settled = k->epoch;
+		if (self->hb.silent) /* and has not been heard since */
+			k->gate.heard_ns = k->now_ns - keeper_ms(k->opt.timing.silent_ms);
 		k->renewed = MUTANT(RESTART_PETS_FIRST);
 		k->want_armed = self->hb.state == HEARTBEAT_ARMED;
 		/* With a watchdog that runs: armed, or died between publishing disarmed and stopping it. */
@@ -480,8 +485,11 @@ static void end_round(struct keeper *k)
 			keeper_kick(k);
 		}
 	}
-	if (observed)
+	gate_round_over(k, acked);
+	if (observed) {
+		k->read_seq = k->asked_seq;
 		table_observed(k);
+	}
 	/* Whoever holds without us has not read of this epoch, so not from now on: before, its silence said nothing to us. */
 	if (acked && observed && !k->known_to_all && k->block.epoch == k->epoch) { /* observed: the volumes show it, too */
 		k->known_to_all = true;
@@ -556,6 +564,7 @@ static void on_time(struct keeper *k)
 		(void)slot_tick(&k->volume[v].slot, k->now_ns, keeper_ms(k->opt.timing.drain_ms));
 	if (k->state == LEASE_STARTING && k->opt.resume && k->wd_running && k->now_ns - k->state_ns >= start_limit_ns(k))
 		start_anew(k); /* storage is away: as below, before the watchdog does more */
+	gate_tick(k);
 	/* Before the watchdog's deadline: a lost volume costs VMs, not hosts. */
 	if (watched(k->state) && k->now_ns - k->last_pet_ns >= soft_ns(k) && !k->renewed)
 		release(k, RELEASE_STORAGE, 0);
@@ -651,6 +660,7 @@ static void take_facts(struct keeper *k, const struct keeper_agent_facts *facts)
 {
 	struct keeper_agent_facts f = *facts;
 
+	gate_facts(k, f.counter);
 	f.claims_seq = MAX(f.claims_seq, k->agent.claims_seq);
 	if (memcmp(&k->agent, &f, sizeof(f)) == 0)
 		return;
@@ -710,6 +720,9 @@ static void take_event(struct keeper *k, const struct keeper_event *ev)
 		break;
 	case KEEPER_EV_AGENT:
 		take_facts(k, &ev->agent);
+		break;
+	case KEEPER_EV_PROCESSES:
+		gate_processes(k, ev->processes);
 		break;
 	case KEEPER_EV_HOLD:
 		hold_message(k, &ev->hold);
@@ -773,24 +786,13 @@ int64_t keeper_deadline(const struct keeper *k)
 		at = MIN(at, k->state_ns + start_limit_ns(k));
 	if (watched(k->state) && (!k->renewed || (k->phase != ROUND_IDLE && may_pet(k))))
 		at = MIN(at, k->last_pet_ns + soft_ns(k));
+	at = MIN(at, gate_deadline(k));
 	if (k->ring == HEARTBEAT_RING_JOINING)
 		at = MIN(at, k->ring_ns + keeper_ms(k->opt.timing.ring_grace_ms));
 	for (unsigned v = 0; v < k->opt.n_volumes; v++)
 		if (k->volume[v].slot.state == SLOT_DRAINING)
 			at = MIN(at, k->volume[v].slot.since_ns + keeper_ms(k->opt.timing.drain_ms));
 	return at;
-}
-
-bool keeper_gate_open(const struct keeper *k, uint32_t epoch, int64_t now_ns)
-{
-	/* On its way to being armed: the watchdog must run before a VM does. */
-	if (k->state == LEASE_DISARMED && k->want_armed)
-		return false;
-	/* Nobody takes over from a node whose blocks do not say yet that it has a watchdog. */
-	if (k->state == LEASE_ARMED && !k->armed_published)
-		return false;
-	return (leased(k->state) || MUTANT(GATE_STAYS_OPEN)) && k->published && epoch == k->epoch && !k->slot_taken &&
-	       (now_ns - k->last_renewal_ns < keeper_ms(k->opt.timing.soft_ms) || MUTANT(GATE_UNTIMED));
 }
 
 const char *lease_state_name(enum lease_state s)

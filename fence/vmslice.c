@@ -12,12 +12,16 @@
 
 #include "agent/base/log.h"
 #include "agent/base/orphans.h"
+#include "agent/base/uuid.h"
+#include "storage/format.h"
 
 #define AGAIN_MS 10
 
 struct process {
 	pid_t pid;
 	int fd; /* pidfd */
+	bool known;    /* whose it is: */
+	uint32_t mark; /* format_vm_mark */
 };
 
 struct vmslice {
@@ -126,13 +130,16 @@ static void forget_gone(struct vmslice *s)
 	}
 }
 
-int vmslice_register(struct vmslice *s, pid_t pid)
+/* Of a process that two say different things of nothing is known. */
+static int add(struct vmslice *s, pid_t pid, bool known, uint32_t mark)
 {
 	int fd;
 
 	for (unsigned i = 0; i < s->n; i++)
-		if (s->process[i].pid == pid && !gone(s->process[i].fd))
+		if (s->process[i].pid == pid && !gone(s->process[i].fd)) {
+			s->process[i].known = s->process[i].known && known && s->process[i].mark == mark;
 			return 0;
+		}
 	if (s->n == VMSLICE_MAX)
 		forget_gone(s);
 	if (s->n == VMSLICE_MAX)
@@ -140,11 +147,27 @@ int vmslice_register(struct vmslice *s, pid_t pid)
 	fd = pidfd_open_(pid);
 	if (fd < 0)
 		return -errno;
-	s->process[s->n++] = (struct process){ pid, fd };
+	s->process[s->n++] = (struct process){ pid, fd, known, mark };
 	return 0;
 }
 
-static int scan_procs(struct vmslice *s, const char *dir)
+int vmslice_register(struct vmslice *s, pid_t pid, const uint8_t vm[16]) { return add(s, pid, true, format_vm_mark(vm)); }
+
+/* The VM whose unit a control group is. */
+static bool vm_of(const char *name, uint8_t ret[16])
+{
+	static const char prefix[] = VMSLICE_VM_PREFIX, suffix[] = ".service";
+	size_t len = strlen(name), skip = sizeof(prefix) - 1;
+	char uuid[UUID_STR_LEN];
+
+	if (len != skip + sizeof(uuid) - 1 + sizeof(suffix) - 1 || strncmp(name, prefix, skip) != 0 || !streq(name + skip + sizeof(uuid) - 1, suffix))
+		return false;
+	memcpy(uuid, name + skip, sizeof(uuid) - 1);
+	uuid[sizeof(uuid) - 1] = '\0';
+	return uuid_parse(uuid, ret);
+}
+
+static int scan_procs(struct vmslice *s, const char *dir, const uint8_t *vm)
 {
 	char path[PATH_MAX];
 	FILE *f;
@@ -155,7 +178,7 @@ static int scan_procs(struct vmslice *s, const char *dir)
 	if (!f)
 		return errno == ENOENT ? 0 : -errno; /* the unit has just gone */
 	while (fscanf(f, "%d", &pid) == 1) {
-		r = vmslice_register(s, pid);
+		r = add(s, pid, vm, vm ? format_vm_mark(vm) : 0);
 		if (r == 0)
 			n++;
 		else if (r != -ESRCH)
@@ -167,8 +190,8 @@ static int scan_procs(struct vmslice *s, const char *dir)
 	return n;
 }
 
-/* Registers what is in the slice, whoever put it there. */
-static int scan(struct vmslice *s, const char *dir, int depth)
+/* Registers what is in the slice, whoever put it there. vm: whose unit we are in; NULL: none's. */
+static int scan(struct vmslice *s, const char *dir, const uint8_t *vm, int depth)
 {
 	struct dirent *e;
 	DIR *d = opendir(dir);
@@ -176,15 +199,16 @@ static int scan(struct vmslice *s, const char *dir, int depth)
 
 	if (!d)
 		return errno == ENOENT ? 0 : -errno; /* no VM was ever started */
-	n = scan_procs(s, dir);
+	n = scan_procs(s, dir, vm);
 	while (n >= 0 && (e = readdir(d))) {
 		char sub[PATH_MAX];
+		uint8_t uuid[16];
 
 		if (e->d_type != DT_DIR || e->d_name[0] == '.' || depth == 0)
 			continue;
 		if ((size_t)snprintf(sub, sizeof(sub), "%s/%s", dir, e->d_name) >= sizeof(sub))
 			continue;
-		r = scan(s, sub, depth - 1);
+		r = scan(s, sub, vm ? vm : vm_of(e->d_name, uuid) ? uuid : NULL, depth - 1);
 		n = r < 0 ? r : n + r;
 	}
 	(void)closedir(d);
@@ -193,10 +217,28 @@ static int scan(struct vmslice *s, const char *dir, int depth)
 
 int vmslice_count(struct vmslice *s)
 {
-	int r = scan(s, s->dir, 3);
+	int r = scan(s, s->dir, NULL, 3);
 
 	forget_gone(s);
 	return r < 0 ? r : (int)s->n;
+}
+
+bool vmslice_marks(struct vmslice *s, uint32_t *ret, unsigned max, unsigned *ret_n)
+{
+	unsigned n = 0, j;
+
+	if (vmslice_count(s) < 0)
+		return false;
+	for (unsigned i = 0; i < s->n; i++) {
+		for (j = 0; j < n && ret[j] != s->process[i].mark; j++)
+			;
+		if (!s->process[i].known || (j == n && n == max))
+			return false;
+		if (j == n)
+			ret[n++] = s->process[i].mark;
+	}
+	*ret_n = n;
+	return orphans_quiet(); /* last: of one that has gone just now, too */
 }
 
 static void silence_sockets(const struct process *p)
@@ -236,7 +278,7 @@ static void silence_sockets(const struct process *p)
 static void kill_round(void *data)
 {
 	struct vmslice *s = data;
-	int r = scan(s, s->dir, 3);
+	int r = scan(s, s->dir, NULL, 3);
 
 	s->timer = 0;
 	for (unsigned i = 0; i < s->n; i++) {

@@ -15,6 +15,7 @@
 
 #define VMSLICE_UNIT "kvmha-vms.slice"
 #define VMSLICE_MAX 1024
+#define VMSLICE_VM_PREFIX "kvmha-vm-" /* a VM's unit in it: kvmha-vm-UUID.service */
 
 struct vmslice;
 
@@ -23,8 +24,11 @@ int vmslice_find_root(char *ret, size_t size);
 int vmslice_new(qb_loop_t *loop, const char *root, struct vmslice **ret);
 void vmslice_free(struct vmslice *s);
 
-/* A process that passes the gate. 0, -EMFILE, or the errno of pidfd_open. */
-int vmslice_register(struct vmslice *s, pid_t pid);
+/* A process that passes the gate and is to become that VM. 0, -EMFILE, or the errno of pidfd_open. */
+int vmslice_register(struct vmslice *s, pid_t pid, const uint8_t vm[16]);
+
+/* The VMs with a process, each once, as format_vm_mark. False: it cannot be told, they are more than max, or this host still sends what a dead one has left. */
+bool vmslice_marks(struct vmslice *s, uint32_t *ret, unsigned max, unsigned *ret_n);
 
 /* Number of processes in the slice or registered and not gone; negative errno if that cannot be told. */
 int vmslice_count(struct vmslice *s);

@@ -159,7 +159,8 @@ static void get_timing(struct cursor *c, struct timing *t)
 
 	for (size_t i = 0; i < ARRAY_SIZE(v); i++)
 		*v[i] = (uint32_t)get(c, 4);
-	t->heal_ms = timing_heal_ms(t); /* follows from the others, and from the code */
+	t->heal_ms = timing_heal_ms(t); /* these follow from the others, and from the code */
+	t->silent_ms = timing_silent_ms(t);
 }
 
 void superblock_encode(const struct superblock *s, unsigned copy, void *buf)
@@ -227,7 +228,8 @@ void heartbeat_encode(const struct heartbeat *b, const uint8_t cluster[16], unsi
 	c = begin(buf, FORMAT_BLOCK, format_heartbeat_offset(b->node, buffer), &h);
 	put(&c, b->state, 1);
 	put(&c, b->ring, 1);
-	put(&c, 0, 2);
+	put(&c, b->silent, 1);
+	put(&c, 0, 1);
 	put(&c, b->settled, 4);
 	put(&c, b->view, 8);
 	put_bytes(&c, b->host, 16);
@@ -243,6 +245,10 @@ void heartbeat_encode(const struct heartbeat *b, const uint8_t cluster[16], unsi
 		for (size_t i = 0; i < FORMAT_MAX_NODES; i++)
 			put(&c, lists[l][i], 4);
 	put(&c, b->members, 8);
+	CHECK(b->n_marks <= FORMAT_MAX_CLAIMS);
+	put(&c, b->n_marks, 4);
+	for (uint32_t i = 0; i < b->n_marks; i++)
+		put(&c, b->mark[i], 4);
 	finish(buf, FORMAT_BLOCK);
 }
 
@@ -252,7 +258,7 @@ enum format_status heartbeat_decode(const void *buf, uint32_t node, unsigned buf
 	struct heartbeat b = { 0 };
 	uint32_t *const lists[] = { b.alive, b.intent, b.commit, b.over };
 	struct cursor c;
-	unsigned state, ring;
+	unsigned state, ring, silent;
 	enum format_status st;
 
 	st = open_block(buf, FORMAT_BLOCK, format_heartbeat_offset(node, buffer), FORMAT_HEARTBEAT, cluster, node, &h, &c);
@@ -265,7 +271,8 @@ enum format_status heartbeat_decode(const void *buf, uint32_t node, unsigned buf
 	b.seq = h.seq;
 	state = (unsigned)get(&c, 1);
 	ring = (unsigned)get(&c, 1);
-	(void)get(&c, 2);
+	silent = (unsigned)get(&c, 1);
+	(void)get(&c, 1);
 	b.settled = (uint32_t)get(&c, 4);
 	b.view = get(&c, 8);
 	get_bytes(&c, b.host, 16);
@@ -281,14 +288,19 @@ enum format_status heartbeat_decode(const void *buf, uint32_t node, unsigned buf
 		for (size_t i = 0; i < FORMAT_MAX_NODES; i++)
 			lists[l][i] = (uint32_t)get(&c, 4);
 	b.members = get(&c, 8);
-	if (state >= HEARTBEAT_STATE_END || ring >= HEARTBEAT_RING_END || b.epoch > FORMAT_MAX_EPOCH || b.settled > b.epoch)
+	b.n_marks = (uint32_t)get(&c, 4);
+	if (state >= HEARTBEAT_STATE_END || ring >= HEARTBEAT_RING_END || b.epoch > FORMAT_MAX_EPOCH || b.settled > b.epoch || silent > 1 ||
+	    b.n_marks > FORMAT_MAX_CLAIMS)
 		return FORMAT_E_CONTENT;
+	for (uint32_t i = 0; i < b.n_marks; i++)
+		b.mark[i] = (uint32_t)get(&c, 4);
 	for (size_t l = 0; l < ARRAY_SIZE(lists); l++)
 		for (size_t i = 0; i < FORMAT_MAX_NODES; i++)
 			if (lists[l][i] > FORMAT_MAX_EPOCH)
 				return FORMAT_E_CONTENT;
 	b.state = (enum heartbeat_state)state;
 	b.ring = (enum heartbeat_ring)ring;
+	b.silent = silent;
 	*ret = b;
 	return FORMAT_OK;
 }

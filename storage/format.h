@@ -15,6 +15,7 @@
 
 #include "agent/base/timing.h"
 #include "agent/base/util.h"
+#include "storage/crc32c.h"
 
 #define FORMAT_VERSION 1
 #define FORMAT_BLOCK 4096U
@@ -95,6 +96,10 @@ struct heartbeat {
 	uint64_t catalog_seq;
 	uint32_t settled;       /* highest epoch of this node that is known to have been on a renew quorum: none up to it is ever begun again */
 	uint64_t members;       /* bit (id - 1): nodes of its configuration, whom it asks for a hold; 0: it never holds */
+	/* Its agent is silent and its gate is closed: its claims on VMs that have no process here are void. Each VM with a process is in the list, by its mark. */
+	bool silent;
+	uint32_t n_marks;
+	uint32_t mark[FORMAT_MAX_CLAIMS];
 	/* Indexed by node id - 1; each entry an epoch, 0 = none. */
 	uint32_t alive[FORMAT_MAX_NODES];  /* seen alive by this node */
 	uint32_t intent[FORMAT_MAX_NODES]; /* wants to fence */
@@ -143,6 +148,9 @@ uint64_t format_volume_len(uint32_t node_limit); /* bytes a volume must have */
 
 /* The same set: generation, incarnations, and all that its volumes share. */
 bool superblock_same_set(const struct superblock *a, const struct superblock *b);
+
+/* A VM in a heartbeat. Two VMs may have the same one: then both have a process if either has, which keeps a claim that could be void. */
+static inline uint32_t format_vm_mark(const uint8_t vm[16]) { return crc32c(0, vm, 16); }
 
 /* Encoders fill a whole block: FORMAT_BLOCK, claims_block_len or catalog_block_len bytes. */
 void superblock_encode(const struct superblock *s, unsigned copy, void *buf);

@@ -69,6 +69,10 @@ struct sim_node {
 	int64_t reconnect_ns[SIM_VOLUMES];
 	uint8_t read_buf[SIM_VOLUMES][SIM_TABLE];
 
+	struct keeper_processes processes; /* what it is told when it asks */
+	bool processes_late;    /* not before the test says so */
+	unsigned questions;
+
 	struct { uint32_t epoch; uint8_t life[16]; enum lease_state state; bool any; } saved;
 	uint32_t last_epoch;
 	uint64_t last_seq;
@@ -291,6 +295,16 @@ static inline void sim_op_watchdog(void *edge, bool start)
 	sim_event(n, (struct keeper_event){ .kind = KEEPER_EV_WATCHDOG, .ok = ok });
 }
 
+static inline void sim_op_processes(void *edge, uint32_t number)
+{
+	struct sim_node *n = edge;
+
+	n->questions++;
+	n->processes.number = number;
+	if (!n->processes_late)
+		sim_event(n, (struct keeper_event){ .kind = KEEPER_EV_PROCESSES, .processes = &n->processes });
+}
+
 static inline void sim_op_tell(void *edge, const struct keeper *k) { }
 
 static inline void sim_op_save(void *edge, const struct keeper *k)
@@ -326,7 +340,7 @@ static inline void sim_op_note(void *edge, enum keeper_note note, uint32_t node,
 
 static const struct keeper_ops sim_ops = {
 	.pet = sim_op_pet, .write = sim_op_write, .read = sim_op_read, .bell = sim_op_bell, .hold = sim_op_hold, .kill = sim_op_kill,
-	.watchdog = sim_op_watchdog, .tell = sim_op_tell, .save = sim_op_save, .exit = sim_op_exit, .note = sim_op_note,
+	.watchdog = sim_op_watchdog, .processes = sim_op_processes, .tell = sim_op_tell, .save = sim_op_save, .exit = sim_op_exit, .note = sim_op_note,
 };
 
 /* As the daemon does it: answers that come from inside an action wait for its end. */
@@ -496,6 +510,7 @@ static inline void sim_init(struct sim *s, unsigned n, unsigned n_volumes)
 	s->n_volumes = n_volumes;
 	s->brake_percent = 100;
 	timing_of_profile(TIMING_FAST, &s->timing);
+	s->timing.silent_ms = UINT32_MAX; /* there is an agent only where a test plays one */
 	memcpy(sb.cluster, sim_cluster, 16);
 	sb.timing = s->timing;
 	for (unsigned v = 0; v < n_volumes; v++)

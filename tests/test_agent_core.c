@@ -40,6 +40,11 @@ struct node {
 	uint32_t epoch, over;
 	bool gate, fresh, armed;
 	uint64_t counter, claims_seq;
+	uint64_t term;        /* of its gate */
+	uint64_t silent_seq;  /* its keeper says that its agent is silent, in a block of that number; 0: it does not */
+	uint32_t marks[VMS];  /* and that these have a process */
+	unsigned n_marks;
+	bool unheard;         /* its keeper does not get on with reading its table */
 	bool volume_gone[VOLUMES], writes_refused[VOLUMES];
 	bool crashing, refusing, deaf,
 		very_deaf; /* its QEMUs: end at once; the gate says no; guests, QEMU itself ignore requests */
@@ -284,7 +289,7 @@ static void op_start(void *edge, const struct vm *v)
 	struct process *p = &n->process[vm_index(v->def.uuid)];
 
 	trace(n, 'S');
-	if (n->refusing || !n->gate || n->epoch != n->a.epoch) {
+	if (n->refusing || !n->gate || n->epoch != n->a.epoch || n->term != v->term) {
 		later_vm(n, 2, AGENT_EV_EXIT, v->def.uuid, VM_EXIT_REFUSED);
 		return;
 	}
@@ -415,9 +420,23 @@ static void give(struct node *n, struct agent_event *ev)
 
 static void give_table(struct node *n)
 {
-	struct agent_event ev = { .kind = AGENT_EV_TABLE, .table = &table };
+	struct agent_event ev = { .kind = AGENT_EV_SILENT };
+	struct keeper_silent silent;
 
+	for (uint32_t id = 1; id <= s.n; id++) {
+		const struct node *x = node(id);
+
+		if (id == n->id || x->silent_seq == 0)
+			continue;
+		silent = (struct keeper_silent){ .node = id, .epoch = x->epoch, .seq = x->silent_seq, .n = x->n_marks };
+		memcpy(silent.mark, x->marks, sizeof(x->marks));
+		ev.silent = &silent;
+		give(n, &ev);
+	}
+	ev = (struct agent_event){ .kind = AGENT_EV_TABLE, .table = &table };
 	memset(&table, 0, sizeof(table));
+	table.table.gate_term = n->gate ? n->term : 0;
+	table.table.read_seq = n->unheard ? 0 : n->claims_seq;
 	table.table.self = n->id;
 	table.table.epoch = n->epoch;
 	table.table.gate_open = n->gate;
@@ -431,7 +450,7 @@ static void give_table(struct node *n)
 				.fresh = id == n->id ? n->gate : x->fresh,
 			.state = x->armed ? HEARTBEAT_ARMED : HEARTBEAT_DISARMED, .ring = HEARTBEAT_RING_OK,
 				.in_view = x->ring && n->ring,
-			.committed = x->over >= x->epoch ? 2 : 0, .agent_counter = x->counter, .claims_seq = x->claims_seq,
+			.committed = x->over >= x->epoch ? 2 : 0, .agent_counter = x->counter, .claims_seq = x->claims_seq, .silent_seq = x->silent_seq,
 			.catalog_generation = s.catalog.generation, .catalog_seq = x->a.catalog_seq + (x->announces_newer ? 1 : 0),
 		};
 	}
@@ -1803,8 +1822,138 @@ static void test_place(void)
 	}
 }
 
+/* Its agent stands still; its keeper has closed the gate and says which VMs have a process. */
+static void fall_silent(uint32_t id)
+{
+	struct node *n = node(id);
+
+	n->frozen = true;
+	n->gate = false;
+	n->silent_seq = 100;
+	n->n_marks = 0;
+	for (unsigned vm = 0; vm < s.n_vms; vm++)
+		if (n->process[vm].runs)
+			n->marks[n->n_marks++] = format_vm_mark(s.vm[vm].uuid);
+	s.table_at = s.now;
+}
+
+static void is_back(uint32_t id)
+{
+	node(id)->silent_seq = 0;
+	node(id)->frozen = false;
+	node(id)->gate = true;
+	node(id)->term++;
+	s.table_at = s.now;
+}
+
+static uint32_t runs_on(unsigned vm)
+{
+	for (uint32_t id = 1; id <= s.n; id++)
+		if (runs(id, vm))
+			return id;
+	return 0;
+}
+
+static void boot_terms(unsigned nodes, unsigned vms)
+{
+	init(nodes, 1, vms);
+	for (uint32_t id = 1; id <= nodes; id++) {
+		node(id)->term = 50;
+		start_agent(id);
+	}
+	(void)UNTIL(12000, all_run());
+	run(2000);
+}
+
+static void test_silent(void)
+{
+	uint32_t x;
+	unsigned other;
+
+	boot_terms(2, 4);
+	x = runs_on(0);
+	for (other = 1; other < 4 && runs_on(other) != x; other++)
+		;
+	TAP_OK(all_run() && other < 4, "two nodes share four VMs");
+	node(x)->frozen = true;
+	node(x)->process[0].runs = false; /* and nobody there notices */
+	run(15000);
+	TAP_OK(running(0) == 0, "its agent hangs, a VM's process is gone: it is still claimed");
+	memset(node(3 - x)->trace, 0, sizeof(node(3 - x)->trace));
+	fall_silent(x);
+	TAP_OK(UNTIL(8000, runs(3 - x, 0)) && in_order(3 - x, 'D', 'S'), "until its keeper says that it has no process: another node drains and starts it");
+	TAP_OK(node(3 - x)->notes[NOTE_AGENT_SILENT] == 1, "and says why");
+	run(20000);
+	TAP_OK(all_run() && runs_on(other) == x, "the VMs that have one stay");
+	later_vm(node(x), 1, AGENT_EV_EXIT, s.vm[0].uuid, VM_EXIT_CRASH);
+	is_back(x);
+	run(20000);
+	TAP_OK(runs_on(0) == 3 - x && disk_state(x, 0) != CLAIM_ACTIVE && vm_of(x, 0)->state == VM_IDLE && all_run(), "back again, it finds its VM taken, and gives the old claim up");
+	memset(node(x)->trace, 0, sizeof(node(x)->trace));
+	process_ends(node(x), other, 5, VM_EXIT_CRASH);
+	(void)UNTIL(2000, did(x, 'S'));
+	TAP_STR(node(x)->trace, "dS", "what was its own all the time is started again without a new claim");
+	sound("a silent agent");
+
+	/* What its keeper had said before our claim was there may be taken back by now. */
+	boot_terms(2, 2);
+	x = runs_on(0);
+	node(3 - x)->unheard = true;
+	node(x)->process[0].runs = false;
+	fall_silent(x);
+	run(20000);
+	TAP_OK(running(0) == 0 && disk_state(3 - x, 0) == CLAIM_ACTIVE, "claimed, and the keeper does not get on with its table: not started");
+	later_vm(node(x), 1, AGENT_EV_EXIT, s.vm[0].uuid, VM_EXIT_CRASH);
+	is_back(x);
+	run(1000);
+	node(3 - x)->unheard = false;
+	TAP_OK(UNTIL(20000, all_run()), "its owner is back, and of the two one starts it");
+	sound("a claim that is void no more");
+
+	/* In the middle of a start, and back when another node runs the VM, or has run it. */
+	for (unsigned stops = 0; stops < 2; stops++) {
+		boot_terms(2, 0);
+		node(1)->drain_ms = node(2)->drain_ms = 3000;
+		add_vms(1);
+		spread_catalog();
+		(void)UNTIL(5000, did(1, 'D') || did(2, 'D'));
+		x = did(1, 'D') ? 1 : 2;
+		run(100);
+		fall_silent(x);
+		TAP_OK(UNTIL(20000, runs(3 - x, 0)), "silent in mid-start: another node takes the VM");
+		run(1000);
+		if (stops) {
+			process_ends(node(3 - x), 0, 5, VM_EXIT_CRASH);
+			fall_silent(3 - x);
+		}
+		memset(node(x)->trace, 0, sizeof(node(x)->trace));
+		is_back(x);
+		run(1000);
+		TAP_OK(!did(x, 'S') && node(x)->notes[NOTE_VM_CONFIRM] == 1, "back again: it looks who owns the VM before it goes on");
+		if (stops)
+			is_back(3 - x);
+		TAP_OK(UNTIL(30000, running(0) == 1), "and one of them runs it");
+		run(10000);
+		TAP_OK(running(0) == 1, "for good");
+		sound("silent in mid-start");
+	}
+
+	/* A start that was claimed before is refused at the gate, and claimed anew. */
+	boot_terms(1, 1);
+	x = 1;
+	node(1)->refusing = true;
+	process_ends(node(1), 0, 5, VM_EXIT_CRASH);
+	run(1000);
+	node(1)->refusing = false;
+	node(1)->term++;
+	(void)UNTIL(1000, did(1, 'S'));
+	TAP_OK(UNTIL(5000, running(0) == 1), "a new term is no obstacle to who still owns the VM");
+	sound("a new term");
+}
+
 int main(void)
 {
+	test_silent();
 	test_cycle();
 	test_conflict();
 	test_takeover();

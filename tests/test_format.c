@@ -72,6 +72,10 @@ static struct heartbeat a_heartbeat(void)
 		h.commit[i] = 3000 + i;
 		h.over[i] = 0xffffff00U + i;
 	}
+	h.silent = true;
+	h.n_marks = FORMAT_MAX_CLAIMS;
+	for (unsigned i = 0; i < FORMAT_MAX_CLAIMS; i++)
+		h.mark[i] = 0xfffff000U + i;
 	return h;
 }
 

@@ -5,12 +5,12 @@
 static const struct {
 	enum timing_profile profile;
 	const char *name;
-	uint32_t delay, w, soft, heal, bound;
+	uint32_t delay, w, soft, heal, bound, silent, silent_bound;
 } profiles[] = {
-	/* bound = hb + 8 io + w + drain + 1000 */
-	{ TIMING_FAST, "fast", 200, 4444, 1600, 6100, 250 + 4000 + 4444 + 500 + 1000 },
-	{ TIMING_STANDARD, "standard", 500, 11110, 4000, 9600, 500 + 10000 + 11110 + 1000 + 1000 },
-	{ TIMING_SAFE, "safe", 1500, 33330, 12000, 25600, 1000 + 32000 + 33330 + 5000 + 1000 },
+	/* bound = hb + 8 io + w + drain + 1000; silent_bound = silent + 5 (hb + 2 io) + 5 io + drain + 1000 */
+	{ TIMING_FAST, "fast", 200, 4444, 1600, 6100, 250 + 4000 + 4444 + 500 + 1000, 10000, 10000 + 1250 + 7500 + 500 + 1000 },
+	{ TIMING_STANDARD, "standard", 500, 11110, 4000, 9600, 500 + 10000 + 11110 + 1000 + 1000, 20000, 20000 + 2500 + 18750 + 1000 + 1000 },
+	{ TIMING_SAFE, "safe", 1500, 33330, 12000, 25600, 1000 + 32000 + 33330 + 5000 + 1000, 50000, 50000 + 5000 + 60000 + 5000 + 1000 },
 };
 
 /* Changes to the standard profile, and the rule that must catch them. derive: recompute W and Soft first. */
@@ -64,6 +64,8 @@ int main(void)
 		       profiles[i].name);
 		TAP_OK(t.heal_ms == profiles[i].heal, "%s: Heal is %u, want %u", profiles[i].name, t.heal_ms, profiles[i].heal);
 		TAP_OK(timing_failover_bound_ms(&t) == profiles[i].bound, "%s: failover bound", profiles[i].name);
+		TAP_OK(t.silent_ms == profiles[i].silent && timing_silent_bound_ms(&t) == profiles[i].silent_bound, "%s: Silent is %u, its bound %u", profiles[i].name,
+		       t.silent_ms, timing_silent_bound_ms(&t));
 		TAP_STR(timing_profile_name(profiles[i].profile), profiles[i].name, "name of the profile");
 		TAP_OK(timing_profile_parse(profiles[i].name, &p) && p == profiles[i].profile, "name %s is parsed", profiles[i].name);
 	}
@@ -96,7 +98,7 @@ int main(void)
 	TAP_OK(t.soft_ms == 1250, "soft is never shorter than a round");
 	memset(&t, 0xff, sizeof(t));
 	timing_derive(&t);
-	TAP_OK(t.w_ms == UINT32_MAX && t.soft_ms == UINT32_MAX && timing_failover_bound_ms(&t) == UINT32_MAX, "all ones saturate");
+	TAP_OK(t.w_ms == UINT32_MAX && t.soft_ms == UINT32_MAX && timing_failover_bound_ms(&t) == UINT32_MAX && timing_silent_bound_ms(&t) == UINT32_MAX, "all ones saturate");
 	TAP_OK(timing_check(&t, err, sizeof(err)) == TIMING_RANGE, "all ones are refused");
 	memset(&t, 0, sizeof(t));
 	TAP_OK(timing_check(&t, err, sizeof(err)) == TIMING_RANGE, "all zero is refused");

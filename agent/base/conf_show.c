@@ -53,7 +53,8 @@ static void show_timing(struct show *s)
 {
 	static const char *const derived[] = { [TIMING_W - TIMING_W] = "derived: I1",
 					       [TIMING_SOFT - TIMING_W] = "derived: soft-1, at least soft-2",
-					       [TIMING_HEAL - TIMING_W] = "derived: how long nodes may take to reconnect" };
+					       [TIMING_HEAL - TIMING_W] = "derived: how long nodes may take to reconnect",
+					       [TIMING_SILENT - TIMING_W] = "derived: 5 Leader" };
 	const struct conf *c = &s->r->c;
 	char profile[32], value[32];
 
@@ -157,6 +158,9 @@ static void show_text(const struct conf_read *r)
 	(void)printf("\n# After a power cut a VM starts on another node within %" PRIu32 ".%03" PRIu32 " s at most: Heartbeat %" PRIu32
 		     " + IO %" PRIu32 " + W %" PRIu32 " + Drain %" PRIu32 " + publish, claim and probe %d x %" PRIu32 " + start %d ms.\n",
 		     bound / 1000, bound % 1000, t->hb_ms, t->io_ms, t->w_ms, t->drain_ms, TIMING_TAKEOVER_IOS, t->io_ms, TIMING_START_MS);
+	bound = timing_silent_bound_ms(t);
+	(void)printf("# A VM that ends while the agent of its node is dead or hangs starts on another node within %" PRIu32 ".%03" PRIu32
+		     " s of the agent's last sign of life, or of its own end if that is later.\n", bound / 1000, bound % 1000);
 	if (!r->c.self_id)
 		(void)printf("# This host, %s, is not in Nodes=.\n", r->c.self_name);
 }
@@ -176,6 +180,7 @@ static void show_json(const struct conf_read *r)
 	json_object_object_add(root, "values", values);
 	json_object_object_add(root, "rules", rules);
 	json_object_object_add(root, "failover_bound_ms", json_object_new_int64(timing_failover_bound_ms(&r->c.timing)));
+	json_object_object_add(root, "silent_bound_ms", json_object_new_int64(timing_silent_bound_ms(&r->c.timing)));
 	(void)printf("%s\n", json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(root);
 }

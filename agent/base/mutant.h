@@ -5,8 +5,7 @@
  * X(NAME, RULE, WHAT, CAUGHT): RULE says where DESIGN.md has it ("!n" is its n-th sentence marked with an exclamation mark), WHAT is the break, CAUGHT
  * the invariants (tests/sim/check.c) that may catch it.
  *
- * Marked sentences whose feature is not in the product; their mutants come with it: !17 (live migration), and of !15
- * "if an agent is silent, its keeper closes the gate and publishes which claims have a process".
+ * Marked sentences whose feature is not in the product; their mutants come with it: !17 (live migration).
  * Of !16, two definitions with one writable disk are refused when a catalog is read (agent/catalog.c): the simulator has no disks in its definitions. */
 #pragma once
 
@@ -133,6 +132,14 @@
 	X(OWN_CLAIM_STARTED, "!14", "after a restart of the agent an own claim is started as it stands", "S1") \
 	/* !15 and !16 */ \
 	X(LEADER_FOR_EVER, "!15", "a leader whose agent stands still leads on", "L5") \
+	X(SILENT_GATE_OPEN, "!15", "the gate stays open while a silent agent's claims are said to be void", "S3 S1 S2 S6") \
+	X(LATE_START_PASSES, "!15", "a start that was claimed before its claim could be taken for void passes the gate that is open again", "S1 S2 S6") \
+	X(REOPENED_UNCLEARED, "!15", "the gate opens again before the volumes say that no claim is void any more", "S3") \
+	X(RUNNING_VOID, "!15", "claims of VMs that have a process are void, too", "S1") \
+	X(SILENT_UNPROVEN, "!15", "a VM's process is gone, and what the host still sends of it is not waited for", "S1") \
+	X(VOID_UNHEARD, "!15", "a claim is taken for void by what its keeper said before the taker's own claim was there", "S3 S1 S6") \
+	X(VOID_CLEAN, "!15", "a VM whose claim was void is started without a drain", "S1") \
+	X(SILENT_CLAIMS_KEPT, "!15", "the claims of a silent agent stand, process or not", "L1") \
 	X(EDIT_UNCHECKED, "!15", "an edit counts without a later read of the claims", "C1") \
 	X(LEADER_READS_FIRST, "!15", "a new leader edits what it read before its claim", "C1") \
 	X(LEADER_GENERATION_LOW, "!15", "a leader's generation may be one that was there before", "C1 S6 L3 L5") \

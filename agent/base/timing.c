@@ -24,6 +24,7 @@ const struct timing_value timing_values[TIMING_FIELD_COUNT] = {
 	[TIMING_W] = VALUE("W", w_ms, 1, 3600 * 1000, false),
 	[TIMING_SOFT] = VALUE("Soft", soft_ms, 1, 600 * 1000, false),
 	[TIMING_HEAL] = VALUE("Heal", heal_ms, 1, 3600 * 1000, false),
+	[TIMING_SILENT] = VALUE("Silent", silent_ms, 0, 3600 * 1000, false),
 };
 
 static const char *const profile_names[TIMING_PROFILE_COUNT] = { "fast", "standard", "safe" };
@@ -132,6 +133,7 @@ void timing_derive(struct timing *t)
 	t->w_ms = (uint32_t)MIN(w_needed_ms(t), UINT32_MAX);
 	t->soft_ms = (uint32_t)MIN(soft, UINT32_MAX);
 	t->heal_ms = timing_heal_ms(t);
+	t->silent_ms = timing_silent_ms(t);
 }
 
 void timing_rule_eval(const struct timing *t, enum timing_rule rule, struct timing_rule_state *ret)
@@ -226,6 +228,13 @@ enum timing_rule timing_check(const struct timing *t, char *err, size_t err_size
 uint32_t timing_failover_bound_ms(const struct timing *t)
 {
 	uint64_t sum = round_ms(t, 1 + TIMING_TAKEOVER_IOS) + t->w_ms + t->drain_ms + TIMING_START_MS;
+
+	return (uint32_t)MIN(sum, UINT32_MAX);
+}
+
+uint32_t timing_silent_bound_ms(const struct timing *t)
+{
+	uint64_t sum = t->silent_ms + TIMING_SILENT_ROUNDS * round_ms(t, 2) + (uint64_t)TIMING_SILENT_IOS * t->io_ms + t->drain_ms + TIMING_START_MS;
 
 	return (uint32_t)MIN(sum, UINT32_MAX);
 }

@@ -19,6 +19,7 @@ struct timing {
 	uint32_t settle_ms;     /* ring views must differ this long before anybody is fenced for it */
 	uint32_t ring_grace_ms; /* a node without corosync is left alone this long */
 	uint32_t leader_ms;     /* T_leader: an agent whose counter stands still this long leads no more */
+	uint32_t silent_ms;     /* T_silent: an agent that its keeper has not heard for this long is silent: the gate closes. Derived; not on the volumes */
 	uint32_t heal_ms;       /* T_heal: after an outage of the storage peers may still take this long to be back. Derived; not on the volumes */
 };
 
@@ -35,12 +36,12 @@ enum timing_rule {
 enum timing_field {
 	TIMING_WD, TIMING_WD_DELAY, TIMING_HB, TIMING_IO, TIMING_DRAIN, TIMING_CLOCK_RATE, TIMING_SETTLE, TIMING_RING_GRACE, TIMING_LEADER,
 	TIMING_PRIMARY_COUNT,
-	TIMING_W = TIMING_PRIMARY_COUNT, TIMING_SOFT, TIMING_HEAL,
+	TIMING_W = TIMING_PRIMARY_COUNT, TIMING_SOFT, TIMING_HEAL, TIMING_SILENT,
 	TIMING_FIELD_COUNT,
 };
 
 struct timing_value {
-	const char *key;   /* in [Timing]; of W, Soft and Heal, which cannot be set, the name to show */
+	const char *key;   /* in [Timing]; of W, Soft, Heal and Silent, which cannot be set, the name to show */
 	size_t offset;     /* in struct timing */
 	uint32_t min, max; /* a lower limit that a rule of its own explains is 0 here */
 	bool permille;     /* else milliseconds */
@@ -62,7 +63,7 @@ void timing_of_profile(enum timing_profile p, struct timing *ret);
 /* d_wd where nobody measured it: a tenth of T_wd. */
 uint32_t timing_wd_delay_default_ms(uint32_t wd_ms);
 
-/* Recomputes what follows from the primary values (wd, wd_delay, hb, io, drain, rho): w, soft, heal. Saturates; check afterwards. */
+/* Recomputes what follows from the primary values (wd, wd_delay, hb, io, drain, rho, leader): w, soft, heal, silent. Saturates; check afterwards. */
 void timing_derive(struct timing *t);
 
 /* After an outage the last session is back when the attempt to connect that met its end has failed, the longest wait between two attempts has passed and the
@@ -76,6 +77,13 @@ static inline uint32_t timing_heal_ms(const struct timing *t)
 	uint64_t round = (uint64_t)t->hb_ms + 3ULL * t->io_ms;
 
 	return (uint32_t)MIN(connect + t->drain_ms + t->hb_ms + round, UINT32_MAX);
+}
+
+/* Longer than a restart or an upgrade of an agent takes, and than it takes to find another leader: those are no reason to move anything. */
+#define TIMING_SILENT_LEADERS 5
+static inline uint32_t timing_silent_ms(const struct timing *t)
+{
+	return (uint32_t)MIN((uint64_t)t->leader_ms * TIMING_SILENT_LEADERS, UINT32_MAX);
 }
 
 extern const struct timing_value timing_values[TIMING_FIELD_COUNT];
@@ -96,3 +104,9 @@ enum timing_rule timing_check(const struct timing *t, char *err, size_t err_size
 #define TIMING_TAKEOVER_IOS 7
 #define TIMING_START_MS 1000
 uint32_t timing_failover_bound_ms(const struct timing *t);
+
+/* QEMU's end on a node whose agent has just died or hung to qemu exec on another node, at most: T_silent; the round under way and the one that says so; a peer's that
+ * reads it; the claim (four operations), a heartbeat of the keeper there and one of ours to see that it stands; the probe, T_drain, start. With T_io as above. */
+#define TIMING_SILENT_ROUNDS 5
+#define TIMING_SILENT_IOS 5
+uint32_t timing_silent_bound_ms(const struct timing *t);

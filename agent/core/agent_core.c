@@ -29,6 +29,8 @@ const struct keeper_table_node *agent_table_node(const struct agent *a, uint32_t
 
 bool agent_gate_open(const struct agent *a) { return a->have_table && a->epoch != 0 && a->table.table.gate_open && a->table.table.epoch == a->epoch; }
 
+uint64_t agent_term(const struct agent *a) { return agent_gate_open(a) ? a->table.table.gate_term : 0; }
+
 struct vm *agent_vm_by_uuid(struct agent *a, const uint8_t uuid[16])
 {
 	for (unsigned i = 0; i < a->vm_end; i++)
@@ -37,16 +39,22 @@ struct vm *agent_vm_by_uuid(struct agent *a, const uint8_t uuid[16])
 	return NULL;
 }
 
+/* The newest of the live ones: a claim that was void, and taken by another, lives again until its owner looks. */
 uint32_t agent_owner(const struct agent *a, const uint8_t uuid[16])
 {
+	uint64_t top = 0;
+	uint32_t owner = 0;
+
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
 		const struct claims *c = id == a->opt.self ? &a->claimer.mine : &a->claimer.seen[id - 1];
 
 		for (uint32_t i = 0; i < c->n; i++)
-			if (memcmp(c->claim[i].vm, uuid, 16) == 0 && claim_is_live(a, id, &c->claim[i]))
-				return id;
+			if (memcmp(c->claim[i].vm, uuid, 16) == 0 && c->claim[i].generation > top && claim_is_live(a, id, &c->claim[i])) {
+				top = c->claim[i].generation;
+				owner = id;
+			}
 	}
-	return 0;
+	return owner;
 }
 
 void agent_init(struct agent *a, const struct agent_options *opt, int64_t now_ns)
@@ -64,6 +72,7 @@ static void new_epoch(struct agent *a, uint32_t epoch)
 	bool had = a->epoch != 0;
 
 	a->epoch = epoch;
+	a->term = 0;
 	if (!had)
 		return;
 	for (unsigned i = 0; i < a->vm_end; i++)
@@ -97,6 +106,9 @@ static void watch_nodes(struct agent *a, bool anew)
 			agent_note(a, NOTE_NODE_BACK, NULL, id);
 		if (n->over > w->over_told && n->over >= n->epoch && n->committed)
 			agent_note(a, NOTE_NODE_OVER, NULL, id);
+		if (w->was_silent != (n->silent_seq != 0))
+			agent_note(a, n->silent_seq != 0 ? NOTE_AGENT_SILENT : NOTE_AGENT_BACK, NULL, id);
+		w->was_silent = n->silent_seq != 0;
 		w->was_fresh = n->fresh;
 		w->over_told = MAX(w->over_told, n->over);
 	}
@@ -111,6 +123,10 @@ static void take_table(struct agent *a, const struct keeper_msg *table)
 	/* 0: the keeper has just started and goes on, perhaps, with the epoch we know. Its gate is closed meanwhile. */
 	if (table->table.epoch != 0 && table->table.epoch != a->epoch)
 		new_epoch(a, table->table.epoch);
+	if (agent_term(a) != 0 && agent_term(a) != a->term) {
+		a->term = agent_term(a);
+		a->claimer.refresh = true; /* what is still ours? */
+	}
 	watch_nodes(a, anew);
 }
 
@@ -264,6 +280,10 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 		break;
 	case AGENT_EV_TABLE:
 		take_table(a, ev->table);
+		break;
+	case AGENT_EV_SILENT:
+		if (ev->silent->node >= 1 && ev->silent->node <= a->opt.node_max && ev->silent->n <= FORMAT_MAX_CLAIMS)
+			a->silent[ev->silent->node - 1] = *ev->silent;
 		break;
 	case AGENT_EV_NO_KEEPER:
 		a->have_table = false;

@@ -9,7 +9,7 @@
  *   health.c      a running guest: hung, panicked, silent, without its storage, and what is done about it
  *
  *   IDLE --assigned--> CLAIMING --granted--> [DRAINING] --> STARTING --> RUNNING --exit--> RESTARTING --> STARTING
- *     ^                                                                    | stop, empty, move   | limit
+ *     ^                  ^-- the gate was closed since --+                 | stop, empty, move   | limit
  *     +------------------------------- RELEASING <--- [DRAINING] <--- STOPPING <-----------------+
  *
  * Waits are states: "claim", "drain", "start" are actions; what came of them are later events.
@@ -156,6 +156,7 @@ struct vm {
 	struct vm_health health;      /* RUNNING */
 	enum vm_trouble last_failure; /* of its last exit; NONE: QEMU died by itself */
 	uint64_t generation;          /* of our claim */
+	uint64_t term;                /* of the gate, in which a read of all claims has last shown that it is ours; 0: none has in this process */
 	int64_t since_ns, retry_ns;
 	int64_t asked_until_ns;       /* CLAIMING: how long the assignment it follows is worth another try */
 	unsigned failures;            /* within the window */
@@ -186,6 +187,7 @@ enum agent_event_kind {
 	AGENT_EV_READ_DONE,     /* claims: volume, ok, data: claims region of nodes 1..node_max */
 	AGENT_EV_READ_SETTLED,  /* volume */
 	AGENT_EV_TABLE,         /* table */
+	AGENT_EV_SILENT,        /* silent: comes before the table that names its number */
 	AGENT_EV_NO_KEEPER,     /* connection to the keeper lost */
 	AGENT_EV_CATALOG,       /* catalog */
 	AGENT_EV_CATALOG_READ,  /* all slots of the catalog, each read issued after LEAD on */
@@ -216,6 +218,7 @@ struct agent_event {
 	bool ok, definite;
 	const void *data;
 	const struct keeper_msg *table;
+	const struct keeper_silent *silent;
 	const struct catalog *catalog;
 	uint8_t uuid[16];
 	uint32_t node, epoch;
@@ -255,7 +258,7 @@ enum agent_note {
 	NOTE_VM_STOPPING, NOTE_VM_STOPPED, NOTE_VM_REFUSED, NOTE_VM_ADOPTED, NOTE_VM_ALIEN, NOTE_VM_LOST, NOTE_VM_ASSIGNED, NOTE_VM_NO_PLACE,
 	NOTE_LEADER, NOTE_NOT_LEADER, NOTE_NODE_LOST, NOTE_NODE_OVER, NOTE_NODE_BACK, NOTE_MAINTENANCE_DONE,
 	NOTE_VM_MOVING, NOTE_VM_MOVED, NOTE_VM_NOT_MOVED, NOTE_VM_ERROR, NOTE_VM_TROUBLE, NOTE_VM_WELL, NOTE_VM_ENDED, NOTE_VM_RESET, NOTE_VM_CONT,
-	NOTE_VM_STAYS_DOWN, NOTE_VM_UNQUIET, NOTE_VM_NOT_AWAITED, NOTE_COUNT,
+	NOTE_VM_STAYS_DOWN, NOTE_VM_UNQUIET, NOTE_VM_NOT_AWAITED, NOTE_VM_CONFIRM, NOTE_AGENT_SILENT, NOTE_AGENT_BACK, NOTE_COUNT,
 };
 
 struct agent_action {
@@ -312,6 +315,7 @@ struct claimer {
 	uint64_t once_seq;                      /* then: the write that brought it into one of them; 0 not yet */
 	bool numbered;                          /* mine.seq is beyond anything of an earlier process: it may be written */
 	int64_t writable_ns;                    /* since when a quorum's slots are free of earlier writes; 0 not yet */
+	uint64_t read_term;                     /* of the gate, when the read under way was issued; 0: it was closed */
 	uint32_t read_epoch;                    /* our epoch when the read under way was issued; 0: what was announced of us was not known yet */
 	int64_t retry_ns, read_ns, complete_ns; /* complete: when the last complete read was issued */
 };
@@ -320,7 +324,7 @@ struct agent_node {
 	uint64_t counter;
 	int64_t counter_ns;     /* when we saw it move last, or began to look */
 	bool moved;             /* it was seen to move */
-	bool was_fresh;
+	bool was_fresh, was_silent;
 	uint32_t over_told;
 	uint32_t cpus, memory_mib; /* as it says; 0: it has not said yet, and is not limited */
 };
@@ -338,6 +342,8 @@ struct agent_options {
 struct agent {
 	struct agent_options opt;
 	struct keeper_msg table;
+	struct keeper_silent silent[FORMAT_MAX_NODES]; /* of each node the last that came: in force while the table names its number */
+	uint64_t term;           /* the gate's last one that we know of */
 	bool have_table, have_catalog, listed, adopted;
 	uint32_t epoch;          /* of the lease our claims are under; 0 none */
 	struct agent_node node[FORMAT_MAX_NODES];
@@ -392,6 +398,7 @@ struct agent_action *agent_act(struct agent *a, enum agent_action_kind kind);
 void agent_note(struct agent *a, enum agent_note note, struct vm *vm, uint32_t node);
 const struct keeper_table_node *agent_table_node(const struct agent *a, uint32_t id);
 bool agent_gate_open(const struct agent *a);
+uint64_t agent_term(const struct agent *a); /* of the gate; 0: it is closed */
 static inline int64_t agent_ms(uint32_t ms) { return (int64_t)ms * NS_PER_MS; }
 
 /* This node is to start the VM as soon as it can, from then until then. */
@@ -407,6 +414,7 @@ void claimer_want(struct agent *a, const uint8_t vm[16], enum want_kind kind, en
 bool claimer_pending(const struct agent *a, const uint8_t vm[16]);
 const struct claim *claimer_own(const struct agent *a, const uint8_t vm[16]);
 bool claim_is_live(const struct agent *a, uint32_t node, const struct claim *c);
+bool claim_is_void(const struct agent *a, uint32_t node, const struct claim *c); /* though its epoch lives: its node's agent is silent, and the VM has no process there */
 
 enum claim_result { CLAIM_GRANTED, CLAIM_BUSY, CLAIM_CONFLICT, CLAIM_GIVEN_UP };
 void vmlife_claim_result(struct agent *a, const uint8_t vm[16], enum claim_result result, uint64_t generation, bool unclean, uint32_t node);

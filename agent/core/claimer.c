@@ -12,6 +12,7 @@
 
 #define RETRY_MS 100
 #define REFRESH_MS 10000
+#define VOID_AGAIN_MS 20 /* the keeper reads its table as soon as it hears of our write */
 #define SEQ_SKIP (1ULL << 32) /* beyond anything a volume that is away just now may hold of an earlier process */
 
 const uint8_t agent_leader_uuid[16] = { 'k', 'v', 'm', '-', 'h', 'a', ' ', 'l', 'e', 'a', 'd', 'e', 'r', 0, 0, 1 };
@@ -39,7 +40,21 @@ bool claim_is_live(const struct agent *a, uint32_t node, const struct claim *c)
 
 	if (c->state != CLAIM_ACTIVE || (MUTANT(STALE_IS_DEAD) && node != a->opt.self && !n->fresh))
 		return false;
-	return node == a->opt.self ? c->epoch == a->epoch : c->epoch > n->over;
+	return node == a->opt.self ? c->epoch == a->epoch : c->epoch > n->over && !claim_is_void(a, node, c);
+}
+
+/* fence/gate.c, seen from the other side. */
+bool claim_is_void(const struct agent *a, uint32_t node, const struct claim *c)
+{
+	const struct keeper_silent *s = &a->silent[node - 1];
+	const struct keeper_table_node *n = agent_table_node(a, node);
+
+	if (node == a->opt.self || n->silent_seq == 0 || s->seq != n->silent_seq || s->epoch != n->epoch || c->epoch != n->epoch || MUTANT(SILENT_CLAIMS_KEPT))
+		return false;
+	for (uint32_t i = 0; i < s->n; i++)
+		if (s->mark[i] == format_vm_mark(c->vm))
+			return false;
+	return true;
 }
 
 static bool own_active(const struct agent *a, const uint8_t vm[16])
@@ -85,7 +100,8 @@ static uint64_t top_generation(const struct agent *a, const uint8_t vm[16], bool
 		top = MAX(top, c->generation);
 		if (c->state == CLAIM_NONE || c->generation < top_run)
 			continue;
-		*ret_unclean = (c->generation == top_run && *ret_unclean) || c->state == CLAIM_ACTIVE || c->state == CLAIM_UNCLEAN;
+		*ret_unclean = (c->generation == top_run && *ret_unclean) || (c->state == CLAIM_ACTIVE && !(MUTANT(VOID_CLEAN) && claim_is_void(a, id, c))) ||
+			       c->state == CLAIM_UNCLEAN;
 		top_run = c->generation;
 	}
 	*ret_unclean = *ret_unclean || (!known && !MUTANT(FIRST_START_CLEAN));
@@ -176,6 +192,7 @@ static void start_read(struct agent *a, enum claimer_phase phase)
 	c->lead_checked = c->check_lead;
 	c->read_ns = a->now_ns;
 	c->read_epoch = a->epoch;
+	c->read_term = agent_term(a);
 	memset(c->fresh_any, 0, sizeof(c->fresh_any));
 	for (uint32_t id = 1; id <= a->opt.node_max; id++)
 		c->announced[id - 1] = agent_table_node(a, id)->claims_seq;
@@ -328,10 +345,46 @@ static bool ran_since(const struct agent *a, const struct want *w)
 		const struct claim *c = find(&a->claimer.fresh[id - 1], w->vm);
 
 		if (id != a->opt.self && a->claimer.fresh_any[id - 1] && c && c->generation > w->run_generation &&
-		    (c->state == CLAIM_ACTIVE || c->state == CLAIM_UNCLEAN))
+		    ((c->state == CLAIM_ACTIVE && !(MUTANT(VOID_CLEAN) && claim_is_void(a, id, c))) || c->state == CLAIM_UNCLEAN))
 			return true;
 	}
 	return false;
+}
+
+/* A claim counts as void if its keeper says so after ours was there to be read. What was said before may have been taken back, and the VM started by an agent
+ * that had read all claims before ours was among them. */
+static bool void_unheard(const struct agent *a)
+{
+	const struct claimer *c = &a->claimer;
+
+	for (unsigned i = 0; i < c->n_wants && a->table.table.read_seq < c->acked_seq && !MUTANT(VOID_UNHEARD); i++) {
+		if (!c->want[i].in_cycle || c->want[i].kind != WANT_ACQUIRE || same(c->want[i].vm, agent_leader_uuid))
+			continue;
+		for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+			const struct claim *o = c->fresh_any[id - 1] ? find(&c->fresh[id - 1], c->want[i].vm) : NULL;
+
+			if (o && o->state == CLAIM_ACTIVE && o->epoch > agent_table_node(a, id)->over && claim_is_void(a, id, o))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* A complete read that was issued under a term of the gate, of claims that were there before: those that are still the newest may be started in that term. */
+static void confirm(struct agent *a)
+{
+	struct claimer *c = &a->claimer;
+
+	for (unsigned i = 0; i < a->vm_end && c->read_term != 0; i++) {
+		struct vm *v = &a->vm[i];
+		struct want w = { .generation = v->generation };
+
+		if (!v->used || v->state == VM_IDLE || v->state == VM_CLAIMING || v->state == VM_RELEASING || v->term == c->read_term)
+			continue;
+		memcpy(w.vm, v->def.uuid, 16);
+		if (other_holder(a, w.vm) == 0 && !overtaken(a, &w))
+			v->term = c->read_term;
+	}
 }
 
 /* After REREADING: granted, or withdrawn. */
@@ -341,6 +394,7 @@ static void judge(struct agent *a)
 
 	for (unsigned i = 0; i < c->n_wants;) {
 		struct want w = c->want[i];
+		struct vm *v;
 		uint32_t holder;
 
 		if (!w.in_cycle || w.kind != WANT_ACQUIRE) {
@@ -352,6 +406,9 @@ static void judge(struct agent *a)
 		if (holder != 0 || (overtaken(a, &w) && !MUTANT(OVERTAKEN_IGNORED))) {
 			withdraw(a, w.vm, holder ? CLAIM_CONFLICT : CLAIM_BUSY, w.unclean, holder);
 		} else {
+			v = agent_vm_by_uuid(a, w.vm);
+			if (v)
+				v->term = c->read_term;
 			vmlife_claim_result(a, w.vm, CLAIM_GRANTED, w.generation, w.unclean || ran_since(a, &w), 0);
 		}
 	}
@@ -462,6 +519,12 @@ static void end_phase(struct agent *a)
 	}
 	publish_fresh(a);
 	c->complete_ns = c->read_ns;
+	if (was == CLAIMER_REREADING && void_unheard(a)) {
+		c->phase = CLAIMER_REREADING;
+		c->retry_ns = a->now_ns + agent_ms(VOID_AGAIN_MS);
+		return;
+	}
+	confirm(a);
 	if (was == CLAIMER_REREADING)
 		judge(a);
 	lead_step(a);

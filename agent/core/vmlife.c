@@ -25,8 +25,8 @@ static void move(struct agent *a, struct vm *v, enum vm_state to)
 {
 	static const uint16_t allowed[VM_STATE_COUNT] = {
 		[VM_IDLE] = 1 << VM_CLAIMING | 1 << VM_RUNNING | 1 << VM_DRAINING,
-		[VM_CLAIMING] = 1 << VM_IDLE | 1 << VM_DRAINING | 1 << VM_STARTING | 1 << VM_RELEASING,
-		[VM_DRAINING] = 1 << VM_IDLE | 1 << VM_STARTING | 1 << VM_RELEASING | 1 << VM_DRAINING,
+		[VM_CLAIMING] = 1 << VM_CLAIMING | 1 << VM_IDLE | 1 << VM_DRAINING | 1 << VM_STARTING | 1 << VM_RELEASING,
+		[VM_DRAINING] = 1 << VM_CLAIMING | 1 << VM_IDLE | 1 << VM_STARTING | 1 << VM_RELEASING | 1 << VM_DRAINING,
 		[VM_STARTING] = 1 << VM_IDLE | 1 << VM_RUNNING | 1 << VM_RESTARTING | 1 << VM_STOPPING | 1 << VM_DRAINING,
 		[VM_RUNNING] = 1 << VM_IDLE | 1 << VM_RESTARTING | 1 << VM_STOPPING | 1 << VM_RELEASING | 1 << VM_DRAINING,
 		[VM_STOPPING] = 1 << VM_IDLE | 1 << VM_RELEASING | 1 << VM_DRAINING,
@@ -74,9 +74,24 @@ static bool others_first(const struct agent *a, const struct vm *v)
 	return a->opt.starts_per_node != 0 && n >= a->opt.starts_per_node;
 }
 
+/* The gate was closed since this claim was last seen to be ours: others may have taken it for void. */
+static bool must_confirm(struct agent *a, struct vm *v)
+{
+	if (v->term == agent_term(a) || agent_term(a) == 0) /* 0: the launcher will be refused */
+		return false;
+	agent_note(a, NOTE_VM_CONFIRM, v, 0);
+	move(a, v, VM_CLAIMING);
+	v->queued = false;
+	v->ours_before = true;
+	claimer_want(a, v->def.uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
+	return true;
+}
+
 /* quiet: nothing of an earlier QEMU can land. */
 static void start(struct agent *a, struct vm *v, bool quiet)
 {
+	if (must_confirm(a, v))
+		return;
 	if (others_first(a, v)) {
 		move(a, v, VM_DRAINING);
 		v->queued = true;
@@ -436,6 +451,7 @@ void vmlife_lost_lease(struct agent *a, struct vm *v)
 	v->state = VM_IDLE; /* from wherever it was: the keeper has killed it and the epoch of its claim is over */
 	v->since_ns = a->now_ns;
 	v->failures = 0;
+	v->term = 0;
 	v->guest_off = false;
 	v->health.kill_ns = 0;
 }

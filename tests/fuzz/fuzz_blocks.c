@@ -103,8 +103,9 @@ static void try_heartbeat(uint8_t *b, uint32_t node, unsigned buffer)
 	FUZZ_CHECK(heartbeat_decode(again, node, buffer, cluster, &t) == FORMAT_OK);
 	FUZZ_CHECK(format_compare(h.epoch, h.seq, t.epoch, t.seq) == 0 && *heartbeat_state_name(t.state) && *heartbeat_ring_name(t.ring));
 	FUZZ_CHECK(heartbeat_decode(again, node, !buffer, cluster, &t) == FORMAT_E_MISPLACED);
-	blank(b, 66, 68);
-	blank(b, 64 + 8 + 8 + 48 + 8 + 32 + 4 * 4 * FORMAT_MAX_NODES + 8, FORMAT_BLOCK);
+	FUZZ_CHECK(h.n_marks <= FORMAT_MAX_CLAIMS);
+	blank(b, 67, 68);
+	blank(b, 64 + 8 + 8 + 48 + 8 + 32 + 4 * 4 * FORMAT_MAX_NODES + 8 + 4 + 4 * h.n_marks, FORMAT_BLOCK);
 	same(b, FORMAT_BLOCK);
 }
 

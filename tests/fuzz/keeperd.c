@@ -37,7 +37,8 @@ int vmslice_new(qb_loop_t *loop, const char *root, struct vmslice **ret)
 	return 0;
 }
 
-int vmslice_register(struct vmslice *s, pid_t pid) { return 0; }
+int vmslice_register(struct vmslice *s, pid_t pid, const uint8_t vm[16]) { return 0; }
+bool vmslice_marks(struct vmslice *s, uint32_t *ret, unsigned max, unsigned *ret_n) { return true; }
 int vmslice_count(struct vmslice *s) { return 0; }
 
 void vmslice_kill(struct vmslice *s, void (*fn)(void *user), void *user)

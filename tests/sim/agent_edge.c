@@ -256,12 +256,14 @@ static void on_table(struct sim_event *ev)
 {
 	struct table_msg *t = ev->obj;
 	struct node *n = t->node;
-	struct agent_event a = { .kind = AGENT_EV_TABLE, .table = &t->msg };
+	struct agent_event a = { .kind = AGENT_EV_TABLE, .table = &t->msg }, silent = { .kind = AGENT_EV_SILENT, .silent = &t->msg.silent };
 	int r = n->aproc.stopped && n->aproc.n_late > MAX_TABLES_WAITING ? -1 : world_for(&n->aproc, t->life, ev);
 
 	if (r == 0)
 		return;
-	if (r > 0) {
+	if (r > 0 && t->msg.kind == KEEPER_MSG_SILENT) {
+		a_event(n, &silent);
+	} else if (r > 0) {
 		if (n->a_runs && t->msg.table.set_generation > n->aclient.set.generation && !MUTANT(SET_CHANGE_UNSEEN))
 			set_changed(n);
 		a_event(n, &a);
@@ -611,7 +613,7 @@ static void on_launch(struct sim_event *ev)
 		exit_later(n, vm, VM_EXIT_CRASH, START_AGAIN_MS * NS_PER_MS);
 		return;
 	}
-	if (qemu_launch(n, vm, r->generation, r->epoch)) {
+	if (qemu_launch(n, vm, r->generation, r->epoch, r->term)) {
 		r->life = n->qemu[vm].proc.life;
 		return;
 	}
@@ -627,7 +629,7 @@ static void op_start(void *edge, const struct vm *v)
 	unsigned vm = (unsigned)sim_vm_index(v->def.uuid);
 
 	check_started(n, vm, v->generation);
-	n->run[vm] = (struct run){ .used = true, .number = ++next_number, .generation = v->generation, .epoch = n->agent->epoch };
+	n->run[vm] = (struct run){ .used = true, .number = ++next_number, .generation = v->generation, .term = v->term, .epoch = n->agent->epoch };
 	world_post_proc(&n->aproc, 0, on_launch, n, pack(vm, next_number, false, VM_EXIT_CRASH));
 }
 
@@ -889,6 +891,7 @@ static const char *const note_text[] = {
 	[NOTE_VM_MOVING] = "is to be on", [NOTE_VM_MOVED] = "moved to", [NOTE_VM_NOT_MOVED] = "cannot be moved to", [NOTE_VM_ERROR] = "given up for good",
 	[NOTE_VM_TROUBLE] = "in trouble", [NOTE_VM_WELL] = "well again", [NOTE_VM_ENDED] = "killed for its health", [NOTE_VM_STAYS_DOWN] = "stays down",
 	[NOTE_VM_UNQUIET] = "cannot be proven quiet", [NOTE_VM_NOT_AWAITED] = "waits no longer",
+	[NOTE_VM_CONFIRM] = "claimed anew", [NOTE_AGENT_SILENT] = "silent:", [NOTE_AGENT_BACK] = "not silent any more:",
 	[NOTE_MAINTENANCE_DONE] = "no VM is left on",
 };
 
@@ -924,7 +927,7 @@ static void a_events(struct node *n, const struct agent_event *ev, bool more)
 	if (!n->a_runs)
 		return;
 	if (n->aproc.stopped) {
-		if (ev->table || ev->catalog)
+		if (ev->table || ev->silent || ev->catalog)
 			return; /* asked for again */
 		copy = malloc(sizeof(*copy));
 		CHECK(copy);

@@ -6,6 +6,7 @@
  *   S3  check_over, check_exec: no process of an epoch that anybody has declared over
  *   S4  check_pet: the round before was written to a renew quorum and then read from one; check_hold: or everybody has granted just that round
  *   S5  check_write_issued: no write to a slot while another of the same writer may still land on it
+ *   S3  check_gate, check_void_taken: while a keeper says that claims of its node are void its gate is closed, and nobody goes by what it has taken back
  *   S6  check_landed: (epoch, seq) of a slot grows, commits and deaths are carried on; check_write_issued: a node claims nothing below what it was
  *       granted; check_exec: across nodes
  *   C1  check_edit_counts: an edit of the catalog that counted is in every later one that counts
@@ -44,6 +45,11 @@ static struct { uint32_t by; int64_t ns; } lost[SIM_MAX_NODES];
 static struct { struct { int64_t first, quorum; } at[BEATS]; unsigned n; uint32_t epoch; uint64_t seq; bool counted; int64_t first; } beats[SIM_MAX_NODES];
 static struct { uint32_t life, epoch; } proven[SIM_MAX_NODES][SIM_MAX_NODES]; /* by evidence: the second's epoch, for the first */
 static uint32_t state_of[SIM_MAX_NODES];
+/* The newest heartbeat that has landed on a volume; and in which one a node's keeper has said last that claims are void, until when: 0: they are. */
+static struct { uint32_t epoch; uint64_t seq; } told[SIM_MAX_NODES][FORMAT_MAX_VOLUMES];
+static struct { uint32_t epoch; uint64_t seq /* newest that says so */; int64_t cleared_ns, sure_ns /* without a volume that may lose it again */; } voided[SIM_MAX_NODES];
+/* The newest generation of a node's active claim that has landed on each volume, and when it was on a fence quorum. */
+static struct { uint64_t on[FORMAT_MAX_VOLUMES], quorum; int64_t quorum_ns; } claimed[SIM_MAX_NODES][SIM_MAX_VMS];
 #define EDITS 65536
 /* The last grant that a node gave, by its clock, to each other one. */
 static struct { uint32_t life, epoch; uint64_t seq; int64_t ns; } grants[SIM_MAX_NODES][SIM_MAX_NODES];
@@ -71,6 +77,9 @@ void check_reset(void)
 	memset(proven, 0, sizeof(proven));
 	memset(state_of, 0, sizeof(state_of));
 	memset(beats, 0, sizeof(beats));
+	memset(told, 0, sizeof(told));
+	memset(voided, 0, sizeof(voided));
+	memset(claimed, 0, sizeof(claimed));
 	memset(grants, 0, sizeof(grants));
 	memset(held, 0, sizeof(held));
 	memset(began, 0, sizeof(began));
@@ -203,6 +212,66 @@ static const struct claim *acked_claim(uint32_t node, unsigned vm)
 	return found && found->state == CLAIM_ACTIVE && on >= format_fence_quorum(sim.n_volumes) ? found : NULL;
 }
 
+/* How many volumes have a later word of it. */
+static unsigned unsilent_on(uint32_t node, bool sure)
+{
+	unsigned n = 0;
+
+	for (unsigned v = 0; v < sim.n_volumes; v++)
+		n += format_compare(told[node - 1][v].epoch, told[node - 1][v].seq, voided[node - 1].epoch, voided[node - 1].seq) > 0 && !(sure && sim.liar == (int)v);
+	return n;
+}
+
+static int64_t since(int64_t before, bool now)
+{
+	return !now ? 0 : before ? before : sim.now;
+}
+
+static void note_silence(const struct op *op)
+{
+	const struct heartbeat *hb = &op->block->hb;
+	unsigned me = hb->node - 1;
+
+	told[me][op->target].epoch = hb->epoch;
+	told[me][op->target].seq = hb->seq;
+	if (hb->silent && format_compare(hb->epoch, hb->seq, voided[me].epoch, voided[me].seq) > 0) {
+		voided[me].epoch = hb->epoch;
+		voided[me].seq = hb->seq;
+	}
+	voided[me].cleared_ns = since(voided[me].cleared_ns, unsilent_on(hb->node, false) >= format_fence_quorum(sim.n_volumes));
+	voided[me].sure_ns = since(voided[me].sure_ns, unsilent_on(hb->node, true) >= format_fence_quorum(sim.n_volumes));
+}
+
+static void note_claimed(const struct op *op)
+{
+	for (unsigned vm = 0; vm < sim.n_vms; vm++) {
+		const struct claim *c = claim_in(op->block, vm);
+		unsigned on = 0;
+
+		if (!c || c->state != CLAIM_ACTIVE)
+			continue;
+		claimed[op->node->id - 1][vm].on[op->target] = c->generation;
+		for (unsigned v = 0; v < sim.n_volumes; v++)
+			on += claimed[op->node->id - 1][vm].on[v] == c->generation;
+		if (on >= format_fence_quorum(sim.n_volumes) && claimed[op->node->id - 1][vm].quorum != c->generation) {
+			claimed[op->node->id - 1][vm].quorum = c->generation;
+			claimed[op->node->id - 1][vm].quorum_ns = sim.now;
+		}
+	}
+}
+
+/* A claim of an epoch that is not over is passed over. */
+static void check_void_taken(const struct node *n, unsigned vm, uint64_t generation, uint32_t id, uint32_t epoch)
+{
+	int64_t own = claimed[n->id - 1][vm].quorum_ns, back = voided[id - 1].sure_ns;
+
+	sim.stats.voids++;
+	history_add("node %u is granted VM %u, the claim of node %u is void", n->id, vm, id);
+	if (claimed[n->id - 1][vm].quorum == generation && back != 0 && back < own)
+		violation("S3", "node %u is granted VM %u as if the claim of node %u, epoch %u, were void, which was taken back %lld ms before its own was there", n->id, vm, id,
+			  epoch, (long long)((own - back) / NS_PER_MS));
+}
+
 /* Whoever takes over copies the death first: it must outlive its publisher. Asked when the claim is granted: one that is written may yet be withdrawn. */
 static void check_death_copied(const struct node *n, unsigned vm, uint64_t generation)
 {
@@ -212,7 +281,11 @@ static void check_death_copied(const struct node *n, unsigned vm, uint64_t gener
 	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
 		const struct claim *c = id == n->id ? NULL : acked_claim(id, vm);
 
-		if (c && c->generation < generation && volumes_that_say(n->id, id, c->epoch, false, true) < format_fence_quorum(sim.n_volumes))
+		if (!c || c->generation >= generation || volumes_that_say(n->id, id, c->epoch, false, true) >= format_fence_quorum(sim.n_volumes))
+			continue;
+		if (claim_is_void(n->agent, id, c))
+			check_void_taken(n, vm, generation, id, c->epoch);
+		else
 			violation("S3", "node %u is granted VM %u, and its blocks do not say that epoch %u of its owner %u is over", n->id, vm, c->epoch, id);
 	}
 }
@@ -529,10 +602,13 @@ void check_landed(const struct op *op)
 	landed[op->node->id - 1][kind][op->target].epoch = epoch;
 	landed[op->node->id - 1][kind][op->target].seq = seq;
 	note_newest(op);
-	if (kind == BLOCK_CLAIMS)
+	if (kind == BLOCK_CLAIMS) {
+		note_claimed(op);
 		check_landed_claims(op);
-	else
+	} else {
+		note_silence(op);
 		check_heartbeat(&op->block->hb);
+	}
 }
 
 void check_image_landed(const struct op *op)
@@ -832,6 +908,8 @@ void check_gate(const struct qemu *q)
 	const struct node *n = q->node;
 	int64_t ago = node_now(n) - n->keeper->last_renewal_ns;
 
+	if (voided[n->id - 1].epoch == q->stamp.epoch && voided[n->id - 1].cleared_ns == 0 && !clone_of(n->id))
+		violation("S3", "VM %u passes the gate of node %u, whose blocks say that claims of its are void", q->vm, n->id);
 	if (ago >= keeper_ms(sim.timing.soft_ms))
 		violation("S3", "VM %u passes the gate of node %u, whose lease was renewed %lld ms ago", q->vm, n->id, (long long)(ago / NS_PER_MS));
 }

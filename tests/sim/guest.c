@@ -48,7 +48,7 @@ static void on_launched(struct sim_event *ev)
 	world_post_proc(&q->proc, GATE_TIMEOUT_MS * NS_PER_MS, on_gate_timeout, q, 0);
 }
 
-bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoch)
+bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoch, uint64_t term)
 {
 	struct qemu *q = &n->qemu[vm];
 	int64_t delay;
@@ -59,6 +59,7 @@ bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoc
 	q->state = QEMU_LAUNCH;
 	q->node = n;
 	q->vm = vm;
+	q->term = term;
 	q->stamp = (struct stamp){ sim.vm[vm].incarnation, generation, n->id, epoch, ++sim.instances };
 	q->kill_pending = q->quitting = q->off = q->powering_down = false;
 	q->io_error = q->mute = q->panicked = q->resets = false;

@@ -75,7 +75,8 @@ static void report(const struct options *o, double wall, double cpu, uint64_t ha
 			     (unsigned long long)s->false_fences);
 		(void)printf("longest recovery after healing %.1f s, writes of a QEMU that landed after its successor on the same claim %llu of %llu\n",
 			     (double)s->heal_max_ms / 1000, (unsigned long long)s->late_same, (unsigned long long)s->guest_writes);
-		(void)printf("holds %llu, outages that hit everybody and nothing else %llu\n", (unsigned long long)s->holds, (unsigned long long)s->outages);
+		(void)printf("holds %llu, outages that hit everybody and nothing else %llu; silent agents %llu, VMs taken from them %llu\n", (unsigned long long)s->holds,
+			     (unsigned long long)s->outages, (unsigned long long)s->silences, (unsigned long long)s->voids);
 		(void)printf("history %016llx, violations %llu\n", (unsigned long long)hash, (unsigned long long)s->violations);
 		return;
 	}
@@ -85,7 +86,8 @@ static void report(const struct options *o, double wall, double cpu, uint64_t ha
 		(void)printf("%s\"%s\": %llu", sep, chaos_name((enum chaos_kind)k), (unsigned long long)s->faults[k]);
 	(void)printf("}, \"failovers\": {\"count\": %llu, \"median_s\": %.1f, \"p95_s\": %.1f, \"p99_s\": %.1f}, ", (unsigned long long)s->failovers,
 		     percentile(s, 0.5), percentile(s, 0.95), percentile(s, 0.99));
-	(void)printf("\"holds\": %llu, \"outages\": %llu, ", (unsigned long long)s->holds, (unsigned long long)s->outages);
+	(void)printf("\"holds\": %llu, \"outages\": %llu, \"silent_agents\": %llu, \"voids\": %llu, ", (unsigned long long)s->holds, (unsigned long long)s->outages,
+		     (unsigned long long)s->silences, (unsigned long long)s->voids);
 	(void)printf("\"resets\": %llu, \"releases\": %llu, \"commits\": %llu, \"false_fences\": %llu, \"heal_max_s\": %.1f, "
 		     "\"power_offs\": %llu, \"proofs\": {\"power\": %llu, \"operator\": %llu}, ",
 		     (unsigned long long)s->resets, (unsigned long long)s->releases, (unsigned long long)s->commits,

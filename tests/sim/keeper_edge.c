@@ -293,6 +293,33 @@ static void begin_kill(struct node *n, bool at_start)
 
 static void op_kill(void *edge) { begin_kill(edge, false); }
 
+static void on_processes(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	struct keeper_event k = { .kind = KEEPER_EV_PROCESSES, .processes = &n->k_processes };
+
+	if (n->k_processes.number == (uint32_t)ev->arg)
+		k_event(n, &k);
+}
+
+/* A launcher in the slice counts, too: nobody tells it from QEMU. */
+static void op_processes(void *edge, uint32_t number)
+{
+	struct node *n = edge;
+
+	n->k_processes = (struct keeper_processes){ .number = number, .known = !disk_host_sends(n) };
+	for (unsigned v = 0; v < sim.n_vms; v++) {
+		uint8_t uuid[16];
+
+		if (n->qemu[v].state == QEMU_NONE)
+			continue;
+		memcpy(uuid, sim.vm[v].uuid, 16);
+		uuid[2] = (uint8_t)(n->qemu[v].stamp.incarnation + 1); /* of a VM that was added again it may be the one before */
+		n->k_processes.mark[n->k_processes.n++] = format_vm_mark(uuid);
+	}
+	world_post_proc(&n->kproc, 0, on_processes, n, number);
+}
+
 /* Ring. */
 
 static void on_bell(struct sim_event *ev)
@@ -411,9 +438,21 @@ static void fill_node(const struct keeper *k, uint32_t id, struct keeper_table_n
 		.claims_seq = self ? k->agent.claims_seq : t->hb.claims_seq,
 		.catalog_generation = self ? k->agent.catalog_generation : t->hb.catalog_generation,
 		.catalog_seq = self ? k->agent.catalog_seq : t->hb.catalog_seq,
+		.silent_seq = !self && t->known && t->hb.silent ? t->hb.seq : 0,
 		.asked_epoch = t->asked.epoch,
 		.asked_seq = t->asked.seq,
 	};
+}
+
+static void tell_silent(struct node *n, const struct heartbeat *hb)
+{
+	struct table_msg *t = table_msg_new();
+	struct keeper_silent *s = &t->msg.silent;
+
+	t->msg.kind = KEEPER_MSG_SILENT;
+	*s = (struct keeper_silent){ .node = hb->node, .epoch = hb->epoch, .seq = hb->seq, .n = hb->n_marks };
+	memcpy(s->mark, hb->mark, sizeof(s->mark));
+	agent_edge_table(n, t);
 }
 
 static void tell(struct node *n)
@@ -424,6 +463,9 @@ static void tell(struct node *n)
 
 	if (n->k_agent_life != n->aproc.life || !proc_alive(&n->aproc))
 		return;
+	for (uint32_t id = 1; n->k_runs && id <= sim.n_nodes; id++)
+		if (id != n->id && k->node[id - 1].known && k->node[id - 1].hb.silent)
+			tell_silent(n, &k->node[id - 1].hb);
 	t = table_msg_new();
 	m = &t->msg;
 	memset(m, 0, offsetof(struct keeper_msg, table.node) + sim.n_nodes * sizeof(m->table.node[0]));
@@ -438,6 +480,8 @@ static void tell(struct node *n)
 		m->table.epoch = k->published ? k->epoch : 0;
 		m->table.state = k->state;
 		m->table.gate_open = keeper_gate_open(k, k->epoch, k->now_ns) && !n->k_stopping;
+		m->table.gate_term = m->table.gate_open ? k->gate.term : 0;
+		m->table.read_seq = k->read_seq;
 		m->table.release_reason = k->release;
 		m->table.release_by = k->release_by;
 		m->table.want_armed = k->want_armed;
@@ -565,6 +609,10 @@ static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg
 	case NOTE_FOREIGN_OWNER:
 		history_add("node %u: slot of another host", self);
 		break;
+	case NOTE_SILENT:
+		sim.stats.silences += arg;
+		history_add("node %u: its agent %s", self, arg ? "is silent: the gate closes" : "is heard again");
+		break;
 	case NOTE_HOLD:
 		sim.stats.holds += arg;
 		history_add("node %u: a hold %s", self, arg ? "begins" : "is over");
@@ -574,7 +622,7 @@ static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg
 
 static const struct keeper_ops ops = {
 	.pet = op_pet, .write = op_write, .read = op_read, .bell = op_bell, .hold = op_hold, .kill = op_kill,
-	.watchdog = op_watchdog, .tell = op_tell, .save = op_save, .exit = op_exit, .note = op_note,
+	.watchdog = op_watchdog, .processes = op_processes, .tell = op_tell, .save = op_save, .exit = op_exit, .note = op_note,
 };
 
 /* more: another event follows at once, and the timer need not be set for this one. */
@@ -876,7 +924,7 @@ static void on_gate(struct sim_event *ev)
 
 	if (q->proc.life != (uint32_t)ev->arg || q->state != QEMU_ASKING)
 		return;
-	if (!n->k_runs || !keeper_gate_open(n->keeper, q->stamp.epoch, node_now(n)) || n->k_stopping) {
+	if (!n->k_runs || !keeper_gate_admits(n->keeper, q->stamp.epoch, q->term, node_now(n)) || n->k_stopping) {
 		qemu_refused(q);
 		return;
 	}

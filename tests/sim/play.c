@@ -9,6 +9,7 @@
 #define CALM_S 20 /* after everything is well again: it stays so */
 #define STREAM_PERIOD 1000 /* rnd_stream: no fault's */
 #define STREAM_POLICY 1004
+#define STREAM_SILENT 1005
 
 int sim_vm_index(const uint8_t uuid[16])
 {
@@ -104,6 +105,8 @@ static void build(const struct sim_options *o, uint64_t seed)
 		sim.n_vms = o->vms;
 	profile = (enum timing_profile)rnd(TIMING_PROFILE_COUNT);
 	timing_of_profile(o->profile >= 0 ? (enum timing_profile)o->profile : profile, &sim.timing);
+	if (rnd_stream(STREAM_SILENT, 0) % 2) /* agents stop for longer than that more often */
+		sim.timing.silent_ms = sim.timing.leader_ms;
 	sim.guest_write_ns = rnd_ms(200, 2000);
 	sim.keep_on_ring_loss = chance(200);
 	sim.n_edits = 0;

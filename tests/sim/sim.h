@@ -288,6 +288,7 @@ struct qemu {
 	struct node *node;
 	unsigned vm;
 	struct stamp stamp;
+	uint64_t term; /* of the gate: with what it was launched */
 	bool kill_pending;
 	enum gone kill_how;
 	bool quitting, off;
@@ -316,7 +317,7 @@ struct sim_vm {
 	bool gone_by_node;   /* its node was lost */
 };
 
-bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoch); /* false: the unit exists */
+bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoch, uint64_t term); /* false: the unit exists */
 void qemu_kill(struct qemu *q, enum gone how);
 void qemu_quit(struct qemu *q);
 void qemu_powerdown(struct qemu *q);
@@ -340,7 +341,7 @@ struct cat {
 	uint32_t leaving[SIM_MAX_NODES];
 };
 
-struct run { bool used, adopted, told; uint32_t life, number; unsigned tries; uint64_t generation; uint32_t epoch; };
+struct run { bool used, adopted, told; uint32_t life, number; unsigned tries; uint64_t generation, term; uint32_t epoch; };
 struct drain_job { bool used, answered; uint32_t number, tries; };
 
 enum edit_kind { EDIT_ARM, EDIT_DISARM, EDIT_START, EDIT_STOP, EDIT_REMOVE, EDIT_FORGET, EDIT_ADD, EDIT_MAINTENANCE, EDIT_ACTIVE, EDIT_GUEST_OFF,
@@ -376,6 +377,7 @@ struct node {
 	uint64_t k_resume_seq;
 	uint8_t k_resume_life[16], k_life[16], k_boot[16];
 	struct sim_timer k_timer;
+	struct keeper_processes k_processes; /* the last answer */
 	uint32_t k_write_ops[FORMAT_MAX_VOLUMES];
 	struct { bool valid; uint32_t epoch; uint64_t seq; uint8_t life[16]; enum lease_state state; } saved;
 	struct { uint64_t seq; uint32_t epoch; int64_t acked_ns; bool acked, read; int64_t read_issued; } oracle[FORMAT_MAX_VOLUMES];
@@ -565,7 +567,7 @@ const char *check_lively(void); /* NULL: every VM runs once and every node is ar
 struct stats {
 	uint64_t faults[CHAOS_KIND_COUNT], effects[CHAOS_KIND_COUNT]; /* played; did something to somebody */
 	uint64_t events, failovers, resets, releases, false_fences, commits, violations, power_offs, proofs[3];
-	uint64_t seeds, guest_writes, late_same, episodes, holds, outages;
+	uint64_t seeds, guest_writes, late_same, episodes, holds, outages, silences, voids;
 	int64_t virtual_ns;
 	uint32_t failover_ms[SIM_HISTOGRAM]; /* how many took that long, in steps of SIM_HISTOGRAM_MS */
 	int64_t heal_max_ms;

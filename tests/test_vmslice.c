@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Whose the processes of the VM slice are (fence/vmslice.c), with a directory that looks like a control group's and processes that are real. */
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "agent/base/uuid.h"
+#include "fence/vmslice.h"
+#include "storage/format.h"
+#include "tests/tap.h"
+
+#define SLICE "/kvmha.slice/" VMSLICE_UNIT
+#define VM_A "11111111-2222-4333-8444-555555555555"
+#define VM_B "11111111-2222-4333-8444-555555555556"
+
+static char root[] = "/tmp/kvm-ha-slice-XXXXXX";
+static struct vmslice *slice;
+static uint32_t marks[4];
+static unsigned n;
+
+static pid_t sleeper(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		(void)pause();
+		_exit(0);
+	}
+	CHECK(pid > 0);
+	return pid;
+}
+
+static void make_dir(const char *name)
+{
+	char path[256];
+
+	(void)snprintf(path, sizeof(path), "%s%s", root, name);
+	CHECK(mkdir(path, 0700) == 0);
+}
+
+/* What a control group of that name holds; 0: nothing. */
+static void holds(const char *name, pid_t pid)
+{
+	char path[256];
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "%s" SLICE "%s/cgroup.procs", root, name);
+	f = fopen(path, "we");
+	CHECK(f);
+	if (pid)
+		(void)fprintf(f, "%d\n", (int)pid);
+	CHECK(fclose(f) == 0);
+}
+
+static void end(pid_t pid)
+{
+	(void)kill(pid, SIGKILL);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+}
+
+/* Other programs of this host may just be leaving data behind. */
+static bool look(void)
+{
+	const struct timespec pause = { .tv_nsec = 20000000 };
+
+	for (unsigned i = 0; i < 1000; i++) {
+		if (vmslice_marks(slice, marks, ARRAY_SIZE(marks), &n))
+			return true;
+		(void)nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
+static bool has(const char *uuid)
+{
+	uint8_t vm[16];
+
+	CHECK(uuid_parse(uuid, vm));
+	for (unsigned i = 0; i < n; i++)
+		if (marks[i] == format_vm_mark(vm))
+			return true;
+	return false;
+}
+
+static int drop(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
+
+int main(void)
+{
+	pid_t a, b, helper, stray;
+	uint8_t vm[16];
+
+	CHECK(mkdtemp(root) && vmslice_new(NULL, root, &slice) == 0 && uuid_parse(VM_A, vm));
+	TAP_OK(look() && n == 0, "no slice: no VM was ever started");
+	make_dir("/kvmha.slice");
+	make_dir(SLICE);
+	make_dir(SLICE "/" VMSLICE_VM_PREFIX VM_A ".service");
+	make_dir(SLICE "/" VMSLICE_VM_PREFIX VM_A ".service/helper");
+	make_dir(SLICE "/" VMSLICE_VM_PREFIX VM_B ".service");
+	a = sleeper();
+	b = sleeper();
+	helper = sleeper();
+	holds("", 0);
+	holds("/" VMSLICE_VM_PREFIX VM_A ".service", a);
+	holds("/" VMSLICE_VM_PREFIX VM_A ".service/helper", helper);
+	holds("/" VMSLICE_VM_PREFIX VM_B ".service", b);
+	TAP_OK(look() && n == 2 && has(VM_A) && has(VM_B), "two VMs, each once: a helper below a VM's unit is of that VM");
+	TAP_OK(vmslice_register(slice, a, vm) == 0 && look() && n == 2, "one that registers at the gate is the same one");
+	end(b);
+	TAP_OK(look() && n == 1 && has(VM_A), "one has ended, whatever the control group says of it yet");
+	holds("/" VMSLICE_VM_PREFIX VM_B ".service", 0);
+	end(a);
+	TAP_OK(look() && n == 1 && has(VM_A), "while a helper lives, so does its VM");
+	end(helper);
+	holds("/" VMSLICE_VM_PREFIX VM_A ".service", 0);
+	holds("/" VMSLICE_VM_PREFIX VM_A ".service/helper", 0);
+	TAP_OK(look() && n == 0, "all have ended");
+	stray = sleeper();
+	TAP_OK(vmslice_register(slice, stray, vm) == 0 && look() && n == 1 && has(VM_A), "what has passed the gate counts before anybody sees it in the slice");
+	holds("/" VMSLICE_VM_PREFIX VM_B ".service", stray);
+	TAP_OK(!vmslice_marks(slice, marks, ARRAY_SIZE(marks), &n), "another VM's unit has it: nothing can be told");
+	holds("/" VMSLICE_VM_PREFIX VM_B ".service", 0);
+	end(stray);
+	TAP_OK(look() && n == 0, "until it has gone");
+	make_dir(SLICE "/other.service");
+	stray = sleeper();
+	holds("/other.service", stray);
+	TAP_OK(!vmslice_marks(slice, marks, ARRAY_SIZE(marks), &n), "a process that is nobody's: nothing can be told");
+	end(stray);
+	holds("/other.service", 0);
+	a = sleeper();
+	b = sleeper();
+	holds("/" VMSLICE_VM_PREFIX VM_A ".service", a);
+	holds("/" VMSLICE_VM_PREFIX VM_B ".service", b);
+	TAP_OK(look() && n == 2 && !vmslice_marks(slice, marks, 1, &n), "more than there is room for: nothing can be told");
+	end(a);
+	end(b);
+	vmslice_free(slice);
+	CHECK(nftw(root, drop, 8, FTW_DEPTH | FTW_PHYS) == 0);
+	return tap_done();
+}
