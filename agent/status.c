@@ -326,7 +326,8 @@ static json_object *node_object(struct agentd *d, const struct conf_node *c)
 	put_int(o, "memory_mib", d->core.node[c->id - 1].memory_mib);
 	node_reason(d, c->id, reason, sizeof(reason));
 	if (reason[0] == '\0' && !agent && n->fresh)
-		(void)snprintf(reason, sizeof(reason), "its ha-agent does not run or hangs: its VMs go on, but nothing is started there");
+		(void)snprintf(reason, sizeof(reason), "its ha-agent does not run or hangs: its VMs go on, %s",
+			       n->silent_seq ? "one that ends is started elsewhere" : "but nothing is started there");
 	put_string(o, "reason", reason);
 	return o;
 }

@@ -213,6 +213,7 @@ static void adopt_vm(struct agent *a, struct vm *v)
 		agent_act(a, AGENT_ACT_ADOPT)->vm = v;
 	} else if (MUTANT(OWN_CLAIM_STARTED)) {
 		v->state = VM_RESTARTING;
+		v->term = agent_term(a);
 	} else if (!agent_held(a, v)) { /* else it is given up unclean: nobody is to start it now */
 		v->state = VM_CLAIMING; /* the claim counts as written only: read all again before starting it */
 		v->ours_before = true;
