@@ -2,11 +2,11 @@
 /* The gate, and an agent that is silent. Whoever has crashed for good, is stopped or hangs starts nothing again, so its claims must not keep a VM down for ever; but
  * it may go on at any moment, in the middle of a start. So its keeper says for it which claims still stand:
  *
- *   CLEARING -- a block that says nothing of the kind is on a fence quorum: a new term --> OPEN
- *      ^                                                                                    | not heard for T_silent
- *      |                                    heard, and nothing was said: the same term      v
- *      |                                                                 OPEN <---------- CLOSED -- the VMs' processes are known --> VOID
- *      +------------------------------------------------ heard <-----------------------------------------------------------------------+
+ *   CLEARING -- blocks that say nothing of the kind are on a fence quorum: a new term --> OPEN
+ *      ^                                                                      ^            | not heard for T_silent
+ *      |                         heard, and nothing was said: the same term   |            v
+ *      |                                                                      +-------- CLOSED -- the VMs' processes are known --> VOID
+ *      +----------------------------------------------- heard <--------------------------------------------------------------------+
  *
  * In VOID each block lists the VMs with a process here; all other claims of this epoch are void, and others may take them. The list only gets shorter: nothing passes a closed
  * gate, and what has passed it before is registered, QEMU or not yet. A VM goes off the list once this host also sends nothing more for it; whoever takes it drains as after
@@ -31,6 +31,7 @@ void gate_epoch_begins(struct keeper *k)
 	/* An earlier process may have said of this epoch that claims are void, and told some of the volumes only. */
 	k->gate.state = GATE_CLEARING;
 	k->gate.term = 0;
+	k->gate.cleared = 0;
 	say_nothing(k);
 }
 
@@ -45,6 +46,7 @@ void gate_facts(struct keeper *k, uint64_t counter)
 		keeper_act(k, KEEPER_ACT_TELL);
 	} else if (k->gate.state == GATE_VOID) {
 		say_nothing(k);
+		k->gate.cleared = 0;
 		k->gate.state = MUTANT(REOPENED_UNCLEARED) ? GATE_OPEN : GATE_CLEARING;
 		k->gate.term += MUTANT(REOPENED_UNCLEARED);
 		keeper_kick(k);
@@ -111,11 +113,15 @@ void gate_processes(struct keeper *k, const struct keeper_processes *p)
 	}
 }
 
-/* acked: the round's block is on a fence quorum. */
+/* acked: the round's block is on a fence quorum. Two of them are in both buffers: of one that rots the other would go back to what was said before. */
 void gate_round_over(struct keeper *k, bool acked)
 {
 	if (k->gate.state != GATE_CLEARING || !acked || k->block.epoch != k->epoch || k->block.silent)
 		return;
+	if (++k->gate.cleared < 2) {
+		keeper_kick(k);
+		return;
+	}
 	k->gate.state = GATE_OPEN;
 	k->gate.term = k->block.seq; /* no process of this epoch uses it twice */
 	keeper_act(k, KEEPER_ACT_TELL);

@@ -228,6 +228,7 @@ struct gate {
 	uint64_t term;       /* a start must have been claimed or confirmed under it */
 	int64_t heard_ns;    /* when the agent's counter moved last, or since when we listen */
 	uint32_t asked;      /* number of the last question for the processes */
+	unsigned cleared;    /* CLEARING: so many blocks of a quorum say nothing of void claims */
 };
 
 struct keeper_options {

@@ -47,6 +47,18 @@ static void fall_silent(void)
 	run(s.timing.silent_ms + 2 * s.timing.hb_ms + 100);
 }
 
+/* In how many buffers of its slots on all volumes a node says so. */
+static unsigned buffers_that_say(uint32_t id, bool silent)
+{
+	struct heartbeat hb;
+	unsigned sum = 0;
+
+	for (unsigned v = 0; v < s.n_volumes; v++)
+		for (unsigned b = 0; b < 2; b++)
+			sum += heartbeat_decode(s.volume[v] + format_heartbeat_offset(id, b), id, b, sim_cluster, &hb) == FORMAT_OK && hb.silent == silent;
+	return sum;
+}
+
 static void sound(const char *name)
 {
 	TAP_OK(!s.broken[0], "%s: and no invariant broke", name);
@@ -84,6 +96,8 @@ static void test_silence(void)
 	stopped = 0;
 	run(1);
 	TAP_OK(!opens(1, term) && !opens(1, k(1)->gate.term), "heard again: still closed, until its blocks say so");
+	(void)SIM_UNTIL(&s, 1000, opens(1, k(1)->gate.term));
+	TAP_OK(opens(1, k(1)->gate.term) && buffers_that_say(1, false) == 2, "both of them: one that rots takes nothing back");
 	run(3 * s.timing.hb_ms);
 	TAP_OK(says(1, false, 0) && k(1)->gate.term > term && opens(1, k(1)->gate.term) && !opens(1, term),
 	       "then open, for what is claimed or confirmed after that, and not for what was before");

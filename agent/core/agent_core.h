@@ -414,7 +414,8 @@ void claimer_want(struct agent *a, const uint8_t vm[16], enum want_kind kind, en
 bool claimer_pending(const struct agent *a, const uint8_t vm[16]);
 const struct claim *claimer_own(const struct agent *a, const uint8_t vm[16]);
 bool claim_is_live(const struct agent *a, uint32_t node, const struct claim *c);
-bool claim_is_void(const struct agent *a, uint32_t node, const struct claim *c); /* though its epoch lives: its node's agent is silent, and the VM has no process there */
+/* Though its epoch lives: its node's agent is silent, and the VM has no process there. */
+bool claim_is_void(const struct agent *a, uint32_t node, const struct claim *c);
 
 enum claim_result { CLAIM_GRANTED, CLAIM_BUSY, CLAIM_CONFLICT, CLAIM_GIVEN_UP };
 void vmlife_claim_result(struct agent *a, const uint8_t vm[16], enum claim_result result, uint64_t generation, bool unclean, uint32_t node);

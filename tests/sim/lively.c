@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* L1 with the bounds that `ha-ctl config show` prints: a cluster that is well loses one node, by power or by all its paths to storage, and nothing else
- * happens meanwhile. Every VM of that node runs elsewhere within timing_failover_bound_ms. Or an agent dies or stops for good, and one of its node's VMs ends, then or later: it
- * runs elsewhere within timing_silent_bound_ms, and the others go on where they are.
+ * happens meanwhile. Every VM of that node runs elsewhere within timing_failover_bound_ms. Or an agent dies or stops for good, and one of its node's VMs
+ * ends, then or later: it runs elsewhere within timing_silent_bound_ms, and the others go on where they are.
  * L6: or all storage is gone for everybody, in one of three ways, and comes back: nobody is released or reset, and no VM ends. */
 #include "tests/sim/sim.h"
 
@@ -76,7 +76,7 @@ static void on_silent_end(struct sim_event *ev)
 	qemu_crash(q);
 }
 
-/* By the host: what a VM does by itself meanwhile is no fault of anybody's. */
+/* A VM whose guest is just switching it off is none to follow. */
 static void on_silent(struct sim_event *ev)
 {
 	struct node *n = sim_node(mute.id);
