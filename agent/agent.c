@@ -438,6 +438,8 @@ void agentd_set_changed(struct agentd *d)
 	qb_loop_stop(d->loop);
 }
 
+static void on_changed(void *user) { agentd_set_changed(user); }
+
 static void on_volume(void *user, unsigned index, bool good, const char *reason)
 {
 	struct agentd *d = user;
@@ -491,7 +493,7 @@ static void begin_log(struct agentd *d)
 
 static int start(struct agentd *d)
 {
-	static const struct volset_callbacks volset_cb = { .known = on_known, .volume = on_volume };
+	static const struct volset_callbacks volset_cb = { .known = on_known, .volume = on_volume, .changed = on_changed };
 	qb_loop_signal_handle sig[2];
 	char err[512] = "";
 	int r;

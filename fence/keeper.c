@@ -351,6 +351,8 @@ static void on_known(void *user, const struct superblock *sb)
 	start_core(d);
 }
 
+static void on_changed(void *user) { ((struct daemon *)user)->set_changed = true; }
+
 static void on_volume(void *user, unsigned index, bool good, const char *reason)
 {
 	struct daemon *d = user;
@@ -561,7 +563,7 @@ static void be_real_time(void)
 
 static int start(struct daemon *d)
 {
-	static const struct volset_callbacks volset_cb = { .known = on_known, .volume = on_volume };
+	static const struct volset_callbacks volset_cb = { .known = on_known, .volume = on_volume, .changed = on_changed };
 	static const struct ring_callbacks ring_cb = { .view = on_view, .message = on_ring_message };
 	char err[512] = "", root[4096];
 	qb_loop_signal_handle sig[2];

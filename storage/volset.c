@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "agent/base/log.h"
+#include "storage/setchange.h"
 
 #define AGAIN_MS 1000
 #define STALE "stale: of an earlier volume set than the other volumes; `ha-ctl volume list` shows it, `ha-ctl volume replace` takes it in again"
@@ -127,7 +128,7 @@ static void look_for_agreement(struct volset *s)
 static void judge(struct member *m, enum volume_result result)
 {
 	struct superblock sb;
-	enum format_status st[2] = { FORMAT_E_CRC, FORMAT_E_CRC };
+	enum format_status st;
 	char text[VOLUME_REASON_LEN];
 	const char *why = NULL;
 
@@ -137,14 +138,13 @@ static void judge(struct member *m, enum volume_result result)
 		try_again(m);
 		return;
 	}
-	for (unsigned c = 0; c < 2; c++) {
-		st[c] = superblock_decode((uint8_t *)m->buf + format_superblock_offset(c), c, NULL, &sb);
-		if (st[c] == FORMAT_OK)
-			break;
-	}
-	if (st[0] != FORMAT_OK && st[1] != FORMAT_OK) {
-		(void)snprintf(text, sizeof(text), "no superblock (%s)%s", format_status_name(st[0]),
-			       st[0] == FORMAT_E_BLANK ? ": if it is new, run `ha-ctl volume init` on one node" : "");
+	st = setchange_superblock(m->buf, &sb);
+	/* Whoever had no session to it while the set changed finds out here, and from nobody else. Merely frozen it may be taken back. */
+	if (st == FORMAT_OK && m->set->known && m->set->cb.changed && memcmp(sb.cluster, m->set->sb.cluster, 16) == 0 && sb.generation > m->set->sb.generation)
+		m->set->cb.changed(m->set->user);
+	if (st != FORMAT_OK) {
+		(void)snprintf(text, sizeof(text), "no superblock (%s)%s", format_status_name(st),
+			       st == FORMAT_E_BLANK ? ": if it is new, run `ha-ctl volume init` on one node" : "");
 		why = text;
 	} else {
 		why = mismatch(m->set, m->index, &sb);

@@ -14,6 +14,8 @@ struct volset_callbacks {
 	void (*known)(void *user, const struct superblock *sb);
 	/* After known: a volume may be used (good), or may no longer (reason says why). */
 	void (*volume)(void *user, unsigned index, bool good, const char *reason);
+	/* After known: a volume's superblock is of a later set. NULL: not asked for. */
+	void (*changed)(void *user);
 };
 
 /* conf is borrowed. 0 or a negative errno with err. */
