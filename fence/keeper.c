@@ -278,7 +278,7 @@ static void follow_set(struct daemon *d)
 /* Nothing runs yet that could be disturbed: an operator may just be changing the volume set. */
 static void follow_conf(struct daemon *d)
 {
-	if (d->core_runs || ++d->waited % WAITED_TICKS != 0 || !program_volumes_changed(d->conf_dir, &d->conf))
+	if (d->core_runs || ++d->waited % WAITED_TICKS != 0 || !program_volumes_changed(d->config_dir, &d->conf))
 		return;
 	log_notice("Volumes= has changed: starting again with it");
 	qb_loop_stop(d->loop);
@@ -292,6 +292,8 @@ static void on_tick(void *data)
 	(void)sd_notify(0, "WATCHDOG=1");
 	follow_conf(d);
 	follow_set(d);
+	if (d->volset)
+		daemon_troubles(d);
 	if (d->stopping && clock_now_ns() - d->stop_ns > STOP_LIMIT_MS * NS_PER_MS) {
 		log_err("cannot leave the cluster in time (no quorum of the volumes): ending without");
 		qb_loop_stop(d->loop);
@@ -612,7 +614,7 @@ int main(int argc, char **argv)
 
 	if (r >= 0)
 		return r;
-	d.conf_dir = dir;
+	d.config_dir = dir;
 	if (program_conf(dir, &d.conf) < 0 || start(&d) < 0)
 		return 1;
 	on_tick(&d);

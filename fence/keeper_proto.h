@@ -5,7 +5,7 @@
 #include "fence/keeper_core.h"
 
 #define KEEPER_SOCKET "/run/kvm-ha/keeper.sock"
-#define KEEPER_PROTO_VERSION 2
+#define KEEPER_PROTO_VERSION 3
 #ifndef KEEPER_TEXT_LEN /* a simulator reads none */
 #define KEEPER_TEXT_LEN 200
 #endif
@@ -48,7 +48,12 @@ struct keeper_msg {
 			int64_t at_ns;        /* clock_host_ns() when it was said: an agent that stood still finds many of long ago */
 			uint64_t view;
 			uint64_t set_generation; /* of the volume set; 0: not known yet */
-			struct { uint32_t ready, fault, good; char reason[KEEPER_TEXT_LEN]; } volume[FORMAT_MAX_VOLUMES];
+			struct {
+				uint32_t ready, fault, good;
+				uint32_t trouble;   /* enum volume_trouble; */
+				int64_t trouble_ns; /* CLOCK_MONOTONIC since when */
+				char reason[KEEPER_TEXT_LEN];
+			} volume[FORMAT_MAX_VOLUMES];
 			uint32_t n_volumes, node_limit;
 			int32_t vms;          /* processes in the VM slice */
 			struct keeper_table_node node[FORMAT_MAX_NODES];
