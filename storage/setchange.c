@@ -203,10 +203,13 @@ static unsigned count_members(const struct setchange *c)
 	return n;
 }
 
+/* One that is to go from a set may still lack the superblock of that set. */
+static unsigned place_of(const struct setchange_volume *v) { return v->index >= 0 ? (unsigned)v->index : v->sb.index; }
+
 static bool is_of(const struct setchange_volume *v, const struct superblock *set)
 {
-	return v->reachable && v->status == FORMAT_OK && memcmp(v->sb.cluster, set->cluster, 16) == 0 && v->index >= 0 &&
-	       v->index < (int)set->n_volumes && memcmp(v->sb.set[v->sb.index], set->set[v->index], 16) == 0;
+	return v->reachable && v->status == FORMAT_OK && memcmp(v->sb.cluster, set->cluster, 16) == 0 && place_of(v) < set->n_volumes &&
+	       memcmp(v->sb.set[v->sb.index], set->set[place_of(v)], 16) == 0;
 }
 
 /* A change was decided by an earlier run: a volume shows its set, unfrozen, and another one is still frozen. */
@@ -557,7 +560,7 @@ static int next_to_finish(const struct setchange *c)
 			const struct setchange_volume *v = &c->volume[i];
 			bool is_new = takes_new(v);
 
-			if (v->finished || v->index < 0 || !v->reachable || is_new != (pass == 1) || (!is_new && !v->member))
+			if (v->finished || (v->index < 0 && !c->decided) || !v->reachable || is_new != (pass == 1) || (!is_new && !v->member))
 				continue;
 			/* One that is not what was prepared: it is replaced again later. */
 			if (is_new && c->decided && !(v->member && same_members(&v->sb, &c->next)))
@@ -684,7 +687,7 @@ static void finish_looked(struct setchange *c, bool ok)
 		return;
 	}
 	c->step = STEP_FINISH_WRITE;
-	write_sb(c, c->at, &c->next, (unsigned)v->index, false);
+	write_sb(c, c->at, &c->next, place_of(v), false);
 }
 
 void setchange_next(struct setchange *c, bool ok)
