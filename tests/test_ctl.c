@@ -740,7 +740,7 @@ static void test_status(void)
 	const char *problem, *table;
 
 	TAP_OK(ctl_with_agent("status", troubled) == 0 && said(" * volume /dev/a: slow since 1970-01-01 ") && said("!! volume /dev/b: stale since 1970-01-01 ") &&
-	       said(": rolled back") && said("`ha-ctl volume replace`") && !said("/dev/c") && said("1 problem,"), "volumes in trouble, and since when");
+	       said(": rolled back") && said("`ha-ctl volume replace`") && !strstr(out, "/dev/c") && said("1 problem,"), "volumes in trouble, and since when");
 	TAP_OK(ctl_with_agent("status", healthy) == 0 && said("Cluster lab: all is well, armed; 2 of 2 nodes online, 1 of 1 volumes ready, "
 							      "1 of 1 VMs running; n1 leads."), "a healthy cluster in one sentence");
 	TAP_OK(!strstr(out, "!!") && !strstr(out, " * ") && !strchr(out, '\033'), "no problems, and no colors in a file");
