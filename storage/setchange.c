@@ -592,8 +592,8 @@ static void turn(struct setchange *c)
 			return;
 		if (c->decided)
 			finish_next(c);
-		else /* what an earlier run has frozen is brought to an end, or taken back, by one that holds it */
-			enter(c, c->was_frozen ? STEP_FREEZE : STEP_STATE);
+		else /* what an earlier run has frozen is brought to an end, or taken back, by one that holds it; lost: heartbeats are looked at twice */
+			enter(c, c->was_frozen && !c->lost ? STEP_FREEZE : STEP_STATE);
 		return;
 	case STEP_STATE:
 		if (judge_state(c, false))
