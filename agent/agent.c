@@ -53,6 +53,13 @@ void agentd_hook(struct agentd *d, enum hook_event event, uint32_t node, const s
 	hooks_run(d->hooks, &facts);
 }
 
+void agentd_volume_hook(struct agentd *d, enum hook_event event, unsigned volume, const char *reason)
+{
+	struct hook_facts facts = { .event = event, .node = d->conf.self_name, .volume = d->conf.volumes[volume], .reason = reason };
+
+	hooks_run(d->hooks, &facts);
+}
+
 static void on_timer(void *data);
 
 static void arm_timer(struct agentd *d)
@@ -449,12 +456,13 @@ void agentd_set_changed(struct agentd *d)
 	qb_loop_stop(d->loop);
 }
 
+static void on_changed(void *user) { agentd_set_changed(user); }
+
 static void on_volume(void *user, unsigned index, bool good, const char *reason)
 {
 	struct agentd *d = user;
 
 	agentd_say(d, good ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "volume %s: %s", d->conf.volumes[index], good ? "usable" : reason);
-	agentd_hook(d, good ? HOOK_VOLUME_GOOD : HOOK_VOLUME_BAD, d->conf.self_id, NULL, good ? d->conf.volumes[index] : reason);
 	if (d->store)
 		store_volume(d->store, index, good);
 }
@@ -462,7 +470,7 @@ static void on_volume(void *user, unsigned index, bool good, const char *reason)
 /* Nothing runs yet that could be disturbed: an operator may just be changing the volume set. */
 static void follow_conf(struct agentd *d)
 {
-	if (d->core_runs || ++d->waited % WAITED_TICKS != 0 || !program_volumes_changed(d->conf_dir, &d->conf))
+	if (d->core_runs || ++d->waited % WAITED_TICKS != 0 || !program_volumes_changed(d->config_dir, &d->conf))
 		return;
 	log_notice("Volumes= has changed: starting again with it");
 	qb_loop_stop(d->loop);
@@ -502,7 +510,7 @@ static void begin_log(struct agentd *d)
 
 static int start(struct agentd *d)
 {
-	static const struct volset_callbacks volset_cb = { .known = on_known, .volume = on_volume };
+	static const struct volset_callbacks volset_cb = { .known = on_known, .volume = on_volume, .changed = on_changed };
 	qb_loop_signal_handle sig[2];
 	char err[512] = "";
 	int r;
@@ -532,7 +540,6 @@ int main(int argc, char **argv)
 
 	if (r >= 0)
 		return r;
-	d.conf_dir = dir;
 	if (program_conf(dir, &d.conf) < 0)
 		return 1;
 	d.config_dir = dir;

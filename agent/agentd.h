@@ -23,6 +23,7 @@
 #include "agent/core/dispatch.h"
 #include "agent/hooks.h"
 #include "agent/units.h"
+#include "storage/trouble.h"
 #include "storage/volset.h"
 
 #define AGENTD_SOCKET "/run/kvm-ha/agent.sock"
@@ -50,7 +51,6 @@ struct log_entry {
 struct agentd {
 	qb_loop_t *loop;
 	struct conf conf;
-	const char *conf_dir;
 	unsigned waited;             /* ticks without a set of volumes */
 	struct agent core;
 	bool core_runs, dispatching;
@@ -61,6 +61,7 @@ struct agentd {
 	struct volset *volset;
 	const struct superblock *sb;
 	bool set_changed;            /* it is not the volumes' any more */
+	struct { enum volume_trouble now; int64_t since_ms; } trouble[FORMAT_MAX_VOLUMES]; /* as the keeper says; by the wall clock */
 	struct keeper_link *keeper;
 	struct store *store;
 	struct catalog_doc *catalog; /* as last read; never NULL once core_runs */
@@ -87,6 +88,7 @@ void agentd_set_changed(struct agentd *d); /* ends this process: the next one op
 void agentd_event(struct agentd *d, const struct agent_event *ev);
 void agentd_say(struct agentd *d, enum log_level level, const char *fmt, ...) _printf_(3, 4);
 void agentd_hook(struct agentd *d, enum hook_event event, uint32_t node, const struct vm *v, const char *reason);
+void agentd_volume_hook(struct agentd *d, enum hook_event event, unsigned volume, const char *reason);
 void agentd_capacity(uint32_t *ret_cpus, uint32_t *ret_memory_mib); /* of this node; 0: not known */
 const char *agentd_node_name(const struct agentd *d, uint32_t id);
 void agentd_catalog_changed(struct agentd *d); /* d->catalog was replaced */

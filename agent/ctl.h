@@ -100,6 +100,7 @@ int ctl_volume_replace(const struct ctl *c);
 int ctl_volume_test(const struct ctl *c); /* ctl_voltest.c */
 
 /* ctl_print.c, ctl_status.c. Text from outside is printed with its control characters replaced. */
+const char *ctl_when(int64_t ms, char *buf, size_t size); /* by the wall clock; local time, for people */
 #define CTL_MAX_COLUMNS 8
 struct ctl_table {
 	const char *title[CTL_MAX_COLUMNS];

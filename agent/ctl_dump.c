@@ -5,9 +5,11 @@
 #include <inttypes.h>
 
 #include "agent/base/uuid.h"
+#include "agent/ctl_client.h"
 #include "agent/ctl_disk.h"
 
 #define CATALOG_DEPTH 64
+#define ASK_MS 2000
 
 struct listed_path {
 	char address[64], reason[VOLUME_REASON_LEN];
@@ -21,6 +23,8 @@ struct listed {
 	char reason[CTL_DISK_ERROR_LEN]; /* "" = good */
 	struct listed_path path[VOLUME_PATHS_MAX];
 	unsigned n_paths, good_paths; /* 0: the URL has one address */
+	char trouble[16];                /* as the keeper sees it, if the agent runs; "" = none */
+	int64_t since_ms;
 };
 
 static void list_paths(struct ctl_disk *d, struct listed *ret)
@@ -94,6 +98,29 @@ static void compare_sets(struct listed *v, size_t n)
 		}
 }
 
+/* What is seen only over time. Without an agent there is none to tell. */
+static void ask_troubles(const struct ctl *c, const struct conf *conf, struct listed *v)
+{
+	json_object *request = ctl_request("status"), *answer = NULL, *list;
+	char err[CTL_ERROR_LEN];
+	size_t n = 0;
+
+	if (ctl_client_ask(c->socket, request, ASK_MS, &answer, err, sizeof(err)) == 0)
+		n = ctl_list(ctl_get(answer, "status", json_type_object), "volumes", &list);
+	for (size_t k = 0; k < n; k++) {
+		json_object *o = json_object_array_get_idx(list, k);
+
+		for (size_t i = 0; i < conf->n_volumes; i++) {
+			if (!streq(ctl_str(o, "url"), conf->volumes[i]) || streq(ctl_str(o, "trouble"), "none"))
+				continue;
+			(void)str_copy(v[i].trouble, sizeof(v[i].trouble), ctl_str(o, "trouble"));
+			v[i].since_ms = ctl_int(o, "trouble_since_ms");
+		}
+	}
+	json_object_put(request);
+	json_object_put(answer);
+}
+
 static json_object *listed_json(const struct conf *conf, const struct listed *v, size_t i)
 {
 	json_object *o = json_object_new_object(), *paths;
@@ -102,6 +129,8 @@ static json_object *listed_json(const struct conf *conf, const struct listed *v,
 	json_object_object_add(o, "url", json_object_new_string(conf->volumes[i]));
 	json_object_object_add(o, "state", json_object_new_string(*v->reason ? "bad" : "good"));
 	json_object_object_add(o, "reason", json_object_new_string(v->reason));
+	json_object_object_add(o, "trouble", json_object_new_string(*v->trouble ? v->trouble : "none"));
+	json_object_object_add(o, "trouble_since_ms", json_object_new_int64(v->since_ms));
 	json_object_object_add(o, "size", json_object_new_int64((int64_t)v->size));
 	if (v->has_sb) {
 		uuid_format(v->sb.cluster, uuid);
@@ -129,7 +158,8 @@ static json_object *listed_json(const struct conf *conf, const struct listed *v,
 
 static void list_text(const struct ctl *c, const struct conf *conf, const struct listed *v)
 {
-	struct ctl_table t = { .title = { "VOLUME", "STATE", "SIZE", "SET", "CLUSTER", "GENERATION", "REMARKS" }, .columns = 7 };
+	struct ctl_table t = { .title = { "VOLUME", "STATE", "SIZE", "SET", "CLUSTER", "GENERATION", "TROUBLE", "REMARKS" }, .columns = 8 };
+	char when[32];
 
 	for (size_t i = 0; i < conf->n_volumes; i++, v++) {
 		ctl_table_add(&t, 0, CTL_PLAIN, "%s", conf->volumes[i]);
@@ -138,16 +168,18 @@ static void list_text(const struct ctl *c, const struct conf *conf, const struct
 		ctl_table_add(&t, 3, CTL_PLAIN, v->has_sb ? "%" PRIu32 " of %" PRIu32 : "-", v->sb.index + 1, v->sb.n_volumes);
 		ctl_table_add(&t, 4, CTL_PLAIN, "%s", v->has_sb ? v->sb.cluster_name : "-");
 		ctl_table_add(&t, 5, CTL_PLAIN, v->has_sb ? "%" PRIu64 : "-", v->sb.generation);
+		ctl_table_add(&t, 6, *v->trouble ? CTL_YELLOW : CTL_PLAIN, *v->trouble ? "%s since %s" : "-", v->trouble,
+			      ctl_when(v->since_ms, when, sizeof(when)));
 		if (!*v->reason && v->good_paths < v->n_paths)
-			ctl_table_add(&t, 6, CTL_RED, "%u of %u paths", v->good_paths, v->n_paths);
+			ctl_table_add(&t, 7, CTL_RED, "%u of %u paths", v->good_paths, v->n_paths);
 		else
-			ctl_table_add(&t, 6, CTL_PLAIN, "%s", v->reason);
+			ctl_table_add(&t, 7, CTL_PLAIN, "%s", v->reason);
 		for (unsigned k = 0; k < v->n_paths; k++) {
 			ctl_table_add(&t, 0, CTL_PLAIN, "  path %s", v->path[k].address);
 			ctl_table_add(&t, 1, v->path[k].good ? CTL_GREEN : CTL_RED, "%s", v->path[k].good ? "good" : "bad");
-			for (unsigned column = 2; column < 6; column++)
+			for (unsigned column = 2; column < 7; column++)
 				ctl_table_add(&t, column, CTL_PLAIN, "-");
-			ctl_table_add(&t, 6, CTL_PLAIN, "%s", v->path[k].reason);
+			ctl_table_add(&t, 7, CTL_PLAIN, "%s", v->path[k].reason);
 		}
 	}
 	ctl_table_print(c, &t);
@@ -166,6 +198,7 @@ int ctl_volume_list(const struct ctl *c)
 	for (size_t i = 0; i < conf.n_volumes; i++)
 		list_one(&conf, i, &v[i]);
 	compare_sets(v, conf.n_volumes);
+	ask_troubles(c, &conf, v);
 	for (size_t i = 0; i < conf.n_volumes; i++)
 		bad = bad || *v[i].reason;
 	if (!c->json) {

@@ -26,6 +26,8 @@ static const char remedy_node[] = "look at the node (console, power, network), s
 static const char remedy_error[] = "mend what it failed of (`ha-ctl events`, the journals of the nodes), then `ha-ctl vm clear-error NAME`";
 static const char remedy_ignored[] = "`ha-ctl vm start NAME` or `ha-ctl vm stop NAME` when it is to be looked after again";
 static const char remedy_trouble[] = "what is done about it is in its file ([Health], kvm-ha.vm(5)); `ha-ctl events` tells, and its console";
+static const char remedy_volume[] = "`ha-ctl volume list` on this node; the storage's own network and log";
+static const char remedy_content[] = "`ha-ctl volume list` on this node; is it the right disk? `ha-ctl volume replace` takes it in again";
 static const char remedy_vm[] = "`ha-ctl vm show NAME` and the journal of its node; `ha-ctl vm start NAME` tries again";
 
 _printf_(4, 5) static void add(struct problems *p, bool severe, const char *remedy, const char *fmt, ...)
@@ -47,6 +49,28 @@ _printf_(4, 5) static void add(struct problems *p, bool severe, const char *reme
 
 static const char *dash(const char *reason) { return *reason ? ": " : ""; }
 
+const char *ctl_when(int64_t ms, char *buf, size_t size)
+{
+	time_t t = (time_t)(ms / MS_PER_S);
+	struct tm tm;
+
+	if (!localtime_r(&t, &tm) || strftime(buf, size, "%Y-%m-%d %H:%M:%S", &tm) == 0)
+		(void)str_copy(buf, size, "?");
+	return buf;
+}
+
+static void find_volume(struct problems *p, json_object *v)
+{
+	const char *url = ctl_str(v, "url"), *reason = ctl_str(v, "reason"), *trouble = ctl_str(v, "trouble");
+	char when[32];
+
+	if (*trouble && !streq(trouble, "none"))
+		add(p, !streq(trouble, "slow"), streq(trouble, "stale") || streq(trouble, "foreign") ? remedy_content : remedy_volume, "volume %s: %s since %s%s%s", url,
+		    trouble, ctl_when(ctl_int(v, "trouble_since_ms"), when, sizeof(when)), dash(reason), reason);
+	else if (!streq(ctl_str(v, "state"), "ready"))
+		add(p, true, remedy_volume, "volume %s: %s%s%s", url, ctl_str(v, "state"), dash(reason), reason);
+}
+
 /* What concerns this node, and through it the cluster. */
 static void find_local(struct problems *p, json_object *s)
 {
@@ -54,17 +78,14 @@ static void find_local(struct problems *p, json_object *s)
 	json_object *dog = ctl_get(s, "watchdog", json_type_object);
 	const char *self = ctl_str(s, "self"), *lease = ctl_str(s, "lease"), *reason = ctl_str(s, "reason");
 	int64_t hold_ms = ctl_int(s, "hold_since_ms");
-	time_t since = (time_t)(hold_ms / MS_PER_S);
-	char when[32] = "?";
-	struct tm tm;
+	char when[32];
 
-	if (localtime_r(&since, &tm))
-		(void)strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
 	if (!streq(ctl_str(s, "keeper"), "connected"))
 		add(p, true, "`systemctl status ha-keeper`", "%s has no connection to its keeper: it can neither start nor protect VMs", self);
 	if (hold_ms != 0)
 		add(p, true, "see to the storage; VMs go on by themselves when it is back. Restart no keeper and no node meanwhile: each must vouch for the others",
-		    "%s holds since %s: no node reaches the volumes; VMs stay but cannot write to storage that is away, and none is started", self, when);
+		    "%s holds since %s: no node reaches the volumes; VMs stay but cannot write to storage that is away, and none is started", self,
+		    ctl_when(hold_ms, when, sizeof(when)));
 	if (quorum && !ctl_bool(quorum, "ok"))
 		add(p, true, "`ha-ctl volume list` shows which volumes are bad and why",
 		    "%" PRId64 " of %" PRId64 " volumes can be used, %" PRId64 " are needed: no node can be taken over and no VM started",
@@ -159,14 +180,8 @@ static void find_all(struct problems *p, json_object *s)
 	for (size_t i = 0; i < n; i++)
 		find_node(p, s, json_object_array_get_idx(a, i));
 	n = ctl_list(s, "volumes", &a);
-	for (size_t i = 0; i < n; i++) {
-		json_object *v = json_object_array_get_idx(a, i);
-		const char *reason = ctl_str(v, "reason");
-
-		if (!streq(ctl_str(v, "state"), "ready"))
-			add(p, true, "`ha-ctl volume list` on this node; the storage's own network and log", "volume %s: %s%s%s", ctl_str(v, "url"),
-			    ctl_str(v, "state"), dash(reason), reason);
-	}
+	for (size_t i = 0; i < n; i++)
+		find_volume(p, json_object_array_get_idx(a, i));
 	n = ctl_list(s, "vms", &a);
 	for (size_t i = 0; i < n; i++)
 		find_vm(p, json_object_array_get_idx(a, i));

@@ -23,8 +23,8 @@
 #define FREE_LIMIT_MS 2000
 #define FREE_GRACE_MS 500  /* a running hook's while the agent ends */
 #define WORKER_STACK (256U * 1024)
-#define VARIABLES 10
-#define VARIABLE_LEN (HOOKS_REASON_LEN + 32)
+#define VARIABLES 11
+#define VARIABLE_LEN (CONF_URL_LEN + 32)
 
 struct job {
 	enum hook_event event;
@@ -55,7 +55,8 @@ const char *hook_event_name(enum hook_event e)
 		[HOOK_AGENT_SILENT] = "agent-silent",     [HOOK_AGENT_BACK] = "agent-back",
 		[HOOK_VM_UNHEALTHY] = "vm-unhealthy",     [HOOK_VM_HEALTHY] = "vm-healthy",
 		[HOOK_VM_STOPPED] = "vm-stopped",         [HOOK_MAINTENANCE_ON] = "maintenance-on",   [HOOK_MAINTENANCE_OFF] = "maintenance-off",
-		[HOOK_VOLUME_BAD] = "volume-bad",         [HOOK_VOLUME_GOOD] = "volume-good",
+		[HOOK_VOLUME_SLOW] = "volume-slow",       [HOOK_VOLUME_FAILING] = "volume-failing",   [HOOK_VOLUME_READ_ONLY] = "volume-read-only",
+		[HOOK_VOLUME_STALE] = "volume-stale",     [HOOK_VOLUME_FOREIGN] = "volume-foreign",   [HOOK_VOLUME_GOOD] = "volume-good",
 		[HOOK_HOLD_BEGIN] = "hold-begin",         [HOOK_HOLD_END] = "hold-end",
 		[HOOK_POWER_OFF] = "power-off",           [HOOK_POWER_FAILED] = "power-failed",       [HOOK_BRAKE_ON] = "brake-on",
 		[HOOK_BRAKE_OFF] = "brake-off",           [HOOK_QUARANTINE_ON] = "quarantine-on",     [HOOK_QUARANTINE_OFF] = "quarantine-off",
@@ -369,6 +370,7 @@ static void fill(const struct hooks *h, struct job *j, const struct hook_facts *
 	set(j, 7, "KVM_HA_VM_UUID", f->vm_uuid);
 	set(j, 8, "KVM_HA_REASON", f->reason);
 	set(j, 9, "KVM_HA_TIME", when);
+	set(j, 10, "KVM_HA_VOLUME", f->volume);
 }
 
 void hooks_run(struct hooks *h, const struct hook_facts *facts)

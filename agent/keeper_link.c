@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
 
 #include "agent/agentd.h"
+#include "agent/base/clock.h"
 #include "agent/base/log.h"
 
 #define RECONNECT_MS 50
@@ -43,6 +45,35 @@ static void take_hold(struct agentd *d, bool holding)
 		    holding ? "no node reaches the volumes: VMs stay, nothing new starts" : "its lease goes by the volumes again, or has ended");
 }
 
+/* The keeper's word: its rounds touch every volume twice a heartbeat. */
+static void take_troubles(struct agentd *d, const struct keeper_msg *m)
+{
+	static const enum hook_event hook[VOLUME_TROUBLE_COUNT] = {
+		[VOLUME_WELL] = HOOK_VOLUME_GOOD,          [VOLUME_SLOW] = HOOK_VOLUME_SLOW,   [VOLUME_FAILING] = HOOK_VOLUME_FAILING,
+		[VOLUME_READ_ONLY] = HOOK_VOLUME_READ_ONLY, [VOLUME_STALE] = HOOK_VOLUME_STALE, [VOLUME_FOREIGN] = HOOK_VOLUME_FOREIGN,
+	};
+	int64_t now = clock_now_ns();
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	for (unsigned v = 0; v < d->conf.n_volumes; v++) {
+		enum volume_trouble t = (enum volume_trouble)m->table.volume[v].trouble, before = d->trouble[v].now;
+		int64_t since = m->table.volume[v].trouble_ns;
+		char text[HOOKS_REASON_LEN];
+
+		if ((unsigned)t >= VOLUME_TROUBLE_COUNT || t == before)
+			continue;
+		d->trouble[v].now = t;
+		d->trouble[v].since_ms = ts.tv_sec * MS_PER_S + ts.tv_nsec / NS_PER_MS - (since > 0 && since < now ? (now - since) / NS_PER_MS : 0);
+		if (t == VOLUME_WELL)
+			(void)snprintf(text, sizeof(text), "well again; it was %s", volume_trouble_name(before));
+		else
+			(void)snprintf(text, sizeof(text), "%s%s%s", volume_trouble_name(t), *m->table.volume[v].reason ? ": " : "", m->table.volume[v].reason);
+		agentd_say(d, t == VOLUME_WELL ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "volume %s: %s", d->conf.volumes[v], text);
+		agentd_volume_hook(d, hook[t], v, text);
+	}
+}
+
 static int32_t on_keeper(int32_t fd, int32_t revents, void *data)
 {
 	struct keeper_link *k = data;
@@ -68,6 +99,7 @@ static int32_t on_keeper(int32_t fd, int32_t revents, void *data)
 			for (unsigned v = 0; v < FORMAT_MAX_VOLUMES; v++)
 				k->in.table.volume[v].reason[KEEPER_TEXT_LEN - 1] = '\0';
 			take_hold(k->d, k->in.table.holding);
+			take_troubles(k->d, &k->in);
 			if (k->d->sb && k->in.table.set_generation > k->d->sb->generation)
 				agentd_set_changed(k->d);
 			agentd_event(k->d, &ev);

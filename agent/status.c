@@ -352,6 +352,8 @@ static json_object *volumes(struct agentd *d, unsigned *ret_good)
 		put_string(o, "url", d->conf.volumes[v]);
 		put_string(o, "state", fault ? "failed" : here && keeper ? "ready" : "connecting");
 		put_string(o, "reason", reason);
+		put_string(o, "trouble", volume_trouble_name(d->core.have_table ? d->trouble[v].now : VOLUME_WELL));
+		put_int(o, "trouble_since_ms", d->core.have_table && d->trouble[v].now != VOLUME_WELL ? d->trouble[v].since_ms : 0);
 		json_object_array_add(list, o);
 	}
 	return list;

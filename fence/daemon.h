@@ -12,6 +12,7 @@
 #include "fence/keeper_proto.h"
 #include "fence/vmslice.h"
 #include "fence/watchdog.h"
+#include "storage/trouble.h"
 #include "storage/volop.h"
 #include "storage/volset.h"
 
@@ -31,7 +32,7 @@ struct client {
 struct daemon {
 	qb_loop_t *loop;
 	struct conf conf;
-	const char *conf_dir;
+	const char *config_dir;
 	unsigned waited;     /* ticks without a set of volumes */
 	struct keeper core;
 	bool core_runs;      /* keeper_init was done */
@@ -43,6 +44,7 @@ struct daemon {
 	struct volset *volset;
 	const struct superblock *sb;
 	bool set_changed;    /* it is not the volumes' any more */
+	struct trouble trouble[FORMAT_MAX_VOLUMES];
 	struct volop write_op[FORMAT_MAX_VOLUMES][DAEMON_WRITE_OPS], read_op[FORMAT_MAX_VOLUMES];
 
 	struct ring *ring;
@@ -72,6 +74,7 @@ void daemon_event(struct daemon *d, const struct keeper_event *ev);
 void daemon_volumes_init(struct daemon *d); /* when the set is known */
 void daemon_write(void *edge, unsigned volume, unsigned buffer, const struct heartbeat *block);
 void daemon_read(void *edge, unsigned volume);
+void daemon_troubles(struct daemon *d); /* now and then: what volumes suffer from by now; the agent is told */
 
 int daemon_listen(struct daemon *d);
 void daemon_tell(void *edge, const struct keeper *k);

@@ -297,7 +297,7 @@ static void follow_set(struct daemon *d)
 /* Nothing runs yet that could be disturbed: an operator may just be changing the volume set. */
 static void follow_conf(struct daemon *d)
 {
-	if (d->core_runs || ++d->waited % WAITED_TICKS != 0 || !program_volumes_changed(d->conf_dir, &d->conf))
+	if (d->core_runs || ++d->waited % WAITED_TICKS != 0 || !program_volumes_changed(d->config_dir, &d->conf))
 		return;
 	log_notice("Volumes= has changed: starting again with it");
 	qb_loop_stop(d->loop);
@@ -311,6 +311,8 @@ static void on_tick(void *data)
 	(void)sd_notify(0, "WATCHDOG=1");
 	follow_conf(d);
 	follow_set(d);
+	if (d->volset)
+		daemon_troubles(d);
 	if (d->stopping && clock_now_ns() - d->stop_ns > STOP_LIMIT_MS * NS_PER_MS) {
 		log_err("cannot leave the cluster in time (no quorum of the volumes): ending without");
 		qb_loop_stop(d->loop);
@@ -369,6 +371,8 @@ static void on_known(void *user, const struct superblock *sb)
 	d->sb = sb;
 	start_core(d);
 }
+
+static void on_changed(void *user) { ((struct daemon *)user)->set_changed = true; }
 
 static void on_volume(void *user, unsigned index, bool good, const char *reason)
 {
@@ -580,7 +584,7 @@ static void be_real_time(void)
 
 static int start(struct daemon *d)
 {
-	static const struct volset_callbacks volset_cb = { .known = on_known, .volume = on_volume };
+	static const struct volset_callbacks volset_cb = { .known = on_known, .volume = on_volume, .changed = on_changed };
 	static const struct ring_callbacks ring_cb = { .view = on_view, .message = on_ring_message };
 	char err[512] = "", root[4096];
 	qb_loop_signal_handle sig[2];
@@ -629,7 +633,7 @@ int main(int argc, char **argv)
 
 	if (r >= 0)
 		return r;
-	d.conf_dir = dir;
+	d.config_dir = dir;
 	if (program_conf(dir, &d.conf) < 0 || start(&d) < 0)
 		return 1;
 	on_tick(&d);

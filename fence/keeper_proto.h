@@ -61,7 +61,12 @@ struct keeper_msg {
 			int64_t at_ns;        /* clock_host_ns() when it was said: an agent that stood still finds many of long ago */
 			uint64_t view;
 			uint64_t set_generation; /* of the volume set; 0: not known yet */
-			struct { uint32_t ready, fault, good; char reason[KEEPER_TEXT_LEN]; } volume[FORMAT_MAX_VOLUMES];
+			struct {
+				uint32_t ready, fault, good;
+				uint32_t trouble;   /* enum volume_trouble; */
+				int64_t trouble_ns; /* CLOCK_MONOTONIC since when */
+				char reason[KEEPER_TEXT_LEN];
+			} volume[FORMAT_MAX_VOLUMES];
 			uint32_t n_volumes, node_limit;
 			int32_t vms;          /* processes in the VM slice */
 			struct keeper_table_node node[FORMAT_MAX_NODES];

@@ -178,6 +178,7 @@ void superblock_encode(const struct superblock *s, unsigned copy, void *buf)
 	put_bytes(&c, s->cluster_name, sizeof(s->cluster_name));
 	put_timing(&c, &s->timing);
 	put_bytes(&c, s->change, sizeof(s->change));
+	put_bytes(&c, s->to, sizeof(s->to));
 	finish(buf, FORMAT_BLOCK);
 }
 
@@ -205,6 +206,7 @@ enum format_status superblock_decode(const void *buf, unsigned copy, const uint8
 	get_bytes(&c, s.cluster_name, sizeof(s.cluster_name));
 	get_timing(&c, &s.timing);
 	get_bytes(&c, s.change, sizeof(s.change));
+	get_bytes(&c, s.to, sizeof(s.to));
 	if (s.n_volumes < 1 || s.n_volumes > FORMAT_MAX_VOLUMES || s.index >= s.n_volumes || s.node_limit < 1 ||
 	    s.node_limit > FORMAT_MAX_NODES || frozen > 1 || s.cluster_name[sizeof(s.cluster_name) - 1] != '\0')
 		return FORMAT_E_CONTENT;

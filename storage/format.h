@@ -72,6 +72,7 @@ struct superblock {
 	uint32_t node_limit;
 	bool frozen;            /* the set is being changed, or this volume was taken out of it: it counts for nothing */
 	uint8_t change[16];     /* who froze it: drawn for each run of the change */
+	uint8_t to[FORMAT_MAX_VOLUMES][16]; /* frozen: the set that is to come; else zero */
 	struct timing timing;   /* what all nodes must share */
 };
 

@@ -78,7 +78,8 @@ enum format_status setchange_superblock(const void *data, struct superblock *ret
 }
 
 static unsigned fence(const struct setchange *c) { return format_fence_quorum(c->former.n_volumes); }
-/* What a volume that is replaced holds is not to be believed: of three a fence quorum is left without it. Of two both are read, and the newest counts. */
+/* What a volume that is replaced holds is not to be believed: of three a fence quorum is left without it. Of two both are read, and the newest counts.
+ * Nor may it be copied: an epoch that only this volume shows may have been begun anew since, and would end that one when it came to be on a quorum. */
 static bool counts(const struct setchange *c, const struct setchange_volume *v)
 {
 	return v->reachable && v->member && !v->is_new && (v->index >= 0 || c->kind != SETCHANGE_REPLACE || c->former.n_volumes < FORMAT_MAX_VOLUMES);
@@ -91,13 +92,34 @@ static bool same_members(const struct superblock *a, const struct superblock *b)
 	return a->generation == b->generation && a->n_volumes == b->n_volumes && memcmp(a->set, b->set, sizeof(a->set)) == 0;
 }
 
-static void make_next(struct setchange *c, int goes, const struct superblock *prepared)
+/* Was this to come, and is it what is asked for now, but for the incarnation that was drawn? Then the same again. */
+static bool take_over(struct setchange *c, int goes, const uint8_t to[FORMAT_MAX_VOLUMES][16])
+{
+	uint8_t set[FORMAT_MAX_VOLUMES][16];
+	unsigned at = c->kind == SETCHANGE_ADD ? c->next.n_volumes - 1 : (unsigned)goes;
+
+	memcpy(set, c->next.set, sizeof(set));
+	if (c->kind != SETCHANGE_REMOVE)
+		memcpy(set[at], to[at], 16);
+	if (memcmp(set, to, sizeof(set)) != 0)
+		return false;
+	memcpy(c->next.set, set, sizeof(set));
+	return true;
+}
+
+static bool is_to_come(const struct setchange *c, const struct setchange_volume *v)
+{
+	return v->member && v->sb.frozen && memcmp(v->sb.to, c->next.set, sizeof(v->sb.to)) == 0;
+}
+
+static void make_next(struct setchange *c, int goes)
 {
 	struct superblock *n = &c->next;
 	unsigned to = 0;
 
 	*n = c->former;
 	n->frozen = false;
+	memset(n->to, 0, sizeof(n->to));
 	memcpy(n->change, c->change, 16);
 	n->generation++;
 	if (c->kind == SETCHANGE_REPLACE) {
@@ -111,15 +133,16 @@ static void make_next(struct setchange *c, int goes, const struct superblock *pr
 				memcpy(n->set[to++], c->former.set[i], 16);
 		n->n_volumes = to;
 	}
-	/* Begun before, with this very volume: the same again. */
-	if (prepared && prepared->generation == n->generation && prepared->n_volumes == n->n_volumes) {
-		struct superblock again = *n;
+	/* The new volume, once prepared, is frozen by the next generation. */
+	c->goes_on = false;
+	for (unsigned i = 0; i < c->n && !c->goes_on; i++) {
+		const struct setchange_volume *v = &c->volume[i];
 
-		if (c->kind != SETCHANGE_REMOVE)
-			memcpy(again.set[c->kind == SETCHANGE_ADD ? n->n_volumes - 1 : (unsigned)goes], prepared->set[prepared->index], 16);
-		if (same_members(&again, prepared))
-			*n = again;
+		if (v->reachable && v->status == FORMAT_OK && v->sb.frozen && (v->member || (v->is_new && v->sb.generation == n->generation)))
+			c->goes_on = take_over(c, goes, v->sb.to);
 	}
+	for (unsigned i = 0; i < c->n; i++)
+		c->goes_on = c->goes_on && (!c->volume[i].member || !c->volume[i].sb.frozen || is_to_come(c, &c->volume[i]));
 }
 
 /* The former set is of the highest generation that a volume of it shows. */
@@ -180,10 +203,13 @@ static unsigned count_members(const struct setchange *c)
 	return n;
 }
 
+/* One that is to go from a set may still lack the superblock of that set. */
+static unsigned place_of(const struct setchange_volume *v) { return v->index >= 0 ? (unsigned)v->index : v->sb.index; }
+
 static bool is_of(const struct setchange_volume *v, const struct superblock *set)
 {
-	return v->reachable && v->status == FORMAT_OK && memcmp(v->sb.cluster, set->cluster, 16) == 0 && v->index >= 0 &&
-	       v->index < (int)set->n_volumes && memcmp(v->sb.set[v->sb.index], set->set[v->index], 16) == 0;
+	return v->reachable && v->status == FORMAT_OK && memcmp(v->sb.cluster, set->cluster, 16) == 0 && place_of(v) < set->n_volumes &&
+	       memcmp(v->sb.set[v->sb.index], set->set[place_of(v)], 16) == 0;
 }
 
 /* A change was decided by an earlier run: a volume shows its set, unfrozen, and another one is still frozen. */
@@ -255,21 +281,33 @@ static bool check_places(struct setchange *c, int goes)
 	return true;
 }
 
+/* Of the present set, but it has missed the change that made it. */
+static bool is_stale(const struct setchange *c, const struct setchange_volume *v)
+{
+	return v->reachable && v->status == FORMAT_OK && memcmp(v->sb.cluster, c->former.cluster, 16) == 0 && v->sb.generation < c->former.generation &&
+	       v->sb.index < c->former.n_volumes && memcmp(v->sb.set[v->sb.index], c->former.set[v->sb.index], 16) == 0;
+}
+
+/* Replaced by itself, and prepared for that by an earlier run. */
+static bool is_prepared(const struct setchange *c, const struct setchange_volume *v)
+{
+	return c->in_place && v->is_new && v->reachable && v->status == FORMAT_OK && memcmp(v->sb.cluster, c->former.cluster, 16) == 0 && v->sb.frozen;
+}
+
+/* Each volume of the present set is seen, and nothing is decided on it. */
 static bool all_readable(const struct setchange *c)
 {
-	unsigned members = 0;
+	unsigned seen = 0;
 
 	for (unsigned i = 0; i < c->n; i++)
-		members += c->volume[i].member;
-	return members == c->former.n_volumes;
+		seen += c->volume[i].member || is_stale(c, &c->volume[i]) || is_prepared(c, &c->volume[i]);
+	return seen == c->former.n_volumes;
 }
 
 /* An interrupted change to another set may be decided on a volume that is not seen now; one to the same set only goes on. */
 static bool check_earlier(struct setchange *c)
 {
-	const struct setchange_volume *fresh = new_volume(c);
-
-	if (!c->was_frozen || all_readable(c) || (fresh && fresh->status == FORMAT_OK && fresh->sb.frozen && same_members(&fresh->sb, &c->next)))
+	if (!c->was_frozen || all_readable(c) || c->goes_on)
 		return true;
 	return fail(c, SETCHANGE_REFUSED, "an earlier change of the set was interrupted, and not every volume can be read to tell how far it came: run that command "
 		    "again, or bring all volumes back");
@@ -278,14 +316,12 @@ static bool check_earlier(struct setchange *c)
 /* Nothing of the new set can be on a volume: those that stay are the first to get it. */
 static bool may_go_back(const struct setchange *c)
 {
-	const struct setchange_volume *fresh = new_volume(c);
-
 	if (all_readable(c))
 		return true;
 	for (unsigned i = 0; i < c->n; i++)
 		if (c->volume[i].index >= 0 && !c->volume[i].is_new && !c->volume[i].member)
 			return false;
-	return fresh && fresh->first_status == FORMAT_OK && fresh->first.frozen && same_members(&fresh->first, &c->next);
+	return c->goes_on;
 }
 
 static bool check_kind(struct setchange *c, int goes)
@@ -329,7 +365,7 @@ static bool plan(struct setchange *c)
 	goes = c->kind == SETCHANGE_ADD ? -1 : index_that_goes(c);
 	if (!check_kind(c, goes))
 		return false;
-	make_next(c, goes, new_volume(c) && new_volume(c)->status == FORMAT_OK && new_volume(c)->sb.frozen ? &new_volume(c)->sb : NULL);
+	make_next(c, goes);
 	if (!check_places(c, goes) || !check_earlier(c))
 		return false;
 	for (unsigned i = 0; i < c->n; i++)
@@ -433,6 +469,9 @@ static void write_sb(struct setchange *c, unsigned volume, const struct superblo
 	c->sb = *sb;
 	c->sb.index = index;
 	c->sb.frozen = frozen;
+	memset(c->sb.to, 0, sizeof(c->sb.to));
+	if (frozen)
+		memcpy(c->sb.to, c->next.set, sizeof(c->sb.to));
 	memcpy(c->sb.change, c->change, 16);
 }
 
@@ -521,7 +560,7 @@ static int next_to_finish(const struct setchange *c)
 			const struct setchange_volume *v = &c->volume[i];
 			bool is_new = takes_new(v);
 
-			if (v->finished || v->index < 0 || !v->reachable || is_new != (pass == 1) || (!is_new && !v->member))
+			if (v->finished || (v->index < 0 && !c->decided) || !v->reachable || is_new != (pass == 1) || (!is_new && !v->member))
 				continue;
 			/* One that is not what was prepared: it is replaced again later. */
 			if (is_new && c->decided && !(v->member && same_members(&v->sb, &c->next)))
@@ -553,8 +592,8 @@ static void turn(struct setchange *c)
 			return;
 		if (c->decided)
 			finish_next(c);
-		else /* what an earlier run has frozen is brought to an end, or taken back, by one that holds it */
-			enter(c, c->was_frozen ? STEP_FREEZE : STEP_STATE);
+		else /* what an earlier run has frozen is brought to an end, or taken back, by one that holds it; lost: heartbeats are looked at twice */
+			enter(c, c->was_frozen && !c->lost ? STEP_FREEZE : STEP_STATE);
 		return;
 	case STEP_STATE:
 		if (judge_state(c, false))
@@ -648,7 +687,7 @@ static void finish_looked(struct setchange *c, bool ok)
 		return;
 	}
 	c->step = STEP_FINISH_WRITE;
-	write_sb(c, c->at, &c->next, (unsigned)v->index, false);
+	write_sb(c, c->at, &c->next, place_of(v), false);
 }
 
 void setchange_next(struct setchange *c, bool ok)

@@ -16,6 +16,7 @@
  * and not frozen. A frozen superblock on a fence quorum of the former set is met by every renewal and by every claim's re-read. So what counts under
  * the former set was acknowledged before, and COPY, which reads from a fence quorum after, has it. The first superblock that FINISH writes
  * decides: from then on there is no way back, and running the command again goes on. Before, nothing of the new set is valid anywhere.
+ * Each frozen superblock says what set is to come: whoever finds it goes on with just that, though a volume that may be decided already cannot be read.
  *
  * That is about claims, deaths and renewals. A node whose block says `armed` may be judged by W, which asks that all its renewals go to volumes we see: so
  * the set changes only if no node's newest block says so, unless its epoch is over. With two volumes of which one is lost nobody can disarm: `lost` is
@@ -100,6 +101,7 @@ struct setchange {
 	unsigned step;
 	bool looked;          /* the volume has just been looked at and is to be written now */
 	bool decided, was_frozen; /* an earlier run had got so far */
+	bool goes_on;         /* all that is frozen was to become what this run makes of it */
 	unsigned has_set;
 	struct superblock former, next;
 	struct { uint32_t epoch; uint64_t seq; } watched[FORMAT_MAX_NODES];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "storage/volop.h"
 
+#include "agent/base/clock.h"
 #include "storage/volset.h"
 
 static bool definite(enum volume_result r) { return r != VOLUME_E_TIMEOUT && r != VOLUME_E_SESSION; }
@@ -39,6 +40,7 @@ static void prepare(struct volop *op, uint64_t offset, uint32_t len, uint32_t ti
 {
 	CHECK(!op->busy);
 	op->busy = true;
+	op->begun_ns = clock_now_ns();
 	op->io.offset = offset;
 	op->io.len = len;
 	op->io.timeout_ms = timeout_ms;

@@ -10,6 +10,7 @@ struct volop {
 	unsigned volume; /* for the caller */
 	bool busy;       /* not settled: neither io nor buffer may be touched */
 	enum volume_result result;
+	int64_t begun_ns;
 	void (*done)(struct volop *op, bool ok, bool definite);
 	void (*settled)(struct volop *op, bool completed); /* may be NULL */
 	void *user;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "agent/base/log.h"
+#include "storage/setchange.h"
 
 #define AGAIN_MS 1000
 #define STALE "stale: of an earlier volume set than the other volumes; `ha-ctl volume list` shows it, `ha-ctl volume replace` takes it in again"
@@ -17,6 +18,7 @@ struct member {
 	struct volume_io io;
 	void *buf;
 	bool reading, has_sb, good;
+	enum volset_state state;
 	struct superblock sb;
 	char reason[VOLUME_REASON_LEN];
 	qb_loop_timer_handle timer;
@@ -53,21 +55,25 @@ static void set_reason(struct member *m, const char *reason)
 		log_info("volume %s: ready", volume_url(m->volume));
 }
 
-static void set_good(struct member *m, bool good, const char *reason)
+static void set_state(struct member *m, enum volset_state state, const char *reason)
 {
-	bool changed = m->good != good;
+	bool good = state == VOLSET_GOOD, changed = m->good != good;
 
 	m->good = good;
+	m->state = state;
 	set_reason(m, reason);
 	if (changed && m->set->known)
 		m->set->cb.volume(m->set->user, m->index, good, m->reason);
 }
 
 /* Is this superblock the one the configuration speaks of? */
-static const char *mismatch(const struct volset *s, unsigned index, const struct superblock *sb)
+static const char *mismatch(const struct volset *s, unsigned index, const struct superblock *sb, enum volset_state *ret)
 {
+	*ret = VOLSET_FOREIGN;
 	if (!streq(sb->cluster_name, s->conf->cluster))
 		return "it belongs to a cluster of another name: check Volumes= and [Cluster] Name=";
+	if (sb->frozen)
+		*ret = VOLSET_WAITING;
 	if (sb->frozen)
 		return "the volume set is being changed, or it was taken out of the set: run the interrupted `ha-ctl volume` command again, or put the volume that "
 		       "took its place into Volumes=";
@@ -80,10 +86,13 @@ static const char *mismatch(const struct volset *s, unsigned index, const struct
 	for (size_t i = 0; i < s->conf->n_nodes; i++)
 		if (s->conf->nodes[i].id > sb->node_limit)
 			return "a node of Nodes= has an id above the volume's node limit";
-	if (s->known && memcmp(s->sb.cluster, sb->cluster, 16) == 0 && sb->generation < s->sb.generation)
+	if (s->known && memcmp(s->sb.cluster, sb->cluster, 16) == 0 && sb->generation < s->sb.generation) {
+		*ret = VOLSET_STALE;
 		return STALE;
+	}
 	if (s->known && !superblock_same_set(&s->sb, sb))
 		return OTHER_SET;
+	*ret = VOLSET_GOOD;
 	return NULL;
 }
 
@@ -113,8 +122,9 @@ static void look_for_agreement(struct volset *s)
 			struct member *m = &s->member[j];
 
 			if (m->has_sb && superblock_same_set(&s->sb, &m->sb))
-				set_good(m, true, "");
+				set_state(m, VOLSET_GOOD, "");
 			else if (m->has_sb) {
+				m->state = m->sb.generation < s->sb.generation ? VOLSET_STALE : VOLSET_FOREIGN;
 				set_reason(m, m->sb.generation < s->sb.generation ? STALE : OTHER_SET);
 				m->has_sb = false;
 				try_again(m); /* it may have been read before the set changed */
@@ -127,42 +137,46 @@ static void look_for_agreement(struct volset *s)
 static void judge(struct member *m, enum volume_result result)
 {
 	struct superblock sb;
-	enum format_status st[2] = { FORMAT_E_CRC, FORMAT_E_CRC };
+	enum format_status st;
 	char text[VOLUME_REASON_LEN];
 	const char *why = NULL;
+	enum volset_state state = VOLSET_FOREIGN;
 
 	if (result != VOLUME_OK) {
 		(void)snprintf(text, sizeof(text), "superblock not read: %s", volume_result_name(result));
-		set_good(m, false, text);
+		set_state(m, VOLSET_AWAY, text);
 		try_again(m);
 		return;
 	}
-	for (unsigned c = 0; c < 2; c++) {
-		st[c] = superblock_decode((uint8_t *)m->buf + format_superblock_offset(c), c, NULL, &sb);
-		if (st[c] == FORMAT_OK)
-			break;
-	}
-	if (st[0] != FORMAT_OK && st[1] != FORMAT_OK) {
-		(void)snprintf(text, sizeof(text), "no superblock (%s)%s", format_status_name(st[0]),
-			       st[0] == FORMAT_E_BLANK ? ": if it is new, run `ha-ctl volume init` on one node" : "");
+	st = setchange_superblock(m->buf, &sb);
+	/* Whoever had no session to it while the set changed finds out here, and from nobody else. Merely frozen it may be taken back. */
+	if (st == FORMAT_OK && m->set->known && m->set->cb.changed && memcmp(sb.cluster, m->set->sb.cluster, 16) == 0 && sb.generation > m->set->sb.generation)
+		m->set->cb.changed(m->set->user);
+	if (st != FORMAT_OK) {
+		(void)snprintf(text, sizeof(text), "no superblock (%s)%s", format_status_name(st),
+			       st == FORMAT_E_BLANK ? ": if it is new, run `ha-ctl volume init` on one node" : "");
 		why = text;
+		if (st == FORMAT_E_CRC) /* torn or rotten: may be whole when it is read again */
+			state = VOLSET_AWAY;
 	} else {
-		why = mismatch(m->set, m->index, &sb);
+		why = mismatch(m->set, m->index, &sb, &state);
 	}
 	if (why) {
 		m->has_sb = false;
-		set_good(m, false, why);
+		set_state(m, state, why);
 		try_again(m);
 		return;
 	}
 	m->has_sb = true;
 	m->sb = sb;
 	if (m->set->known)
-		set_good(m, true, "");
+		set_state(m, VOLSET_GOOD, "");
 	else
 		look_for_agreement(m->set);
-	if (!m->set->known)
-		try_again(m);
+	if (m->set->known)
+		return;
+	m->state = VOLSET_WAITING;
+	try_again(m);
 }
 
 static void on_done(struct volume_io *io, enum volume_result result)
@@ -198,6 +212,9 @@ static void read_superblock(void *data)
 	volume_read(m->volume, &m->io);
 }
 
+/* What it was last seen to hold it will hold when it is back. */
+static void lost(struct member *m, const char *reason) { set_state(m, m->state == VOLSET_GOOD ? VOLSET_AWAY : m->state, reason); }
+
 static void on_state(struct volume *v, enum volume_state state, const char *reason, void *user)
 {
 	struct member *m = user;
@@ -205,9 +222,9 @@ static void on_state(struct volume *v, enum volume_state state, const char *reas
 	if (state == VOLUME_READY)
 		read_superblock(m);
 	else if (state == VOLUME_BACKOFF)
-		set_good(m, false, reason);
+		lost(m, reason);
 	else if (m->good)
-		set_good(m, false, "connecting"); /* while trying again, what went wrong before stays on show */
+		lost(m, "connecting"); /* while trying again, what went wrong before stays on show */
 }
 
 static void on_path(struct volume *v, unsigned i, void *user)
@@ -241,6 +258,7 @@ int volset_new(qb_loop_t *loop, const struct conf *conf, const struct volset_cal
 
 		m->set = s;
 		m->index = i;
+		m->state = VOLSET_AWAY;
 		m->buf = volset_buffer(2 * FORMAT_BLOCK);
 		(void)str_copy(m->reason, sizeof(m->reason), "connecting");
 		r = volume_open(loop, conf->volumes[i], &options, on_state, m, &m->volume, err, err_size);
@@ -276,10 +294,11 @@ void volset_changed(struct volset *s, unsigned index)
 	struct member *m = &s->member[index];
 
 	m->has_sb = false;
-	set_good(m, false, "the volume set has changed");
+	set_state(m, VOLSET_WAITING, "the volume set has changed");
 	try_again(m);
 }
 
 struct volume *volset_volume(const struct volset *s, unsigned index) { return s->member[index].volume; }
 bool volset_good(const struct volset *s, unsigned index) { return s->member[index].good; }
+enum volset_state volset_state(const struct volset *s, unsigned index) { return s->member[index].state; }
 const char *volset_reason(const struct volset *s, unsigned index) { return s->member[index].reason; }

@@ -9,11 +9,16 @@
 
 struct volset;
 
+enum volset_state { VOLSET_GOOD, VOLSET_AWAY, VOLSET_WAITING, VOLSET_STALE, VOLSET_FOREIGN };
+/* WAITING: for the others of the set, or for the end of a change of it. FOREIGN: or blank, or at another place. */
+
 struct volset_callbacks {
 	/* A fence quorum agrees; called once. sb stays valid as long as the set. */
 	void (*known)(void *user, const struct superblock *sb);
 	/* After known: a volume may be used (good), or may no longer (reason says why). */
 	void (*volume)(void *user, unsigned index, bool good, const char *reason);
+	/* After known: a volume's superblock is of a later set. NULL: not asked for. */
+	void (*changed)(void *user);
 };
 
 /* conf is borrowed. 0 or a negative errno with err. */
@@ -25,6 +30,7 @@ void volset_free(struct volset *s);
 void volset_changed(struct volset *s, unsigned index);
 struct volume *volset_volume(const struct volset *s, unsigned index);
 bool volset_good(const struct volset *s, unsigned index);
+enum volset_state volset_state(const struct volset *s, unsigned index);
 const char *volset_reason(const struct volset *s, unsigned index); /* why it is not good, "" if it is */
 
 /* Reserved for one purpose each: buffers that are aligned and never freed while a volume may still use them. */

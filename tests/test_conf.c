@@ -105,6 +105,7 @@ static void check_good(void)
 	TAP_OK(c.timing.w_ms == 44660 && c.timing.soft_ms == 16000 && c.timing.hb_ms == 1000, "derived from overrides");
 	TAP_OK(!c.require_ring_encryption && c.on_ring_loss == CONF_RING_LOSS_KEEP && c.hook_timeout_ms == 90000, "other values");
 	TAP_OK(streq(c.watchdog, "unix:/run/lab/watchdog") && streq(c.hooks_dir, "/opt/hooks"), "paths");
+	TAP_OK(c.volume_slow_ms == 70 && c.volume_failing_ms == 9000, "when a volume is in trouble");
 
 	load_data("contrib/examples/kvm-ha.conf");
 	TAP_OK(load("n3", &c, err, sizeof(err)) == 0 && c.n_nodes == 3 && c.n_volumes == 3 && c.self_id == 3, "the example");
@@ -120,6 +121,7 @@ static void check_power(void)
 	load_data("tests/data/good-conf/minimal.conf");
 	TAP_OK(load("n1", &c, err, sizeof(err)) == 0 && c.n_power == 0 && c.power_on && c.brake_percent == 100 && c.quarantine == 3 && !conf_power_of(&c, 1, &n) &&
 	       n == 0, "no fence devices; defaults of [Fencing]");
+	TAP_OK(c.volume_slow_ms == c.timing.io_ms / 4 && c.volume_failing_ms == c.timing.hb_ms + 2 * c.timing.io_ms, "a volume's limits follow from the timings");
 	load_data("tests/data/good-conf/power.conf");
 	TAP_OK(load("n1", &c, err, sizeof(err)) == 0 && c.n_power == 5 && !c.power_on && c.brake_percent == 50 && c.quarantine == 0, "fence devices");
 	p = conf_power_of(&c, 2, &n);

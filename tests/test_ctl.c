@@ -733,8 +733,14 @@ static void test_status(void)
 		"{\"name\":\"db\",\"state\":\"running\",\"node\":\"n2\",\"desired\":\"ignored\",\"reason\":\"ignored: nobody\"},"
 		"{\"name\":\"mail\",\"state\":\"stopping\",\"node\":\"n1\",\"desired\":\"started\",\"reason\":\"moving to n2\"}]");
 	static const char headless[] = STATUS("null", GOOD_QUORUM, "\"nodes\":[" NODE("1", "online", FINE) "]," GOOD_VOLUME ",\"vms\":[]");
+	static const char troubled[] = STATUS("\"n1\"", GOOD_QUORUM, "\"nodes\":[" NODE("1", "online", FINE) "],\"volumes\":["
+		"{\"url\":\"/dev/a\",\"state\":\"ready\",\"reason\":\"\",\"trouble\":\"slow\",\"trouble_since_ms\":1000},"
+		"{\"url\":\"/dev/b\",\"state\":\"failed\",\"reason\":\"rolled back\",\"trouble\":\"stale\",\"trouble_since_ms\":1000},"
+		"{\"url\":\"/dev/c\",\"state\":\"ready\",\"reason\":\"\",\"trouble\":\"none\",\"trouble_since_ms\":0}],\"vms\":[]");
 	const char *problem, *table;
 
+	TAP_OK(ctl_with_agent("status", troubled) == 0 && said(" * volume /dev/a: slow since 1970-01-01 ") && said("!! volume /dev/b: stale since 1970-01-01 ") &&
+	       said(": rolled back") && said("`ha-ctl volume replace`") && !strstr(out, "/dev/c") && said("1 problem,"), "volumes in trouble, and since when");
 	TAP_OK(ctl_with_agent("status", healthy) == 0 && said("Cluster lab: all is well, armed; 2 of 2 nodes online, 1 of 1 volumes ready, "
 							      "1 of 1 VMs running; n1 leads."), "a healthy cluster in one sentence");
 	TAP_OK(!strstr(out, "!!") && !strstr(out, " * ") && !strchr(out, '\033'), "no problems, and no colors in a file");

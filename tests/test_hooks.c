@@ -203,7 +203,7 @@ static bool is_gone(pid_t pid)
 
 static void test_time_limit(void)
 {
-	struct hook_facts f = { .event = HOOK_VOLUME_BAD };
+	struct hook_facts f = { .event = HOOK_VOLUME_FAILING };
 	struct hooks *h;
 	int64_t t0;
 

@@ -211,6 +211,77 @@ static void cut_off(void)
 	}
 }
 
+/* What goes is dead for good: the first run was cut off anywhere, and the same command must get by without it. */
+static void dead_for_good(void)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(hows); i++) {
+		const struct how *h = &hows[i];
+		bool finishes = true, one = true, more = h->goes >= 0 && h->goes != h->fresh;
+
+		if (!more)
+			continue;
+		for (unsigned cuts = 0; more; cuts++) {
+			struct op *o;
+
+			reset(h->before);
+			disk[h->goes].up = false;
+			o = begin(h);
+			o->c.lost = h->before == 2;
+			for (unsigned n = 0; n < cuts && !over(o); n++)
+				step(o);
+			more = !over(o);
+			free(o);
+			o = begin(h);
+			o->c.lost = h->before == 2;
+			/* Removed and dead, it cannot say any more that it was removed. */
+			finishes = finishes && (run(o) == SETCHANGE_DONE || (!more && h->kind == SETCHANGE_REMOVE));
+			disk[h->goes].up = true;
+			one = one && sets_with_quorum() == 1 && !disk[h->conf[0]].sb.frozen && disk[h->conf[0]].sb.generation == 6;
+		}
+		TAP_OK(finishes, "%s, which is dead: cut off anywhere, the same command again finishes", h->name);
+		TAP_OK(one, "%s, which is dead: one set, and it comes back as no part of it", h->name);
+	}
+}
+
+/* A volume has missed the change before. */
+static void missed_one(void)
+{
+	const struct how *three = &hows[3], *two = &hows[2];
+	struct op *o;
+
+	reset(3);
+	disk[0].sb.generation = disk[2].sb.generation = 6;
+	disk[1].sb.frozen = true;
+	o = begin(three);
+	while (o->c.act != SETCHANGE_WAIT && !over(o))
+		step(o);
+	free(o);
+	memset(disk[0].sb.to, 0x77, 16); /* two operators: the other one's wish */
+	TAP_OK(run(begin(three)) == SETCHANGE_DONE && disk[3].sb.generation == 7 && sets_with_quorum() == 1, "what has missed a change is seen, and replaced in the middle of another");
+
+	reset(2);
+	disk[0].sb.generation = 6;
+	disk[0].sb.set[0][0] = 50;
+	disk[1].sb.frozen = true;
+	TAP_OK(run(begin(two)) == SETCHANGE_DONE && disk[1].sb.generation == 6 && !disk[1].sb.frozen && disk[1].sb.index == 1 && sets_with_quorum() == 1,
+	       "one that is to go gets the superblock of its set first");
+	TAP_OK(run(begin(two)) == SETCHANGE_DONE && disk[3].sb.generation == 7 && disk[1].sb.frozen && sets_with_quorum() == 1, "and then goes");
+
+	/* Not to be taken for it: frozen, as it was taken out of the set that is. */
+	reset(2);
+	disk[1].sb.generation = 6;
+	disk[1].sb.n_volumes = 1;
+	memcpy(disk[1].sb.set[0], disk[1].sb.set[1], 16);
+	memset(disk[1].sb.set[1], 0, 16);
+	disk[1].sb.index = 0;
+	disk[0].sb.frozen = true;
+	memcpy(disk[0].sb.to, disk[1].sb.set, sizeof(disk[0].sb.to));
+	disk[1].up = false;
+	o = begin(two);
+	o->c.lost = true;
+	TAP_OK(run(o) == SETCHANGE_REFUSED && disk[0].sb.frozen && sets_with_quorum() == 1, "a volume that was taken out does not carry on for the one that stayed");
+}
+
 /* Another command after one that was cut off, with any one volume away: it goes on, or is refused; never two sets. */
 static void other_after(void)
 {
@@ -349,6 +420,8 @@ static void refused(void)
 int main(void)
 {
 	plain();
+	dead_for_good();
+	missed_one();
 	cut_off();
 	other_after();
 	two_operators();

@@ -17,6 +17,8 @@
 #define OVERCOMMIT_MAX 10000
 #define HOOK_TIMEOUT_MIN_MS 100
 #define HOOK_TIMEOUT_MAX_MS (3600 * 1000)
+#define ALERT_MIN_MS 1
+#define ALERT_MAX_MS (3600 * 1000)
 #define QUARANTINE_DEFAULT 3
 #define QUARANTINE_MAX 100
 #define UNIX_SOCKET_PATH_MAX 107 /* sun_path without its NUL */
@@ -42,6 +44,8 @@ const struct ini_key conf_keys[CONF_KEY_COUNT] = {
 	[CONF_NODE_NAME] = { "Node", "Name", false },
 	[CONF_HOOKS_DIRECTORY] = { "Hooks", "Directory", false },
 	[CONF_HOOKS_TIMEOUT] = { "Hooks", "Timeout", false },
+	[CONF_ALERTS_SLOW] = { "Alerts", "VolumeSlow", false },
+	[CONF_ALERTS_FAILING] = { "Alerts", "VolumeFailing", false },
 	[CONF_FENCING_POWER_ON] = { "Fencing", "PowerOn", false },
 	[CONF_FENCING_BRAKE] = { "Fencing", "Brake", false },
 	[CONF_FENCING_QUARANTINE] = { "Fencing", "Quarantine", false },
@@ -220,16 +224,16 @@ static int read_percent(uint32_t *ret, const char *value, char *err, size_t err_
 	return value_u32(number, 0, OVERCOMMIT_MAX, ret, err, err_size);
 }
 
-static int read_hook_timeout(struct conf *c, const char *value, char *err, size_t err_size)
+static int read_span(uint32_t *ret, const char *value, uint32_t min_ms, uint32_t max_ms, char *err, size_t err_size)
 {
 	uint32_t n;
 	int r = value_span_ms(value, &n, err, err_size);
 
 	if (r < 0)
 		return r;
-	if (n < HOOK_TIMEOUT_MIN_MS || n > HOOK_TIMEOUT_MAX_MS)
-		return value_refuse(err, err_size, "out of range; use %d to %d ms", HOOK_TIMEOUT_MIN_MS, HOOK_TIMEOUT_MAX_MS);
-	c->hook_timeout_ms = n;
+	if (n < min_ms || n > max_ms)
+		return value_refuse(err, err_size, "out of range; use %" PRIu32 " to %" PRIu32 " ms", min_ms, max_ms);
+	*ret = n;
 	return 0;
 }
 
@@ -291,7 +295,11 @@ static int read_value(struct conf_read *r, enum conf_key key, const char *value,
 	case CONF_PLACE_STARTS:
 		return value_u32(value, 0, 1000, &c->starts_per_node, err, err_size);
 	case CONF_HOOKS_TIMEOUT:
-		return read_hook_timeout(c, value, err, err_size);
+		return read_span(&c->hook_timeout_ms, value, HOOK_TIMEOUT_MIN_MS, HOOK_TIMEOUT_MAX_MS, err, err_size);
+	case CONF_ALERTS_SLOW:
+		return read_span(&c->volume_slow_ms, value, ALERT_MIN_MS, ALERT_MAX_MS, err, err_size);
+	case CONF_ALERTS_FAILING:
+		return read_span(&c->volume_failing_ms, value, ALERT_MIN_MS, ALERT_MAX_MS, err, err_size);
 	case CONF_FENCING_POWER_ON:
 		return value_bool(value, &c->power_on, err, err_size);
 	case CONF_FENCING_BRAKE:
@@ -359,6 +367,10 @@ static int apply_timing(struct conf_read *r, char *err, size_t err_size)
 	if (!r->origin[CONF_TIMING + TIMING_WD_DELAY].file)
 		t->wd_delay_ms = timing_wd_delay_default_ms(t->wd_ms);
 	timing_derive(t);
+	if (r->c.volume_slow_ms == 0)
+		r->c.volume_slow_ms = MAX(t->io_ms / 4, 1U);
+	if (r->c.volume_failing_ms == 0)
+		r->c.volume_failing_ms = t->hb_ms + 2 * t->io_ms;
 	rule = timing_check(t, reason, sizeof(reason));
 	if (rule == TIMING_RULE_NONE)
 		return 0;

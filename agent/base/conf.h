@@ -47,6 +47,7 @@ struct conf {
 	char watchdog[CONF_URL_LEN]; /* "/dev/watchdog", or "unix:/path" of a lab's supervisor */
 	char hooks_dir[CONF_URL_LEN];
 	uint32_t hook_timeout_ms;
+	uint32_t volume_slow_ms, volume_failing_ms; /* operations that take longer are slow; none for so long is failing */
 	bool power_on;             /* default yes: a node that was switched off is switched on again */
 	uint32_t brake_percent;    /* of the nodes suspect at once, above which none is fenced; 100: no brake */
 	uint32_t quarantine;       /* fences within an hour after which a node gets no VMs; 0: never */

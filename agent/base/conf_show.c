@@ -111,6 +111,8 @@ static void show_values(struct show *s)
 	SHOW(s, CONF_NODE_NAME, "host name", "%s", c->self_name);
 	SHOW(s, CONF_HOOKS_DIRECTORY, "default", "%s", c->hooks_dir);
 	SHOW(s, CONF_HOOKS_TIMEOUT, "default", "%" PRIu32 "ms", c->hook_timeout_ms);
+	SHOW(s, CONF_ALERTS_SLOW, "derived: IO / 4", "%" PRIu32 "ms", c->volume_slow_ms);
+	SHOW(s, CONF_ALERTS_FAILING, "derived: Heartbeat + 2 IO", "%" PRIu32 "ms", c->volume_failing_ms);
 	SHOW(s, CONF_FENCING_POWER_ON, "default", "%s", c->power_on ? "yes" : "no");
 	SHOW(s, CONF_FENCING_BRAKE, "default", "%" PRIu32 "%%", c->brake_percent);
 	SHOW(s, CONF_FENCING_QUARANTINE, "default", "%" PRIu32, c->quarantine);

@@ -173,6 +173,8 @@ int volset_new(qb_loop_t *loop, const struct conf *conf, const struct volset_cal
 
 struct volume *volset_volume(const struct volset *s, unsigned index) { return (struct volume *)&disk[index]; }
 bool volset_good(const struct volset *s, unsigned index) { return true; }
+enum volset_state volset_state(const struct volset *s, unsigned index) { return VOLSET_GOOD; }
+void volset_changed(struct volset *s, unsigned index) { }
 const char *volset_reason(const struct volset *s, unsigned index) { return ""; }
 
 void *volset_buffer(size_t len)

@@ -80,7 +80,7 @@ static void try_superblock(uint8_t *b, unsigned copy)
 	FUZZ_CHECK(t.generation == s.generation && t.timing.leader_ms == s.timing.leader_ms);
 	FUZZ_CHECK(superblock_decode(again, !copy, NULL, &t) == FORMAT_E_MISPLACED);
 	blank(b, 44, 52); /* node: refused unless 0; epoch */
-	blank(b, 80 + sizeof(s.set) + sizeof(s.cluster_name) + 11 * 4 + sizeof(s.change), FORMAT_BLOCK);
+	blank(b, 80 + sizeof(s.set) + sizeof(s.cluster_name) + 11 * 4 + sizeof(s.change) + sizeof(s.to), FORMAT_BLOCK);
 	same(b, FORMAT_BLOCK);
 }
 

@@ -974,6 +974,7 @@ void agent_edge_start(struct node *n)
 	n->aclient.proc = &n->aproc;
 	n->aclient.node = n;
 	n->aclient.changed = volume_changed;
+	n->aclient.set_changed = set_changed;
 	n->a_runs = n->have_cat = n->leading = n->cat_complete = n->cat_scanning = n->cat_again = n->cat_checking = n->cat_writing = false;
 	n->a_keeper_life = 0;
 	n->a_counter = 0;

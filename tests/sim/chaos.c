@@ -5,6 +5,8 @@
 
 static struct { bool on; int64_t mean_ns; uint64_t drawn; } allowed[CHAOS_KIND_COUNT];
 #define STREAM_SICK 1003 /* rnd_stream: no fault's, not the periods', not lively.c's */
+#define STREAM_VOLSET 1005
+#define ALWAYS (1ULL << CHAOS_VOLSET) /* of those of their own stream, what need not meet others */
 
 static uint64_t chaos_number;
 static int64_t burst_ns; /* 0: no bursts */
@@ -69,6 +71,21 @@ static void draw_liar(void)
 	sim.liar = lies ? (int)v : -1;
 }
 
+/* Operators who change the volume set, of a stream of its own: what the others draw stays as it is. A change of the set meets whatever does not lose what it has
+ * acknowledged. */
+static void draw_volset(void)
+{
+	uint64_t world = sim.rng;
+	bool asked = (sim.only | chaos_often) >> CHAOS_VOLSET & 1;
+
+	sim.rng = rnd_stream(STREAM_VOLSET, 0);
+	allowed[CHAOS_VOLSET].on = sim.n_volumes > 1 && (chance(400) || asked) && (!chaos_only || asked) && !(sim.without >> CHAOS_VOLSET & 1) && (!sim.only || asked);
+	allowed[CHAOS_VOLSET].mean_ns = asked ? rnd_ms(5000, 60000) : rnd_ms(5000, 1000 * (5LL << rnd(7)));
+	for (unsigned k = 0; k < CHAOS_KIND_COUNT && allowed[CHAOS_VOLSET].on; k++)
+		allowed[k].on = allowed[k].on && !((LIES | 1ULL << CHAOS_CLONE) >> k & 1);
+	sim.rng = world;
+}
+
 void chaos_draw(void)
 {
 	unsigned percent = chance(300) ? 10 : chance(500) ? 25 : 50;
@@ -76,11 +93,7 @@ void chaos_draw(void)
 	uint64_t world;
 
 	while (any == 0) {
-		/* A change that meets anything may wait for an operator who knows more than the one here: played when asked for. */
-		allowed[CHAOS_VOLSET].on = sim.only >> CHAOS_VOLSET & 1;
-		if (allowed[CHAOS_VOLSET].on)
-			allowed[CHAOS_VOLSET].mean_ns = rnd_ms(5000, 1000 * (5LL << rnd(7)));
-		any += allowed[CHAOS_VOLSET].on;
+		any += (sim.only & ALWAYS) != 0;
 		for (unsigned k = 0; k < CHAOS_CONFIRM; k++) {
 			allowed[k].on = (rnd(100) < percent || sim.only) && !(sim.without >> k & 1) && (!sim.only || sim.only >> k & 1);
 			allowed[k].mean_ns = rnd_ms(5000, 1000 * (5LL << rnd(7)));
@@ -103,9 +116,7 @@ void chaos_draw(void)
 		allowed[k].on = true;
 		allowed[k].mean_ns = rnd_ms(2000, 40000);
 	}
-	/* A change of the set meets whatever does not lose what it has acknowledged. */
-	for (unsigned k = 0; k < CHAOS_KIND_COUNT && allowed[CHAOS_VOLSET].on; k++)
-		allowed[k].on = allowed[k].on && !(LIES >> k & 1) && k != CHAOS_CLONE && (k != CHAOS_VOLSET || sim.n_volumes > 1);
+	draw_volset();
 	draw_liar();
 	world = sim.rng;
 	/* Of its own stream: what the others draw stays as it is. */

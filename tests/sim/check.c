@@ -22,7 +22,8 @@
 
 static struct { uint32_t epoch; uint64_t seq; } newest[SIM_MAX_NODES][2][FORMAT_MAX_VOLUMES];
 /* The same, and back where the volume is when it was rolled back over what no other volume had: those numbers are lost, and may come again. */
-static struct { uint32_t epoch; uint64_t seq; } landed[SIM_MAX_NODES][2][FORMAT_MAX_VOLUMES];
+static struct { uint32_t epoch; uint64_t seq; bool copied; } landed[SIM_MAX_NODES][2][FORMAT_MAX_VOLUMES];
+static uint32_t ever_epoch[SIM_MAX_NODES]; /* that was on a volume which was replaced since */
 static struct { uint64_t incarnation, generation; uint32_t life; } granted[SIM_MAX_NODES][SIM_MAX_VMS];
 static uint32_t epoch_of_pet[SIM_MAX_NODES];
 static struct number { uint32_t life, epoch; uint64_t seq, boots; } used[SIM_MAX_NODES][2]; /* highest that was written, and by which process */
@@ -62,6 +63,7 @@ void check_reset(void)
 {
 	memset(newest, 0, sizeof(newest));
 	memset(landed, 0, sizeof(landed));
+	memset(ever_epoch, 0, sizeof(ever_epoch));
 	memset(granted, 0, sizeof(granted));
 	memset(epoch_of_pet, 0, sizeof(epoch_of_pet));
 	memset(ran, 0, sizeof(ran));
@@ -366,8 +368,12 @@ void check_new_device(unsigned volume)
 			struct block *const *b = sim.target[volume].data.block[id - 1][kind];
 			unsigned top = format_compare(block_epoch(b[1]), block_seq(b[1]), block_epoch(b[0]), block_seq(b[0])) > 0;
 
+			ever_epoch[id - 1] = MAX(ever_epoch[id - 1], newest[id - 1][BLOCK_HEARTBEAT][volume].epoch);
 			newest[id - 1][kind][volume].epoch = block_epoch(b[top]);
 			newest[id - 1][kind][volume].seq = block_seq(b[top]);
+			landed[id - 1][kind][volume].epoch = block_epoch(b[top]);
+			landed[id - 1][kind][volume].seq = block_seq(b[top]);
+			landed[id - 1][kind][volume].copied = true;
 			for (unsigned n = 0; n < SIM_MAX_NODES; n++)
 				memset(&seen[n][kind][volume][id - 1], 0, sizeof(seen[n][kind][volume][id - 1]));
 		}
@@ -427,6 +433,8 @@ static bool has_shown_later(uint32_t id, uint32_t epoch)
 	for (unsigned v = 0; v < sim.n_volumes; v++)
 		if (newest[id - 1][BLOCK_HEARTBEAT][v].epoch > epoch)
 			return true;
+	if (ever_epoch[id - 1] > epoch)
+		return true;
 	for (unsigned i = 0; i < 2 * sim.n_volumes; i++) {
 		const struct heartbeat *x = heartbeat_on(i / 2, id, i % 2); /* a torn block may be a valid one */
 
@@ -595,12 +603,14 @@ void check_landed(const struct op *op)
 		return;
 	}
 	if (!clone_of(op->node->id) &&
-	    format_compare(epoch, seq, landed[op->node->id - 1][kind][op->target].epoch, landed[op->node->id - 1][kind][op->target].seq) <= 0)
+	    format_compare(epoch, seq, landed[op->node->id - 1][kind][op->target].epoch, landed[op->node->id - 1][kind][op->target].seq) <
+		    (landed[op->node->id - 1][kind][op->target].copied ? 0 : 1)) /* the copy of another volume's may be this very block */
 		violation("S6", "volume %u: node %u's %s (%u, %llu) lands after (%u, %llu)", op->target, op->node->id, kind ? "claims" : "heartbeat",
 			  epoch, (unsigned long long)seq, landed[op->node->id - 1][kind][op->target].epoch,
 			  (unsigned long long)landed[op->node->id - 1][kind][op->target].seq);
 	landed[op->node->id - 1][kind][op->target].epoch = epoch;
 	landed[op->node->id - 1][kind][op->target].seq = seq;
+	landed[op->node->id - 1][kind][op->target].copied = false;
 	note_newest(op);
 	if (kind == BLOCK_CLAIMS) {
 		note_claimed(op);
@@ -1203,6 +1213,7 @@ void check_dump(void)
 					    (int)a->vm[v].def.desired, agent_owner(a, a->vm[v].def.uuid), a->vm[v].assigned,
 					    (int)n->qemu[sim_vm_index(a->vm[v].def.uuid)].state);
 	}
+	volset_dump();
 	for (unsigned v = 0; v < sim.n_volumes; v++)
 		for (unsigned i = 0; i < sim.n_nodes; i++)
 			for (unsigned k = 0; k < 2; k++)

@@ -6,6 +6,7 @@
  * A reset, or a session that is destroyed, takes with it what is still on the host (half of what is on the wire gets through). What has arrived lands
  * whenever the target gets to it, unless a later operation shows that the target works: then at most T_drain after that (DESIGN's assumption). What a
  * process that simply died had handed to the kernel is sent on for as long as the host lives. */
+#include "agent/base/mutant.h"
 #include "tests/sim/sim.h"
 
 #define ASSUMED_DRAIN_PERMILLE 985 /* waiters' clocks may be fast by rho */
@@ -380,7 +381,10 @@ static bool joins_set(struct client *c, unsigned v)
 	const struct volume_data *d = c->old >> v & 1 ? &t->old : &t->data;
 	unsigned agree = 0;
 
-	c->has_sb[v] = d->sb == FORMAT_OK && t->shows == FORMAT_OK && !d->super.frozen;
+	c->has_sb[v] = d->sb == FORMAT_OK && t->shows == FORMAT_OK;
+	if (c->has_sb[v] && c->known && !MUTANT(SET_CHANGE_UNSEEN) && d->super.generation > c->set.generation)
+		c->set_changed(c->node);
+	c->has_sb[v] = c->has_sb[v] && !d->super.frozen;
 	if (!c->has_sb[v])
 		return false;
 	c->sb[v] = d->super;

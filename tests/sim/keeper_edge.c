@@ -536,6 +536,14 @@ static void on_follow(struct sim_event *ev)
 	machine_keeper_again(n, rnd_ms(20, 300));
 }
 
+static void set_changed(struct node *n)
+{
+	if (n->k_set_changed)
+		return;
+	n->k_set_changed = true;
+	world_post_proc(&n->kproc, rnd_ms(0, FOLLOW_MS), on_follow, n, 0);
+}
+
 static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg)
 {
 	struct node *n = edge;
@@ -578,10 +586,8 @@ static void op_note(void *edge, enum keeper_note note, uint32_t id, uint32_t arg
 		break;
 	case NOTE_VOLUME_FAULT:
 		history_add("node %u: volume %u not used any more: %s", self, id, volume_fault_text((enum volume_fault)arg));
-		if (arg == FAULT_CHANGED && !n->k_set_changed) {
-			n->k_set_changed = true;
-			world_post_proc(&n->kproc, rnd_ms(0, FOLLOW_MS), on_follow, n, 0);
-		}
+		if (arg == FAULT_CHANGED)
+			set_changed(n);
 		break;
 	case NOTE_GAP:
 		history_add("node %u: %u ms between two reads", self, arg);
@@ -740,6 +746,7 @@ void keeper_edge_start(struct node *n)
 	n->kclient.proc = &n->kproc;
 	n->kclient.node = n;
 	n->kclient.changed = volume_changed;
+	n->kclient.set_changed = set_changed;
 	n->k_set_changed = false;
 	n->k_known = n->k_runs = n->k_stopping = n->k_killing = n->k_kill_start = false;
 	n->k_agent_life = 0;

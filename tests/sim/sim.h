@@ -222,6 +222,7 @@ struct client {
 	struct node *node;
 	struct session session[FORMAT_MAX_VOLUMES];
 	void (*changed)(struct client *c, unsigned volume, bool ready);
+	void (*set_changed)(struct node *n);
 	unsigned old;          /* bit v: it talks to the device that was at place v before */
 	bool known;            /* as storage/volset.c: a fence quorum has agreed on */
 	struct superblock set; /* this */
@@ -511,6 +512,7 @@ void volset_reset(void);
 void volset_blank(struct volume_data *d); /* blocks.c: a device nobody has written to */
 void volset_replace(struct node *n, unsigned v); /* an operator on that node begins to replace that volume */
 bool volset_busy(void);
+void volset_dump(void);   /* into the history, what is not as it should be */
 bool volset_frozen(void); /* a change is half done */
 bool volset_heal(void);   /* says whether somebody is still at it */
 void volset_chaos(void);

@@ -9,7 +9,6 @@
 
 #define OPERATORS 2
 #define TRIES 25
-#define MOST_RUNS 200
 
 static struct operator {
 	bool busy;
@@ -25,6 +24,7 @@ static struct operator {
 static uint64_t next_number;
 static uint8_t next_incarnation;
 static bool healing;
+static unsigned turn; /* healing: whose command is run; they have talked */
 
 static void unref_all(struct volume_data *d)
 {
@@ -45,6 +45,7 @@ void volset_reset(void)
 	memset(operators, 0, sizeof(operators));
 	next_incarnation = 100;
 	healing = false;
+	turn = 0;
 }
 
 /* What the operator's i-th volume is: the set's places, then the one that goes. */
@@ -214,11 +215,9 @@ static void run_ends(struct operator *o)
 	o->running = false;
 	history_add("operator on node %u: volume %u %s%s%s", o->node->id, o->volume, how == SETCHANGE_DONE ? "is replaced" : how == SETCHANGE_REFUSED ?
 		    "is not replaced: " : "is half replaced: ", how == SETCHANGE_DONE ? "" : o->c.why, o->c.decided ? " (of an earlier run)" : "");
-	/* What is half done is another one's, who goes on with it now. */
-	if (how == SETCHANGE_REFUSED && healing && operators[o == operators].busy) {
-		over(o);
-		return;
-	}
+	/* What is half done may be the other one's, who goes on with it now. */
+	if (how == SETCHANGE_REFUSED && healing)
+		turn = (unsigned)(o == operators);
 	/* Refused while others have frozen it, too: they bring it to an end, or the next run finds it as it was. */
 	if (how == SETCHANGE_DONE || (how == SETCHANGE_REFUSED && !volset_frozen() && (healing || o->froze || ++o->tries > TRIES))) {
 		over(o);
@@ -290,8 +289,8 @@ static void on_run(struct sim_event *ev)
 
 	if (ev->arg != o->number || !o->busy)
 		return;
-	if (healing && o == &operators[1] && operators[0].busy) {
-		later(o, SIM_S, on_run); /* they have talked */
+	if (healing && o == &operators[!turn] && operators[turn].busy) {
+		later(o, SIM_S, on_run);
 		return;
 	}
 	o->running = true;
@@ -326,6 +325,34 @@ bool volset_frozen(void)
 	return false;
 }
 
+static void dump(const char *what, unsigned v, const struct volume_data *d)
+{
+	const struct superblock *s = &d->super;
+
+	history_add("volume %u%s: %s, generation %llu%s, index %u, incarnations %u.%u %u.%u %u.%u, written by run %llu", v, what, format_status_name(d->sb),
+		    (unsigned long long)s->generation, s->frozen ? " frozen" : "", s->index, s->set[0][0], s->set[0][1], s->set[1][0], s->set[1][1], s->set[2][0],
+		    s->set[2][1], (unsigned long long)s->change[0] | (unsigned long long)s->change[1] << 8);
+}
+
+void volset_dump(void)
+{
+	if (!volset_busy() && !volset_frozen())
+		return;
+	for (unsigned i = 0; i < OPERATORS; i++)
+		if (operators[i].busy)
+			history_add("operator on node %u: at volume %u%s, run %llu%s", operators[i].node->id, operators[i].volume,
+				    operators[i].in_place ? " in place" : "", (unsigned long long)operators[i].number, operators[i].running ? ", running" : "");
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		const struct target *t = &sim.target[v];
+
+		dump("", v, &t->data);
+		if (t->swapped)
+			dump(", before", v, &t->old);
+		if (t->has_next)
+			dump(", next", v, &t->next);
+	}
+}
+
 bool volset_busy(void) { return operators[0].busy || operators[1].busy; }
 
 void volset_replace(struct node *n, unsigned v)
@@ -356,8 +383,6 @@ void volset_replace(struct node *n, unsigned v)
 bool volset_heal(void)
 {
 	healing = true;
-	for (unsigned i = 0; i < OPERATORS; i++)
-		CHECK(operators[i].runs < MOST_RUNS);
 	return volset_busy();
 }
 
