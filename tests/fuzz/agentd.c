@@ -340,7 +340,7 @@ static void restore(const struct agentd *from)
 #define FIELD(f) offsetof(struct agentd, f)
 		{ FIELD(core.claimer.seen[3]), FIELD(core.claimer.seen_any) },
 		{ FIELD(core.claimer.fresh[3]), FIELD(core.claimer.fresh_any) },
-		{ FIELD(core.action), FIELD(core.n_actions) },
+		{ FIELD(core.action), FIELD(core.action) + sizeof(from->core.action) },
 	};
 	size_t at = 0;
 
