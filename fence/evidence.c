@@ -152,6 +152,17 @@ void evidence_round(struct keeper *k, uint32_t id)
 	keeper_act(k, KEEPER_ACT_TELL);
 }
 
+void evidence_unread(struct keeper *k)
+{
+	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
+		if (node_of(k, id)->asked.epoch == 0)
+			continue;
+		node_of(k, id)->asked.epoch = 0;
+		node_of(k, id)->asked.seq = 0;
+		keeper_act(k, KEEPER_ACT_TELL);
+	}
+}
+
 const char *fence_evidence_text(enum fence_evidence e)
 {
 	static const char *const text[] = { "none", "its power is off, by its fence device's own status", "an operator has confirmed that it is off" };

@@ -361,6 +361,7 @@ void evidence_event(struct keeper *k, const struct keeper_evidence *ev);
 void evidence_wish(struct keeper *k, uint32_t node, uint32_t epoch);
 bool evidence_wants(const struct keeper *k, uint32_t id);  /* an operator does, or has said that the node is dead */
 bool evidence_counts(const struct keeper *k, uint32_t id); /* its epoch is over, W or not. With our commit against it, after an observed round */
+void evidence_unread(struct keeper *k); /* a round without a fence quorum of reads: nobody is switched off on what was read before */
 void evidence_round(struct keeper *k, uint32_t id);        /* what is asked for from now on; what holds no more is forgotten */
 
 /* brake.c: before anybody is judged in an observed round. */

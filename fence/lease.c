@@ -505,6 +505,8 @@ static void end_round(struct keeper *k)
 		release(k, RELEASE_COMMIT, committer);
 	if (observed)
 		takeover_round(k, acked);
+	else
+		evidence_unread(k);
 	after_round(k, observed, acked, done, renewed);
 	if (acks >= renew && k->bell_due) {
 		k->bell_due = false;

@@ -124,6 +124,15 @@ static void test_power(void)
 	TAP_OK(SIM_UNTIL(&s, 20000, about(1, 3)->asked.epoch == 1 || over(1, 3, 1)) && about(1, 3)->asked.seq == seq + 1, "until it stands still again, about that block");
 	sound("called off");
 
+	cluster(3, 7, 100);
+	sim_power_cut(&s, 3, SIM_CUT_DROP);
+	(void)SIM_UNTIL(&s, 20000, about(1, 3)->asked.epoch != 0);
+	sim_path(&s, 1, 0, SIM_GONE);
+	TAP_OK(SIM_UNTIL(&s, 1200, about(1, 3)->asked.epoch == 0) && state(1) == LEASE_ARMED, "a keeper that cannot read has nobody switched off");
+	sim_run(&s, 10000);
+	TAP_OK(about(1, 3)->asked.epoch == 0, "nor has it once it has released");
+	sound("unread");
+
 	/* It lives, and releases by itself: the commit is enough. */
 	cluster(3, 7, 100);
 	sim_ring(&s, 3, bit(3));
