@@ -112,13 +112,24 @@ void voltest_judge(const struct timing *t, const char *name, const struct voltes
 		unfit(ret, "%s itself breaks %s: %s, but %" PRIu64 " is less than %" PRIu64 " %s", name, i7.name, i7.text, i7.left, i7.right, i7.unit);
 }
 
+/* Whether so many are more than chance makes of VOLTEST_MIXED_FIRST_PERMILLE: three standard deviations above what is to be expected, and three. */
+static bool is_no_accident(uint32_t mixed_first, uint32_t reads)
+{
+	uint64_t expected = ((uint64_t)reads * VOLTEST_MIXED_FIRST_PERMILLE + 999) / 1000, over;
+
+	if (mixed_first <= expected + 3)
+		return false;
+	over = mixed_first - expected - 3;
+	return over * over > 9 * expected;
+}
+
 enum voltest_atomicity voltest_judge_mixes(const struct voltest_mixes *m)
 {
 	if (m->lasting > 0)
 		return VOLTEST_FATAL;
 	if (m->reads == 0)
 		return VOLTEST_UNTESTED;
-	if (m->mixed_first > 1 && (uint64_t)m->mixed_first * 1000 > (uint64_t)m->reads * VOLTEST_MIXED_FIRST_PERMILLE)
+	if (is_no_accident(m->mixed_first, m->reads))
 		return VOLTEST_FATAL;
 	return m->mixed > 0 ? VOLTEST_NOT_ATOMIC : VOLTEST_ATOMIC;
 }

@@ -32,9 +32,9 @@ void voltest_summarise(uint32_t *us, size_t n, struct voltest_summary *ret);
 void voltest_judge(const struct timing *t, const char *name, const struct voltest_summary *write, const struct voltest_summary *read,
 		   struct voltest_verdict *ret);
 
-/* Reads beside writes of their block that got parts of two. Where the bytes go through a server's page cache that happens on good storage, too:
- * the copy out of memory meets the copy into it (seen with tgt: once in 50,000 reads, even within a sector), and what is read then fails its
- * checksum once and is whole the next time. Fatal is a mix that lasts after the write was acknowledged, and one within the first 512 bytes that
+/* Reads beside writes of their block that got parts of two; of several reads beside one write, the first that did. Where the bytes go through a
+ * server's page cache that happens on good storage, too: the copy out of memory meets the copy into it (seen with tgt: once in 50,000 reads, even
+ * within a sector; with NFS-Ganesha on a busy machine: once in 10,000), and what is read then fails its checksum once and is whole the next time. Fatal is a mix that lasts after the write was acknowledged, and one within the first 512 bytes that
  * is no rare accident. */
 #define VOLTEST_MIXED_FIRST_PERMILLE 1
 

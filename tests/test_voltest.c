@@ -135,11 +135,13 @@ static void test_mixes(void)
 		{ { 1000, 1000, 3, 0, 1 }, VOLTEST_FATAL },
 		{ { 1000, 0, 0, 0, 1 }, VOLTEST_FATAL },
 		{ { 100, 100, 1, 1, 0 }, VOLTEST_NOT_ATOMIC }, /* one alone says nothing */
-		{ { 100, 100, 2, 2, 0 }, VOLTEST_FATAL },
-		{ { 9000, 2000, 2, 2, 0 }, VOLTEST_NOT_ATOMIC },
-		{ { 9000, 1999, 2, 2, 0 }, VOLTEST_FATAL },
-		{ { 9, 4000000000U, 4000001, 4000000, 0 }, VOLTEST_NOT_ATOMIC },
-		{ { 9, 4000000000U, 4000001, 4000001, 0 }, VOLTEST_FATAL },
+		{ { 700, 700, 2, 2, 0 }, VOLTEST_NOT_ATOMIC },
+		{ { 1000, 1000, 7, 7, 0 }, VOLTEST_NOT_ATOMIC }, /* expected 1: 7 = 1 + 3 + 3 * sqrt(1) */
+		{ { 1000, 1000, 8, 8, 0 }, VOLTEST_FATAL },
+		{ { 1000, 1001, 8, 8, 0 }, VOLTEST_NOT_ATOMIC }, /* expected 2 */
+		{ { 1000, 1000, 1000, 7, 0 }, VOLTEST_NOT_ATOMIC },
+		{ { 9, 4000000000U, 4006003, 4006003, 0 }, VOLTEST_NOT_ATOMIC },
+		{ { 9, 4000000000U, 4006004, 4006004, 0 }, VOLTEST_FATAL },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)

@@ -34,7 +34,18 @@ ok() # ok STATUS TEXT
 	fi
 }
 
-check() { local text=$1; shift; "$@" >/dev/null 2>&1; ok $? "$text"; }
+# check TEXT COMMAND...: what it said is told if it fails
+check()
+{
+	local text=$1 said status
+	shift
+	said=$(mktemp) || bail "mktemp"
+	"$@" >"$said" 2>&1
+	status=$?
+	ok $status "$text"
+	[ $status -eq 0 ] || tail -n 20 "$said" | sed 's/^/# it said: /'
+	rm -f "$said"
+}
 # exits STATUS COMMAND...: it must end with just this
 exits() { local want=$1; shift; "$@" >/dev/null 2>&1; [ $? -eq "$want" ]; }
 not() { ! "$@"; }
