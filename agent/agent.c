@@ -197,6 +197,23 @@ static void op_move_over(void *edge, const struct vm *v, bool done)
 	internal_request(edge, o);
 }
 
+static void op_prepare(void *edge, uint32_t node, uint32_t epoch, const struct vm *v)
+{
+	peers_prepare(((struct agentd *)edge)->peers, node, epoch, v->def.uuid);
+}
+
+static void op_incoming(void *edge, const struct vm *v) { runner_incoming(((struct agentd *)edge)->runner, v); }
+static void op_offer(void *edge, uint32_t node, const struct vm *v) { mover_offer(((struct agentd *)edge)->mover, node, v); }
+static void op_migrate(void *edge, const struct vm *v) { mover_migrate(((struct agentd *)edge)->mover, v); }
+static void op_migrate_switch(void *edge, const struct vm *v) { mover_switch(((struct agentd *)edge)->mover, v); }
+static void op_migrate_cancel(void *edge, const struct vm *v) { mover_cancel(((struct agentd *)edge)->mover, v); }
+static void op_go_on(void *edge, const struct vm *v) { mover_go_on(((struct agentd *)edge)->mover, v); }
+
+static void op_tell(void *edge, uint32_t node, const struct vm *v, uint64_t migration, enum migrate_news news)
+{
+	peers_migration(((struct agentd *)edge)->peers, node, v->def.uuid, migration, news);
+}
+
 static void op_lead(void *edge, bool on, uint64_t generation) { store_lead(((struct agentd *)edge)->store, on); }
 static void op_lead_checked(void *edge, bool on) { store_lead_checked(((struct agentd *)edge)->store, on); }
 
@@ -248,6 +265,12 @@ static const struct note_text vm_note[] = {
 	[NOTE_VM_MOVING] = { LOG_LEVEL_NOTICE, "VM %s: on its way to node %s", -1 },
 	[NOTE_VM_MOVED] = { LOG_LEVEL_NOTICE, "VM %s: moved to node %s", -1 },
 	[NOTE_VM_NOT_MOVED] = { LOG_LEVEL_ERR, "VM %s: not moved: node %s cannot take it, or it failed there", -1 },
+	[NOTE_VM_MIGRATING] = { LOG_LEVEL_NOTICE, "VM %s: being migrated to node %s", -1 },
+	[NOTE_VM_MIGRATED] = { LOG_LEVEL_NOTICE, "VM %s: migrated, its guest goes on on node %s", -1 },
+	[NOTE_VM_NOT_MIGRATED] = { LOG_LEVEL_WARNING, "VM %s: not migrated to node %s; it is still this node's", -1 },
+	[NOTE_VM_HANDED] = { LOG_LEVEL_NOTICE, "VM %s: handed over to node %s", -1 },
+	[NOTE_VM_INCOMING] = { LOG_LEVEL_INFO, "VM %s: to be taken over from node %s as it runs", -1 },
+	[NOTE_VM_DISCARDED] = { LOG_LEVEL_NOTICE, "VM %s: not taken over from node %s: what was to become of it is killed", -1 },
 	[NOTE_VM_ERROR] = { LOG_LEVEL_ERR, "VM %s: given up: it has failed on more nodes than RelocateLimit= allows; `ha-ctl vm clear-error` tries again", -1 },
 };
 
@@ -328,6 +351,8 @@ static const struct agent_ops ops = {
 	.write = op_write, .read = op_read, .numbered = op_numbered, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
 	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .reset = op_reset, .cont = op_cont, .probe = op_probe,
 	.guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over,
+	.prepare = op_prepare, .incoming = op_incoming, .offer = op_offer, .migrate = op_migrate, .migrate_switch = op_migrate_switch,
+	.migrate_cancel = op_migrate_cancel, .go_on = op_go_on, .tell = op_tell,
 	.lead = op_lead, .lead_checked = op_lead_checked, .note = op_note,
 };
 
@@ -410,8 +435,10 @@ static void on_units(void *user, const char *error, const struct unit_info *unit
 		return;
 	}
 	for (size_t i = 0; i < n; i++)
-		if ((units[i].state == UNIT_RUNNING || units[i].state == UNIT_STARTING) && uuid_parse(units[i].uuid, ev.uuid))
+		if ((units[i].state == UNIT_RUNNING || units[i].state == UNIT_STARTING) && uuid_parse(units[i].uuid, ev.uuid)) {
+			ev.incoming = mover_marked(ev.uuid);
 			agentd_event(d, &ev);
+		}
 	ev = (struct agent_event){ .kind = AGENT_EV_LISTED };
 	agentd_event(d, &ev);
 }
@@ -521,7 +548,7 @@ static int start(struct agentd *d)
 	(void)qb_loop_signal_add(d->loop, QB_LOOP_HIGH, SIGTERM, d, on_signal, &sig[0]);
 	(void)qb_loop_signal_add(d->loop, QB_LOOP_HIGH, SIGINT, d, on_signal, &sig[1]);
 	if ((r = server_new(d, &d->server)) < 0 || (r = hooks_new(&d->conf, &d->hooks)) < 0 || (r = units_new(d->loop, &d->units)) < 0 ||
-	    (r = runner_new(d, &d->runner)) < 0 || (r = drainer_new(d, &d->drainer)) < 0 || (r = peers_new(d, &d->peers)) < 0 ||
+	    (r = runner_new(d, &d->runner)) < 0 || (r = drainer_new(d, &d->drainer)) < 0 || (r = mover_new(d, &d->mover)) < 0 || (r = peers_new(d, &d->peers)) < 0 ||
 	    (r = power_new(d, &d->power)) < 0 || (r = keeper_link_new(d, &d->keeper)) < 0) {
 		log_err("cannot start: %s", strerror(-r));
 		return r;

@@ -6,6 +6,7 @@
  *   catalog.c      the catalog as a document: JSON, edits, checks
  *   runner.c       VMs of this node: units, QMP, pidfds
  *   health.c       whether a running QEMU, its guest and its service are well
+ *   mover.c        live migration: QEMU's side of it
  *   drain.c        proofs that nothing of an earlier qemu can still land
  *   peers.c        messages between agents: assignments, forwarded requests
  *   power.c        fence devices: ha-fence processes, quarantine
@@ -38,6 +39,7 @@ struct runner;
 struct peers;
 struct server;
 struct drainer;
+struct mover;
 struct keeper_link;
 struct power;
 
@@ -67,6 +69,7 @@ struct agentd {
 	struct catalog_doc *catalog; /* as last read; never NULL once core_runs */
 	struct runner *runner;
 	struct drainer *drainer;
+	struct mover *mover;
 	struct ring *ring;
 	bool ring_up;
 	uint64_t ring_view;
@@ -116,6 +119,9 @@ void store_lead_checked(struct store *s, bool on);
 /* runner.c */
 int runner_new(struct agentd *d, struct runner **ret);
 void runner_start(struct runner *r, const struct vm *v);
+void runner_incoming(struct runner *r, const struct vm *v); /* one that waits for a guest */
+void runner_continued(struct runner *r, const uint8_t uuid[16]); /* which has come, and runs */
+struct qmp_conn *runner_qmp(struct runner *r, const uint8_t uuid[16]); /* NULL: it does not answer at the moment */
 void runner_adopt(struct runner *r, const struct vm *v);
 void runner_powerdown(struct runner *r, const struct vm *v);
 void runner_quit(struct runner *r, const struct vm *v);
@@ -123,6 +129,23 @@ void runner_kill(struct runner *r, const uint8_t uuid[16]);
 void runner_reset(struct runner *r, const struct vm *v);
 void runner_cont(struct runner *r, const struct vm *v);
 const char *runner_detail(struct runner *r, const uint8_t uuid[16]); /* run state in QEMU's words, or "" */
+
+/* mover.c */
+int mover_new(struct agentd *d, struct mover **ret);
+void mover_incoming_ready(struct mover *m, const uint8_t uuid[16]); /* QEMU answers: it can be told to wait */
+void mover_adopted(struct mover *m, const uint8_t uuid[16]);        /* a QEMU that ran already answers */
+void mover_qmp_event(struct mover *m, const uint8_t uuid[16]);      /* it speaks of a migration */
+void mover_forget(struct mover *m, const uint8_t uuid[16]);         /* it is gone */
+void mover_offer(struct mover *m, uint32_t node, const struct vm *v);
+void mover_offered(struct mover *m, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, int64_t port);
+void mover_migrate(struct mover *m, const struct vm *v);
+void mover_switch(struct mover *m, const struct vm *v);
+void mover_cancel(struct mover *m, const struct vm *v);
+void mover_go_on(struct mover *m, const struct vm *v);
+json_object *mover_status(struct mover *m, const uint8_t uuid[16]); /* of a VM that is being sent; NULL: it is not */
+bool mover_marked(const uint8_t uuid[16]); /* its QEMU here waits for a guest, or holds one that was never continued */
+int mover_mark(const uint8_t uuid[16]);
+void mover_unmark(const uint8_t uuid[16]);
 
 /* drain.c */
 int drainer_new(struct agentd *d, struct drainer **ret);
@@ -137,6 +160,9 @@ const char *drainer_reason(struct drainer *dr, const uint8_t uuid[16]); /* what 
 int peers_new(struct agentd *d, struct peers **ret);
 void peers_assign(struct peers *p, uint32_t node, uint32_t epoch, const uint8_t uuid[16]);
 void peers_probe(struct peers *p, const uint8_t uuid[16]); /* others: does the VM's storage answer you? Comes back as AGENT_EV_STORAGE */
+void peers_prepare(struct peers *p, uint32_t node, uint32_t epoch, const uint8_t uuid[16]);
+void peers_offer(struct peers *p, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, uint32_t port);
+void peers_migration(struct peers *p, uint32_t node, const uint8_t uuid[16], uint64_t id, enum migrate_news news);
 void peers_say(struct peers *p, const char *text); /* into every other agent's events */
 typedef void (*peers_reply_fn)(void *user, json_object *answer); /* answer borrowed; NULL: none came in time */
 int peers_forward(struct peers *p, uint32_t node, json_object *request, peers_reply_fn fn, void *user);

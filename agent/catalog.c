@@ -212,7 +212,7 @@ static int parse_number(json_object *o, const char *key, uint64_t max, uint64_t 
 static int parse_move(json_object *o, struct vm_move *ret, char *err, size_t err_size)
 {
 	uint64_t node, wait_ms, number;
-	json_object *move, *back;
+	json_object *move, *back, *live;
 	int r;
 
 	if (!json_object_object_get_ex(o, "move", &move))
@@ -227,7 +227,10 @@ static int parse_move(json_object *o, struct vm_move *ret, char *err, size_t err
 		return refuse(err, err_size, "the catalog has a move without its number");
 	if (json_object_object_get_ex(move, "back", &back) && !json_object_is_type(back, json_type_boolean))
 		return refuse(err, err_size, "the catalog has a move whose \"back\" is neither true nor false");
-	*ret = (struct vm_move){ .node = (uint32_t)node, .wait_ms = (uint32_t)wait_ms, .number = number, .back = json_object_get_boolean(back) };
+	if (json_object_object_get_ex(move, "live", &live) && !json_object_is_type(live, json_type_boolean))
+		return refuse(err, err_size, "the catalog has a move whose \"live\" is neither true nor false");
+	*ret = (struct vm_move){ .node = (uint32_t)node, .wait_ms = (uint32_t)wait_ms, .number = number, .back = json_object_get_boolean(back),
+				 .live = json_object_get_boolean(live) };
 	return 0;
 }
 
@@ -354,6 +357,8 @@ static json_object *move_to_json(const struct vm_move *m)
 	json_object_object_add(o, "wait_ms", json_object_new_int64(m->wait_ms));
 	json_object_object_add(o, "number", json_object_new_uint64(m->number));
 	json_object_object_add(o, "back", json_object_new_boolean(m->back));
+	if (m->live)
+		json_object_object_add(o, "live", json_object_new_boolean(true));
 	return o;
 }
 
@@ -430,6 +435,7 @@ struct catalog_doc *catalog_copy(const struct catalog_doc *c)
 void catalog_def(const struct catalog_entry *e, const struct conf *conf, struct vm_def *ret)
 {
 	const struct vmfile *f = &e->file;
+	char why[256];
 
 	*ret = (struct vm_def){
 		.desired = e->desired,
@@ -448,6 +454,7 @@ void catalog_def(const struct catalog_entry *e, const struct conf *conf, struct 
 		.health = f->health,
 		.failed_limit = f->relocate_limit ? f->relocate_limit + 1 : 0, /* it may fail where it was, and wherever it is moved to */
 		.move = e->move,
+		.live = vmfile_can_migrate(f, why, sizeof(why)),
 	};
 	memcpy(ret->uuid, e->uuid, 16);
 	(void)str_copy(ret->name, sizeof(ret->name), f->name);

@@ -14,7 +14,7 @@
 
 enum option_bit { OPTION_FOLLOW = 1, OPTION_FORCE = 2, OPTION_NODES_MAX = 4, OPTION_WHAT = 8, OPTION_FILE = 16, OPTION_IMPORT = 32,
 		  OPTION_SECONDS = 64, OPTION_FORCE_WRITE = 128, OPTION_WAIT = 256, OPTION_RETURN = 512, OPTION_PAUSE = 1024, OPTION_OFF = 2048,
-		  OPTION_WHY = 4096, OPTION_LOST = 8192 };
+		  OPTION_WHY = 4096, OPTION_LOST = 8192, OPTION_CANCEL = 16384 };
 
 struct command {
 	const char *group, *verb; /* group "" where the verb stands alone */
@@ -141,6 +141,11 @@ static const struct command commands[] = {
 	  "Refused if that node cannot take it. Should the node fail on the way, the VM runs on another one.\n"
 	  "A VM that is stopped is started there when it is started next.\n"
 	  "  --wait     until it runs there; fails if it does not come to that\n" },
+	{ "vm", "migrate", "NAME NODE [--wait] | NAME --cancel", 1, 2, OPTION_WAIT | OPTION_CANCEL, ctl_vm_migrate, "move a VM to another node while it runs",
+	  "Its disks must be shared and listed in Disk=. Refused, with the reason, if it is tied to its host. Whatever fails on the way, it runs on: until\n"
+	  "its guest is whole on the other node and handed over, where it was.\n"
+	  "  --wait     until it runs there, with a progress bar; fails if it does not come to that. With -o json one line each time something changes\n"
+	  "  --cancel   call it off: the VM stays where it is\n" },
 	{ "vm", "ignore", "NAME", 1, 1, 0, ctl_vm_ignore, "hands off a VM: it is neither started, stopped, restarted nor taken over",
 	  "Where it runs it runs on. `ha-ctl vm start` or `ha-ctl vm stop` ends it.\n" },
 	{ "vm", "clear-error", "NAME", 1, 1, 0, ctl_vm_clear_error, "start a VM again that was given up (state error)",
@@ -310,7 +315,8 @@ static int unknown_command(const struct ctl *c, char **words, int n)
 static int run_command(struct ctl *c, unsigned given, char **words, int n)
 {
 	static const char *const names[] = { "--follow", "--force", "--nodes-max", "--what", "-o with another word than text or json",
-					     "--libvirt, --qemu-cmdline, --name, --bridge or --strict", "--seconds", "--force-write", "--wait", "--return", "--freeze or --ignore", "--off", "--why", "--lost" };
+					     "--libvirt, --qemu-cmdline, --name, --bridge or --strict", "--seconds", "--force-write", "--wait", "--return", "--freeze or --ignore", "--off", "--why", "--lost",
+					     "--cancel" };
 	int used = 0, r;
 	const struct command *cmd = find_command(words, n, &used);
 
@@ -409,6 +415,10 @@ static int take_option(struct ctl *c, int option, unsigned *given, bool *help)
 		*given |= OPTION_WAIT;
 		c->wait = true;
 		return 0;
+	case 'k':
+		*given |= OPTION_CANCEL;
+		c->cancel = true;
+		return 0;
 	case 'r':
 		*given |= OPTION_RETURN;
 		c->back = true;
@@ -454,6 +464,7 @@ int main(int argc, char **argv)
 		{ "seconds", required_argument, NULL, 't' },   { "force-write", required_argument, NULL, 'W' },
 		{ "wait", no_argument, NULL, 'a' },            { "return", no_argument, NULL, 'r' },
 		{ "off", no_argument, NULL, 'O' },
+		{ "cancel", no_argument, NULL, 'k' },
 		{ "freeze", no_argument, NULL, 'z' },          { "ignore", no_argument, NULL, 'i' },
 		{ "why", no_argument, NULL, 'y' },             { "lost", no_argument, NULL, 'l' },            { 0 },
 	};

@@ -36,7 +36,7 @@ struct ctl {
 	const char *config_dir, *socket;
 	bool json;
 	bool color; /* of stdout */
-	bool follow, wait, back, off, why, lost; /* back: --return */
+	bool follow, wait, cancel, back, off, why, lost; /* back: --return */
 	const char *pause;  /* freeze, ignore; NULL: not given */
 	const char *force[CTL_MAX_FORCE];
 	size_t n_force;
@@ -70,6 +70,7 @@ int ctl_vm_stop(const struct ctl *c);
 int ctl_vm_remove(const struct ctl *c);
 int ctl_vm_ignore(const struct ctl *c);
 int ctl_vm_relocate(const struct ctl *c);
+int ctl_vm_migrate(const struct ctl *c);
 int ctl_vm_clear_error(const struct ctl *c);
 int ctl_events(const struct ctl *c);
 

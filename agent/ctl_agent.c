@@ -223,10 +223,35 @@ static enum relocation relocation_of(json_object *vm, const char *to, int64_t nu
 	return streq(ctl_str(vm, "state"), "running") ? RELOCATION_DONE : RELOCATION_PENDING;
 }
 
+#define BAR_WIDTH 30
+
+/* While it is on its way: a bar on a terminal, a line of JSON for each change with -o json, nothing into a file. */
+static void show_progress(const struct ctl *c, json_object *vm, char *last, size_t last_size)
+{
+	json_object *m = ctl_get(vm, "migration", json_type_object);
+	int percent = (int)MIN(MAX(ctl_int(m, "percent"), 0), 100);
+	const char *text = m ? json_object_to_json_string_ext(m, JSON_C_TO_STRING_PLAIN) : "";
+
+	if (!m || strncmp(text, last, last_size - 1) == 0)
+		return;
+	(void)str_copy(last, last_size, text);
+	if (c->json) {
+		(void)printf("%s\n", text);
+	} else if (isatty(STDOUT_FILENO)) {
+		(void)printf("\r[");
+		for (int i = 0; i < BAR_WIDTH; i++)
+			(void)putchar(i < percent * BAR_WIDTH / 100 ? '#' : '.');
+		(void)printf("] %3d %%  %" PRId64 " MiB left, %" PRId64 " MiB/s, dirtied %" PRId64 " MiB/s  ", percent, ctl_int(m, "remaining") >> 20,
+			     ctl_int(m, "rate") >> 20, ctl_int(m, "dirty_rate") >> 20);
+	}
+	(void)fflush(stdout);
+}
+
 static int wait_for_relocation(const struct ctl *c, int64_t number)
 {
 	const char *name = c->args[0], *to = c->args[1];
 	int64_t elsewhere_ms = 0;
+	char last[1024] = "";
 
 	for (;;) {
 		json_object *answer, *vm;
@@ -237,11 +262,14 @@ static int wait_for_relocation(const struct ctl *c, int64_t number)
 			return r;
 		vm = ctl_get(answer, "vm", json_type_object);
 		is = relocation_of(vm, to, number);
+		show_progress(c, vm, last, sizeof(last));
 		elsewhere_ms = is != RELOCATION_ELSEWHERE ? 0 : elsewhere_ms ? elsewhere_ms : now_ms();
 		if (is == RELOCATION_PENDING || (is == RELOCATION_ELSEWHERE && now_ms() - elsewhere_ms < SETTLE_MS)) {
 			json_object_put(answer);
 			continue;
 		}
+		if (*last && !c->json && isatty(STDOUT_FILENO))
+			(void)printf("\n");
 		if (is != RELOCATION_DONE)
 			r = ctl_fail(c, CTL_FAILED, "VM %s was not moved to %s: it is %s%s%s, wanted %s; `ha-ctl events` tells more", name, to,
 				     ctl_str(vm, "state"), *ctl_str(vm, "node") ? " on " : "", ctl_str(vm, "node"), ctl_str(vm, "desired"));
@@ -285,6 +313,38 @@ int ctl_vm_relocate(const struct ctl *c)
 	}
 	json_object_put(answer);
 	return c->wait && runs ? wait_for_relocation(c, number) : CTL_OK;
+}
+
+int ctl_vm_migrate(const struct ctl *c)
+{
+	json_object *o, *answer;
+	int64_t number;
+	int r = check_name(c, "VM", c->args[0]);
+
+	if (r != 0)
+		return r;
+	if (c->cancel && (c->wait || c->n_args != 1))
+		return ctl_fail(c, CTL_USAGE, "vm migrate: write `vm migrate NAME --cancel`, and nothing else");
+	if (c->cancel)
+		return ask_about_vm(c, "vm-migrate-cancel", "The migration of VM %s is called off; it stays where it is.");
+	if (c->n_args != 2)
+		return ctl_fail(c, CTL_USAGE, "vm migrate: to which node? Write `vm migrate %s NODE`", c->args[0]);
+	r = check_name(c, "node", c->args[1]);
+	if (r != 0)
+		return r;
+	o = request_new("vm-migrate");
+	json_object_object_add(o, "name", json_object_new_string(c->args[0]));
+	json_object_object_add(o, "node", json_object_new_string(c->args[1]));
+	r = ask(c, o, &answer);
+	if (r != 0)
+		return r;
+	number = ctl_int(answer, "number");
+	if (c->json && !c->wait)
+		ctl_print_json(answer);
+	else if (!c->json && !c->wait)
+		(void)printf("VM %s is being migrated to %s; `ha-ctl vm list` shows where it is.\n", c->args[0], c->args[1]);
+	json_object_put(answer);
+	return c->wait ? wait_for_relocation(c, number) : CTL_OK;
 }
 
 /* 0 when no living node holds on to a failure of the VM any more, or an exit code. */

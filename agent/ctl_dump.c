@@ -386,6 +386,8 @@ static void add_claims(json_object *o, const struct claims *claims)
 		add_int(one, "generation", claims->claim[i].generation);
 		add_int(one, "epoch", claims->claim[i].epoch);
 		json_object_object_add(one, "state", json_object_new_string(claim_state_name(claims->claim[i].state)));
+		if (claims->claim[i].state == CLAIM_HANDED)
+			json_object_object_add(one, "migration", json_object_new_uint64(claims->claim[i].migration));
 		json_object_array_add(array, one);
 	}
 	json_object_object_add(o, "claims", array);

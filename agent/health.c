@@ -80,6 +80,8 @@ static enum guest_run run_of(enum qmp_run_state s)
 		return GUEST_WATCHDOG;
 	case QMP_RUN_INTERNAL_ERROR:
 		return GUEST_INTERNAL_ERROR;
+	case QMP_RUN_POSTMIGRATE:
+		return GUEST_SENT;
 	default:
 		break;
 	}
@@ -143,7 +145,7 @@ static void on_set_action(void *user, json_object *ret, const char *error)
 {
 	const struct health *h = user;
 
-	if (error)
+	if (error && !streq(error, "disconnected"))
 		agentd_say(h->d, LOG_LEVEL_WARNING, "VM %s: QEMU does not take OnPanic=: %.100s", name_of(h), error);
 }
 
@@ -387,6 +389,7 @@ void health_free(struct health *h)
 		return;
 	set_timer(h, &h->look_timer, 0, NULL);
 	set_timer(h, &h->guest_timer, 0, NULL);
+	h->check_until_ns = 0; /* whose answer is not waited for any more */
 	qmp_conn_free(h->guest);
 	free(h);
 }

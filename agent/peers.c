@@ -244,6 +244,46 @@ static void take_ready(struct peers *p, uint32_t node, const char *uuid, json_ob
 		agentd_event(p->d, &ev);
 }
 
+static const char *const news_word[] = {
+	[MIGRATE_NEWS_HANDED] = "handed", [MIGRATE_NEWS_OFF] = "off", [MIGRATE_NEWS_ASK] = "ask",
+};
+
+static void take_prepare(struct peers *p, uint32_t node, json_object *m)
+{
+	struct agent_event ev = { .kind = AGENT_EV_PREPARE, .node = node };
+	int64_t epoch = int_of(m, "epoch");
+
+	if (uuid_parse(string_of(m, "vm"), ev.uuid) && epoch > 0 && epoch <= UINT32_MAX) {
+		ev.epoch = (uint32_t)epoch;
+		agentd_event(p->d, &ev);
+	}
+}
+
+static void take_offer(struct peers *p, uint32_t node, json_object *m)
+{
+	int64_t id = int_of(m, "migration");
+	uint8_t uuid[16];
+
+	if (uuid_parse(string_of(m, "vm"), uuid) && id > 0)
+		mover_offered(p->d->mover, node, uuid, (uint64_t)id, string_of(m, "host"), int_of(m, "port"));
+}
+
+static void take_migration(struct peers *p, uint32_t node, json_object *m)
+{
+	struct agent_event ev = { .kind = AGENT_EV_MIGRATION, .node = node };
+	int64_t id = int_of(m, "migration");
+
+	if (!uuid_parse(string_of(m, "vm"), ev.uuid) || id <= 0)
+		return;
+	ev.migration = (uint64_t)id;
+	for (size_t i = 0; i < ARRAY_SIZE(news_word); i++) {
+		if (!news_word[i] || !streq(news_word[i], string_of(m, "news")))
+			continue;
+		ev.news = (enum migrate_news)i;
+		agentd_event(p->d, &ev);
+	}
+}
+
 static void take_status(struct peers *p, uint32_t node, json_object *m)
 {
 	struct agent_event capacity = { .kind = AGENT_EV_CAPACITY };
@@ -271,6 +311,43 @@ static void take_say(struct peers *p, uint32_t node, json_object *m)
 		agentd_say(p->d, LOG_LEVEL_NOTICE, "%s (said by node %s)", string_of(m, "text"), agentd_node_name(p->d, node));
 }
 
+static json_object *about(const uint8_t uuid[16])
+{
+	json_object *m = json_object_new_object();
+	char text[UUID_STR_LEN];
+
+	uuid_format(uuid, text);
+	json_object_object_add(m, "vm", json_object_new_string(text));
+	return m;
+}
+
+void peers_prepare(struct peers *p, uint32_t node, uint32_t epoch, const uint8_t uuid[16])
+{
+	json_object *m = about(uuid);
+
+	json_object_object_add(m, "epoch", json_object_new_int64(epoch));
+	(void)send_to(p, node, "prepare", m);
+}
+
+void peers_offer(struct peers *p, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, uint32_t port)
+{
+	json_object *m = about(uuid);
+
+	json_object_object_add(m, "migration", json_object_new_int64((int64_t)id));
+	json_object_object_add(m, "host", json_object_new_string(host));
+	json_object_object_add(m, "port", json_object_new_int64(port));
+	(void)send_to(p, node, "offer", m);
+}
+
+void peers_migration(struct peers *p, uint32_t node, const uint8_t uuid[16], uint64_t id, enum migrate_news news)
+{
+	json_object *m = about(uuid);
+
+	json_object_object_add(m, "migration", json_object_new_int64((int64_t)id));
+	json_object_object_add(m, "news", json_object_new_string(news_word[news]));
+	(void)send_to(p, node, "migration", m);
+}
+
 static void on_message(struct peers *p, uint32_t node, const char *data, size_t len)
 {
 	json_tokener *tok = json_tokener_new_ex(JSON_DEPTH);
@@ -293,6 +370,12 @@ static void on_message(struct peers *p, uint32_t node, const char *data, size_t 
 			take_assign(p, node, m);
 		else if (streq(type, "probed"))
 			take_probed(p, node, m);
+		else if (streq(type, "prepare"))
+			take_prepare(p, node, m);
+		else if (streq(type, "offer"))
+			take_offer(p, node, m);
+		else if (streq(type, "migration"))
+			take_migration(p, node, m);
 		else if (streq(type, "request"))
 			take_request(p, node, m);
 		else if (streq(type, "answer"))

@@ -34,6 +34,8 @@ struct run {
 	unsigned tries;
 	int pidfd;
 	bool started_told, gone, adopted, starting, want_powerdown;
+	bool cont_unanswered;
+	bool incoming; /* waits for a guest, or holds one that was not continued */
 	struct qmp_conn *qmp;
 	bool qmp_up;
 	struct health *health;
@@ -111,14 +113,17 @@ static void tell(struct run *n, enum agent_event_kind kind, enum vm_exit how)
 	struct agentd *d = n->r->d;
 
 	memcpy(ev.uuid, n->uuid, 16);
-	if (kind == AGENT_EV_EXIT)
+	if (kind == AGENT_EV_EXIT) {
+		mover_forget(d->mover, n->uuid);
+		mover_unmark(n->uuid);
 		forget(n);
+	}
 	agentd_event(d, &ev);
 }
 
 static void tell_started(struct run *n)
 {
-	if (n->started_told || n->adopted)
+	if (n->started_told || n->adopted || n->incoming)
 		return;
 	n->started_told = true;
 	tell(n, AGENT_EV_STARTED, VM_EXIT_CRASH);
@@ -195,6 +200,8 @@ static int32_t on_pidfd(int32_t fd, int32_t revents, void *data)
 
 static bool watch(struct run *n, pid_t pid)
 {
+	if (!n->incoming)
+		mover_unmark(n->uuid); /* the mark of an earlier process of it */
 	n->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	return n->pidfd >= 0 && qb_loop_poll_add(n->r->d->loop, QB_LOOP_HIGH, n->pidfd, POLLIN, n, on_pidfd) == 0;
 }
@@ -204,16 +211,45 @@ static void on_command_done(void *user, json_object *ret, const char *error)
 	/* Its effect is an event or the end of the process; without one the core's own deadlines go on. */
 }
 
+/* QEMU has done what a cont asks for, or never will. */
+static void end_cont(struct run *n)
+{
+	if (!n->cont_unanswered)
+		return;
+	n->cont_unanswered = false;
+	tell(n, AGENT_EV_CONTINUED, VM_EXIT_CRASH);
+}
+
+/* Without an answer in time it may still be obeyed: until something that was asked later is answered. */
+static void on_cont(void *user, json_object *ret, const char *error)
+{
+	struct run *n = user;
+
+	if (error && streq(error, "disconnected"))
+		return; /* the next connection will tell */
+	if (!error || !streq(error, "timeout") || qmp_conn_execute(n->qmp, "query-status", NULL, QMP_TIMEOUT_OF_CLASS, on_cont, n) < 0)
+		end_cont(n);
+}
+
 static void on_qmp_ready(void *user, enum qmp_run_state state, const char *version)
 {
 	struct run *n = user;
 
 	n->qmp_up = true;
+	end_cont(n); /* it has answered on this connection what came after a cont on the one before */
+	if (!n->used)
+		return;
 	agentd_say(n->r->d, LOG_LEVEL_INFO, "VM %s: QEMU %s answers, %s", n->name, version, qmp_run_state_name(state));
 	tell_started(n);
 	if (!n->used)
 		return;
 	health_qmp(n->health, n->qmp, state);
+	if (!n->used)
+		return;
+	if (n->incoming)
+		mover_incoming_ready(n->r->d->mover, n->uuid);
+	else if (n->adopted)
+		mover_adopted(n->r->d->mover, n->uuid);
 	if (n->want_powerdown) {
 		n->want_powerdown = false;
 		(void)qmp_conn_execute(n->qmp, "system_powerdown", NULL, QMP_TIMEOUT_OF_CLASS, on_command_done, NULL);
@@ -229,6 +265,8 @@ static void on_qmp_event(void *user, const struct qmp_event *ev)
 		n->saw_shutdown = true;
 		n->by_guest = ev->guest;
 		(void)str_copy(n->shutdown_reason, sizeof(n->shutdown_reason), ev->reason);
+	} else if (ev->kind == QMP_EVENT_MIGRATION) {
+		mover_qmp_event(n->r->d->mover, n->uuid);
 	}
 	health_qmp_event(n->health, ev);
 }
@@ -297,7 +335,7 @@ static void on_unit_started(void *user, const char *error, const struct unit_inf
 }
 
 struct argv {
-	char *word[VMFILE_MAX_ARGS + 24];
+	char *word[VMFILE_MAX_ARGS + 28];
 	size_t n;
 };
 
@@ -356,6 +394,11 @@ static void launch(void *data)
 		add(&a, "%u", e->file.vcpus);
 		add(&a, "-qmp");
 		add(&a, "unix:%s,server=on,wait=off", path);
+		if (n->incoming) {
+			add(&a, "-S");
+			add(&a, "-incoming");
+			add(&a, "defer");
+		}
 		for (size_t i = 0; i < e->file.n_args; i++)
 			add(&a, "%s", e->file.args[i]);
 		if (e->file.health.agent && !e->file.agent_path)
@@ -383,6 +426,40 @@ void runner_start(struct runner *r, const struct vm *v)
 	struct run *n = new_run(r, v);
 
 	set_timer(n, 0, launch);
+}
+
+/* The mark is there before the process is: nobody takes it for a running VM. */
+void runner_incoming(struct runner *r, const struct vm *v)
+{
+	struct run *n = new_run(r, v);
+	int e = mover_mark(n->uuid);
+
+	n->incoming = true;
+	n->term = agent_term(&r->d->core); /* no claim yet: it is let through to wait, and goes on only under one */
+	if (e == 0) {
+		set_timer(n, 0, launch);
+		return;
+	}
+	agentd_say(r->d, LOG_LEVEL_ERR, "VM %s: cannot be waited for: " AGENTD_VM_DIR ": %s", n->name, strerror(-e));
+	n->gone = true;
+	set_timer(n, START_AGAIN_MS, on_last_words_over);
+}
+
+void runner_continued(struct runner *r, const uint8_t uuid[16])
+{
+	struct run *n = find(r, uuid);
+
+	if (n) {
+		n->incoming = false;
+		n->started_told = true;
+	}
+}
+
+struct qmp_conn *runner_qmp(struct runner *r, const uint8_t uuid[16])
+{
+	struct run *n = find(r, uuid);
+
+	return n && n->qmp_up ? n->qmp : NULL;
 }
 
 static void on_adopt(void *user, const char *error, const struct unit_info *info)
@@ -452,7 +529,17 @@ void runner_kill(struct runner *r, const uint8_t uuid[16])
 }
 
 void runner_reset(struct runner *r, const struct vm *v) { command(r, v, "system_reset"); }
-void runner_cont(struct runner *r, const struct vm *v) { command(r, v, "cont"); }
+
+void runner_cont(struct runner *r, const struct vm *v)
+{
+	struct run *n = find(r, v->def.uuid);
+
+	if (!n)
+		return; /* its exit is on the way */
+	n->cont_unanswered = true;
+	if (!n->qmp_up || qmp_conn_execute(n->qmp, "cont", NULL, QMP_TIMEOUT_OF_CLASS, on_cont, n) < 0)
+		end_cont(n); /* it was never told */
+}
 
 const char *runner_detail(struct runner *r, const uint8_t uuid[16])
 {

@@ -320,7 +320,38 @@ static bool cannot_move(struct edit *e, const struct catalog_entry *vm)
 	return true;
 }
 
-static bool edit_relocate(struct edit *e)
+/* It is to be on its way as it runs: only what runs can be, and only what is not tied to its host. */
+static bool cannot_migrate(struct edit *e, const struct catalog_entry *vm, uint32_t owner)
+{
+	const char *name = vm->file.name;
+	char why[256];
+
+	if (!vmfile_can_migrate(&vm->file, why, sizeof(why)))
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s cannot be migrated: %.200s; `ha-ctl vm relocate` stops it here and starts it there", name, why);
+	else if (vm->desired != DESIRED_STARTED || owner == 0)
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s does not run: `ha-ctl vm relocate` says where it is to be started", name);
+	else
+		return false;
+	return true;
+}
+
+static bool edit_call_off(struct edit *e)
+{
+	struct catalog_entry *vm = edit_vm(e);
+
+	if (!vm)
+		return false;
+	if (vm->move.node == 0 || !vm->move.live) {
+		(void)snprintf(e->err, sizeof(e->err), "no migration of VM %.64s was asked for%s", vm->file.name,
+			       vm->move.node != 0 && !vm->move.back ? ", but a relocation" : "");
+		return false;
+	}
+	vm->move.node = 0;
+	(void)snprintf(e->what, sizeof(e->what), "VM %.64s: its migration is called off", vm->file.name);
+	return true;
+}
+
+static bool edit_relocate(struct edit *e, bool live)
 {
 	const char *name = string_of(e->request, "node");
 	const struct conf_node *n = name ? conf_node_by_name(&e->d->conf, name) : NULL;
@@ -341,14 +372,14 @@ static bool edit_relocate(struct edit *e)
 		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is on node %.64s already", vm->file.name, n->name);
 		return false;
 	}
-	if (cannot_take(e, n, vm))
+	if (cannot_take(e, n, vm) || (live && cannot_migrate(e, vm, owner)))
 		return false;
-	vm->move = (struct vm_move){ .node = n->id, .number = next_number(&vm->move) };
+	vm->move = (struct vm_move){ .node = n->id, .number = next_number(&vm->move), .live = live };
 	json_object_object_add(e->answer, "from", owner ? json_object_new_string(agentd_node_name(e->d, owner)) : NULL);
 	json_object_object_add(e->answer, "to", json_object_new_string(n->name));
 	json_object_object_add(e->answer, "number", json_object_new_uint64(vm->move.number));
 	json_object_object_add(e->answer, "desired", json_object_new_string(catalog_desired_name(vm->desired)));
-	(void)snprintf(e->what, sizeof(e->what), "VM %.64s: to be moved to node %.30s", vm->file.name, n->name);
+	(void)snprintf(e->what, sizeof(e->what), "VM %.64s: to be %s to node %.30s", vm->file.name, live ? "migrated" : "moved", n->name);
 	return true;
 }
 
@@ -437,7 +468,11 @@ static bool edit(struct edit *e, const char *command)
 	if (streq(command, "vm-ignore"))
 		return edit_desired(e, DESIRED_IGNORED);
 	if (streq(command, "vm-relocate"))
-		return edit_relocate(e);
+		return edit_relocate(e, false);
+	if (streq(command, "vm-migrate"))
+		return edit_relocate(e, true);
+	if (streq(command, "vm-migrate-cancel"))
+		return edit_call_off(e);
 	if (streq(command, "vm-clear-error"))
 		return edit_clear_error(e);
 	if (streq(command, "vm-guest-off"))
@@ -450,7 +485,7 @@ static bool edit(struct edit *e, const char *command)
 static bool is_edit(const char *command)
 {
 	static const char *const edits[] = { "arm", "disarm", "node-maintenance", "node-quarantine", "vm-add", "vm-start", "vm-stop", "vm-remove", "vm-ignore",
-					     "vm-relocate", "vm-clear-error", "vm-guest-off", "vm-move-over", "vm-forget" };
+					     "vm-relocate", "vm-migrate", "vm-migrate-cancel", "vm-clear-error", "vm-guest-off", "vm-move-over", "vm-forget" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(edits); i++)
 		if (streq(command, edits[i]))

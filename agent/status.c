@@ -23,7 +23,12 @@ static const char *local_state(const struct agent *a, const struct vm *v)
 	case VM_STOPPING:
 	case VM_RELEASING:
 		return "stopping";
+	case VM_HANDING:
+	case VM_TAKING:
+		return "migrating";
 	case VM_IDLE:
+	case VM_INCOMING: /* not ours yet, or no more */
+	case VM_DISCARDING:
 		return "stopped";
 	default:
 		return "starting";
@@ -37,7 +42,7 @@ json_object *status_local_vms(struct agentd *d)
 
 	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
 		const struct vm *v = &d->core.vm[i];
-		json_object *vm;
+		json_object *vm, *migration;
 		const char *reason;
 
 		if (!v->used || v->state == VM_IDLE)
@@ -55,6 +60,9 @@ json_object *status_local_vms(struct agentd *d)
 		put_string(vm, "ready", vm_ready_name(health_ready(v)));
 		if (v->failures > 0)
 			put_string(vm, "last_failure", vm_trouble_text(v->last_failure));
+		migration = v->state == VM_RUNNING || v->state == VM_HANDING ? mover_status(d->mover, v->def.uuid) : NULL;
+		if (migration)
+			json_object_object_add(vm, "migration", migration);
 		json_object_object_add(o, uuid, vm);
 	}
 	return o;
@@ -209,6 +217,8 @@ json_object *status_vm(struct agentd *d, const struct catalog_entry *e)
 		put_string(vm, "last_failure", said_string(said, "last_failure", ""));
 		put_int(vm, "restarts", said && json_object_object_get_ex(said, "restarts", &v) ? json_object_get_int64(v) : 0);
 	}
+	if (json_object_is_type(said, json_type_object) && json_object_object_get_ex(said, "migration", &v) && json_object_is_type(v, json_type_object))
+		json_object_object_add(vm, "migration", json_object_get(v));
 	json_object_put(said);
 	put_requests(d, e, vm);
 	return vm;

@@ -20,6 +20,9 @@
 #define WINDOW_MAX_MS (24U * 3600 * 1000)
 #define WINDOW_DEFAULT_MS (600U * 1000)
 #define RELOCATE_LIMIT_MAX 63
+#define BANDWIDTH_MAX_MIB (1024U * 1024) /* a second */
+#define DOWNTIME_MAX_MS 60000U
+#define CHANNELS_MAX 64
 #define STOP_MAX_MS (24U * 3600 * 1000)
 #define STOP_DEFAULT_MS (60U * 1000)
 #define DAY_MS (24U * 3600 * 1000)
@@ -33,6 +36,7 @@ enum vmfile_key {
 	VMFILE_GUEST_AGENT, VMFILE_BOOT_TIMEOUT, VMFILE_SILENCE_TIMEOUT, VMFILE_ON_SILENCE, VMFILE_CHECK, VMFILE_CHECK_INTERVAL,
 	VMFILE_CHECK_TIMEOUT, VMFILE_CHECK_FAILURES, VMFILE_ON_CHECK, VMFILE_HANG_TIMEOUT, VMFILE_ON_HANG, VMFILE_ON_PANIC, VMFILE_ON_WATCHDOG,
 	VMFILE_ON_IO_ERROR, VMFILE_IO_ERROR_TIMEOUT, VMFILE_RESET_LIMIT, VMFILE_RESET_WINDOW,
+	VMFILE_MIGRATE, VMFILE_MIGRATE_BANDWIDTH, VMFILE_MIGRATE_DOWNTIME, VMFILE_MIGRATE_CHANNELS, VMFILE_MIGRATE_AUTO_CONVERGE,
 	VMFILE_KEY_COUNT,
 };
 
@@ -77,6 +81,11 @@ static const struct ini_key keys[VMFILE_KEY_COUNT] = {
 	[VMFILE_IO_ERROR_TIMEOUT] = { "Health", "IOErrorTimeout", false },
 	[VMFILE_RESET_LIMIT] = { "Health", "ResetLimit", false },
 	[VMFILE_RESET_WINDOW] = { "Health", "ResetWindow", false },
+	[VMFILE_MIGRATE] = { "Migration", "Migrate", false },
+	[VMFILE_MIGRATE_BANDWIDTH] = { "Migration", "Bandwidth", false },
+	[VMFILE_MIGRATE_DOWNTIME] = { "Migration", "DowntimeLimit", false },
+	[VMFILE_MIGRATE_CHANNELS] = { "Migration", "Channels", false },
+	[VMFILE_MIGRATE_AUTO_CONVERGE] = { "Migration", "AutoConverge", false },
 };
 
 struct vmfile_read {
@@ -292,6 +301,32 @@ static int read_span(const char *value, uint32_t min_ms, uint32_t max_ms, uint32
 	return 0;
 }
 
+static int read_bandwidth(struct vmfile *v, const char *value, char *err, size_t err_size)
+{
+	uint32_t mib;
+	int r = value_size_mib(value, &mib, err, err_size);
+
+	if (r < 0)
+		return r;
+	if (mib == 0 || mib > BANDWIDTH_MAX_MIB)
+		return value_refuse(err, err_size, "out of range; use 1M to 1T (a second)");
+	v->migrate_bandwidth_mib = mib;
+	return 0;
+}
+
+static int read_downtime(struct vmfile *v, const char *value, char *err, size_t err_size)
+{
+	uint32_t ms;
+	int r = value_span_ms(value, &ms, err, err_size);
+
+	if (r < 0)
+		return r;
+	if (ms < 1 || ms > DOWNTIME_MAX_MS)
+		return value_refuse(err, err_size, "out of range; use 1ms to 60s");
+	v->migrate_downtime_ms = ms;
+	return 0;
+}
+
 static int read_state(struct vmfile *v, const char *value, char *err, size_t err_size)
 {
 	if (!streq(value, "started") && !streq(value, "stopped"))
@@ -478,6 +513,26 @@ static int read_place(struct vmfile_read *r, enum vmfile_key key, const char *va
 	}
 }
 
+static int read_migration(struct vmfile_read *r, enum vmfile_key key, const char *value, unsigned int line, char *err, size_t err_size)
+{
+	struct vmfile *v = &r->vm;
+
+	switch (key) {
+	case VMFILE_MIGRATE:
+		return value_bool(value, &v->migrate, err, err_size);
+	case VMFILE_MIGRATE_BANDWIDTH:
+		return read_bandwidth(v, value, err, err_size);
+	case VMFILE_MIGRATE_DOWNTIME:
+		return read_downtime(v, value, err, err_size);
+	case VMFILE_MIGRATE_CHANNELS:
+		return value_u32(value, 1, CHANNELS_MAX, &v->migrate_channels, err, err_size);
+	case VMFILE_MIGRATE_AUTO_CONVERGE:
+		return value_bool(value, &v->migrate_auto_converge, err, err_size);
+	default:
+		return read_place(r, key, value, line, err, err_size);
+	}
+}
+
 static int read_value(struct vmfile_read *r, enum vmfile_key key, const char *value, unsigned int line, char *err, size_t err_size)
 {
 	struct vmfile *v = &r->vm;
@@ -516,7 +571,7 @@ static int read_value(struct vmfile_read *r, enum vmfile_key key, const char *va
 	case VMFILE_RESTART:
 		return read_restart(v, value, err, err_size);
 	default:
-		return read_place(r, key, value, line, err, err_size);
+		return read_migration(r, key, value, line, err, err_size);
 	}
 }
 
@@ -590,7 +645,7 @@ static int check_whole(const char *source, const struct vmfile_read *r, char *er
 
 int vmfile_parse(const char *source, const char *text, size_t len, struct vmfile *ret, char *err, size_t err_size)
 {
-	struct vmfile_read r = { .vm = { .start = true, .priority = PRIORITY_DEFAULT, .restart_limit = RESTART_LIMIT_DEFAULT,
+	struct vmfile_read r = { .vm = { .start = true, .migrate = true, .priority = PRIORITY_DEFAULT, .restart_limit = RESTART_LIMIT_DEFAULT,
 					 .restart_window_ms = WINDOW_DEFAULT_MS, .stop_timeout_ms = STOP_DEFAULT_MS,
 					 .after_ready = READY_RUNNING, .after_timeout_ms = 300000, .check_interval_ms = 30000,
 					 .check_timeout_ms = 10000, .health = { .hang_ms = 60000, .silence_ms = 60000, .silence = REACT_ALERT,
@@ -611,6 +666,66 @@ int vmfile_parse(const char *source, const char *text, size_t len, struct vmfile
 	r.vm.health.has_check = r.vm.n_check > 0;
 	*ret = r.vm;
 	return 0;
+}
+
+static bool one_of(const char *word, const char *const *list, size_t n, bool prefix)
+{
+	const char *name = word[0] == '-' && word[1] == '-' ? word + 1 : word;
+
+	for (size_t i = 0; i < n; i++)
+		if (prefix ? strncmp(name, list[i], strlen(list[i])) == 0 : streq(name, list[i]))
+			return true;
+	return false;
+}
+
+static bool is_shared(const struct vmfile *v, const char *value)
+{
+	for (size_t i = 0; i < v->n_disks; i++)
+		if (mentions(value, v->disks[i]))
+			return true;
+	return false;
+}
+
+/* An image that is written, or may be: what is in no Disk= is this host's alone, for all that we know. */
+static bool local_disk(const struct vmfile *v, const char *option, const char *value)
+{
+	static const char *const whole[] = { "-hda", "-hdb", "-hdc", "-hdd", "-fda", "-fdb", "-sd", "-mtdblock", "-pflash" };
+	bool image = one_of(option, whole, ARRAY_SIZE(whole), false);
+
+	if (streq(option, "-drive") || streq(option, "--drive") || streq(option, "-blockdev") || streq(option, "--blockdev"))
+		image = strstr(value, "file=") || strstr(value, "filename") || strncmp(value, "driver=file,", 12) == 0;
+	if (!image || strstr(value, "readonly=on") || strstr(value, "read-only=on") || strstr(value, "media=cdrom") || strstr(value, "\"read-only\":true") ||
+	    strstr(value, "\"read-only\": true"))
+		return false;
+	return !is_shared(v, value);
+}
+
+bool vmfile_can_migrate(const struct vmfile *v, char *err, size_t err_size)
+{
+	static const char *const host_device[] = { "vfio-", "usb-host", "vhost-scsi", "vhost-user-fs", "virtio-9p", "ivshmem", "ccid-card-passthru", "pci-assign" };
+	static const char *const host_option[] = { "-virtfs", "-fsdev", "-usbdevice" };
+
+	if (!v->migrate) {
+		(void)value_refuse(err, err_size, "Migrate=no in its definition");
+		return false;
+	}
+	for (size_t i = 0; i < v->n_args; i++) {
+		const char *option = v->args[i], *value = i + 1 < v->n_args ? v->args[i + 1] : "";
+		bool device = streq(option, "-device") || streq(option, "--device");
+
+		if (device && (one_of(value, host_device, ARRAY_SIZE(host_device), true) || strncmp(value, "{\"driver\":\"vfio-", 17) == 0))
+			(void)value_refuse(err, err_size, "-device %.80s is a device of its host", value);
+		else if (one_of(option, host_option, ARRAY_SIZE(host_option), false))
+			(void)value_refuse(err, err_size, "%s belongs to its host", option);
+		else if ((streq(option, "-tpmdev") || streq(option, "--tpmdev")) && strncmp(value, "passthrough", 11) == 0)
+			(void)value_refuse(err, err_size, "-tpmdev passthrough is a device of its host");
+		else if (local_disk(v, option, value))
+			(void)value_refuse(err, err_size, "%s %.120s is written and in no Disk= line: a disk of its host, for all that is known", option, value);
+		else
+			continue;
+		return false;
+	}
+	return true;
 }
 
 struct uuid_place {

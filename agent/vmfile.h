@@ -33,6 +33,11 @@ struct vmfile {
 	uint32_t relocate_limit;    /* failed on one node after the other: so often it is moved on before it is given up; default 0: always */
 	enum vm_restart restart;
 	uint32_t stop_timeout_ms;   /* clean shutdown may take this long, then quit; default 60 s */
+	uint32_t migrate_bandwidth_mib; /* a second; 0: QEMU's own; so the next two */
+	uint32_t migrate_downtime_ms;
+	uint32_t migrate_channels;
+	bool migrate_auto_converge;
+	bool migrate;               /* Migrate=yes (default): it may be moved as it runs */
 	char preferred[VMFILE_MAX_NODES][VMFILE_NAME_LEN]; /* in order */
 	size_t n_preferred;
 	char required[VMFILE_MAX_NODES][VMFILE_NAME_LEN]; /* it runs on these only; none: on all */
@@ -55,6 +60,8 @@ struct vmfile {
  * then *ret is untouched. A disk that has no Disk= line is not protected against a second definition: the agent does not guess at
  * QEMU's arguments. */
 int vmfile_parse(const char *source, const char *text, size_t len, struct vmfile *ret, char *err, size_t err_size);
+/* Whether it can be migrated while it runs, as far as its definition tells: if not, why is put into err, with a remedy. */
+bool vmfile_can_migrate(const struct vmfile *v, char *err, size_t err_size);
 void vmfile_deinit(struct vmfile *v);
 
 /* Text with "UUID=..." put right after the first [VM] line; the rest is left as it is. *ret is NUL-terminated and for the caller to free.

@@ -83,8 +83,7 @@ static void command_end(struct guest_agent *g, json_object *ret, const char *err
 	if (!g->busy)
 		return;
 	g->busy = false;
-	if (!g->dropped)
-		fn(g->fn_user, ret, error);
+	fn(g->fn_user, ret, error);
 }
 
 void guest_agent_close(struct guest_agent *g, const char *reason)
@@ -100,10 +99,10 @@ void guest_agent_close(struct guest_agent *g, const char *reason)
 
 void guest_agent_drop(struct guest_agent *g)
 {
-	g->dropped = true;
 	g->phase = CLOSED;
-	g->busy = false;
 	g->out.len = 0;
+	command_end(g, NULL, "disconnected");
+	g->dropped = true;
 }
 
 bool guest_agent_is_closed(const struct guest_agent *g) { return g->phase == CLOSED; }

@@ -121,14 +121,6 @@ int qmp_new(const struct qmp_callbacks *cb, void *user, uint64_t now_ms, uint32_
 	return 0;
 }
 
-void qmp_drop(struct qmp *q)
-{
-	q->phase = QMP_CLOSED;
-	q->dropped = true;
-	q->n_pending = 0;
-	q->out.len = 0;
-}
-
 void qmp_free(struct qmp *q)
 {
 	if (!q)
@@ -152,10 +144,8 @@ static struct pending pending_take(struct qmp *q, size_t i)
 	return p;
 }
 
-void qmp_close(struct qmp *q, const char *reason)
+static void end_pending(struct qmp *q)
 {
-	if (q->phase == QMP_CLOSED)
-		return;
 	q->phase = QMP_CLOSED;
 	q->out.len = 0;
 	while (q->n_pending > 0) {
@@ -163,6 +153,19 @@ void qmp_close(struct qmp *q, const char *reason)
 
 		p.fn(p.user, NULL, "disconnected");
 	}
+}
+
+void qmp_drop(struct qmp *q)
+{
+	q->dropped = true;
+	end_pending(q);
+}
+
+void qmp_close(struct qmp *q, const char *reason)
+{
+	if (q->phase == QMP_CLOSED)
+		return;
+	end_pending(q);
 	if (!q->dropped && q->cb.closed)
 		q->cb.closed(q->user, reason);
 }

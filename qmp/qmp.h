@@ -68,7 +68,8 @@ struct qmp_conn;
  * Callbacks come from the loop only. handshake must be complete within deadline_ms from this call, else closed("...").
  * Returns 0, -ENOMEM or -ENAMETOOLONG. */
 int qmp_conn_new(qb_loop_t *loop, const char *path, uint32_t deadline_ms, const struct qmp_callbacks *cb, void *user, struct qmp_conn **ret);
-void qmp_conn_free(struct qmp_conn *c); /* no callback comes after; outstanding commands are dropped silently; NULL is ignored */
+/* Outstanding commands end with "disconnected" before it returns: their callbacks own what they were given. Nothing comes after, and no closed(). NULL is ignored. */
+void qmp_conn_free(struct qmp_conn *c);
 
 /* pid of the process that listens on the socket (SO_PEERCRED), 0 before it is connected. */
 pid_t qmp_conn_peer_pid(const struct qmp_conn *c);

@@ -43,7 +43,7 @@ int qmp_execute(struct qmp *q, uint64_t now_ms, const char *command, json_object
  * A second call does nothing. */
 void qmp_close(struct qmp *q, const char *reason);
 
-/* Connection over and nobody wants to hear of it: no callback from now on. */
+/* Connection over and nobody wants to hear of it: outstanding commands end with "disconnected", as they do once in any case, and no callback comes after. */
 void qmp_drop(struct qmp *q);
 
 enum qmp_phase qmp_phase(const struct qmp *q);

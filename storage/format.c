@@ -313,7 +313,7 @@ const struct heartbeat *heartbeat_view(const void *buf, uint32_t node, unsigned 
 }
 
 #define CLAIMS_BODY 8U
-#define CLAIM_LEN 32U
+#define CLAIM_LEN 40U
 
 uint32_t claims_block_len(uint32_t n)
 {
@@ -336,6 +336,7 @@ void claims_encode(const struct claims *cl, const uint8_t cluster[16], unsigned 
 		put(&c, cl->claim[i].generation, 8);
 		put(&c, cl->claim[i].epoch, 4);
 		put(&c, cl->claim[i].state, 4);
+		put(&c, cl->claim[i].migration, 8);
 	}
 	finish(buf, len);
 }
@@ -358,9 +359,11 @@ enum format_status claims_decode(const void *buf, uint32_t node, unsigned buffer
 		return FORMAT_E_CONTENT;
 	for (uint32_t i = 0; i < n; i++) {
 		struct cursor look = c;
+		uint64_t state;
 
 		look.p += i * CLAIM_LEN + 28;
-		if (get(&look, 4) >= CLAIM_STATE_END)
+		state = get(&look, 4);
+		if (state >= CLAIM_STATE_END || (get(&look, 8) != 0) != (state == CLAIM_HANDED))
 			return FORMAT_E_CONTENT;
 		for (uint32_t j = 0; j < i; j++)
 			if (memcmp(c.p + i * CLAIM_LEN, c.p + j * CLAIM_LEN, 16) == 0)
@@ -375,6 +378,7 @@ enum format_status claims_decode(const void *buf, uint32_t node, unsigned buffer
 		ret->claim[i].generation = get(&c, 8);
 		ret->claim[i].epoch = (uint32_t)get(&c, 4);
 		ret->claim[i].state = (enum claim_state)get(&c, 4);
+		ret->claim[i].migration = get(&c, 8);
 	}
 	return FORMAT_OK;
 }
@@ -492,7 +496,7 @@ const char *heartbeat_ring_name(enum heartbeat_ring r)
 
 const char *claim_state_name(enum claim_state s)
 {
-	static const char *const name[] = { "none", "active", "released", "failed", "unclean" };
+	static const char *const name[] = { "none", "active", "released", "failed", "unclean", "handed" };
 
 	return (size_t)s < ARRAY_SIZE(name) ? name[s] : "unknown";
 }

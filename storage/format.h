@@ -17,7 +17,10 @@
 #include "agent/base/util.h"
 #include "storage/crc32c.h"
 
-#define FORMAT_VERSION 1
+/* 2: a claim has a migration's number, 40 bytes instead of 32. There is no mixture: to a node of the other version every block, the superblock first, is "made by
+ * another format version": it does not use that volume, writes nothing to it and does not arm, and `ha-ctl volume init` overwrites it only with --force.
+ * So all nodes are stopped, upgraded, and the volumes made anew. */
+#define FORMAT_VERSION 2
 #define FORMAT_BLOCK 4096U
 #ifndef FORMAT_MAX_NODES /* a simulator of many small clusters takes less */
 #define FORMAT_MAX_NODES 64
@@ -30,7 +33,7 @@
 #define FORMAT_TABLE_OFFSET (2ULL * FORMAT_BLOCK)
 #define FORMAT_CLAIMS_OFFSET (1ULL << 20)
 #define FORMAT_CLAIMS_LEN (32U << 10)
-/* Behind the claims of the highest node id, before all catalogs: free on every volume of version 1, whatever its node limit. Behind the
+/* Behind the claims of the highest node id, before all catalogs: free on every volume, whatever its node limit. Behind the
  * catalog there is no room: a volume may end there. */
 #define FORMAT_SCRATCH_OFFSET (6ULL << 20)
 #define FORMAT_SCRATCH_LEN (1U << 20)
@@ -114,6 +117,7 @@ enum claim_state {
 	CLAIM_RELEASED, /* given up after a clean stop */
 	CLAIM_FAILED,   /* given up because it does not run here */
 	CLAIM_UNCLEAN,  /* withdrawn, and the owner before had not given the VM up: whoever takes it must still drain */
+	CLAIM_HANDED,   /* given up for one migration: its guest is stopped and inactive here, and whole at that migration's target */
 	CLAIM_STATE_END,
 };
 
@@ -122,6 +126,7 @@ struct claim {
 	uint64_t generation;
 	uint32_t epoch;
 	enum claim_state state;
+	uint64_t migration; /* HANDED: the random number of that migration, never 0; else 0 */
 };
 
 struct claims {

@@ -98,6 +98,13 @@ static void test_taken(void)
 	       "of a request that is over its number stays %s", err);
 	catalog_free(c);
 
+	c = parse(MOVE("{\"node\":2,\"number\":8,\"live\":true}"), err, sizeof(err));
+	TAP_OK(c && c->entry[0].move.live && same_again(c), "one that is to be a migration %s", err);
+	catalog_free(c);
+	c = parse(MOVE("{\"node\":2,\"number\":8,\"live\":1}"), err, sizeof(err));
+	TAP_OK(!c && strstr(err, "\"live\""), "or is that not: %s", err);
+	catalog_free(c);
+
 	c = parse(VM("ignored", ""), err, sizeof(err));
 	TAP_OK(c && c->entry[0].desired == DESIRED_IGNORED && same_again(c), "an ignored VM %s", err);
 	text = c ? catalog_render(c, &len) : NULL;

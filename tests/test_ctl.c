@@ -638,6 +638,41 @@ static void test_relocate(void)
 	TAP_OK(ctl_with_answers("vm relocate web n2 --wait", removed, ARRAY_SIZE(removed)) == 1 && said("no VM named web"), "or removed");
 }
 
+static void test_migrate(void)
+{
+	static const char accepted[] = OK_ANSWER ",\"from\":\"n1\",\"to\":\"n2\",\"number\":4,\"desired\":\"started\"}\n";
+	static const char *const moved[] = { accepted,
+		SHOWN("running", "\"n1\"", "started", "4", "\"move_to\":\"n2\",\"migration\":{\"percent\":40,\"remaining\":1048576}"),
+		SHOWN("running", "\"n1\"", "started", "4", "\"move_to\":\"n2\",\"migration\":{\"percent\":40,\"remaining\":1048576}"),
+		SHOWN("running", "\"n1\"", "started", "4", "\"move_to\":\"n2\",\"migration\":7"),
+		SHOWN("migrating", "\"n2\"", "started", "4", "\"move_to\":\"n2\""),
+		SHOWN("running", "\"n2\"", "started", "4", "\"move_to\":null") };
+	static const char *const stayed[] = { accepted, SHOWN("running", "\"n1\"", "started", "4", "\"move_to\":null") };
+	json_object *o, *text;
+	const char *first;
+
+	TAP_OK(ctl("vm migrate web") == 64 && said("to which node?"), "a migration to nowhere");
+	TAP_OK(ctl("vm migrate web n/1") == 64 && said("no name of a node"), "nor to what is no name");
+	TAP_OK(ctl("vm migrate web n2 --cancel") == 64 && ctl("vm migrate web --cancel --wait") == 64, "--cancel stands alone");
+	TAP_OK(ctl("vm relocate web n2 --cancel") == 64 && said("--cancel is no option"), "and is for nothing else");
+	TAP_OK(ctl_with_agent("vm migrate web n2", accepted) == 0 && said("VM web is being migrated to n2"), "vm migrate");
+	o = asked();
+	TAP_OK(json_object_object_get_ex(o, "command", &text) && strcmp(json_object_get_string(text), "vm-migrate") == 0 &&
+	       json_object_object_get_ex(o, "node", &text) && strcmp(json_object_get_string(text), "n2") == 0, "asks for that");
+	json_object_put(o);
+	TAP_OK(ctl_with_agent("vm migrate web --cancel", OK_ANSWER "}\n") == 0 && said("called off"), "vm migrate --cancel");
+	o = asked();
+	TAP_OK(json_object_object_get_ex(o, "command", &text) && strcmp(json_object_get_string(text), "vm-migrate-cancel") == 0, "asks for that");
+	json_object_put(o);
+	TAP_OK(ctl_with_answers("vm migrate web n2 --wait", moved, ARRAY_SIZE(moved)) == 0 && said("VM web runs on n2.") && !strchr(out, '%'),
+	       "--wait until it runs there; no bar into a file");
+	TAP_OK(ctl_with_answers("-o json vm migrate web n2 --wait", moved, ARRAY_SIZE(moved)) == 0, "as JSON");
+	first = strstr(out, "{\"percent\":40,\"remaining\":1048576}\n");
+	TAP_OK(first == out && !strstr(first + 12, "percent") && said("\"state\": \"running\""), "a line when something changes, then how it is");
+	TAP_OK(ctl_with_answers("vm migrate web n2 --wait", stayed, ARRAY_SIZE(stayed)) == 1 && said("was not moved to n2: it is running on n1"),
+	       "it stayed: that failed, and where it is is said");
+}
+
 static void test_hands_off(void)
 {
 	static const char *const cleared[] = { OK_ANSWER "}\n", SHOWN("error", "null", "started", "0", "\"failed_on\":[\"n1\",\"n2\"]"),
@@ -784,6 +819,7 @@ int main(void)
 	test_client_limits();
 	test_vm();
 	test_relocate();
+	test_migrate();
 	test_hands_off();
 	test_follow();
 	test_status();

@@ -96,6 +96,7 @@ static struct claims *some_claims(uint32_t n)
 		c->claim[i].generation = (1ULL << 33) + i;
 		c->claim[i].epoch = 9 + i;
 		c->claim[i].state = (enum claim_state)(i % CLAIM_STATE_END);
+		c->claim[i].migration = c->claim[i].state == CLAIM_HANDED ? (1ULL << 63) + i : 0;
 	}
 	return c;
 }
@@ -106,7 +107,7 @@ static bool same_claims(const struct claims *a, const struct claims *b)
 		return false;
 	for (uint32_t i = 0; i < a->n; i++)
 		if (memcmp(a->claim[i].vm, b->claim[i].vm, 16) != 0 || a->claim[i].generation != b->claim[i].generation ||
-		    a->claim[i].epoch != b->claim[i].epoch || a->claim[i].state != b->claim[i].state)
+		    a->claim[i].epoch != b->claim[i].epoch || a->claim[i].state != b->claim[i].state || a->claim[i].migration != b->claim[i].migration)
 			return false;
 	return true;
 }
@@ -299,6 +300,8 @@ static void test_content(void)
 		{ K_CLAIMS, "a number whose length wraps around", AT_BODY, 0x08000001U, 4 },
 		{ K_CLAIMS, "the highest number there is", AT_BODY, 0xffffffffU, 4 },
 		{ K_CLAIMS, "a claim state out of range", AT_BODY + 8 + 28, CLAIM_STATE_END, 4 },
+		{ K_CLAIMS, "a claim handed over for no migration", AT_BODY + 8 + 28, CLAIM_HANDED, 4 },
+		{ K_CLAIMS, "a claim with a migration that was not handed over", AT_BODY + 8 + 32, 1, 8 },
 		{ K_CLAIMS, "a claim state out of range, the last", AT_BODY + 8 + 19 * 32 + 28, 0xffffffffU, 4 },
 		{ K_CATALOG, "a payload beyond the block", AT_BODY + 8, FORMAT_BLOCK, 4 },
 		{ K_CATALOG, "the longest payload there is", AT_BODY + 8, 0xffffffffU, 4 },
@@ -316,7 +319,7 @@ static void test_content(void)
 		       "%s with the right checksum: %s", kind_name[forged[i].kind], forged[i].name);
 	}
 	len = make(K_CLAIMS);
-	memcpy(buf + AT_BODY + 8 + 19 * 32, buf + AT_BODY + 8, 16);
+	memcpy(buf + AT_BODY + 8 + 19 * 40, buf + AT_BODY + 8, 16);
 	seal(buf, len);
 	TAP_OK(try_one(K_CLAIMS, len) == FORMAT_E_CONTENT, "claims with the right checksum: two on one VM");
 	/* A block whose checksum covers only its header has no body. */

@@ -12,7 +12,7 @@ static struct agent a;
 static struct vm *v;
 static unsigned acts[AGENT_ACT_NOTE + 1], notes[NOTE_COUNT];
 static bool probed_others;
-static bool answers = true, pings, storage; /* what is heard while time passes */
+static bool answers = true, pings, storage, conts = true; /* what is heard while time passes */
 static enum guest_run run;
 
 static const struct health_policy defaults = {
@@ -45,6 +45,8 @@ static void storage_says(uint32_t node, bool ok)
 	health_event(&a, v, &ev);
 }
 
+static void continued(void) { vmlife_event(&a, v, &(struct agent_event){ .kind = AGENT_EV_CONTINUED }); }
+
 static void tick(void)
 {
 	if (v->state == VM_RUNNING)
@@ -56,7 +58,7 @@ static void tick(void)
 static void pass(int64_t ns)
 {
 	for (int64_t end = a.now_ns + ns; a.now_ns < end;) {
-		unsigned before = acts[AGENT_ACT_PROBE];
+		unsigned before = acts[AGENT_ACT_PROBE], told = acts[AGENT_ACT_CONT];
 
 		a.now_ns += STEP;
 		if (answers)
@@ -66,6 +68,8 @@ static void pass(int64_t ns)
 		tick();
 		if (acts[AGENT_ACT_PROBE] > before)
 			storage_says(1, storage);
+		if (acts[AGENT_ACT_CONT] > told && conts)
+			continued();
 	}
 }
 
@@ -86,7 +90,7 @@ static void begin(const struct health_policy *p)
 	memset(acts, 0, sizeof(acts));
 	memset(notes, 0, sizeof(notes));
 	probed_others = pings = false;
-	answers = storage = true;
+	answers = storage = conts = true;
 	run = GUEST_RUNS;
 	a.now_ns = 1000 * S;
 	a.opt = (struct agent_options){ .self = 1, .node_max = 3, .members = 7, .n_volumes = 1 };
@@ -111,7 +115,7 @@ static void begin(const struct health_policy *p)
 	v->generation = 5;
 	a.claimer.mine.n = 1;
 	a.claimer.mine.claim[0] = (struct claim){ .vm = { 1 }, .generation = 5, .epoch = 7, .state = CLAIM_ACTIVE };
-	health_begin(&a, v);
+	health_begin(&a, v, false);
 	count();
 }
 
@@ -363,7 +367,7 @@ static void test_resets(void)
 	TAP_OK(acts[AGENT_ACT_KILL] == 1 && v->health.ending == TROUBLE_RESETS, "more than three, one after the other: a loop");
 	exits(VM_EXIT_CRASH);
 	v->state = VM_RUNNING;
-	health_begin(&a, v);
+	health_begin(&a, v, false);
 	pass(10 * S);
 	TAP_OK(v->health.trouble == TROUBLE_NONE && acts[AGENT_ACT_KILL] == 1, "its next life begins anew");
 	begin(&p);
@@ -384,7 +388,7 @@ static void test_resets(void)
 		exits(VM_EXIT_RESET);
 		TAP_OK(v->state == VM_RESTARTING && v->failures == 0 && v->retry_ns == a.now_ns, "a reboot that ends QEMU is no failure");
 		v->state = VM_RUNNING;
-		health_begin(&a, v);
+		health_begin(&a, v, false);
 		pass(2 * S);
 	}
 	exits(VM_EXIT_RESET);
@@ -481,6 +485,123 @@ static void test_not_ours(void)
 	}
 }
 
+/* Node 2 is there, and an operator wants it there, as it runs. */
+static void to_node_2(void)
+{
+	struct keeper_table_node *n = &a.table.table.node[1];
+
+	n->epoch = 3;
+	n->known = n->fresh = n->in_view = true;
+	n->state = HEARTBEAT_ARMED;
+	a.node[1].moved = true;
+	a.node[1].counter_ns = INT64_MAX / 2; /* its agent never stands still */
+	v->def.live = true;
+	v->def.move = (struct vm_move){ .node = 2, .number = 1, .live = true };
+}
+
+static void news(enum migrate_news what)
+{
+	vmlife_event(&a, v, &(struct agent_event){ .kind = AGENT_EV_MIGRATION, .migration = 77, .news = what });
+	count();
+}
+
+static bool offered(void)
+{
+	vmlife_event(&a, v, &(struct agent_event){ .kind = AGENT_EV_OFFER, .node = 2, .migration = 77 });
+	count();
+	return v->migration.phase == MIGRATE_SENDING;
+}
+
+/* A guest that is to leave, is leaving, or has come as it runs. */
+static void test_migration(void)
+{
+	struct health_policy p = defaults;
+	unsigned n;
+
+	begin(&p);
+	to_node_2();
+	pass(1 * S);
+	TAP_OK(offered() && acts[AGENT_ACT_MIGRATE] == 1, "a guest that is well is sent");
+	run = GUEST_IO_ERROR;
+	pass(60 * S);
+	TAP_OK(v->health.trouble == TROUBLE_IO_ERROR && acts[AGENT_ACT_CONT] == 0, "stopped by its storage on the way: no cont, though that is back");
+	news(MIGRATE_NEWS_PAUSED);
+	TAP_OK(acts[AGENT_ACT_SWITCH] == 1, "the rest may go");
+	pass(5 * S);
+	TAP_OK(acts[AGENT_ACT_CONT] == 0, "none in the middle of that either");
+	news(MIGRATE_NEWS_COMPLETED);
+	run = GUEST_SENT;
+	pass(60 * S);
+	TAP_OK(v->state == VM_HANDING && acts[AGENT_ACT_CONT] == 0 && acts[AGENT_ACT_GO_ON] == 0, "nor once it is sent");
+
+	begin(&p);
+	to_node_2();
+	run = GUEST_IO_ERROR;
+	conts = false;
+	pass(3 * S);
+	TAP_OK(acts[AGENT_ACT_CONT] == 1 && v->going_on, "a cont is on its way");
+	run = GUEST_RUNS;
+	pass(60 * S);
+	TAP_OK(!offered() && acts[AGENT_ACT_TELL] == 1 && acts[AGENT_ACT_CONT] == 1, "and not answered: nothing is sent, however long that is");
+	continued();
+	TAP_OK(offered(), "answered: it may go");
+
+	begin(&p);
+	to_node_2();
+	run = GUEST_IO_ERROR;
+	storage = false;
+	pass(2 * S);
+	TAP_OK(!offered(), "a guest that stands still for its storage stays");
+	run = GUEST_RUNS;
+	pass(2 * S);
+	(void)offered();
+	run = GUEST_IO_ERROR;
+	pass(2 * S);
+	run = GUEST_SENT;
+	news(MIGRATE_NEWS_FAILED);
+	pass(4 * S);
+	TAP_OK(v->state == VM_RUNNING && acts[AGENT_ACT_KILL] == 0 && acts[AGENT_ACT_CONT] == 0 && v->health.trouble == TROUBLE_IO_ERROR,
+	       "not sent after all, and QEMU left it as it was: waited for its storage");
+	storage = true;
+	pass(4 * S);
+	TAP_OK(acts[AGENT_ACT_CONT] >= 1, "then it goes on");
+
+	begin(&p);
+	run = GUEST_SENT;
+	pass(1 * S);
+	TAP_OK(acts[AGENT_ACT_CONT] == 0 && acts[AGENT_ACT_KILL] == 1 && v->migration.phase == MIGRATE_LOST, "sent by an earlier process of this agent: never continued");
+	pass(100 * S);
+	exits(VM_EXIT_CRASH);
+	TAP_OK(v->state == VM_CLAIMING && v->ours_before && v->failures == 0 && acts[AGENT_ACT_CONT] == 0, "claimed anew, and no failure of the VM");
+
+	begin(&p);
+	to_node_2();
+	pass(1 * S);
+	(void)offered();
+	answers = false;
+	pass(70 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 1 && v->health.ending == TROUBLE_HUNG, "hung while it is being sent: ended");
+	n = acts[AGENT_ACT_TELL];
+	exits(VM_EXIT_CRASH);
+	TAP_OK(acts[AGENT_ACT_TELL] == n + 1 && v->migration.phase == MIGRATE_NONE && v->state == VM_RESTARTING, "and the target is told");
+
+	p.boot_ms = 30000;
+	begin(&p);
+	to_node_2();
+	pass(1 * S);
+	(void)offered();
+	news(MIGRATE_NEWS_PAUSED);
+	pass(60 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 0, "no reset while its state is on the way");
+	begin(&p);
+	health_begin(&a, v, true);
+	pass(600 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 0 && acts[AGENT_ACT_KILL] == 0, "it was up before it came: no boot is waited for");
+	fact(HEALTH_RESET, GUEST_UNKNOWN, true);
+	pass(40 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 1, "until it boots here");
+}
+
 static void test_restart(void)
 {
 	begin(&defaults);
@@ -530,6 +651,7 @@ int main(void)
 	test_resets();
 	test_storage();
 	test_not_ours();
+	test_migration();
 	test_restart();
 	return tap_done();
 }

@@ -4,6 +4,7 @@
 #include <limits.h>
 
 #include "qmp/meaning.h"
+#include "qmp/migrate.h"
 #include "qmp/qmp_proto.h"
 #include "tests/tap.h"
 
@@ -388,7 +389,7 @@ static void test_end(void)
 	(void)qmp_execute(r.q, 0, "a", NULL, 10, on_reply, &r);
 	(void)qmp_execute(r.q, 0, "b", NULL, 10, on_reply, &r);
 	qmp_close(r.q, "end of file");
-	TAP_STR(r.log, "reply disconnected\n", "dropped in a callback: silence");
+	TAP_STR(r.log, "reply disconnected\nreply disconnected\n", "dropped in a callback: what is outstanding ends, and no closed()");
 	qmp_free(r.q);
 
 	begin_ready(&r);
@@ -494,6 +495,37 @@ static void test_classes(void)
 	qmp_free(r.q);
 }
 
+static struct qmp_migration_progress progress_of(const char *text)
+{
+	json_object *o = json_tokener_parse(text);
+	struct qmp_migration_progress p = qmp_migration_parse(o);
+
+	json_object_put(o);
+	return p;
+}
+
+static void test_migration(void)
+{
+	struct qmp_migration_progress p = progress_of("{\"status\":\"active\",\"total-time\":900,\"ram\":{\"total\":34086912,\"remaining\":1048576,"
+						      "\"transferred\":599158,\"mbps\":8.0,\"page-size\":4096,\"dirty-pages-rate\":256}}");
+
+	TAP_OK(p.status == QMP_MIGRATION_ACTIVE && p.total == 34086912 && p.remaining == 1048576 && p.transferred == 599158 && p.rate == 1000000 &&
+	       p.dirty_rate == 1048576 && p.total_ms == 900 && p.port == 0, "a migration's progress");
+	p = progress_of("{\"socket-address\":[{\"port\":\"36095\",\"ipv4\":true,\"host\":\"127.0.0.1\",\"type\":\"inet\"}]}");
+	TAP_OK(p.status == QMP_MIGRATION_NONE && p.port == 36095, "where a target listens");
+	p = progress_of("{\"status\":\"failed\",\"error-desc\":\"no way\"}");
+	TAP_OK(p.status == QMP_MIGRATION_FAILED && streq(p.error, "no way"), "why it failed");
+	p = progress_of("{\"status\":7,\"ram\":[],\"socket-address\":[1,{\"port\":70000},{\"port\":\"70000\"},{}],\"total-time\":-1}");
+	TAP_OK(p.status == QMP_MIGRATION_NONE && p.port == 0 && p.total == 0 && p.total_ms == 0, "words of another type say nothing");
+	p = progress_of("{\"status\":\"active\",\"ram\":{\"total\":10,\"remaining\":99,\"mbps\":1e300,\"page-size\":9223372036854775807,"
+			"\"dirty-pages-rate\":9223372036854775807}}");
+	TAP_OK(p.remaining == 10 && p.rate == 0, "nor numbers that cannot be");
+	p = qmp_migration_parse(NULL);
+	TAP_OK(p.status == QMP_MIGRATION_NONE, "no answer");
+	TAP_OK(qmp_migration_moves(QMP_MIGRATION_PAUSED) && qmp_migration_moves(QMP_MIGRATION_SWITCHING) && !qmp_migration_moves(QMP_MIGRATION_COMPLETED) &&
+	       !qmp_migration_moves(qmp_migration_status_parse("a later word")), "which are under way");
+}
+
 int main(void)
 {
 	test_handshake();
@@ -507,5 +539,6 @@ int main(void)
 	test_end();
 	test_meaning_of_states();
 	test_meaning_of_events();
+	test_migration();
 	return tap_done();
 }

@@ -136,11 +136,52 @@ static void check_with_uuid(void)
 	free(out);
 }
 
+static bool can_migrate(const char *more, const char *section, char *why, size_t size)
+{
+	_cleanup_free_ char *text = NULL;
+	struct vmfile v;
+	bool can;
+
+	if (asprintf(&text, HEAD "Disk=/d/a\n[QEMU]\nBinary=/usr/bin/qemu\nArguments=-drive file=/d/a,if=virtio %s\n%s", more, section) < 0 || parse(text, &v) < 0)
+		return false;
+	*why = '\0';
+	can = vmfile_can_migrate(&v, why, size);
+	vmfile_deinit(&v);
+	return can;
+}
+
+static void test_migration(void)
+{
+	static const struct { const char *more, *section, *why; } bad[] = {
+		{ "", "[Migration]\nMigrate=no\n", "Migrate=no" },
+		{ "-drive file=/d/b,if=virtio", "", "/d/b" },
+		{ "-hda /d/ab", "", "-hda /d/ab" },
+		{ "-blockdev driver=file,filename=/d/c,node-name=c", "", "/d/c" },
+		{ "-pflash /d/vars.fd", "", "/d/vars.fd" },
+		{ "-device vfio-pci,host=01:00.0", "", "vfio-pci" },
+		{ "--device usb-host,vendorid=1", "", "usb-host" },
+		{ "-virtfs local,path=/x,mount_tag=m,security_model=none", "", "-virtfs" },
+	};
+	char why[256];
+	struct vmfile v;
+
+	TAP_OK(can_migrate("", "", why, sizeof(why)), "shared disks only: can be migrated");
+	TAP_OK(can_migrate("-drive file=/x.iso,media=cdrom -drive file=/fw.fd,if=pflash,readonly=on -device virtio-net-pci", "", why, sizeof(why)),
+	       "what is only read is no hindrance");
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		TAP_OK(!can_migrate(bad[i].more, bad[i].section, why, sizeof(why)) && strstr(why, bad[i].why), "refused: %s", why);
+	TAP_OK(parse(HEAD "[QEMU]\nBinary=/q\n[Migration]\nBandwidth=32M\nDowntimeLimit=200ms\nChannels=4\nAutoConverge=yes\n", &v) == 0 &&
+	       v.migrate_bandwidth_mib == 32 && v.migrate_downtime_ms == 200 && v.migrate_channels == 4 && v.migrate_auto_converge && v.migrate,
+	       "[Migration] as written");
+	vmfile_deinit(&v);
+}
+
 int main(void)
 {
 	TAP_OK(data_each("tests/data/bad-vm", ".vm", bad_case) >= 14, "all bad files were tried");
 	check_good();
 	check_limits();
 	check_with_uuid();
+	test_migration();
 	return tap_done();
 }

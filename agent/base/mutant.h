@@ -5,7 +5,6 @@
  * X(NAME, RULE, WHAT, CAUGHT): RULE says where DESIGN.md has it ("!n" is its n-th sentence marked with an exclamation mark), WHAT is the break, CAUGHT
  * the invariants (tests/sim/check.c) that may catch it.
  *
- * Marked sentences whose feature is not in the product; their mutants come with it: !17 (live migration).
  * Of !16, two definitions with one writable disk are refused when a catalog is read (agent/catalog.c): the simulator has no disks in its definitions. */
 #pragma once
 
@@ -143,7 +142,16 @@
 	X(EDIT_UNCHECKED, "!15", "an edit counts without a later read of the claims", "C1") \
 	X(LEADER_READS_FIRST, "!15", "a new leader edits what it read before its claim", "C1") \
 	X(LEADER_GENERATION_LOW, "!15", "a leader's generation may be one that was there before", "C1 S6 L3 L5") \
-	X(REMOVED_FORGOTTEN, "!16", "a removed VM leaves the catalog at once", "S1 S2")
+	X(REMOVED_FORGOTTEN, "!16", "a removed VM leaves the catalog at once", "S1 S2") \
+	/* !17: live migration */ \
+	X(CONTINUED_UNCLAIMED, "!17", "the target continues the guest without claiming it", "S1 S2 S6") \
+	X(HANDED_BEFORE_INACTIVE, "!17", "the claim is handed over while the guest only stands still", "S1 S2") \
+	X(SOURCE_RESUMES, "!17", "the source continues its guest after it has handed it over", "S1 S2") \
+	X(RELEASE_UNREAD, "!17", "a loaded target takes any VM that nobody holds, handed over or not", "S1 S2") \
+	X(RELEASE_OF_ANOTHER, "!17", "a loaded target takes what was handed over for another migration", "S1 S2") \
+	X(CONT_WHILE_SENT, "!17", "a guest that its storage had stopped is continued while it is being sent", "S1 S2") \
+	X(CONT_IN_FLIGHT, "!17", "a guest is sent while QEMU has not answered yet that it is to go on here", "S1 S2") \
+	X(TARGET_KEPT, "!17", "a loaded target is not killed before a cold start", "S1 S2 S6")
 
 enum mutant {
 	MUTANT_NONE,

@@ -16,7 +16,7 @@
 
 /* What the thread says to the loop; a message's bytes follow. */
 struct note {
-	enum { NOTE_VIEW, NOTE_MESSAGE } kind;
+	enum { NOTE_VIEW, NOTE_MESSAGE, NOTE_ADDRESS } kind;
 	bool up, encrypted;
 	uint32_t node;
 	uint64_t view;
@@ -30,6 +30,7 @@ struct ring {
 	int loop_fd, thread_fd; /* the two ends of the pair */
 	pthread_t thread;
 	bool up;
+	char address[256];
 	uint8_t *rx; /* the loop's buffer: sizeof(struct note) + RING_MAX_MESSAGE */
 
 	/* the thread's */
@@ -102,6 +103,29 @@ static bool ring_is_encrypted(void)
 	return yes;
 }
 
+static void tell_address(struct ring *r)
+{
+	struct note n = { .kind = NOTE_ADDRESS };
+	cmap_handle_t cmap;
+	uint32_t self, id;
+	char key[CMAP_KEYNAME_MAXLEN], *address = NULL;
+
+	if (cpg_local_get(r->handle, &self) != CS_OK || cmap_initialize(&cmap) != CS_OK)
+		return;
+	for (unsigned i = 0; i < 64 && !address; i++) {
+		(void)snprintf(key, sizeof(key), "nodelist.node.%u.nodeid", i);
+		if (cmap_get_uint32(cmap, key, &id) != CS_OK || id != self)
+			continue;
+		(void)snprintf(key, sizeof(key), "nodelist.node.%u.ring0_addr", i);
+		if (cmap_get_string(cmap, key, &address) != CS_OK)
+			address = NULL;
+	}
+	(void)cmap_finalize(cmap);
+	if (address && strlen(address) < sizeof(r->address))
+		tell(r, &n, address, strlen(address));
+	free(address);
+}
+
 static bool ring_connect(struct ring *r)
 {
 	cpg_model_v1_data_t model = {
@@ -120,6 +144,7 @@ static bool ring_connect(struct ring *r)
 	}
 	r->encrypted = ring_is_encrypted();
 	r->connected = true;
+	tell_address(r);
 	return true;
 }
 
@@ -202,6 +227,13 @@ static int32_t on_pair(int32_t fd, int32_t revents, void *data)
 			r->cb.message(r->user, n.node, r->rx + sizeof(n), (size_t)len - sizeof(n));
 			continue;
 		}
+		if (n.kind == NOTE_ADDRESS) {
+			size_t used = MIN((size_t)len - sizeof(n), sizeof(r->address) - 1);
+
+			memcpy(r->address, r->rx + sizeof(n), used);
+			r->address[used] = '\0';
+			continue;
+		}
 		r->up = n.up;
 		r->cb.view(r->user, n.up, n.view, n.encrypted);
 	}
@@ -253,6 +285,8 @@ void ring_free(struct ring *r)
 	/* Not joined: it may be inside a call that corosync does not answer. The process is about to end. */
 	(void)pthread_detach(r->thread);
 }
+
+const char *ring_address(const struct ring *r) { return r ? r->address : ""; }
 
 int ring_send(struct ring *r, const void *data, size_t len)
 {

@@ -24,5 +24,8 @@ struct ring_callbacks {
 int ring_new(qb_loop_t *loop, const char *group, const struct ring_callbacks *cb, void *user, struct ring **ret);
 void ring_free(struct ring *r);
 
+/* This node's address in the ring, as corosync's configuration has it (nodelist, ring0_addr); "" while it is not known. */
+const char *ring_address(const struct ring *r);
+
 /* 0, -EAGAIN (queue full), -ENOTCONN or -EMSGSIZE. Delivery to all is not implied. */
 int ring_send(struct ring *r, const void *data, size_t len);

@@ -191,7 +191,7 @@ static void take_catalog(struct agent *a, const struct catalog *c)
 static bool was_found(const struct agent *a, const uint8_t uuid[16])
 {
 	for (unsigned i = 0; i < a->n_found; i++)
-		if (memcmp(a->found[i], uuid, 16) == 0)
+		if (memcmp(a->found[i], uuid, 16) == 0 && !a->found_incoming[i])
 			return true;
 	return false;
 }
@@ -208,7 +208,7 @@ static void adopt_vm(struct agent *a, struct vm *v)
 	v->since_ns = a->now_ns;
 	if (was_found(a, v->def.uuid)) {
 		v->state = VM_RUNNING;
-		health_begin(a, v);
+		health_begin(a, v, false);
 		agent_note(a, NOTE_VM_ADOPTED, v, 0);
 		agent_act(a, AGENT_ACT_ADOPT)->vm = v;
 	} else if (MUTANT(OWN_CLAIM_STARTED)) {
@@ -239,19 +239,21 @@ static void adopt(struct agent *a)
 		const struct claim *own = claimer_own(a, a->found[i]);
 
 		/* Under our claim, but in no catalog that we know: it runs on, and is taken up when a newer catalog has it. */
-		if (own && own->state == CLAIM_ACTIVE)
+		if (own && own->state == CLAIM_ACTIVE && !a->found_incoming[i])
 			continue;
+		/* One that waited for a guest, or held one that was not continued: whether it may be is not known any more. */
 		agent_note(a, NOTE_VM_ALIEN, v, 0);
 		memcpy(agent_act(a, AGENT_ACT_KILL_UNKNOWN)->uuid, a->found[i], 16);
 	}
 }
 
-void agent_ask(struct agent *a, const uint8_t uuid[16], int64_t from_ns, int64_t until_ns)
+void agent_ask(struct agent *a, const uint8_t uuid[16], int64_t from_ns, int64_t until_ns, bool live)
 {
 	if (a->n_asked == AGENT_MAX_VMS)
 		return; /* the leader asks again */
 	memcpy(a->asked[a->n_asked].uuid, uuid, 16);
 	a->asked[a->n_asked].from_ns = from_ns;
+	a->asked[a->n_asked].live = live;
 	a->asked[a->n_asked++].until_ns = until_ns;
 }
 
@@ -293,8 +295,10 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 		take_catalog(a, ev->catalog);
 		break;
 	case AGENT_EV_FOUND:
-		if (a->n_found < AGENT_MAX_VMS)
+		if (a->n_found < AGENT_MAX_VMS) {
+			a->found_incoming[a->n_found] = ev->incoming;
 			memcpy(a->found[a->n_found++], ev->uuid, 16);
+		}
 		break;
 	case AGENT_EV_LISTED:
 		a->listed = true;
@@ -306,8 +310,9 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 		a->lead_read = a->leads;
 		break;
 	case AGENT_EV_ASSIGN:
+	case AGENT_EV_PREPARE:
 		if (ev->epoch == a->epoch)
-			agent_ask(a, ev->uuid, a->now_ns, a->now_ns + agent_ms(AGENT_ASKED_MS));
+			agent_ask(a, ev->uuid, a->now_ns, a->now_ns + agent_ms(AGENT_ASKED_MS), ev->kind == AGENT_EV_PREPARE);
 		break;
 	case AGENT_EV_CAPACITY:
 		if (ev->node >= 1 && ev->node <= a->opt.node_max) {
@@ -324,7 +329,10 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 	case AGENT_EV_STARTED:
 	case AGENT_EV_EXIT:
 	case AGENT_EV_HEALTH:
+	case AGENT_EV_CONTINUED:
 	case AGENT_EV_STORAGE:
+	case AGENT_EV_OFFER:
+	case AGENT_EV_MIGRATION:
 		v = agent_vm_by_uuid(a, ev->uuid);
 		if (v)
 			vmlife_event(a, v, ev);
@@ -338,11 +346,11 @@ static void follow_assignments(struct agent *a)
 	for (unsigned i = 0; i < a->n_asked;) {
 		struct vm *v = agent_vm_by_uuid(a, a->asked[i].uuid);
 
-		if (a->now_ns < a->asked[i].until_ns && (a->now_ns < a->asked[i].from_ns || !v || !vmlife_assign(a, v))) {
+		if (a->now_ns < a->asked[i].until_ns && (a->now_ns < a->asked[i].from_ns || !v || !(a->asked[i].live ? migrate_prepare(a, v) : vmlife_assign(a, v)))) {
 			i++;
 			continue;
 		}
-		if (v)
+		if (v && !a->asked[i].live)
 			v->asked_until_ns = a->asked[i].until_ns;
 		a->asked[i] = a->asked[--a->n_asked];
 	}

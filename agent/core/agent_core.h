@@ -7,6 +7,7 @@
  *   place.c       which node a VM should be tried on
  *   vmlife.c      a VM on this node, from claim to release
  *   health.c      a running guest: hung, panicked, silent, without its storage, and what is done about it
+ *   migrate.c     a VM that goes to another node while it runs: both ends of it
  *
  *   IDLE --assigned--> CLAIMING --granted--> [DRAINING] --> STARTING --> RUNNING --exit--> RESTARTING --> STARTING
  *     ^                  ^-- the gate was closed since --+                 | stop, empty, move   | limit
@@ -44,6 +45,7 @@ struct vm_move {
 	uint32_t wait_ms; /* with the node unable to take it: how long before the request is withdrawn */
 	uint64_t number;  /* grows with every request: a withdrawal that comes late must not hit a newer one */
 	bool back;        /* it had to leave the node: it runs elsewhere for as long as the node takes no VMs, however long that is */
+	bool live;        /* by a migration or not at all: it is not stopped for this */
 };
 
 /* What is done about a guest in trouble. restart: its QEMU is ended and started again, as after a crash. alert: operators are told. */
@@ -89,6 +91,7 @@ struct vm_def {
 	unsigned n_after;
 	enum vm_ready after_ready;
 	uint32_t after_delay_ms, after_timeout_ms;
+	bool live; /* nothing in its definition keeps it from being migrated while it runs */
 };
 
 /* Hands off all VMs. ignore: as if each were to be ignored, except that an operator's moves are obeyed. freeze: these wait, too. */
@@ -104,7 +107,8 @@ struct catalog {
 	unsigned n;
 };
 
-enum vm_state { VM_IDLE, VM_CLAIMING, VM_DRAINING, VM_STARTING, VM_RUNNING, VM_STOPPING, VM_RESTARTING, VM_RELEASING, VM_STATE_COUNT };
+enum vm_state { VM_IDLE, VM_CLAIMING, VM_DRAINING, VM_STARTING, VM_RUNNING, VM_STOPPING, VM_RESTARTING, VM_RELEASING,
+	VM_HANDING, VM_INCOMING, VM_TAKING, VM_DISCARDING /* of a migration, with no claim to start anything under: see migrate.c */, VM_STATE_COUNT };
 const char *vm_state_name(enum vm_state s);
 
 enum vm_exit { VM_EXIT_CRASH, VM_EXIT_GUEST_OFF, VM_EXIT_QUIT, VM_EXIT_KILLED, VM_EXIT_REFUSED /* at the gate */,
@@ -112,7 +116,7 @@ enum vm_exit { VM_EXIT_CRASH, VM_EXIT_GUEST_OFF, VM_EXIT_QUIT, VM_EXIT_KILLED, V
 
 /* QEMU's run state, as far as it matters here. */
 enum guest_run { GUEST_UNKNOWN, GUEST_RUNS, GUEST_ASLEEP, GUEST_PAUSED, GUEST_BUSY, GUEST_IO_ERROR, GUEST_PANICKED, GUEST_WATCHDOG,
-		 GUEST_INTERNAL_ERROR, GUEST_OVER };
+		 GUEST_INTERNAL_ERROR, GUEST_OVER, GUEST_SENT /* a migration from here is over, one way or the other */ };
 
 /* What is the matter with a running guest; the worst of it. */
 enum vm_trouble { TROUBLE_NONE, TROUBLE_HUNG, TROUBLE_PANIC, TROUBLE_INTERNAL_ERROR, TROUBLE_WATCHDOG, TROUBLE_RESETS, TROUBLE_IO_ERROR,
@@ -129,6 +133,7 @@ struct vm_health {
 	int64_t trouble_ns;
 	int64_t answer_ns, ping_ns;  /* last answers of QEMU and of the guest's agent */
 	int64_t boot_ns;             /* start or reset, or since the guest could go on */
+	bool arrived;                /* it was up before it came here as it ran: no boot to wait for */
 	bool pinged, checked;        /* since it booted: the agent has answered, the check was good */
 	bool panicked, boot_reset;   /* boot_reset: reset once because it did not come up */
 	unsigned check_bad;          /* in a row, since it was good */
@@ -139,6 +144,29 @@ struct vm_health {
 	uint32_t cont_wait_ms;
 	int64_t reset_ns[AGENT_MAX_RESETS]; /* newest first; `resets` of them */
 };
+
+enum migrate_phase { MIGRATE_NONE,
+	MIGRATE_SENDING, MIGRATE_SWITCHING, MIGRATE_CANCELLING, MIGRATE_LOST,     /* the source's, while RUNNING */
+	MIGRATE_PREPARING, MIGRATE_OFFERED, MIGRATE_LOADING, MIGRATE_LOADED };    /* the target's, while INCOMING */
+
+/* This node's part in a migration. */
+struct vm_migration {
+	enum migrate_phase phase;
+	uint64_t id;              /* drawn for each QEMU that waits for a guest */
+	uint32_t peer;            /* the other node */
+	uint64_t peer_generation; /* target: of the source's claim: another one is of another life */
+	int64_t since_ns, told_ns;
+	bool handed;              /* target: the source says that it has handed it over */
+	enum vm_ready ready;      /* target: how far its guest was */
+	/* the source's, over all attempts for one request */
+	uint64_t number;          /* of the request */
+	bool counts;              /* its failure does: it was not called off */
+	bool gone;                /* HANDING, TAKING: its QEMU has ended meanwhile */
+	bool kept;                /* the last attempt has failed, as this process has seen: nothing was handed over */
+	unsigned failures;
+	int64_t wait_ns;          /* since when no target has offered itself */
+};
+
 
 /* What every step looks at comes first: a processor fetches it in one go. */
 struct vm {
@@ -154,6 +182,7 @@ struct vm {
 	bool guest_off;               /* RESTARTING: not to be restarted, its guest powered it off, */
 	bool off_failed;              /* or it failed, and its file says Restart=never */
 	struct vm_health health;      /* RUNNING */
+	bool going_on;                /* QEMU was told to let the guest go on and has not answered yet: it may do so at any moment */
 	enum vm_trouble last_failure; /* of its last exit; NONE: QEMU died by itself */
 	uint64_t generation;          /* of our claim */
 	uint64_t term;                /* of the gate, in which a read of all claims has last shown that it is ours; 0: none has in this process */
@@ -176,6 +205,10 @@ struct vm {
 	int64_t ready_ns[READY_CHECK + 1]; /* since when it has been that far; 0: it is not */
 	int64_t wait_ns;              /* since when it waits for those of After= */
 	bool wait_told;
+	int64_t prepared_ns;          /* when a node was asked to take it while it runs */
+	uint64_t handed_generation;   /* of the claim it was handed over with, */
+	int64_t handed_ns;            /* seen first at that time */
+	struct vm_migration migration;
 	int64_t failure_ns[AGENT_MAX_RESTARTS]; /* newest first; `failures` of them */
 };
 
@@ -198,9 +231,13 @@ enum agent_event_kind {
 	AGENT_EV_STARTED,       /* uuid: qemu runs */
 	AGENT_EV_EXIT,          /* uuid, exit */
 	AGENT_EV_HEALTH,        /* uuid, fact; run (STATE), ok (RESET: by the guest itself) */
+	AGENT_EV_CONTINUED,     /* uuid: QEMU has answered to CONT, or to something that it was told after that */
 	AGENT_EV_READY,         /* uuid, node, ready: what the node says of a VM of its own */
 	AGENT_EV_CAPACITY,      /* node, cpus, memory_mib */
 	AGENT_EV_STORAGE,       /* uuid, node, ok: what came of AGENT_ACT_PROBE, from that node */
+	AGENT_EV_PREPARE,       /* uuid, node, epoch as in ASSIGN: take it while it runs elsewhere */
+	AGENT_EV_OFFER,         /* uuid, node, migration: that node waits for it */
+	AGENT_EV_MIGRATION,     /* uuid, migration, news; node: whose agent says it */
 	AGENT_EV_CHECK_LEAD,    /* read the claims again and say (LEAD_CHECKED) whether we still lead */
 };
 
@@ -210,6 +247,18 @@ enum health_fact {
 	HEALTH_CHECK_GOOD, HEALTH_CHECK_BAD,
 	HEALTH_PANIC,      /* GUEST_PANICKED */
 	HEALTH_RESET,
+};
+
+enum migrate_news {
+	MIGRATE_NEWS_READY,     /* target: QEMU waits, under this number */
+	MIGRATE_NEWS_LOADING,   /* target: it comes in */
+	MIGRATE_NEWS_LOADED,    /* target: all of it is there */
+	MIGRATE_NEWS_PAUSED,    /* source: all but the last is sent, the guest stands still, its disks are still this QEMU's */
+	MIGRATE_NEWS_COMPLETED, /* source: all is sent, guest stopped, disks inactive */
+	MIGRATE_NEWS_FAILED,    /* source: failed or cancelled, the guest runs here as before */
+	MIGRATE_NEWS_HANDED,    /* from the source's agent: its claim is given up for this migration */
+	MIGRATE_NEWS_OFF,       /* from the source's agent: nothing will come of it */
+	MIGRATE_NEWS_ASK,       /* from the target's agent: which of the two is it? */
 };
 
 struct agent_event {
@@ -227,6 +276,9 @@ struct agent_event {
 	enum guest_run run;
 	enum vm_ready ready;
 	uint32_t cpus, memory_mib;
+	bool incoming;      /* FOUND: it waits for a guest, or holds one that was never continued */
+	uint64_t migration;
+	enum migrate_news news;
 };
 
 enum agent_action_kind {
@@ -242,12 +294,20 @@ enum agent_action_kind {
 	AGENT_ACT_QUIT,         /* vm */
 	AGENT_ACT_KILL,         /* vm */
 	AGENT_ACT_RESET,        /* vm: reset the guest */
-	AGENT_ACT_CONT,         /* vm: let the guest go on; it was stopped by its storage */
+	AGENT_ACT_CONT,         /* vm: let the guest go on; it was stopped by its storage; CONTINUED */
 	AGENT_ACT_PROBE,        /* vm: does its disks' storage answer? on: the other nodes are to say so, too */
 	AGENT_ACT_KILL_UNKNOWN, /* uuid in vm_uuid: runs here without a claim of ours */
 	AGENT_ACT_GUEST_OFF,    /* vm: the guest powered itself off: its desired state becomes stopped */
 	AGENT_ACT_FORGET,       /* vm: desired removed and nobody owns it: take it out of the catalog */
 	AGENT_ACT_MOVE_OVER,    /* vm; on: done, else withdrawn: take the request of this number out of the catalog */
+	AGENT_ACT_PREPARE,      /* node, epoch, vm: as ASSIGN, but the VM runs and is to be taken as it is */
+	AGENT_ACT_INCOMING,     /* vm: start a QEMU that waits for it: MIGRATION news READY, LOADING, LOADED */
+	AGENT_ACT_OFFER,        /* node, vm: tell its owner that we wait for it */
+	AGENT_ACT_MIGRATE,      /* vm: send it to who offered under this number: news PAUSED, then COMPLETED; or FAILED */
+	AGENT_ACT_SWITCH,       /* vm: after PAUSED, send the rest */
+	AGENT_ACT_CANCEL,       /* vm: COMPLETED may still come instead of FAILED */
+	AGENT_ACT_GO_ON,        /* vm: its guest, sent here or not sent after all, goes on here, under v->generation; STARTED. If it cannot, its QEMU is killed: EXIT */
+	AGENT_ACT_TELL,         /* node, vm, migration, news (HANDED, OFF, ASK) */
 	AGENT_ACT_LEAD,         /* on: we lead (claimer generation) or no longer */
 	AGENT_ACT_LEAD_CHECKED, /* on */
 	AGENT_ACT_NOTE,         /* note, vm, node */
@@ -258,7 +318,8 @@ enum agent_note {
 	NOTE_VM_STOPPING, NOTE_VM_STOPPED, NOTE_VM_REFUSED, NOTE_VM_ADOPTED, NOTE_VM_ALIEN, NOTE_VM_LOST, NOTE_VM_ASSIGNED, NOTE_VM_NO_PLACE,
 	NOTE_LEADER, NOTE_NOT_LEADER, NOTE_NODE_LOST, NOTE_NODE_OVER, NOTE_NODE_BACK, NOTE_MAINTENANCE_DONE,
 	NOTE_VM_MOVING, NOTE_VM_MOVED, NOTE_VM_NOT_MOVED, NOTE_VM_ERROR, NOTE_VM_TROUBLE, NOTE_VM_WELL, NOTE_VM_ENDED, NOTE_VM_RESET, NOTE_VM_CONT,
-	NOTE_VM_STAYS_DOWN, NOTE_VM_UNQUIET, NOTE_VM_NOT_AWAITED, NOTE_VM_CONFIRM, NOTE_AGENT_SILENT, NOTE_AGENT_BACK, NOTE_COUNT,
+	NOTE_VM_STAYS_DOWN, NOTE_VM_UNQUIET, NOTE_VM_NOT_AWAITED, NOTE_VM_CONFIRM, NOTE_AGENT_SILENT, NOTE_AGENT_BACK,
+	NOTE_VM_MIGRATING, NOTE_VM_MIGRATED, NOTE_VM_NOT_MIGRATED, NOTE_VM_HANDED, NOTE_VM_INCOMING, NOTE_VM_DISCARDED, NOTE_COUNT,
 };
 
 struct agent_action {
@@ -268,6 +329,8 @@ struct agent_action {
 	uint32_t node, epoch;
 	struct vm *vm;
 	uint8_t uuid[16];
+	uint64_t migration;
+	enum migrate_news news;
 	bool on;
 };
 
@@ -284,7 +347,7 @@ struct claimer_volume {
 	struct { uint32_t epoch; uint64_t seq; } on[FORMAT_MAX_NODES];
 };
 
-enum want_kind { WANT_NONE, WANT_ACQUIRE, WANT_GIVE_UP };
+enum want_kind { WANT_NONE, WANT_ACQUIRE, WANT_TAKE /* only what was handed over for this migration */, WANT_GIVE_UP };
 
 /* A change of our claims that is asked for, or under way in the present cycle. */
 struct want {
@@ -292,6 +355,7 @@ struct want {
 	enum want_kind kind;
 	enum claim_state to; /* GIVE_UP; CLAIM_NONE drops the entry */
 	uint64_t generation, run_generation; /* run: the newest of those that may have run it, as the first read shows them */
+	uint64_t migration; /* TAKE; GIVE_UP to HANDED */
 	bool in_cycle, unclean;
 };
 
@@ -350,9 +414,10 @@ struct agent {
 	struct claimer claimer;
 	struct vm vm[AGENT_MAX_VMS];
 	unsigned vm_end;         /* every one that is used is below */
-	struct { uint8_t uuid[16]; int64_t from_ns, until_ns; } asked[AGENT_MAX_VMS]; /* assignments we cannot follow yet */
+	struct { uint8_t uuid[16]; int64_t from_ns, until_ns; bool live; } asked[AGENT_MAX_VMS]; /* assignments we cannot follow yet */
 	unsigned n_asked;
 	uint8_t found[AGENT_MAX_VMS][16]; /* units that ran when we started */
+	bool found_incoming[AGENT_MAX_VMS];
 	unsigned n_found;
 	uint64_t catalog_generation, catalog_seq;
 	bool catalog_armed, maintenance_told;
@@ -362,6 +427,7 @@ struct agent {
 	bool leads;
 	bool lead_read;          /* the catalog was read since: nothing is asked for by what we knew before */
 	uint64_t lead_generation;
+	unsigned migrating[FORMAT_MAX_NODES]; /* leader: VMs of each node that are asked for at this moment */
 	int64_t lead_retry_ns, tick_ns, no_leader_ns, gate_open_ns;
 	unsigned n_actions;
 	int64_t now_ns;
@@ -402,7 +468,7 @@ uint64_t agent_term(const struct agent *a); /* of the gate; 0: it is closed */
 static inline int64_t agent_ms(uint32_t ms) { return (int64_t)ms * NS_PER_MS; }
 
 /* This node is to start the VM as soon as it can, from then until then. */
-void agent_ask(struct agent *a, const uint8_t uuid[16], int64_t from_ns, int64_t until_ns);
+void agent_ask(struct agent *a, const uint8_t uuid[16], int64_t from_ns, int64_t until_ns, bool live); /* live: to take it as it runs */
 #define AGENT_ASKED_MS 2000 /* well below the leader's patience */
 
 void claimer_reset(struct agent *a); /* a new epoch: nothing is ours */
@@ -411,7 +477,9 @@ void claimer_volume_ready(struct agent *a, unsigned volume, bool ready);
 void claimer_write_done(struct agent *a, const struct agent_event *ev);
 void claimer_read_done(struct agent *a, const struct agent_event *ev);
 void claimer_want(struct agent *a, const uint8_t vm[16], enum want_kind kind, enum claim_state to);
+void claimer_want_migration(struct agent *a, const uint8_t vm[16], enum want_kind kind, uint64_t migration); /* TAKE; GIVE_UP to HANDED */
 bool claimer_pending(const struct agent *a, const uint8_t vm[16]);
+const struct claim *claimer_seen(const struct agent *a, uint32_t node, const uint8_t vm[16]); /* as last read; NULL: none */
 const struct claim *claimer_own(const struct agent *a, const uint8_t vm[16]);
 bool claim_is_live(const struct agent *a, uint32_t node, const struct claim *c);
 /* Though its epoch lives: its node's agent is silent, and the VM has no process there. */
@@ -425,12 +493,12 @@ bool vmlife_assign(struct agent *a, struct vm *v); /* false: not at the moment *
 void vmlife_event(struct agent *a, struct vm *v, const struct agent_event *ev);
 void vmlife_tick(struct agent *a, struct vm *v);
 void vmlife_lost_lease(struct agent *a, struct vm *v);
+void vmlife_move(struct agent *a, struct vm *v, enum vm_state to);
 int64_t vmlife_deadline(const struct agent *a, const struct vm *v);
-
 bool vmlife_wanted(const struct agent *a, const struct vm *v); /* to run, and here */
 
 /* health.c */
-void health_begin(struct agent *a, struct vm *v);  /* its QEMU was started, or found */
+void health_begin(struct agent *a, struct vm *v, bool arrived); /* its QEMU was started, or found; arrived: its guest is up already */
 void health_event(struct agent *a, struct vm *v, const struct agent_event *ev);
 void health_tick(struct agent *a, struct vm *v);   /* of a running VM */
 void health_gap(struct agent *a, int64_t gap_ns);  /* nobody looked for so long: that does not count */
@@ -460,3 +528,16 @@ void place_rank(const struct agent *a, const struct vm *v, uint32_t id, unsigned
 uint32_t place_choose(const struct agent *a, const struct vm *v);
 bool place_failed(const struct agent *a, uint32_t id, const uint8_t uuid[16]);
 uint32_t place_move(const struct agent *a, const struct vm *v); /* the node it is asked to be on and could be: where else it is, it stops; 0: any */
+
+/* migrate.c */
+#define MIGRATE_PARALLEL 2 /* from one node at a time */
+/* Whether the VM is to leave the node, whose it is, as it runs. */
+bool migrate_by(const struct agent *a, const struct vm *v, uint32_t owner);
+void migrate_event(struct agent *a, struct vm *v, const struct agent_event *ev);
+/* RUNNING, and not (or again) wanted here: true if it is to be left alone, for it leaves as it runs, or cannot. */
+bool migrate_leaves(struct agent *a, struct vm *v, bool wanted);
+void migrate_tick(struct agent *a, struct vm *v);               /* INCOMING, TAKING, DISCARDING, HANDING */
+bool migrate_gone(struct agent *a, struct vm *v);               /* its QEMU has ended: true if that was a matter of a migration */
+void migrate_lost(struct agent *a, struct vm *v);               /* RUNNING: QEMU has sent its guest, and nobody here knows what was said of that */
+bool migrate_prepare(struct agent *a, struct vm *v);            /* false: not at the moment */
+bool migrate_claim_result(struct agent *a, struct vm *v, enum claim_result result, uint64_t generation);

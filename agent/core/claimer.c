@@ -34,6 +34,11 @@ const struct claim *claimer_own(const struct agent *a, const uint8_t vm[16])
 	return c && (c->epoch == a->epoch || MUTANT(OLD_EPOCH_KEPT)) ? c : NULL;
 }
 
+const struct claim *claimer_seen(const struct agent *a, uint32_t node, const uint8_t vm[16])
+{
+	return find(node == a->opt.self ? &a->claimer.mine : &a->claimer.seen[node - 1], vm);
+}
+
 bool claim_is_live(const struct agent *a, uint32_t node, const struct claim *c)
 {
 	const struct keeper_table_node *n = agent_table_node(a, node);
@@ -109,7 +114,28 @@ static uint64_t top_generation(const struct agent *a, const uint8_t vm[16], bool
 	return top;
 }
 
-static void put(struct agent *a, const uint8_t vm[16], uint64_t generation, enum claim_state state)
+/* The newest of all claims under which it may have run is the one that was handed over for this very migration: nobody has run it since. Our own that this
+ * cycle has put there already is not looked at. */
+static bool handed_over(const struct agent *a, const struct want *w)
+{
+	const struct claim *top = NULL;
+	bool tie = false;
+
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		const struct claim *c = find(&a->claimer.fresh[id - 1], w->vm);
+
+		if (!a->claimer.fresh_any[id - 1] || !c || c->state == CLAIM_NONE || (id == a->opt.self && w->in_cycle))
+			continue;
+		tie = top && (c->generation == top->generation || (tie && c->generation < top->generation));
+		if (!top || c->generation > top->generation)
+			top = c;
+	}
+	if (MUTANT(RELEASE_UNREAD))
+		return true;
+	return top && !tie && top->state == CLAIM_HANDED && (top->migration == w->migration || MUTANT(RELEASE_OF_ANOTHER));
+}
+
+static void put(struct agent *a, const uint8_t vm[16], uint64_t generation, enum claim_state state, uint64_t migration)
 {
 	struct claims *m = &a->claimer.mine;
 	struct claim *c = (struct claim *)find(m, vm);
@@ -121,6 +147,7 @@ static void put(struct agent *a, const uint8_t vm[16], uint64_t generation, enum
 	c->generation = generation;
 	c->epoch = a->epoch;
 	c->state = state;
+	c->migration = migration;
 }
 
 static struct want *find_want(struct claimer *c, const uint8_t vm[16])
@@ -144,6 +171,12 @@ void claimer_want(struct agent *a, const uint8_t vm[16], enum want_kind kind, en
 	}
 	*w = (struct want){ .kind = kind, .to = to };
 	memcpy(w->vm, vm, 16);
+}
+
+void claimer_want_migration(struct agent *a, const uint8_t vm[16], enum want_kind kind, uint64_t migration)
+{
+	claimer_want(a, vm, kind, kind == WANT_TAKE ? CLAIM_ACTIVE : CLAIM_HANDED);
+	find_want(&a->claimer, vm)->migration = migration;
 }
 
 bool claimer_pending(const struct agent *a, const uint8_t vm[16]) { return find_want((struct claimer *)&a->claimer, vm) != NULL; }
@@ -248,6 +281,19 @@ static void withdraw(struct agent *a, const uint8_t vm[16], enum claim_result wh
 	vmlife_claim_result(a, vm, why, 0, unclean, holder);
 }
 
+static void refuse_take(struct agent *a, struct want *w, uint32_t holder)
+{
+	bool is_put = w->in_cycle;
+	uint8_t vm[16];
+
+	memcpy(vm, w->vm, 16);
+	drop_want(&a->claimer, w);
+	if (is_put)
+		withdraw(a, vm, CLAIM_BUSY, false, holder);
+	else
+		vmlife_claim_result(a, vm, CLAIM_BUSY, 0, false, holder);
+}
+
 /* After READING: what may go into our block. Returns whether there is anything to write. */
 static bool prepare(struct agent *a)
 {
@@ -260,8 +306,12 @@ static bool prepare(struct agent *a)
 		uint32_t holder;
 
 		memcpy(vm, w->vm, 16);
-		if (w->kind == WANT_ACQUIRE) {
+		if (w->kind != WANT_GIVE_UP) {
 			holder = other_holder(a, vm);
+			if (w->kind == WANT_TAKE && (holder != 0 || (own_active(a, vm) && !w->in_cycle) || !handed_over(a, w))) {
+				refuse_take(a, w, holder);
+				continue;
+			}
 			if (holder != 0 && !own_active(a, vm)) {
 				drop_want(c, w);
 				vmlife_claim_result(a, vm, CLAIM_BUSY, 0, false, holder);
@@ -276,11 +326,11 @@ static bool prepare(struct agent *a)
 			w->generation = top_generation(a, vm, &w->unclean, &w->run_generation) + !MUTANT(GENERATION_REUSED);
 			if (same(vm, agent_leader_uuid)) /* newer than any catalog, too */
 				w->generation = MUTANT(LEADER_GENERATION_LOW) ? 1 : MAX(w->generation, a->catalog_generation + 1);
-			put(a, vm, w->generation, CLAIM_ACTIVE);
+			put(a, vm, w->generation, CLAIM_ACTIVE, 0);
 		} else {
 			const struct claim *own = find(&c->mine, vm);
 
-			put(a, vm, own ? own->generation : 1, w->to);
+			put(a, vm, own ? own->generation : 1, w->to, w->migration);
 		}
 		w->in_cycle = true;
 		any = true;
@@ -358,7 +408,7 @@ static bool void_unheard(const struct agent *a)
 	const struct claimer *c = &a->claimer;
 
 	for (unsigned i = 0; i < c->n_wants && a->table.table.read_seq < c->acked_seq && !MUTANT(VOID_UNHEARD); i++) {
-		if (!c->want[i].in_cycle || c->want[i].kind != WANT_ACQUIRE || same(c->want[i].vm, agent_leader_uuid))
+		if (!c->want[i].in_cycle || c->want[i].kind == WANT_GIVE_UP || same(c->want[i].vm, agent_leader_uuid))
 			continue;
 		for (uint32_t id = 1; id <= a->opt.node_max; id++) {
 			const struct claim *o = c->fresh_any[id - 1] ? find(&c->fresh[id - 1], c->want[i].vm) : NULL;
@@ -379,7 +429,7 @@ static void confirm(struct agent *a)
 		struct vm *v = &a->vm[i];
 		struct want w = { .generation = v->generation };
 
-		if (!v->used || v->state == VM_IDLE || v->state == VM_CLAIMING || v->state == VM_RELEASING || v->term == c->read_term)
+		if (!v->used || v->state == VM_IDLE || v->state == VM_CLAIMING || v->state == VM_RELEASING || v->state >= VM_HANDING || v->term == c->read_term)
 			continue;
 		memcpy(w.vm, v->def.uuid, 16);
 		if (other_holder(a, w.vm) == 0 && !overtaken(a, &w))
@@ -397,14 +447,14 @@ static void judge(struct agent *a)
 		struct vm *v;
 		uint32_t holder;
 
-		if (!w.in_cycle || w.kind != WANT_ACQUIRE) {
+		if (!w.in_cycle || w.kind == WANT_GIVE_UP) {
 			i++;
 			continue;
 		}
 		holder = other_holder(a, w.vm);
 		drop_want(c, &c->want[i]);
-		if (holder != 0 || (overtaken(a, &w) && !MUTANT(OVERTAKEN_IGNORED))) {
-			withdraw(a, w.vm, holder ? CLAIM_CONFLICT : CLAIM_BUSY, w.unclean, holder);
+		if (holder != 0 || (overtaken(a, &w) && !MUTANT(OVERTAKEN_IGNORED)) || (w.kind == WANT_TAKE && !handed_over(a, &w))) {
+			withdraw(a, w.vm, holder ? CLAIM_CONFLICT : CLAIM_BUSY, w.unclean || (w.kind == WANT_TAKE && ran_since(a, &w)), holder);
 		} else {
 			v = agent_vm_by_uuid(a, w.vm);
 			if (v)

@@ -63,6 +63,31 @@ static void carry_out(struct agent *a, const struct agent_action *act, const str
 		if (ops->move_over)
 			ops->move_over(edge, act->vm, act->on);
 		break;
+	case AGENT_ACT_PREPARE:
+		if (ops->prepare)
+			ops->prepare(edge, act->node, act->epoch, act->vm);
+		break;
+	case AGENT_ACT_INCOMING:
+		ops->incoming(edge, act->vm);
+		break;
+	case AGENT_ACT_OFFER:
+		ops->offer(edge, act->node, act->vm);
+		break;
+	case AGENT_ACT_MIGRATE:
+		ops->migrate(edge, act->vm);
+		break;
+	case AGENT_ACT_SWITCH:
+		ops->migrate_switch(edge, act->vm);
+		break;
+	case AGENT_ACT_CANCEL:
+		ops->migrate_cancel(edge, act->vm);
+		break;
+	case AGENT_ACT_GO_ON:
+		ops->go_on(edge, act->vm);
+		break;
+	case AGENT_ACT_TELL:
+		ops->tell(edge, act->node, act->vm, act->migration, act->news);
+		break;
 	case AGENT_ACT_LEAD:
 		ops->lead(edge, act->on, a->lead_generation);
 		break;

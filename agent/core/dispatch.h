@@ -22,6 +22,15 @@ struct agent_ops {
 	void (*guest_off)(void *edge, const struct vm *v);
 	void (*forget)(void *edge, const struct vm *v);
 	void (*move_over)(void *edge, const struct vm *v, bool done); /* NULL: nobody asks for moves */
+	/* Live migration; NULL prepare: nobody is asked to take a VM as it runs, and the others are not called. */
+	void (*prepare)(void *edge, uint32_t node, uint32_t epoch, const struct vm *v);
+	void (*incoming)(void *edge, const struct vm *v);
+	void (*offer)(void *edge, uint32_t node, const struct vm *v);
+	void (*migrate)(void *edge, const struct vm *v);
+	void (*migrate_switch)(void *edge, const struct vm *v);
+	void (*migrate_cancel)(void *edge, const struct vm *v);
+	void (*go_on)(void *edge, const struct vm *v);
+	void (*tell)(void *edge, uint32_t node, const struct vm *v, uint64_t migration, enum migrate_news news);
 	void (*lead)(void *edge, bool on, uint64_t generation);
 	void (*lead_checked)(void *edge, bool on);
 	void (*note)(void *edge, enum agent_note note, const struct vm *v, uint32_t node);

@@ -46,11 +46,11 @@ const char *vm_ready_name(enum vm_ready r)
 static void booted(struct agent *a, struct vm_health *h)
 {
 	h->boot_ns = a->now_ns;
-	h->pinged = h->checked = h->panicked = false;
+	h->pinged = h->checked = h->panicked = h->arrived = false;
 	h->check_bad = 0;
 }
 
-void health_begin(struct agent *a, struct vm *v)
+void health_begin(struct agent *a, struct vm *v, bool arrived)
 {
 	struct vm_health *h = &v->health;
 	unsigned resets = h->resets;
@@ -63,6 +63,7 @@ void health_begin(struct agent *a, struct vm *v)
 	memcpy(h->reset_ns, reset_ns, sizeof(reset_ns));
 	h->answer_ns = a->now_ns;
 	booted(a, h);
+	h->arrived = arrived;
 }
 
 void health_gap(struct agent *a, int64_t gap_ns)
@@ -133,6 +134,8 @@ static void take_fact(struct agent *a, struct vm *v, const struct agent_event *e
 	switch (ev->fact) {
 	case HEALTH_STATE:
 		take_state(a, h, ev->run);
+		if (ev->run == GUEST_SENT && v->migration.phase == MIGRATE_NONE && !v->migration.kept && !v->going_on)
+			migrate_lost(a, v);
 		break;
 	case HEALTH_PING:
 		h->pinged = true;
@@ -170,6 +173,9 @@ void health_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 	}
 }
 
+/* QEMU does not take up a guest again, after a migration that failed, which its storage had stopped before. */
+static bool left_behind(const struct vm *v) { return v->health.run == GUEST_SENT && v->migration.phase == MIGRATE_NONE && v->migration.kept; }
+
 static bool is_up(const struct health_policy *p, const struct vm_health *h) { return h->pinged && (h->checked || !p->has_check); }
 
 static enum vm_trouble find_trouble(const struct agent *a, const struct vm *v)
@@ -187,11 +193,11 @@ static enum vm_trouble find_trouble(const struct agent *a, const struct vm *v)
 		return TROUBLE_WATCHDOG;
 	if (reset_loop(a, v))
 		return TROUBLE_RESETS;
-	if (p->io_error != REACT_IGNORE && h->run == GUEST_IO_ERROR)
+	if (p->io_error != REACT_IGNORE && (h->run == GUEST_IO_ERROR || left_behind(v)))
 		return TROUBLE_IO_ERROR;
 	if (!p->agent || !can_answer(h) || a->now_ns - h->answer_ns > agent_ms(HEARD_MS))
 		return TROUBLE_NONE;
-	if (p->boot_ms != 0 && !is_up(p, h) && a->now_ns - h->boot_ns > agent_ms(p->boot_ms))
+	if (p->boot_ms != 0 && !is_up(p, h) && !h->arrived && a->now_ns - h->boot_ns > agent_ms(p->boot_ms))
 		return TROUBLE_NOT_BOOTED;
 	if (p->silence != REACT_IGNORE && h->pinged && a->now_ns - h->ping_ns > agent_ms(p->silence_ms))
 		return TROUBLE_SILENT;
@@ -249,11 +255,13 @@ static void end(struct agent *a, struct vm *v, bool elsewhere)
 	agent_act(a, AGENT_ACT_KILL)->vm = v;
 }
 
-/* It may go on only while it is ours: the claim stands, the lease does, and nobody has asked for another place. */
+/* It may go on only while it is ours: the claim stands, the lease does, nobody has asked for another place, and it is not on its way there. */
 static bool may_go_on(const struct agent *a, const struct vm *v)
 {
 	const struct claim *own = claimer_own(a, v->def.uuid);
 
+	if ((v->migration.phase != MIGRATE_NONE && !MUTANT(CONT_WHILE_SENT)) || v->going_on)
+		return false;
 	return agent_gate_open(a) && own && own->state == CLAIM_ACTIVE && own->generation == v->generation;
 }
 
@@ -268,6 +276,7 @@ static void by_storage(struct agent *a, struct vm *v)
 		h->elsewhere = false;
 		h->cont_wait_ms = MIN(MAX(2 * h->cont_wait_ms, CONT_MIN_MS), CONT_MAX_MS);
 		h->cont_ns = a->now_ns + agent_ms(h->cont_wait_ms);
+		v->going_on = true;
 		agent_note(a, NOTE_VM_CONT, v, 0);
 		agent_act(a, AGENT_ACT_CONT)->vm = v;
 	} else {
@@ -290,6 +299,8 @@ static void react(struct agent *a, struct vm *v)
 		by_storage(a, v);
 		break;
 	case TROUBLE_NOT_BOOTED:
+		if (v->migration.phase > MIGRATE_SENDING)
+			break; /* it is about to be there: no reset in the middle of its state */
 		if (h->boot_reset) {
 			end(a, v, true);
 			break;
@@ -311,6 +322,8 @@ void health_tick(struct agent *a, struct vm *v)
 	struct vm_health *h = &v->health;
 	enum vm_trouble t = h->kill_ns != 0 ? h->trouble : find_trouble(a, v);
 
+	if (v->migration.phase == MIGRATE_LOST)
+		return; /* it is being killed for that */
 	if (t != h->trouble) {
 		h->trouble_ns = a->now_ns;
 		h->storage_ns = h->probe_ns = 0;
@@ -326,6 +339,8 @@ void health_tick(struct agent *a, struct vm *v)
 		h->kill_ns = a->now_ns; /* in a system call that does not return, perhaps */
 		agent_act(a, AGENT_ACT_KILL)->vm = v;
 	}
-	if (h->kill_ns == 0 && !agent_held(a, v) && vmlife_wanted(a, v) && reaction(&v->def.health, t) == REACT_RESTART)
+	/* Also one that is to leave as it runs: it could not. */
+	if (h->kill_ns == 0 && !agent_held(a, v) && (vmlife_wanted(a, v) || migrate_by(a, v, a->opt.self)) &&
+	    reaction(&v->def.health, t) == REACT_RESTART)
 		react(a, v);
 }

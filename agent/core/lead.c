@@ -9,6 +9,7 @@
 #define LEAD_RETRY_MS 200
 #define FORGET_AGAIN_MS 2000
 #define MOVE_OVER_AGAIN_MS 1000
+#define PREPARE_AGAIN_MS 3000
 #define FREEZE_WAIT_MS 600000 /* for a node that was to come up again at once */
 
 bool lead_claim_void(const struct agent *a, uint32_t node)
@@ -122,7 +123,7 @@ static void assign(struct agent *a, struct vm *v)
 		v->move_tried = v->def.move.number;
 	agent_note(a, NOTE_VM_ASSIGNED, v, node);
 	if (node == a->opt.self) {
-		agent_ask(a, v->def.uuid, a->now_ns, a->now_ns + agent_ms(AGENT_ASKED_MS));
+		agent_ask(a, v->def.uuid, a->now_ns, a->now_ns + agent_ms(AGENT_ASKED_MS), false);
 		return;
 	}
 	act = agent_act(a, AGENT_ACT_ASSIGN);
@@ -242,7 +243,7 @@ static bool may_start(const struct agent *a, const struct vm *v)
 	if (a->pause == PAUSE_NONE)
 		return true;
 	last = v->def.move.node != 0 ? agent_last_claim(a, v->def.uuid, &node) : NULL;
-	return last && last->state == CLAIM_RELEASED;
+	return last && (last->state == CLAIM_RELEASED || last->state == CLAIM_HANDED);
 }
 
 void lead_ready(struct agent *a, struct vm *v, uint32_t node, enum vm_ready ready)
@@ -391,6 +392,41 @@ static void lead_removal(struct agent *a, struct vm *v)
 	agent_act(a, AGENT_ACT_FORGET)->vm = v;
 }
 
+/* It leaves its node as it runs: where it is to go is asked to take it. Its owner waits for that, and decides what else is to be done. */
+static void lead_migration(struct agent *a, struct vm *v)
+{
+	struct agent_action *act;
+
+	if (v->planned == 0 || v->planned == v->owner || !migrate_by(a, v, v->owner) || ++a->migrating[v->owner - 1] > MIGRATE_PARALLEL)
+		return;
+	if (v->prepared_ns != 0 && a->now_ns - v->prepared_ns < agent_ms(PREPARE_AGAIN_MS))
+		return;
+	v->prepared_ns = a->now_ns;
+	if (v->planned == a->opt.self) {
+		agent_ask(a, v->def.uuid, a->now_ns, a->now_ns + agent_ms(AGENT_ASKED_MS), true);
+		return;
+	}
+	act = agent_act(a, AGENT_ACT_PREPARE);
+	act->vm = v;
+	act->node = v->planned;
+	act->epoch = agent_table_node(a, v->planned)->epoch;
+}
+
+/* It was handed over a moment ago: its guest is whole at the target, which is about to claim it. Only once that has not come about it is started anew. */
+static bool is_handed(struct agent *a, struct vm *v)
+{
+	uint32_t node;
+	const struct claim *last = agent_last_claim(a, v->def.uuid, &node);
+
+	if (!last || last->state != CLAIM_HANDED)
+		return false;
+	if (v->handed_generation != last->generation) {
+		v->handed_generation = last->generation;
+		v->handed_ns = a->now_ns;
+	}
+	return a->now_ns - v->handed_ns < agent_ms(a->opt.timing.leader_ms + 4 * a->opt.timing.io_ms);
+}
+
 static void lead_vm(struct agent *a, struct vm *v)
 {
 	int64_t since = a->now_ns - v->assigned_ns;
@@ -400,8 +436,10 @@ static void lead_vm(struct agent *a, struct vm *v)
 	if (v->owner != 0 && !(MUTANT(REMOVED_FORGOTTEN) && v->def.desired == DESIRED_REMOVED)) {
 		v->assigned = 0;
 		plan(a, v);
+		lead_migration(a, v);
 		return;
 	}
+	v->prepared_ns = 0;
 	if (v->def.desired == DESIRED_REMOVED && v->in_catalog) {
 		lead_removal(a, v);
 		return;
@@ -412,7 +450,7 @@ static void lead_vm(struct agent *a, struct vm *v)
 	}
 	if (v->state != VM_IDLE)
 		return;
-	if (!may_start(a, v))
+	if (!may_start(a, v) || is_handed(a, v))
 		return;
 	if (v->assigned != 0 && since < agent_ms(ASSIGN_AGAIN_MS) && agent_node_usable(a, v->assigned))
 		return;
@@ -471,5 +509,6 @@ void lead_step(struct agent *a)
 	if (!a->leads || !a->lead_read || !a->have_catalog || agent_behind(a))
 		return;
 	lead_owners(a);
+	memset(a->migrating, 0, sizeof(a->migrating));
 	by_priority(a, lead_vm);
 }

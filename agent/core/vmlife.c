@@ -16,22 +16,28 @@ const char *vm_state_name(enum vm_state s)
 {
 	static const char *const name[VM_STATE_COUNT] = {
 		"idle", "claiming", "draining", "starting", "running", "stopping", "restarting", "releasing",
+		"handing", "incoming", "taking", "discarding",
 	};
 
 	return (size_t)s < ARRAY_SIZE(name) ? name[s] : "unknown";
 }
 
-static void move(struct agent *a, struct vm *v, enum vm_state to)
+void vmlife_move(struct agent *a, struct vm *v, enum vm_state to)
 {
-	static const uint16_t allowed[VM_STATE_COUNT] = {
-		[VM_IDLE] = 1 << VM_CLAIMING | 1 << VM_RUNNING | 1 << VM_DRAINING,
+	const uint16_t allowed[VM_STATE_COUNT] = {
+		[VM_IDLE] = 1 << VM_CLAIMING | 1 << VM_RUNNING | 1 << VM_DRAINING | 1 << VM_INCOMING,
 		[VM_CLAIMING] = 1 << VM_CLAIMING | 1 << VM_IDLE | 1 << VM_DRAINING | 1 << VM_STARTING | 1 << VM_RELEASING,
 		[VM_DRAINING] = 1 << VM_CLAIMING | 1 << VM_IDLE | 1 << VM_STARTING | 1 << VM_RELEASING | 1 << VM_DRAINING,
 		[VM_STARTING] = 1 << VM_IDLE | 1 << VM_RUNNING | 1 << VM_RESTARTING | 1 << VM_STOPPING | 1 << VM_DRAINING,
-		[VM_RUNNING] = 1 << VM_IDLE | 1 << VM_RESTARTING | 1 << VM_STOPPING | 1 << VM_RELEASING | 1 << VM_DRAINING,
+		[VM_RUNNING] = 1 << VM_IDLE | 1 << VM_RESTARTING | 1 << VM_STOPPING | 1 << VM_RELEASING | 1 << VM_DRAINING | 1 << VM_HANDING |
+			       1 << VM_CLAIMING,
 		[VM_STOPPING] = 1 << VM_IDLE | 1 << VM_RELEASING | 1 << VM_DRAINING,
 		[VM_RESTARTING] = 1 << VM_IDLE | 1 << VM_STARTING | 1 << VM_RELEASING | 1 << VM_DRAINING,
 		[VM_RELEASING] = 1 << VM_IDLE,
+		[VM_HANDING] = 1 << VM_IDLE | 1 << VM_DISCARDING | (MUTANT(SOURCE_RESUMES) ? 1 << VM_RUNNING : 0),
+		[VM_INCOMING] = 1 << VM_IDLE | 1 << VM_DISCARDING | 1 << VM_TAKING | (MUTANT(CONTINUED_UNCLAIMED) ? 1 << VM_STARTING : 0),
+		[VM_TAKING] = 1 << VM_IDLE | 1 << VM_DISCARDING | 1 << VM_STARTING,
+		[VM_DISCARDING] = 1 << VM_IDLE,
 	};
 
 	CHECK(allowed[v->state] & (1 << to));
@@ -57,7 +63,7 @@ bool agent_held(const struct agent *a, const struct vm *v)
 /* to: RELEASED or FAILED if it may have run and is proven quiet; NONE or UNCLEAN if this claim never started it. */
 static void give_up(struct agent *a, struct vm *v, enum claim_state to)
 {
-	move(a, v, VM_RELEASING);
+	vmlife_move(a, v, VM_RELEASING);
 	claimer_want(a, v->def.uuid, WANT_GIVE_UP, to);
 }
 
@@ -80,7 +86,7 @@ static bool must_confirm(struct agent *a, struct vm *v)
 	if (v->term == agent_term(a) || agent_term(a) == 0) /* 0: the launcher will be refused */
 		return false;
 	agent_note(a, NOTE_VM_CONFIRM, v, 0);
-	move(a, v, VM_CLAIMING);
+	vmlife_move(a, v, VM_CLAIMING);
 	v->queued = false;
 	v->ours_before = true;
 	claimer_want(a, v->def.uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
@@ -93,13 +99,13 @@ static void start(struct agent *a, struct vm *v, bool quiet)
 	if (must_confirm(a, v))
 		return;
 	if (others_first(a, v)) {
-		move(a, v, VM_DRAINING);
+		vmlife_move(a, v, VM_DRAINING);
 		v->queued = true;
 		v->release_as = CLAIM_NONE;
 		v->full_drain = quiet;
 		return;
 	}
-	move(a, v, VM_STARTING);
+	vmlife_move(a, v, VM_STARTING);
 	v->queued = false;
 	v->quit_sent = v->kill_sent = false;
 	agent_act(a, AGENT_ACT_START)->vm = v;
@@ -111,7 +117,7 @@ static void drain(struct agent *a, struct vm *v, bool full, enum claim_state rel
 {
 	struct agent_action *act;
 
-	move(a, v, VM_DRAINING);
+	vmlife_move(a, v, VM_DRAINING);
 	v->queued = false;
 	v->release_as = release_as;
 	v->full_drain = full;
@@ -127,7 +133,7 @@ bool vmlife_assign(struct agent *a, struct vm *v)
 	if (v->state != VM_IDLE || !vmlife_wanted(a, v) || agent_behind(a) || !agent_gate_open(a) || claimer_pending(a, v->def.uuid))
 		return false;
 	v->unclean = false;
-	move(a, v, VM_CLAIMING);
+	vmlife_move(a, v, VM_CLAIMING);
 	claimer_want(a, v->def.uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
 	return true;
 }
@@ -153,12 +159,12 @@ void vmlife_claim_result(struct agent *a, const uint8_t uuid[16], enum claim_res
 		return;
 	}
 	v = agent_vm_by_uuid(a, uuid);
-	if (!v)
+	if (!v || migrate_claim_result(a, v, result, generation))
 		return;
 	if (result == CLAIM_GIVEN_UP) {
 		if (v->state != VM_RELEASING)
 			return;
-		move(a, v, VM_IDLE);
+		vmlife_move(a, v, VM_IDLE);
 		agent_note(a, NOTE_VM_GIVEN_UP, v, 0);
 		return;
 	}
@@ -167,10 +173,10 @@ void vmlife_claim_result(struct agent *a, const uint8_t uuid[16], enum claim_res
 	before = v->ours_before;
 	v->ours_before = false;
 	if (result != CLAIM_GRANTED) {
-		move(a, v, VM_IDLE);
+		vmlife_move(a, v, VM_IDLE);
 		/* Most often the leader knew of the holder's death a moment before us: the news is on its way. */
 		if (result == CLAIM_BUSY && a->now_ns + agent_ms(BUSY_AGAIN_MS) < v->asked_until_ns)
-			agent_ask(a, uuid, a->now_ns + agent_ms(BUSY_AGAIN_MS), v->asked_until_ns);
+			agent_ask(a, uuid, a->now_ns + agent_ms(BUSY_AGAIN_MS), v->asked_until_ns, false);
 		else
 			agent_note(a, result == CLAIM_BUSY ? NOTE_VM_BUSY : NOTE_VM_CONFLICT, v, node);
 		return;
@@ -200,12 +206,13 @@ static void failed(struct agent *a, struct vm *v)
 
 	v->last_failure = v->state == VM_RUNNING && v->health.kill_ns != 0 ? v->health.ending : TROUBLE_NONE;
 	v->health.resets = 0; /* what they led to has come */
+	v->migration.phase = MIGRATE_NONE;
 	if (agent_held(a, v)) { /* it stays down, and ours, until somebody says what is to become of it */
-		move(a, v, VM_RESTARTING);
+		vmlife_move(a, v, VM_RESTARTING);
 		return;
 	}
 	if (v->def.restart == RESTART_NEVER) {
-		move(a, v, VM_RESTARTING);
+		vmlife_move(a, v, VM_RESTARTING);
 		v->guest_off = v->off_failed = true;
 		v->retry_ns = a->now_ns + agent_ms(STAYS_DOWN_MS);
 		return;
@@ -226,14 +233,15 @@ static void failed(struct agent *a, struct vm *v)
 		return;
 	}
 	agent_note(a, NOTE_VM_RESTART, v, v->failures);
-	move(a, v, VM_RESTARTING);
+	vmlife_move(a, v, VM_RESTARTING);
 	v->retry_ns = a->now_ns + agent_ms(BACKOFF_MS * (v->failures - 1));
 }
 
 static void stop(struct agent *a, struct vm *v)
 {
 	agent_note(a, NOTE_VM_STOPPING, v, 0);
-	move(a, v, VM_STOPPING);
+	vmlife_move(a, v, VM_STOPPING);
+	v->migration.phase = MIGRATE_NONE;
 	v->quit_sent = v->kill_sent = false;
 	agent_act(a, AGENT_ACT_POWERDOWN)->vm = v;
 	if (MUTANT(RELEASED_BEFORE_STOP))
@@ -242,11 +250,14 @@ static void stop(struct agent *a, struct vm *v)
 
 static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 {
+	v->going_on = false;
+	if (migrate_gone(a, v))
+		return;
 	switch (v->state) {
 	case VM_STARTING:
 		if (how == VM_EXIT_REFUSED) {
 			agent_note(a, NOTE_VM_REFUSED, v, 0);
-			move(a, v, VM_RESTARTING);
+			vmlife_move(a, v, VM_RESTARTING);
 			v->retry_ns = a->now_ns + agent_ms(GATE_RETRY_MS);
 			return;
 		}
@@ -254,7 +265,7 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 		break;
 	case VM_RUNNING:
 		if (how == VM_EXIT_RESET && !agent_held(a, v) && v->health.kill_ns == 0 && !health_reset_loop(a, v)) {
-			move(a, v, VM_RESTARTING); /* a reboot is no failure */
+			vmlife_move(a, v, VM_RESTARTING); /* a reboot is no failure */
 			v->retry_ns = a->now_ns;
 			return;
 		}
@@ -264,7 +275,7 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 		}
 		/* The claim is kept until the catalog says "stopped": given up earlier, the leader would start it again. */
 		agent_note(a, NOTE_VM_STOPPED, v, 0);
-		move(a, v, VM_RESTARTING);
+		vmlife_move(a, v, VM_RESTARTING);
 		v->off_failed = false;
 		v->guest_off = v->def.desired == DESIRED_STARTED; /* of a VM that is ignored nobody has a say */
 		v->retry_ns = a->now_ns;
@@ -299,11 +310,15 @@ static void on_drained(struct agent *a, struct vm *v)
 
 static void on_started(struct agent *a, struct vm *v)
 {
+	v->going_on = false;
 	if (v->state == VM_STARTING) {
-		agent_note(a, v->unclean && v->generation > 1 ? NOTE_VM_RECOVERED : NOTE_VM_STARTED, v, a->opt.self);
+		bool migrated = v->migration.phase == MIGRATE_LOADED;
+
+		agent_note(a, migrated ? NOTE_VM_MIGRATED : v->unclean && v->generation > 1 ? NOTE_VM_RECOVERED : NOTE_VM_STARTED, v, a->opt.self);
 		v->unclean = false;
-		move(a, v, VM_RUNNING);
-		health_begin(a, v);
+		v->migration.phase = MIGRATE_NONE;
+		vmlife_move(a, v, VM_RUNNING);
+		health_begin(a, v, migrated && v->migration.ready >= (v->def.health.has_check ? READY_CHECK : READY_AGENT));
 	}
 }
 
@@ -319,9 +334,16 @@ void vmlife_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 	case AGENT_EV_EXIT:
 		on_gone(a, v, ev->exit);
 		break;
+	case AGENT_EV_CONTINUED:
+		v->going_on = false;
+		break;
 	case AGENT_EV_HEALTH:
 	case AGENT_EV_STORAGE:
 		health_event(a, v, ev);
+		break;
+	case AGENT_EV_OFFER:
+	case AGENT_EV_MIGRATION:
+		migrate_event(a, v, ev);
 		break;
 	default:
 		break;
@@ -379,7 +401,7 @@ void vmlife_tick(struct agent *a, struct vm *v)
 
 	switch (v->state) {
 	case VM_RUNNING:
-		if (!vmlife_wanted(a, v) && !agent_held(a, v)) {
+		if (!migrate_leaves(a, v, vmlife_wanted(a, v) || agent_held(a, v))) {
 			if (v->in_catalog && v->def.desired == DESIRED_STARTED && !agent_node_emptied(a, a->opt.self))
 				agent_note(a, NOTE_VM_MOVING, v, v->def.move.node);
 			stop(a, v);
@@ -438,6 +460,7 @@ void vmlife_tick(struct agent *a, struct vm *v)
 		}
 		break;
 	default:
+		migrate_tick(a, v);
 		break;
 	}
 }
@@ -454,6 +477,9 @@ void vmlife_lost_lease(struct agent *a, struct vm *v)
 	v->term = 0;
 	v->guest_off = false;
 	v->health.kill_ns = 0;
+	v->going_on = false;
+	v->migration.phase = MIGRATE_NONE;
+	v->migration.id = 0;
 }
 
 int64_t vmlife_deadline(const struct agent *a, const struct vm *v)

@@ -154,6 +154,9 @@ int runner_new(struct agentd *d, struct runner **ret)
 
 void runner_start(struct runner *r, const struct vm *v) { answer((struct agentd *)r, AGENT_EV_STARTED, v->def.uuid, VM_EXIT_CRASH); }
 void runner_adopt(struct runner *r, const struct vm *v) { answer((struct agentd *)r, AGENT_EV_STARTED, v->def.uuid, VM_EXIT_CRASH); }
+void runner_incoming(struct runner *r, const struct vm *v) { answer((struct agentd *)r, AGENT_EV_EXIT, v->def.uuid, VM_EXIT_CRASH); }
+void runner_continued(struct runner *r, const uint8_t uuid[16]) {}
+struct qmp_conn *runner_qmp(struct runner *r, const uint8_t uuid[16]) { return NULL; }
 void runner_powerdown(struct runner *r, const struct vm *v) { answer((struct agentd *)r, AGENT_EV_EXIT, v->def.uuid, VM_EXIT_GUEST_OFF); }
 void runner_quit(struct runner *r, const struct vm *v) { answer((struct agentd *)r, AGENT_EV_EXIT, v->def.uuid, VM_EXIT_QUIT); }
 void runner_kill(struct runner *r, const uint8_t uuid[16]) { answer((struct agentd *)r, AGENT_EV_EXIT, uuid, VM_EXIT_KILLED); }

@@ -125,6 +125,7 @@ static void try_claims(uint8_t *b, uint32_t node, unsigned buffer)
 	FUZZ_CHECK(c.node == node && c.n <= FORMAT_MAX_CLAIMS);
 	for (uint32_t i = 0; i < c.n; i++) {
 		FUZZ_CHECK(c.claim[i].state < CLAIM_STATE_END && *claim_state_name(c.claim[i].state));
+		FUZZ_CHECK((c.claim[i].migration != 0) == (c.claim[i].state == CLAIM_HANDED));
 		for (uint32_t j = 0; j < i; j++)
 			FUZZ_CHECK(memcmp(c.claim[i].vm, c.claim[j].vm, 16) != 0);
 	}
@@ -135,7 +136,7 @@ static void try_claims(uint8_t *b, uint32_t node, unsigned buffer)
 	claims_encode(&t, cluster, buffer, third);
 	FUZZ_CHECK(memcmp(again, third, len) == 0);
 	blank(b, 68, 72);
-	blank(b, 72 + 32 * c.n, len);
+	blank(b, 72 + 40 * c.n, len);
 	same(b, len);
 }
 

@@ -194,6 +194,14 @@ moved()
 	check "$1 stamps in a new life" within $patience other_life "$1" "$3"
 }
 
+# migrated VM FROM TOKEN: it runs on another node, and in the same life
+migrated()
+{
+	check "$1 runs on another node" within $patience runs_elsewhere "$1" "$2"
+	check "$1 stamps" stamps_on "$1"
+	check "$1 is in the same life" same_life "$1" "$3"
+}
+
 # A guest's stamps as they arrive on the server, with the time of each: a guest that stands still shows as a gap.
 declare -A watcher
 watch_stamps() # watch_stamps NAME

@@ -1,26 +1,29 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Maintenance of a node: its VMs are shut down cleanly and start elsewhere, it stays empty until it is used again.
+# Maintenance of a node: its VMs are migrated, or shut down cleanly and started elsewhere where that may not be; it stays empty until it is used again.
 . "$(dirname -- "$0")/lib.sh"
 
 in_maintenance() { node_is "$1" .maintenance "$2"; }
 empty() { node_is "$1" .vms 0; }
 
 lab_up --volumes iscsi,nfs,iscsi
-guest a n3 --disk iscsi
+work=$(mktemp) || bail "mktemp"
+lab guest a n3 --disk iscsi --print >"$work" && printf '\n[Migration]\nMigrate=no\n' >>"$work" && lab exec n1 -- ha-ctl vm add - <"$work" >/dev/null ||
+	bail "guest a cannot be added"
+rm -f "$work"
+within $patience runs_on a n3 || bail "guest a does not run on n3"
+stamps_on a || bail "guest a does not stamp its disk"
 guest b n3 --disk nfs
 guest c n1
 a=$(token a) b=$(token b) c=$(token c) old=$(epoch n3)
 since=$(now_ns)
 check "maintenance on is taken" ctl n1 node maintenance on n3
 moved a n3 "$a"
-moved b n3 "$b"
+migrated b n3 "$b"
 check "n3 is in maintenance" within $patience in_maintenance n3 true
 check "n3 is empty" within $patience empty n3
-for v in a b; do
-	check "$v's guest shut down by itself: QEMU ended without a signal" told "$since" "n3 systemd: kvmha-vm-$(vm_uuid $v).service: Deactivated successfully"
-	check "nothing killed $v" not told "$since" "n3 systemd: kvmha-vm-$(vm_uuid $v).service: (Killing|Main process exited, code=(killed|dumped))"
-done
+check "a's guest shut down by itself: QEMU ended without a signal" told "$since" "n3 systemd: kvmha-vm-$(vm_uuid a).service: Deactivated successfully"
+check "nothing killed a" not told "$since" "n3 systemd: kvmha-vm-$(vm_uuid a).service: (Killing|Main process exited, code=(killed|dumped))"
 check "c noticed nothing" same_life c "$c"
 check "n3 stays online, in its epoch" eval 'online n3 && [ "$(epoch n3)" = "$old" ]'
 
@@ -45,7 +48,7 @@ note "$lead leads"
 guest f "$lead"
 f=$(token f)
 check "maintenance of the leader is taken" ctl_any node maintenance on "$lead"
-moved f "$lead" "$f"
+migrated f "$lead" "$f"
 check "the leader is empty" within $patience empty "$lead"
 check "somebody leads" within $patience led
 check "maintenance of it ends" ctl_any node maintenance off "$lead"

@@ -122,13 +122,13 @@ view=
 # Maintenance and back
 home=$(vm_node a) a=$(token a)
 check "maintenance of a's node" ctl n1 node maintenance on "$home"
-moved a "$home" "$a"
+migrated a "$home" "$a"
 check "status tells where it belongs" within $patience field a .return_to "$home"
 check "a relocation to there is refused" says 'is in maintenance' ctl n1 vm relocate a "$home"
 a=$(token a)
 check "maintenance ends with --return" ctl n1 node maintenance off "$home" --return
 check "a is back" within $patience runs_on a "$home"
-check "in a new life" within $patience other_life a "$a"
+check "in the same life" same_life a "$a"
 check "nothing is left of the request" within $patience no_request a
 check "maintenance of a's node again" ctl n1 node maintenance on "$home"
 check "a runs elsewhere" within $patience runs_elsewhere a "$home"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Live migration: who may run the guest, and with which memory.
  *
- * Stands for: DESIGN "Live migration" (the code for it is not there yet: this is what it must do) and FACTS on migration.
+ * Stands for: DESIGN "Live migration" (agent/core/migrate.c, which takes nothing back warm) and FACTS on migration.
  * X runs the VM and migrates it to Y, ATTEMPTS times, each with an id of its own. X's QEMU fails (the guest goes on by itself) or completes (stopped, inactive)
  * whatever becomes of its agent. Then the agent resumes it by "cont", if it knows that no release was issued for it, or issues the release, which lands late
  * or never; resolved, landed or not, it may take the VM back by a new claim: with the memory that it has kept if nobody else has claimed in between, cold

@@ -228,7 +228,7 @@ static void on_tick(struct sim_event *ev)
 	    n->agent->table.table.want_armed != n->cat.armed && n->a_counter % 4 == 0)
 		keeper_edge_arm(n, n->cat.armed);
 	try_edit(n);
-	if (sim.health && n->a_counter % 4 == 0)
+	if (n->a_counter % 4 == 0)
 		look_after(n);
 	world_post_proc(&n->aproc, node_wait(n, keeper_ms(up ? sim.timing.hb_ms : RECONNECT_MS)), on_tick, n, 0);
 }
@@ -318,7 +318,7 @@ static void use_cat(struct node *n, const struct cat *cat)
 		c.n++;
 		*d = sim.vm[v].policy ? *sim.vm[v].policy :
 				      (struct vm_def){ .memory_mib = 1024, .vcpus = 1, .priority = v % 3, .restart_limit = 3,
-						       .restart_window_ms = 30000, .stop_timeout_ms = 5000 };
+						       .restart_window_ms = 30000, .stop_timeout_ms = 5000, .live = v % 4 != 3 };
 		d->desired = cat->desired[v];
 		d->move = cat->move[v];
 		memcpy(d->uuid, sim.vm[v].uuid, 16);
@@ -448,6 +448,16 @@ static void apply(const struct node *n, struct cat *c, const struct edit *e)
 		if (c->present[e->vm])
 			move(c, e->vm, e->node, 0);
 		break;
+	case EDIT_MIGRATE:
+		if (c->present[e->vm] && e->vm % 4 != 3) {
+			move(c, e->vm, e->node, 0);
+			c->move[e->vm].live = true;
+		}
+		break;
+	case EDIT_CALL_OFF:
+		if (c->move[e->vm].live)
+			c->move[e->vm].node = 0;
+		break;
 	case EDIT_MOVE_OVER:
 		if (c->move[e->vm].number == e->number && c->incarnation[e->vm] == e->incarnation)
 			c->move[e->vm].node = 0;
@@ -555,6 +565,78 @@ static void op_assign(void *edge, uint32_t node, uint32_t epoch, const struct vm
 		agent_edge_assign(to, n->id, epoch, (unsigned)sim_vm_index(v->def.uuid), delay);
 }
 
+static void on_prepare(struct sim_event *ev)
+{
+	struct agent_event a = about(AGENT_EV_PREPARE, (unsigned)(ev->arg & 0xff));
+
+	a.node = (uint32_t)(ev->arg >> 8 & 0xff);
+	a.epoch = (uint32_t)(ev->arg >> 16);
+	a_event(ev->obj, &a);
+}
+
+static void op_prepare(void *edge, uint32_t node, uint32_t epoch, const struct vm *v)
+{
+	struct node *n = edge, *to = sim_node(node);
+	int64_t delay = 0;
+
+	if (to == n || ring_carries(n, to, &delay))
+		world_post_proc(&to->aproc, delay, on_prepare, to, (uint64_t)epoch << 16 | n->id << 8 | (unsigned)sim_vm_index(v->def.uuid));
+}
+
+/* Migration, in 64 bits: its number, the news (or that it is an offer), the node and the VM. */
+#define NEWS_OFFER 0xff
+static uint64_t pack_news(unsigned vm, uint32_t node, unsigned news, uint64_t id) { return id << 32 | (uint64_t)news << 16 | node << 8 | vm; }
+
+static void on_news(struct sim_event *ev)
+{
+	unsigned news = (unsigned)(ev->arg >> 16 & 0xff);
+	struct agent_event a = about(news == NEWS_OFFER ? AGENT_EV_OFFER : AGENT_EV_MIGRATION, (unsigned)(ev->arg & 0xff));
+
+	a.node = (uint32_t)(ev->arg >> 8 & 0xff);
+	a.news = news == NEWS_OFFER ? 0 : (enum migrate_news)news;
+	a.migration = ev->arg >> 32;
+	a_event(ev->obj, &a);
+}
+
+static void send_news(struct node *n, uint32_t node, const struct vm *v, unsigned news, uint64_t id)
+{
+	struct node *to = sim_node(node);
+	int64_t delay = 0;
+
+	if (ring_carries(n, to, &delay))
+		world_post_proc(&to->aproc, delay, on_news, to, pack_news((unsigned)sim_vm_index(v->def.uuid), n->id, news, id));
+}
+
+static void op_offer(void *edge, uint32_t node, const struct vm *v) { send_news(edge, node, v, NEWS_OFFER, v->migration.id); }
+static void op_tell(void *edge, uint32_t node, const struct vm *v, uint64_t id, enum migrate_news news) { send_news(edge, node, v, news, id); }
+
+/* What QEMU says. Of a migration that was begun by an earlier process of this agent only that it is over. */
+static void on_qemu_news(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	unsigned vm = (unsigned)(ev->arg & 0xff);
+	struct run *r = &n->run[vm];
+	struct agent_event a = about(AGENT_EV_MIGRATION, vm);
+
+	if (!r->used || r->number != (uint32_t)(ev->arg >> 32))
+		return;
+	a.news = (enum migrate_news)(ev->arg >> 16 & 0xff);
+	if (a.news == MIGRATE_NEWS_READY)
+		r->migration = n->qemu[vm].in_id;
+	a.migration = r->migration;
+	if (r->migration != 0)
+		a_event(n, &a);
+}
+
+void agent_edge_migration(struct qemu *q, enum migrate_news news)
+{
+	struct node *n = q->node;
+	struct run *r = &n->run[q->vm];
+
+	if (r->used && r->life == q->proc.life)
+		world_post_proc(&n->aproc, rnd_ms(1, 30), on_qemu_news, n, (uint64_t)r->number << 32 | (uint64_t)news << 16 | q->vm);
+}
+
 /* Units. */
 
 static uint64_t pack(unsigned vm, uint32_t number, bool started, enum vm_exit how)
@@ -613,7 +695,15 @@ static void on_launch(struct sim_event *ev)
 		exit_later(n, vm, VM_EXIT_CRASH, START_AGAIN_MS * NS_PER_MS);
 		return;
 	}
-	if (qemu_launch(n, vm, r->generation, r->epoch, r->term)) {
+	if (MUTANT(TARGET_KEPT) && n->qemu[vm].incoming && n->qemu[vm].state == QEMU_RUNS) {
+		r->life = n->qemu[vm].proc.life;
+		if (n->qemu[vm].loaded)
+			qemu_go_on(&n->qemu[vm], r->generation);
+		else
+			qemu_kill(&n->qemu[vm], GONE_DIED);
+		return;
+	}
+	if (qemu_launch(n, vm, r->generation, r->epoch, r->term, r->incoming)) {
 		r->life = n->qemu[vm].proc.life;
 		return;
 	}
@@ -633,14 +723,26 @@ static void op_start(void *edge, const struct vm *v)
 	world_post_proc(&n->aproc, 0, on_launch, n, pack(vm, next_number, false, VM_EXIT_CRASH));
 }
 
-static void op_adopt(void *edge, const struct vm *v)
+static void op_incoming(void *edge, const struct vm *v)
 {
 	struct node *n = edge;
 	unsigned vm = (unsigned)sim_vm_index(v->def.uuid);
 
+	n->run[vm] = (struct run){ .used = true, .incoming = true, .number = ++next_number, .term = agent_term(n->agent), .epoch = n->agent->epoch };
+	world_post_proc(&n->aproc, 0, on_launch, n, pack(vm, next_number, false, VM_EXIT_CRASH));
+}
+
+static void op_adopt(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+	unsigned vm = (unsigned)sim_vm_index(v->def.uuid);
+	struct qemu *q = &n->qemu[vm];
+
 	n->run[vm] = (struct run){ .used = true, .adopted = true, .number = ++next_number, .life = n->qemu[vm].proc.life };
 	if (n->qemu[vm].state == QEMU_NONE)
 		exit_later(n, vm, VM_EXIT_CRASH, rnd_ms(1, 10));
+	else if (qemu_sends(q))
+		qemu_cancel(q); /* whoever began it is gone */
 }
 
 static struct qemu *qemu_of(struct node *n, const uint8_t uuid[16], bool of_run)
@@ -667,6 +769,51 @@ static void op_quit(void *edge, const struct vm *v)
 
 	if (q)
 		qemu_quit(q);
+}
+
+static void op_migrate(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+	struct qemu *q = qemu_of(n, v->def.uuid, true);
+
+	n->run[sim_vm_index(v->def.uuid)].migration = v->migration.id;
+	if (q)
+		qemu_migrate(q, v->migration.peer, v->migration.id);
+}
+
+static void op_migrate_switch(void *edge, const struct vm *v)
+{
+	struct qemu *q = qemu_of(edge, v->def.uuid, true);
+
+	if (q)
+		qemu_switch(q);
+}
+
+static void op_migrate_cancel(void *edge, const struct vm *v)
+{
+	struct qemu *q = qemu_of(edge, v->def.uuid, true);
+
+	if (q)
+		qemu_cancel(q);
+}
+
+static void on_go_on(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	unsigned vm = (unsigned)(ev->arg & 0xff);
+	struct run *r = &n->run[vm];
+
+	if (r->used && r->number == (uint32_t)(ev->arg >> 32) && r->life == n->qemu[vm].proc.life)
+		qemu_go_on(&n->qemu[vm], r->generation);
+}
+
+static void op_go_on(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+	unsigned vm = (unsigned)sim_vm_index(v->def.uuid);
+
+	n->run[vm].generation = v->generation;
+	world_post_proc(&n->qemu[vm].proc, rnd_ms(1, 10), on_go_on, n, (uint64_t)n->run[vm].number << 32 | vm);
 }
 
 static void op_kill(void *edge, const uint8_t uuid[16])
@@ -698,14 +845,39 @@ static void op_reset(void *edge, const struct vm *v)
 		q->mute = q->mute && chance(500);
 }
 
+static void on_continued(struct sim_event *ev)
+{
+	struct agent_event a = about(AGENT_EV_CONTINUED, (unsigned)(ev->arg & 0xff));
+
+	if (((struct node *)ev->obj)->run[ev->arg & 0xff].number == (uint32_t)(ev->arg >> 32))
+		a_event(ev->obj, &a);
+}
+
+/* QEMU obeys when it gets to it, whatever has become of its guest or of the agent meanwhile. */
+static void on_cont(struct sim_event *ev)
+{
+	struct qemu *q = ev->obj;
+
+	qemu_cont(q);
+	if (q->node->run[q->vm].number == (uint32_t)ev->arg)
+		world_post_proc(&q->node->aproc, rnd_ms(1, 20), on_continued, q->node, ev->arg << 32 | q->vm);
+}
+
 static void op_cont(void *edge, const struct vm *v)
 {
 	struct node *n = edge;
 	struct qemu *q = qemu_of(n, v->def.uuid, true);
 
-	history_add("node %u: VM %s goes on", n->id, v->def.name);
-	if (q && !q->proc.stopped)
-		q->io_error = !agent_edge_storage(n, q->vm);
+	history_add("node %u: VM %s is to go on", n->id, v->def.name);
+	if (q)
+		world_post_proc(&q->proc, chance(500) ? rnd_ms(1, 20) : rnd_ms(20, 8000), on_cont, q, n->run[q->vm].number);
+}
+
+static enum guest_run run_of(const struct qemu *q)
+{
+	if (q->incoming || q->halted)
+		return qemu_sent(q) || q->left ? GUEST_SENT : GUEST_BUSY;
+	return q->panicked ? GUEST_PANICKED : q->io_error ? GUEST_IO_ERROR : GUEST_RUNS;
 }
 
 /* The number of the node that was asked, and what it said. */
@@ -754,7 +926,7 @@ static void health_fact(struct node *n, unsigned vm, enum health_fact fact, enum
 	a_event(n, &a);
 }
 
-/* What health.c and peers.c of the agent do from time to time. */
+/* What health.c and peers.c of the agent do from time to time. QEMU's state always, as it says what a migration has come to. */
 static void look_after(struct node *n)
 {
 	int64_t delay;
@@ -766,7 +938,9 @@ static void look_after(struct node *n)
 
 		if (!r->used || r->life != q->proc.life || q->state != QEMU_RUNS || q->proc.stopped || q->quitting || q->kill_pending)
 			continue;
-		health_fact(n, vm, HEALTH_STATE, q->panicked ? GUEST_PANICKED : q->io_error ? GUEST_IO_ERROR : GUEST_RUNS);
+		health_fact(n, vm, HEALTH_STATE, run_of(q));
+		if (!sim.health || q->halted || !q->live)
+			continue;
 		if (q->resets)
 			health_fact(n, vm, HEALTH_RESET, GUEST_UNKNOWN);
 		else if (!q->mute && !q->panicked && !q->io_error)
@@ -804,6 +978,7 @@ static void on_listed(struct sim_event *ev)
 		if (n->qemu[v].state == QEMU_NONE)
 			continue;
 		a = about(AGENT_EV_FOUND, v);
+		a.incoming = n->qemu[v].incoming;
 		a_event(n, &a);
 	}
 	a = (struct agent_event){ .kind = AGENT_EV_LISTED };
@@ -892,7 +1067,8 @@ static const char *const note_text[] = {
 	[NOTE_VM_TROUBLE] = "in trouble", [NOTE_VM_WELL] = "well again", [NOTE_VM_ENDED] = "killed for its health", [NOTE_VM_STAYS_DOWN] = "stays down",
 	[NOTE_VM_UNQUIET] = "cannot be proven quiet", [NOTE_VM_NOT_AWAITED] = "waits no longer",
 	[NOTE_VM_CONFIRM] = "claimed anew", [NOTE_AGENT_SILENT] = "silent:", [NOTE_AGENT_BACK] = "not silent any more:",
-	[NOTE_MAINTENANCE_DONE] = "no VM is left on",
+	[NOTE_VM_MIGRATING] = "is sent to", [NOTE_VM_MIGRATED] = "migrated to", [NOTE_VM_NOT_MIGRATED] = "runs on here, not on", [NOTE_VM_HANDED] = "handed to",
+	[NOTE_VM_INCOMING] = "waited for from", [NOTE_VM_DISCARDED] = "not taken from", [NOTE_MAINTENANCE_DONE] = "no VM is left on",
 };
 
 static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32_t id)
@@ -916,6 +1092,8 @@ static const struct agent_ops ops = {
 	.write = op_write, .read = op_read, .numbered = op_numbered, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
 	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .reset = op_reset, .cont = op_cont, .probe = op_probe,
 	.guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over, .lead = op_lead,
+	.prepare = op_prepare, .incoming = op_incoming, .offer = op_offer, .migrate = op_migrate, .migrate_switch = op_migrate_switch,
+	.migrate_cancel = op_migrate_cancel, .go_on = op_go_on, .tell = op_tell,
 	.lead_checked = op_lead_checked, .note = op_note,
 };
 

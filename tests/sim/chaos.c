@@ -6,7 +6,8 @@
 static struct { bool on; int64_t mean_ns; uint64_t drawn; } allowed[CHAOS_KIND_COUNT];
 #define STREAM_SICK 1003 /* rnd_stream: no fault's, not the periods', not lively.c's */
 #define STREAM_VOLSET 1006
-#define ALWAYS (1ULL << CHAOS_VOLSET) /* of those of their own stream, what need not meet others */
+#define ALWAYS (1ULL << CHAOS_VOLSET | 1ULL << CHAOS_MIGRATE) /* of those of their own stream, what need not meet others */
+#define STREAM_MIGRATE 1007
 
 static uint64_t chaos_number;
 static int64_t burst_ns; /* 0: no bursts */
@@ -20,7 +21,7 @@ const char *chaos_name(enum chaos_kind f)
 		"guest-off", "volume-hang", "all-hang", "path-cut", "paths-cut", "bad-writes", "bad-reads", "lost-acks", "slow", "image-hang",
 		"image-cut", "ring-split", "ring-alone", "corosync", "corosync-all", "one-way", "rot", "suspend", "operator", "all-power",
 		"keeper-brink", "read-only", "misdirected", "torn-reads", "wipe", "foreign-volume", "roll-back", "image-errors", "ring-three", "ring-flap",
-		"ring-late", "ring-loss", "keeper-step", "agent-step", "qemu-stop", "sleep", "slow-boot", "operators", "clone", "confirm", "sick", "volset",
+		"ring-late", "ring-loss", "keeper-step", "agent-step", "qemu-stop", "sleep", "slow-boot", "operators", "clone", "confirm", "sick", "volset", "migrate",
 	};
 
 	return name[f];
@@ -124,12 +125,17 @@ void chaos_draw(void)
 	allowed[CHAOS_SICK].on = sim.health && (chance(600) || chaos_often >> CHAOS_SICK & 1) && !chaos_only && !(sim.without >> CHAOS_SICK & 1) &&
 				 (!sim.only || sim.only >> CHAOS_SICK & 1);
 	allowed[CHAOS_SICK].mean_ns = rnd_ms(5000, 60000);
+	sim.rng = rnd_stream(STREAM_MIGRATE, 0);
+	if (!(chaos_often >> CHAOS_MIGRATE & 1)) {
+		allowed[CHAOS_MIGRATE].on = chance(600) && !chaos_only && !(sim.without >> CHAOS_MIGRATE & 1) && (!sim.only || sim.only >> CHAOS_MIGRATE & 1);
+		allowed[CHAOS_MIGRATE].mean_ns = rnd_ms(2000, 60000);
+	}
 	sim.rng = world;
 }
 
 /* Undoing what a fault has done: one number says what. */
 enum undo { UNDO_HANG, UNDO_CUT, UNDO_BAD_WRITES, UNDO_BAD_READS, UNDO_ACKS, UNDO_SLOW, UNDO_PART, UNDO_MASK, UNDO_ACTIVE, UNDO_START, UNDO_ADD, UNDO_ARM,
-	UNDO_SHOW, UNDO_MISDIRECT, UNDO_TORN, UNDO_ROLLED_BACK, UNDO_REPAIR, UNDO_TROUBLE, UNDO_PAUSE };
+	UNDO_SHOW, UNDO_MISDIRECT, UNDO_TORN, UNDO_ROLLED_BACK, UNDO_REPAIR, UNDO_TROUBLE, UNDO_PAUSE, UNDO_MIGRATE, UNDO_IO };
 
 static void hurt_all(void)
 {
@@ -215,6 +221,14 @@ static void on_undo(struct sim_event *ev)
 	case UNDO_PAUSE:
 		edit_post(EDIT_PAUSE, PAUSE_NONE, 0);
 		break;
+	case UNDO_IO: /* its storage stops a guest; where one fault is looked at alone that would be another */
+		for (unsigned i = 0; i < sim.n_nodes && lively_ns() == 0; i++)
+			if (sim.node[i].qemu[a].state == QEMU_RUNS && sim.node[i].qemu[a].live)
+				sim.node[i].qemu[a].io_error = true;
+		break;
+	case UNDO_MIGRATE:
+		edit_post(EDIT_CALL_OFF, a, 0);
+		break;
 	case UNDO_REPAIR:
 		if (!damage_repaired())
 			hurt_all();
@@ -246,7 +260,7 @@ static struct qemu *any_guest(void)
 	unsigned vm = (unsigned)rnd(sim.n_vms);
 
 	for (unsigned i = 0; i < sim.n_nodes; i++)
-		if (sim.node[i].qemu[vm].state == QEMU_RUNS)
+		if (sim.node[i].qemu[vm].state == QEMU_RUNS && sim.node[i].qemu[vm].live)
 			return &sim.node[i].qemu[vm];
 	return NULL;
 }
@@ -595,6 +609,18 @@ static void fault_confirm(struct node *by)
 	}
 }
 
+/* Now and then it is called off, before it has begun or in the middle. */
+static void fault_migrate(struct node *n)
+{
+	unsigned vm = (unsigned)rnd(sim.n_vms);
+
+	edit_post(EDIT_MIGRATE, vm, n->id);
+	if (chance(250))
+		undo_after(rnd_ms(10, 4000), UNDO_MIGRATE, vm, 0);
+	if (allowed[CHAOS_SICK].on && chance(700)) /* just when it is to leave, or on its way */
+		undo_after(rnd_ms(1, chance(500) ? 10 : 3000), UNDO_IO, vm, 0);
+}
+
 static int64_t off_time(void) { return chance(300) ? rnd_ms(1000, 6000) : chance(800) ? rnd_ms(6000, 60000) : rnd_ms(60000, 300000); }
 
 /* In the middle of a dispatch: the effects before have happened, those after never do. */
@@ -702,6 +728,9 @@ static void fault(enum chaos_kind kind)
 		clone_start(n->id, 10 * ns);
 	} else if (kind == CHAOS_CONFIRM) {
 		fault_confirm(n);
+	} else if (kind == CHAOS_MIGRATE) {
+		chaos_effect(kind);
+		fault_migrate(n);
 	} else if (kind == CHAOS_OPERATOR) {
 		chaos_effect(kind);
 		fault_operator(n);
@@ -804,7 +833,7 @@ void chaos_heal(void)
 		machine_wake(n);
 		for (unsigned v = 0; v < sim.n_vms; v++) {
 			proc_resume(&n->qemu[v].proc);
-			n->qemu[v].io_error = n->qemu[v].mute = n->qemu[v].panicked = n->qemu[v].resets = false;
+			qemu_well(&n->qemu[v]);
 		}
 		proc_resume(&n->kproc);
 		proc_resume(&n->aproc);

@@ -18,6 +18,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#define HANDOVER_MS 3000
 #define CALM_MS 30000 /* L2: nothing was wrong with a node for this long */
 
 static struct { uint32_t epoch; uint64_t seq; } newest[SIM_MAX_NODES][2][FORMAT_MAX_VOLUMES];
@@ -300,7 +301,7 @@ static void check_quiet(const struct op *op)
 
 		for (unsigned i = 0; i < sim.n_nodes && c; i++)
 			if (ran[i][vm].incarnation != sim.vm[vm].incarnation ||
-			    ((c->state == CLAIM_RELEASED || c->state == CLAIM_FAILED) && c->generation >= ran[i][vm].generation))
+			    ((c->state == CLAIM_RELEASED || c->state == CLAIM_FAILED || c->state == CLAIM_HANDED) && c->generation >= ran[i][vm].generation))
 				ran[i][vm].generation = 0;
 		if (c && c->state == CLAIM_NONE && ran[op->node->id - 1][vm].generation != 0)
 			violation("S1", "node %u withdraws its claim on VM %u as if it had never run it", op->node->id, vm);
@@ -379,7 +380,7 @@ void check_new_device(unsigned volume)
 		}
 	for (unsigned vm = 0; vm < sim.n_vms; vm++)
 		for (unsigned i = 0; i < sim.n_nodes; i++)
-			if (sim.node[i].qemu[vm].state == QEMU_RUNS && !sim.node[i].qemu[vm].kill_pending)
+			if (sim.node[i].qemu[vm].state == QEMU_RUNS && sim.node[i].qemu[vm].live && !sim.node[i].qemu[vm].kill_pending)
 				check_claimed(&sim.node[i].qemu[vm], "a volume was replaced");
 }
 
@@ -388,7 +389,7 @@ static void check_landed_claims(const struct op *op)
 	const struct node *n = op->node;
 
 	for (unsigned vm = 0; vm < sim.n_vms; vm++) {
-		if (n->qemu[vm].state == QEMU_RUNS && !n->qemu[vm].kill_pending)
+		if (n->qemu[vm].state == QEMU_RUNS && n->qemu[vm].live && !n->qemu[vm].kill_pending)
 			check_claimed(&n->qemu[vm], "a block of claims landed");
 	}
 }
@@ -652,7 +653,7 @@ void check_exec(const struct qemu *q)
 	for (unsigned i = 0; i < sim.n_nodes; i++) {
 		const struct qemu *o = &sim.node[i].qemu[q->vm];
 
-		if (o != q && o->state == QEMU_RUNS)
+		if (o != q && o->state == QEMU_RUNS && o->live)
 			violation("S1", "VM %u is started on node %u, generation %llu, while it runs on node %u, generation %llu", q->vm, q->node->id,
 				  (unsigned long long)q->stamp.generation, o->node->id, (unsigned long long)o->stamp.generation);
 	}
@@ -721,6 +722,39 @@ static bool check_hold(const struct node *n)
 		violation("S4", "node %u counts a round by a hold that leaves somebody out, %lld ms after its last read of the table", n->id,
 			  (long long)((k->now_ns - last_table_read(n)) / NS_PER_MS));
 	return true;
+}
+
+/* Its memory fits the image, and the owner before has handed it over for this very migration: has issued that, which binds it wherever the write has got to. */
+void check_continued(const struct qemu *q)
+{
+	unsigned most = 0;
+
+	if (q->loaded_lands != sim.vm[q->vm].image.lands)
+		violation("S1", "node %u continues VM %u, whose image was written since its guest was sent", q->node->id, q->vm);
+	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
+		unsigned on = 0;
+
+		for (unsigned v = 0; v < sim.n_volumes && id != q->node->id; v++) {
+			const struct block *b = newest_claims(v, id);
+			const struct claim *c = b ? claim_in(b, q->vm) : NULL;
+
+			on += !b || sim.liar == (int)v || (c && c->state == CLAIM_HANDED && c->migration == q->in_id);
+		}
+		most = MAX(most, on);
+	}
+	if (most == 0)
+		violation("S2", "node %u continues VM %u without a release for its migration", q->node->id, q->vm);
+}
+
+void check_resumed(const struct qemu *q)
+{
+	check_claimed(q, "goes on where it was");
+	for (unsigned i = 0; i < sim.n_nodes; i++) {
+		const struct qemu *o = &sim.node[i].qemu[q->vm];
+
+		if (o != q && o->state == QEMU_RUNS && o->live)
+			violation("S1", "VM %u goes on on node %u while it runs on node %u", q->vm, q->node->id, o->node->id);
+	}
 }
 
 void check_pet(struct node *n)
@@ -1183,7 +1217,11 @@ const char *check_lively_on(uint64_t nodes, uint64_t managed)
 		unsigned running = 0;
 
 		for (unsigned i = 0; i < sim.n_nodes; i++)
-			running += sim.node[i].qemu[v].state == QEMU_RUNS && (nodes >> i & 1);
+			running += sim.node[i].qemu[v].state == QEMU_RUNS && sim.node[i].qemu[v].live && (nodes >> i & 1);
+		/* On its way; or handed over to a target that could not go on with it: the leader starts it anew after T_leader + 4 T_io. */
+		if (running == 0 && sim.vm[v].sent_ns != 0 &&
+		    sim.now - sim.vm[v].sent_ns < (int64_t)(sim.timing.leader_ms + 4 * sim.timing.io_ms + HANDOVER_MS) * NS_PER_MS)
+			continue;
 		if (running == 1)
 			continue;
 		(void)snprintf(text, sizeof(text), "VM %u runs %u times", v, running);

@@ -21,7 +21,7 @@ static void end(struct qemu *q, enum gone how, enum vm_exit code)
 	agent_edge_qemu(q, false, code, life);
 	disk_writer_gone(q->node, &q->proc, life, how);
 	proc_die(&q->proc);
-	if (q->state == QEMU_RUNS)
+	if (q->state == QEMU_RUNS && q->live)
 		check_gone(q, how == GONE_SILENCED);
 	q->state = QEMU_NONE;
 	forget_late(q);
@@ -48,7 +48,7 @@ static void on_launched(struct sim_event *ev)
 	world_post_proc(&q->proc, GATE_TIMEOUT_MS * NS_PER_MS, on_gate_timeout, q, 0);
 }
 
-bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoch, uint64_t term)
+bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoch, uint64_t term, bool incoming)
 {
 	struct qemu *q = &n->qemu[vm];
 	int64_t delay;
@@ -63,6 +63,12 @@ bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoc
 	q->stamp = (struct stamp){ sim.vm[vm].incarnation, generation, n->id, epoch, ++sim.instances };
 	q->kill_pending = q->quitting = q->off = q->powering_down = false;
 	q->io_error = q->mute = q->panicked = q->resets = false;
+	q->live = q->halted = q->writing = q->loaded = q->left = false;
+	q->incoming = incoming;
+	q->in_id = incoming ? (uint32_t)q->stamp.instance * 0x9e3779b1U : 0; /* no two alike */
+	q->out = 0;
+	q->out_id = 0;
+	q->out_number++;
 	delay = sim.edges ? edge_ns(EDGE_LAUNCH) : chance(980) || lively_ns() > 0 ? rnd_ms(3, 40) : rnd_ms(40, 4000);
 	world_post_proc(&q->proc, delay, on_launched, q, 0);
 	return true;
@@ -89,8 +95,10 @@ static void on_write(struct sim_event *ev)
 	struct qemu *q = ev->obj;
 	struct op *op;
 
-	if (q->kill_pending || q->quitting)
+	q->writing = false;
+	if (q->kill_pending || q->quitting || !q->live || q->halted)
 		return;
+	q->writing = true;
 	if (disk_pending(&q->proc, q->proc.life) < 2 && !q->io_error) {
 		sim.stats.guest_writes++;
 		op = op_new(OP_WRITE_IMAGE, &q->proc, q->node, sim.vm[q->vm].target, &image_calls, q);
@@ -101,10 +109,29 @@ static void on_write(struct sim_event *ev)
 	world_post_proc(&q->proc, sim.guest_write_ns / 2 + (int64_t)rnd((uint64_t)sim.guest_write_ns), on_write, q, 0);
 }
 
+void qemu_writes(struct qemu *q)
+{
+	if (q->writing)
+		return;
+	q->writing = true;
+	world_post_proc(&q->proc, sim.edges ? edge_ns(EDGE_GUEST) : rnd_ms(1, 50), on_write, q, 0);
+}
+
+void qemu_well(struct qemu *q)
+{
+	q->io_error = q->mute = q->panicked = q->resets = false;
+	if (!q->left)
+		return;
+	q->left = q->halted = false;
+	qemu_writes(q);
+}
+
 void qemu_runs(struct qemu *q)
 {
 	q->state = QEMU_RUNS;
-	world_post_proc(&q->proc, sim.edges ? edge_ns(EDGE_GUEST) : rnd_ms(1, 50), on_write, q, 0);
+	q->live = !q->incoming;
+	if (q->live)
+		qemu_writes(q);
 }
 
 void qemu_kill(struct qemu *q, enum gone how)
@@ -144,6 +171,9 @@ static void on_guest_off(struct sim_event *ev)
 
 	if (q->state != QEMU_RUNS || q->quitting)
 		return;
+	q->powering_down = q->live && !q->halted;
+	if (!q->powering_down)
+		return; /* nobody in there to notice */
 	q->off = true;
 	qemu_quit(q);
 }
@@ -167,7 +197,7 @@ void qemu_reset(struct qemu *q)
 	if (q->state == QEMU_NONE)
 		return;
 	proc_die(&q->proc);
-	if (q->state == QEMU_RUNS)
+	if (q->state == QEMU_RUNS && q->live)
 		check_gone(q, true);
 	q->state = QEMU_NONE;
 	forget_late(q);

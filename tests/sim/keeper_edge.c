@@ -917,6 +917,12 @@ static void on_allowed(struct sim_event *ev)
 
 	if (q->state != QEMU_ALLOWED)
 		return;
+	if (q->incoming) {
+		qemu_runs(q);
+		history_add("node %u: VM %u is waited for, epoch %u", q->node->id, q->vm, q->stamp.epoch);
+		agent_edge_migration(q, MIGRATE_NEWS_READY);
+		return;
+	}
 	check_exec(q);
 	qemu_runs(q);
 	history_add("node %u: VM %u runs, generation %llu, epoch %u", q->node->id, q->vm, (unsigned long long)q->stamp.generation, q->stamp.epoch);

@@ -62,7 +62,7 @@ static void build_policies(void)
 		struct vm_def *d = &sim.vm[v].own_policy;
 
 		*d = (struct vm_def){ .memory_mib = 1024, .vcpus = 1, .priority = (uint32_t)rnd(3), .restart_limit = (uint32_t)rnd(4),
-				      .restart_window_ms = 30000, .stop_timeout_ms = 5000 };
+				      .restart_window_ms = 30000, .stop_timeout_ms = 5000, .live = v % 4 != 3 };
 		d->restart = chance(600) ? RESTART_ON_FAILURE : chance(300) ? RESTART_ALWAYS : RESTART_NEVER;
 		d->health = (struct health_policy){ .agent = chance(700), .hang_ms = (uint32_t)(8000 + rnd(12000)), .boot_ms = chance(500) ? 15000 : 0,
 						    .silence_ms = 15000, .io_elsewhere_ms = chance(700) ? 6000 : 0, .check_failures = 3,

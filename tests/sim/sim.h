@@ -12,6 +12,7 @@
  *   keeper_edge.c  a node's keeper daemon, its watchdog, the VM slice
  *   agent_edge.c   a node's agent daemon: link to the keeper, catalog, units, drains
  *   guest.c        QEMU processes: gate, start, writes to their image, death
+ *   migrate.c      QEMUs that send their guest to another node
  *   power.c        fence devices, and what the agent does with them
  *   machine.c      a node's power and boot, restarts of its daemons
  *   chaos.c        which faults may occur in a seed, how often; healing
@@ -296,6 +297,15 @@ struct qemu {
 	bool powering_down;
 	/* what the guest suffers from, until its next life */
 	bool io_error, mute, panicked, resets;
+	bool live;               /* its disks are active: its guest runs, or may go on at any moment */
+	bool left;               /* not sent, and QEMU did not let its guest go on by itself, as it did not run before */
+	bool halted, writing;    /* its vCPUs stand still; its next write is in the queue */
+	bool incoming, loaded;   /* waits for a guest, or holds one that was never continued */
+	uint64_t in_id;
+	uint64_t loaded_lands;   /* writes that its image had seen when the guest was sent */
+	unsigned out;            /* migrate.c */
+	uint32_t out_to;
+	uint64_t out_id, out_number;
 };
 
 struct image {
@@ -315,10 +325,11 @@ struct sim_vm {
 	uint32_t fail_node;          /* on this node only, if not 0 */
 	bool deaf;                   /* its guest does not listen to a power button */
 	int64_t gone_ns;     /* since when it does not run though it is wanted; 0 */
+	int64_t sent_ns;     /* when a migration of it had sent all of it last */
 	bool gone_by_node;   /* its node was lost */
 };
 
-bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoch, uint64_t term); /* false: the unit exists */
+bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoch, uint64_t term, bool incoming); /* false: the unit exists */
 void qemu_kill(struct qemu *q, enum gone how);
 void qemu_quit(struct qemu *q);
 void qemu_powerdown(struct qemu *q);
@@ -326,6 +337,19 @@ void qemu_crash(struct qemu *q);
 void qemu_refused(struct qemu *q);
 void qemu_runs(struct qemu *q); /* the launcher has become QEMU */
 void qemu_reset(struct qemu *q); /* its host has lost power */
+
+void qemu_well(struct qemu *q);   /* nothing ails its guest any more */
+void qemu_writes(struct qemu *q); /* its vCPUs run (again) */
+
+/* ---- migrate.c ---- */
+
+void qemu_migrate(struct qemu *q, uint32_t to, uint64_t id);
+void qemu_switch(struct qemu *q);
+void qemu_cancel(struct qemu *q);
+void qemu_go_on(struct qemu *q, uint64_t generation);
+void qemu_cont(struct qemu *q); /* as QEMU takes it: whatever its guest waits for */
+bool qemu_sends(const struct qemu *q);
+bool qemu_sent(const struct qemu *q); /* completed: its guest is no more its own */
 
 /* ---- nodes ---- */
 
@@ -342,11 +366,12 @@ struct cat {
 	uint32_t leaving[SIM_MAX_NODES];
 };
 
-struct run { bool used, adopted, told; uint32_t life, number; unsigned tries; uint64_t generation, term; uint32_t epoch; };
+struct run { bool used, adopted, told, incoming; uint64_t migration; uint32_t life, number; unsigned tries; uint64_t generation, term; uint32_t epoch; };
 struct drain_job { bool used, answered; uint32_t number, tries; };
 
 enum edit_kind { EDIT_ARM, EDIT_DISARM, EDIT_START, EDIT_STOP, EDIT_REMOVE, EDIT_FORGET, EDIT_ADD, EDIT_MAINTENANCE, EDIT_ACTIVE, EDIT_GUEST_OFF,
-	EDIT_IGNORE, EDIT_MOVE /* to node */, EDIT_MOVE_OVER, EDIT_PAUSE /* vm: enum catalog_pause */, EDIT_LEAVE /* vm: policy * 2 + reboot */ };
+	EDIT_IGNORE, EDIT_MOVE /* to node */, EDIT_MOVE_OVER, EDIT_PAUSE /* vm: enum catalog_pause */, EDIT_LEAVE /* vm: policy * 2 + reboot */,
+	EDIT_MIGRATE /* to node */, EDIT_CALL_OFF };
 /* number: of the move (MOVE_OVER), of the leadership (FORGET); incarnation: of the VM, for what agents ask. */
 struct edit { enum edit_kind kind; unsigned vm; uint32_t node; uint64_t number; uint8_t incarnation; };
 #define SIM_START_WAIT_MS 60000 /* a VM that is added (EDIT_ADD) for a node waits for it that long */
@@ -443,6 +468,7 @@ void agent_edge_no_keeper(struct node *n);
 void agent_edge_assign(struct node *n, uint32_t from, uint32_t epoch, unsigned vm, int64_t delay);
 bool agent_edge_storage(const struct node *n, unsigned vm); /* would its image's storage answer this node? */
 void agent_edge_qemu(struct qemu *q, bool started, enum vm_exit how, uint32_t life);
+void agent_edge_migration(struct qemu *q, enum migrate_news news);
 struct table_msg *table_msg_new(void);
 
 void machine_boot(struct node *n);
@@ -464,7 +490,7 @@ enum chaos_kind {
 	CHAOS_COROSYNC_ALL, CHAOS_ONE_WAY, CHAOS_ROT, CHAOS_SUSPEND, CHAOS_OPERATOR, CHAOS_ALL_POWER, CHAOS_KEEPER_BRINK,
 	CHAOS_READ_ONLY, CHAOS_MISDIRECT, CHAOS_TORN_READS, CHAOS_WIPE, CHAOS_FOREIGN, CHAOS_ROLLBACK, CHAOS_IMAGE_ERRORS, CHAOS_RING_THREE,
 	CHAOS_RING_FLAP, CHAOS_RING_LATE, CHAOS_RING_LOSS, CHAOS_KEEPER_STEP, CHAOS_AGENT_STEP, CHAOS_QEMU_STOP, CHAOS_SLEEP, CHAOS_SLOW_BOOT,
-	CHAOS_OPERATORS, CHAOS_CLONE, CHAOS_CONFIRM, CHAOS_SICK, CHAOS_VOLSET, CHAOS_KIND_COUNT,
+	CHAOS_OPERATORS, CHAOS_CLONE, CHAOS_CONFIRM, CHAOS_SICK, CHAOS_VOLSET, CHAOS_MIGRATE, CHAOS_KIND_COUNT,
 };
 const char *chaos_name(enum chaos_kind f);
 void chaos_reset(void);    /* nothing of an earlier world is left */
@@ -541,6 +567,8 @@ void check_started(const struct node *n, unsigned vm, uint64_t generation);
 void check_image_landed(const struct op *op);
 void check_exec(const struct qemu *q);
 void check_ended(const struct node *n, unsigned vm, enum vm_trouble why); /* it is killed for its health */
+void check_continued(const struct qemu *q); /* a loaded guest is */
+void check_resumed(const struct qemu *q);   /* one that was sent goes on where it was */
 void check_pet(struct node *n);
 void check_keeper(struct node *n);
 void check_over(struct node *by, uint32_t id, uint32_t epoch);
@@ -569,7 +597,7 @@ const char *check_lively(void); /* NULL: every VM runs once and every node is ar
 struct stats {
 	uint64_t faults[CHAOS_KIND_COUNT], effects[CHAOS_KIND_COUNT]; /* played; did something to somebody */
 	uint64_t events, failovers, resets, releases, false_fences, commits, violations, power_offs, proofs[3];
-	uint64_t seeds, guest_writes, late_same, episodes, holds, outages, silences, voids;
+	uint64_t seeds, guest_writes, late_same, episodes, holds, outages, silences, voids, migrations;
 	int64_t virtual_ns;
 	uint32_t failover_ms[SIM_HISTOGRAM]; /* how many took that long, in steps of SIM_HISTOGRAM_MS */
 	int64_t heal_max_ms;

@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Live migration on this node: QEMU's side of it and the messages to the other node's agent. Decides nothing (agent/core/migrate.c).
+ *
+ * A target's QEMU is marked by a file beside its QMP socket until its guest goes on: an agent that starts anew knows by it what must not be taken for a
+ * running VM. What a source's QEMU is asked is looked at again and again until it is over: an event may be lost with a connection. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "agent/agentd.h"
+#include "agent/base/uuid.h"
+#include "qmp/migrate.h"
+
+#define LOOK_MS 250
+#define CANCEL_LOOKS 8     /* so often one that nobody wants is cancelled again */
+#define REFUSED_LOOKS 60  /* then QEMU is taken for hung in it */
+#define HOST_LEN 256
+
+struct job {
+	struct mover *m;
+	bool used, incoming, begun, listening;
+	uint32_t serial;         /* another one each time the place is used */
+	uint8_t uuid[16];
+	uint64_t id;
+	uint32_t node;           /* the other one; 0: not known */
+	struct qmp_migration_progress progress;
+	char refusal[200];       /* why it was not begun; told once QEMU is at no other */
+	unsigned refused_looks;
+	bool asked;              /* query-migrate is under way */
+	enum migrate_news told;
+	bool any_told;
+	qb_loop_timer_handle timer;
+};
+
+/* Where a target waits, as its agent says. */
+struct offer {
+	bool used;
+	uint8_t uuid[16];
+	uint64_t id;
+	uint32_t node, port;
+	char host[HOST_LEN];
+};
+
+struct mover {
+	struct agentd *d;
+	uint32_t serial;
+	struct job job[AGENT_MAX_VMS];
+	struct offer offer[AGENT_MAX_VMS];
+};
+
+static void mark_path(const uint8_t uuid[16], char *ret, size_t size)
+{
+	char text[UUID_STR_LEN];
+
+	uuid_format(uuid, text);
+	(void)snprintf(ret, size, AGENTD_VM_DIR "/%s.incoming", text);
+}
+
+bool mover_marked(const uint8_t uuid[16])
+{
+	char path[128];
+
+	mark_path(uuid, path, sizeof(path));
+	return access(path, F_OK) == 0;
+}
+
+int mover_mark(const uint8_t uuid[16])
+{
+	char path[128];
+	int fd;
+
+	mark_path(uuid, path, sizeof(path));
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	(void)close(fd);
+	return 0;
+}
+
+void mover_unmark(const uint8_t uuid[16])
+{
+	char path[128];
+
+	mark_path(uuid, path, sizeof(path));
+	(void)unlink(path);
+}
+
+/* An answer of QEMU may come when its job is over and another VM's is in its place, or never: it knows the job by a number. */
+static struct mover *the_mover;
+
+static void *ref(const struct job *j) { return (void *)((uintptr_t)j->serial << 16 | (uintptr_t)(j - j->m->job)); }
+
+static struct job *job_of(void *user)
+{
+	struct job *j = &the_mover->job[(uintptr_t)user & 0xffff];
+
+	return j->used && j->serial == (uint32_t)((uintptr_t)user >> 16) ? j : NULL;
+}
+
+static struct job *find(struct mover *m, const uint8_t uuid[16])
+{
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+		if (m->job[i].used && memcmp(m->job[i].uuid, uuid, 16) == 0)
+			return &m->job[i];
+	return NULL;
+}
+
+static void forget(struct job *j)
+{
+	struct mover *m = j->m;
+
+	if (j->timer)
+		(void)qb_loop_timer_del(m->d->loop, j->timer);
+	*j = (struct job){ .m = m };
+}
+
+static struct job *new_job(struct mover *m, const uint8_t uuid[16])
+{
+	struct job *j = find(m, uuid);
+
+	if (j)
+		forget(j);
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
+		j = &m->job[i];
+		if (j->used)
+			continue;
+		*j = (struct job){ .m = m, .used = true, .serial = ++m->serial };
+		memcpy(j->uuid, uuid, 16);
+		return j;
+	}
+	return NULL;
+}
+
+void mover_forget(struct mover *m, const uint8_t uuid[16])
+{
+	struct job *j = find(m, uuid);
+
+	if (j)
+		forget(j);
+}
+
+static void tell_core(struct mover *m, const uint8_t uuid[16], uint64_t id, enum migrate_news news)
+{
+	struct agent_event ev = { .kind = AGENT_EV_MIGRATION, .migration = id, .news = news };
+
+	memcpy(ev.uuid, uuid, 16);
+	agentd_event(m->d, &ev);
+}
+
+static const char *name_of(struct job *j)
+{
+	struct catalog_entry *e = catalog_by_uuid(j->m->d->catalog, j->uuid);
+
+	return e ? e->file.name : "(removed)";
+}
+
+static struct qmp_migration_options options_of(struct job *j)
+{
+	struct catalog_entry *e = catalog_by_uuid(j->m->d->catalog, j->uuid);
+
+	return !e ? (struct qmp_migration_options){ 0 }
+		  : (struct qmp_migration_options){ .bandwidth = (uint64_t)e->file.migrate_bandwidth_mib << 20, .downtime_ms = e->file.migrate_downtime_ms,
+						    .auto_converge = e->file.migrate_auto_converge, .channels = e->file.migrate_channels };
+}
+
+/* Each once. */
+static void tell(struct job *j, enum migrate_news news)
+{
+	if (j->any_told && j->told == news)
+		return;
+	j->any_told = true;
+	j->told = news;
+	tell_core(j->m, j->uuid, j->id, news);
+}
+
+static void look_later(struct job *j);
+static void look(struct job *j);
+
+static void on_timer(void *data)
+{
+	struct job *j = data;
+
+	j->timer = 0;
+	look(j);
+}
+
+static void look_later(struct job *j)
+{
+	if (!j->timer)
+		(void)qb_loop_timer_add(j->m->d->loop, QB_LOOP_MED, LOOK_MS * NS_PER_MS, j, on_timer, &j->timer);
+}
+
+static void over(struct job *j, enum migrate_news news, const char *why)
+{
+	struct mover *m = j->m;
+	uint64_t id = j->id;
+	uint8_t uuid[16];
+
+	if (news == MIGRATE_NEWS_FAILED)
+		agentd_say(m->d, LOG_LEVEL_WARNING, "VM %s: migration ended: %s; it runs on here", name_of(j), *why ? why : "QEMU does not say why");
+	memcpy(uuid, j->uuid, 16);
+	forget(j);
+	tell_core(m, uuid, id, news);
+}
+
+/* Only a guest that is stopped, in a QEMU that says it has given its disks away. */
+static void on_stopped(void *user, json_object *ret, const char *error)
+{
+	struct job *j = job_of(user);
+	json_object *status;
+
+	if (!j)
+		return;
+	j->asked = false;
+	if (error || !json_object_is_type(ret, json_type_object) || !json_object_object_get_ex(ret, "status", &status))
+		look_later(j);
+	else if (qmp_run_state_parse(json_object_get_string(status)) == QMP_RUN_POSTMIGRATE)
+		over(j, MIGRATE_NEWS_COMPLETED, "");
+	else if (j->refusal[0]) /* what has completed was how the guest came here */
+		over(j, MIGRATE_NEWS_FAILED, j->refusal);
+	else
+		look_later(j);
+}
+
+static void on_said(void *user, const char *error);
+
+/* QEMU is at a migration still, but not at the one that was asked for. */
+static void end_another(struct job *j, struct qmp_conn *q)
+{
+	if (j->refused_looks++ % CANCEL_LOOKS == 0 && q)
+		(void)qmp_migrate_cancel(q, on_said, ref(j));
+	if (j->refused_looks > REFUSED_LOOKS)
+		over(j, MIGRATE_NEWS_FAILED, j->refusal);
+	else
+		look_later(j);
+}
+
+static void source_stands(struct job *j, const struct qmp_migration_progress *p)
+{
+	struct qmp_conn *q = runner_qmp(j->m->d->runner, j->uuid);
+
+	if (j->refusal[0] && qmp_migration_moves(p->status)) {
+		end_another(j, q);
+		return;
+	}
+	switch (p->status) {
+	case QMP_MIGRATION_PAUSED:
+		if (j->id)
+			tell(j, MIGRATE_NEWS_PAUSED);
+		break;
+	case QMP_MIGRATION_COMPLETED:
+		if (j->id == 0) { /* its run state says so, too: see agent/health.c */
+			forget(j);
+			return;
+		}
+		if (q && !j->asked && qmp_conn_execute(q, "query-status", NULL, 5000, on_stopped, ref(j)) == 0)
+			j->asked = true;
+		break;
+	case QMP_MIGRATION_FAILED:
+	case QMP_MIGRATION_CANCELLED:
+		over(j, MIGRATE_NEWS_FAILED, j->refusal[0] ? j->refusal : p->status == QMP_MIGRATION_CANCELLED ? "called off" : p->error);
+		return;
+	case QMP_MIGRATION_NONE:
+		if (j->begun || j->id == 0) {
+			over(j, MIGRATE_NEWS_FAILED, j->refusal[0] ? j->refusal : "QEMU knows of none");
+			return;
+		}
+		break;
+	default:
+		break;
+	}
+	look_later(j);
+}
+
+static void offer_or_tell(struct job *j, const struct qmp_migration_progress *p)
+{
+	if (!j->listening && p->port != 0) {
+		j->listening = true;
+		tell(j, MIGRATE_NEWS_READY);
+	} else if (p->status == QMP_MIGRATION_ACTIVE || p->status == QMP_MIGRATION_SWITCHING) {
+		tell(j, MIGRATE_NEWS_LOADING);
+	} else if (p->status == QMP_MIGRATION_COMPLETED) {
+		tell(j, MIGRATE_NEWS_LOADED);
+	}
+	if (p->status != QMP_MIGRATION_COMPLETED)
+		look_later(j);
+}
+
+static void on_progress(void *user, const struct qmp_migration_progress *p)
+{
+	struct job *j = job_of(user);
+	uint32_t port;
+
+	if (!j)
+		return;
+	port = j->progress.port;
+	j->asked = false;
+	if (!p) {
+		look_later(j);
+		return;
+	}
+	j->progress = *p;
+	j->progress.port = p->port ? p->port : port;
+	peers_status_changed(j->m->d->peers);
+	if (j->incoming)
+		offer_or_tell(j, p);
+	else
+		source_stands(j, p);
+}
+
+static void look(struct job *j)
+{
+	struct qmp_conn *q = runner_qmp(j->m->d->runner, j->uuid);
+
+	if (!q)
+		j->asked = false; /* what was asked of a connection that is gone is not answered */
+	/* Before it has begun QEMU would tell of the one before. */
+	if (j->asked || (!j->incoming && j->id != 0 && !j->begun))
+		return;
+	if (q && qmp_migrate_query(q, on_progress, ref(j)) == 0)
+		j->asked = true;
+	else
+		look_later(j);
+}
+
+void mover_qmp_event(struct mover *m, const uint8_t uuid[16])
+{
+	struct job *j = find(m, uuid);
+
+	if (j)
+		look(j);
+}
+
+/* ---- the target ---- */
+
+static void on_waits(void *user, const char *error)
+{
+	struct job *j = job_of(user);
+
+	if (!j)
+		return;
+	if (error) {
+		agentd_say(j->m->d, LOG_LEVEL_ERR, "VM %s: its QEMU here cannot wait for it: %s", name_of(j), error);
+		runner_kill(j->m->d->runner, j->uuid);
+		return;
+	}
+	look(j);
+}
+
+void mover_incoming_ready(struct mover *m, const uint8_t uuid[16])
+{
+	struct qmp_conn *q = runner_qmp(m->d->runner, uuid);
+	const char *host = ring_address(m->d->ring);
+	struct job *j = find(m, uuid);
+	struct qmp_migration_options o;
+
+	if (j && j->incoming)
+		return; /* connected again */
+	j = new_job(m, uuid);
+	if (!j || !q)
+		return;
+	j->incoming = true;
+	while (j->id == 0)
+		CHECK(getrandom(&j->id, sizeof(j->id), 0) == sizeof(j->id));
+	j->id &= INT64_MAX; /* a JSON number */
+	o = options_of(j);
+	if (!*host) {
+		agentd_say(m->d, LOG_LEVEL_ERR, "VM %s: corosync does not tell this node's address: it cannot be migrated here", name_of(j));
+		runner_kill(m->d->runner, uuid);
+	} else if (qmp_migrate_incoming(q, host, &o, on_waits, ref(j)) < 0) {
+		runner_kill(m->d->runner, uuid);
+	}
+}
+
+void mover_offer(struct mover *m, uint32_t node, const struct vm *v)
+{
+	struct job *j = find(m, v->def.uuid);
+
+	if (j && j->progress.port)
+		peers_offer(m->d->peers, node, v->def.uuid, j->id, ring_address(m->d->ring), j->progress.port);
+}
+
+static void on_cont(void *user, json_object *ret, const char *error)
+{
+	struct job *j = job_of(user);
+	struct agent_event ev = { .kind = AGENT_EV_STARTED };
+	struct agentd *d;
+
+	if (!j)
+		return;
+	d = j->m->d;
+	if (error) {
+		agentd_say(j->m->d, LOG_LEVEL_ERR, "VM %s: its guest cannot go on here: %s; its QEMU is killed", name_of(j), error);
+		runner_kill(j->m->d->runner, j->uuid);
+		forget(j);
+		return;
+	}
+	mover_unmark(j->uuid);
+	runner_continued(d->runner, j->uuid);
+	memcpy(ev.uuid, j->uuid, 16);
+	forget(j);
+	agentd_event(d, &ev);
+}
+
+void mover_go_on(struct mover *m, const struct vm *v)
+{
+	struct qmp_conn *q = runner_qmp(m->d->runner, v->def.uuid);
+	struct job *j = find(m, v->def.uuid);
+
+	if (!j)
+		j = new_job(m, v->def.uuid);
+	if (!j || !q || qmp_conn_execute(q, "cont", NULL, 10000, on_cont, ref(j)) < 0)
+		runner_kill(m->d->runner, v->def.uuid);
+}
+
+/* ---- the source ---- */
+
+static struct offer *offer_of(struct mover *m, const uint8_t uuid[16], bool make)
+{
+	struct offer *room = NULL;
+
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
+		struct offer *o = &m->offer[i];
+
+		if (o->used && memcmp(o->uuid, uuid, 16) == 0)
+			return o;
+		if (!o->used && !room)
+			room = o;
+	}
+	return make ? room : NULL;
+}
+
+/* The host becomes part of QEMU's URI: an address or a name and nothing else. */
+static bool is_host(const char *s)
+{
+	static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-:";
+
+	return *s && *s != '-' && strlen(s) < HOST_LEN && s[strspn(s, good)] == '\0';
+}
+
+void mover_offered(struct mover *m, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, int64_t port)
+{
+	struct agent_event ev = { .kind = AGENT_EV_OFFER, .node = node, .migration = id };
+	struct job *j = find(m, uuid);
+	struct offer *o = offer_of(m, uuid, true);
+
+	if (!o || id == 0 || id > INT64_MAX || port < 1 || port > UINT16_MAX || !is_host(host))
+		return;
+	if (!j || j->incoming || j->id == 0) { /* the one under way stays as it is */
+		*o = (struct offer){ .used = true, .id = id, .node = node, .port = (uint32_t)port };
+		memcpy(o->uuid, uuid, 16);
+		(void)str_copy(o->host, sizeof(o->host), host);
+	}
+	memcpy(ev.uuid, uuid, 16);
+	agentd_event(m->d, &ev);
+}
+
+static void on_begun(void *user, const char *error)
+{
+	struct job *j = job_of(user);
+
+	if (!j || j->incoming)
+		return;
+	j->begun = true;
+	(void)str_copy(j->refusal, sizeof(j->refusal), error ? error : "");
+	look(j);
+}
+
+void mover_migrate(struct mover *m, const struct vm *v)
+{
+	struct qmp_conn *q = runner_qmp(m->d->runner, v->def.uuid);
+	struct offer *o = offer_of(m, v->def.uuid, false);
+	struct job *j = new_job(m, v->def.uuid);
+	struct qmp_migration_options opt;
+
+	CHECK(j);
+	j->id = v->migration.id;
+	j->node = v->migration.peer;
+	opt = options_of(j);
+	if (!q || !o || o->id != j->id || qmp_migrate_outgoing(q, o->host, o->port, &opt, on_begun, ref(j)) < 0) {
+		over(j, MIGRATE_NEWS_FAILED, q ? "the target's offer is gone" : "QEMU does not answer");
+		return;
+	}
+	o->used = false;
+}
+
+static void on_said(void *user, const char *error)
+{
+	struct job *j = job_of(user);
+
+	if (j)
+		look(j);
+}
+
+void mover_switch(struct mover *m, const struct vm *v)
+{
+	struct qmp_conn *q = runner_qmp(m->d->runner, v->def.uuid);
+	struct job *j = find(m, v->def.uuid);
+
+	if (q && j)
+		(void)qmp_migrate_continue(q, on_said, ref(j));
+}
+
+void mover_cancel(struct mover *m, const struct vm *v)
+{
+	struct qmp_conn *q = runner_qmp(m->d->runner, v->def.uuid);
+	struct job *j = find(m, v->def.uuid);
+
+	if (q && j)
+		(void)qmp_migrate_cancel(q, on_said, ref(j));
+}
+
+/* An earlier process of this agent may have begun one: nobody can go on with it. */
+static void on_adopted(void *user, const struct qmp_migration_progress *p)
+{
+	struct job *j = job_of(user);
+	struct qmp_conn *q = j ? runner_qmp(j->m->d->runner, j->uuid) : NULL;
+
+	if (!j || j->id != 0)
+		return;
+	j->asked = false;
+	if (!p || !q) {
+		forget(j);
+		return;
+	}
+	j->progress = *p;
+	if (qmp_migration_moves(p->status))
+		(void)qmp_migrate_cancel(q, on_said, ref(j));
+	else
+		forget(j); /* whether it has sent its guest its run state says */
+}
+
+void mover_adopted(struct mover *m, const uint8_t uuid[16])
+{
+	struct qmp_conn *q = runner_qmp(m->d->runner, uuid);
+	struct job *j;
+
+	if (find(m, uuid) || !q)
+		return;
+	j = new_job(m, uuid);
+	if (j && qmp_migrate_query(q, on_adopted, ref(j)) == 0)
+		j->asked = true;
+	else if (j)
+		forget(j);
+}
+
+json_object *mover_status(struct mover *m, const uint8_t uuid[16])
+{
+	struct job *j = find(m, uuid);
+	const struct qmp_migration_progress *p;
+	json_object *o;
+
+	if (!j || j->incoming || j->id == 0)
+		return NULL;
+	p = &j->progress;
+	o = json_object_new_object();
+	json_object_object_add(o, "to", json_object_new_string(agentd_node_name(m->d, j->node)));
+	json_object_object_add(o, "percent", json_object_new_int64(p->total ? (int64_t)((p->total - p->remaining) / MAX(p->total / 100, 1U)) : 0));
+	json_object_object_add(o, "total", json_object_new_int64((int64_t)p->total));
+	json_object_object_add(o, "remaining", json_object_new_int64((int64_t)p->remaining));
+	json_object_object_add(o, "transferred", json_object_new_int64((int64_t)p->transferred));
+	json_object_object_add(o, "rate", json_object_new_int64((int64_t)p->rate));
+	json_object_object_add(o, "dirty_rate", json_object_new_int64((int64_t)p->dirty_rate));
+	json_object_object_add(o, "ms", json_object_new_int64((int64_t)p->total_ms));
+	return o;
+}
+
+int mover_new(struct agentd *d, struct mover **ret)
+{
+	struct mover *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return -ENOMEM;
+	m->d = d;
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
+		m->job[i].m = m;
+	the_mover = m;
+	*ret = m;
+	return 0;
+}

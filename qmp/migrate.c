@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "qmp/migrate.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define COMMAND_MS 10000
+
+/* A chain of commands: capabilities, parameters, then what begins it. */
+struct chain {
+	struct qmp_conn *c;
+	struct qmp_migration_options o;
+	bool out;
+	unsigned step;
+	char uri[320];
+	qmp_migrate_done_fn fn;
+	void *user;
+};
+
+struct call {
+	qmp_migrate_done_fn done;
+	qmp_migrate_progress_fn progress;
+	void *user;
+};
+
+enum qmp_migration_status qmp_migration_status_parse(const char *word)
+{
+	static const struct { const char *word; enum qmp_migration_status status; } table[] = {
+		{ "setup", QMP_MIGRATION_SETUP },          { "wait-unplug", QMP_MIGRATION_SETUP },   { "active", QMP_MIGRATION_ACTIVE },
+		{ "pre-switchover", QMP_MIGRATION_PAUSED }, { "device", QMP_MIGRATION_SWITCHING },    { "completed", QMP_MIGRATION_COMPLETED },
+		{ "failed", QMP_MIGRATION_FAILED },        { "cancelling", QMP_MIGRATION_CANCELLING }, { "cancelled", QMP_MIGRATION_CANCELLED },
+	};
+
+	for (size_t i = 0; word && i < ARRAY_SIZE(table); i++)
+		if (streq(table[i].word, word))
+			return table[i].status;
+	return QMP_MIGRATION_NONE;
+}
+
+bool qmp_migration_moves(enum qmp_migration_status s)
+{
+	return s == QMP_MIGRATION_SETUP || s == QMP_MIGRATION_ACTIVE || s == QMP_MIGRATION_PAUSED || s == QMP_MIGRATION_SWITCHING ||
+	       s == QMP_MIGRATION_CANCELLING;
+}
+
+static json_object *member(json_object *o, const char *key, enum json_type type)
+{
+	json_object *v;
+
+	return json_object_is_type(o, json_type_object) && json_object_object_get_ex(o, key, &v) && json_object_is_type(v, type) ? v : NULL;
+}
+
+static uint64_t number(json_object *o, const char *key)
+{
+	json_object *v = member(o, key, json_type_int);
+	int64_t n = v ? json_object_get_int64(v) : 0;
+
+	return n > 0 ? (uint64_t)n : 0;
+}
+
+static double real_number(json_object *o, const char *key)
+{
+	json_object *v = NULL;
+	double n = 0;
+
+	if (json_object_is_type(o, json_type_object) && json_object_object_get_ex(o, key, &v) &&
+	    (json_object_is_type(v, json_type_double) || json_object_is_type(v, json_type_int)))
+		n = json_object_get_double(v);
+	return n > 0 && n < 1e12 ? n : 0; /* NaN is neither */
+}
+
+struct qmp_migration_progress qmp_migration_parse(json_object *ret)
+{
+	struct qmp_migration_progress p = { 0 };
+	json_object *status = member(ret, "status", json_type_string), *ram = member(ret, "ram", json_type_object);
+	json_object *error = member(ret, "error-desc", json_type_string), *at = member(ret, "socket-address", json_type_array);
+	uint64_t page = number(ram, "page-size");
+	unsigned port = 0;
+
+	p.status = qmp_migration_status_parse(status ? json_object_get_string(status) : NULL);
+	p.total = number(ram, "total");
+	p.remaining = MIN(number(ram, "remaining"), p.total);
+	p.transferred = number(ram, "transferred");
+	p.rate = (uint64_t)(real_number(ram, "mbps") * 1e6 / 8);
+	p.dirty_rate = MIN(number(ram, "dirty-pages-rate"), UINT64_MAX / MAX(page, 1U)) * page;
+	p.total_ms = number(ret, "total-time");
+	p.downtime_ms = number(ret, "downtime");
+	(void)str_copy(p.error, sizeof(p.error), error ? json_object_get_string(error) : "");
+	for (size_t i = 0; at && i < json_object_array_length(at) && p.port == 0; i++) {
+		json_object *text = member(json_object_array_get_idx(at, i), "port", json_type_string);
+
+		if (text && sscanf(json_object_get_string(text), "%5u", &port) == 1 && port <= UINT16_MAX)
+			p.port = port;
+	}
+	return p;
+}
+
+static void add_capability(json_object *list, const char *name, bool on)
+{
+	json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "capability", json_object_new_string(name));
+	json_object_object_add(o, "state", json_object_new_boolean(on));
+	json_object_array_add(list, o);
+}
+
+static json_object *capabilities(const struct chain *ch)
+{
+	json_object *args = json_object_new_object(), *list = json_object_new_array();
+
+	add_capability(list, "events", true);
+	add_capability(list, "late-block-activate", true);
+	add_capability(list, "pause-before-switchover", ch->out);
+	add_capability(list, "auto-converge", ch->out && ch->o.auto_converge);
+	add_capability(list, "multifd", ch->o.channels > 1);
+	json_object_object_add(args, "capabilities", list);
+	return args;
+}
+
+static json_object *parameters(const struct chain *ch)
+{
+	json_object *args = json_object_new_object();
+
+	if (ch->out && ch->o.bandwidth)
+		json_object_object_add(args, "max-bandwidth", json_object_new_int64((int64_t)ch->o.bandwidth));
+	if (ch->out && ch->o.downtime_ms)
+		json_object_object_add(args, "downtime-limit", json_object_new_int64(ch->o.downtime_ms));
+	if (ch->o.channels > 1)
+		json_object_object_add(args, "multifd-channels", json_object_new_int64(ch->o.channels));
+	return args;
+}
+
+static void end(struct chain *ch, const char *error)
+{
+	qmp_migrate_done_fn fn = ch->fn;
+	void *user = ch->user;
+
+	free(ch);
+	fn(user, error);
+}
+
+static int next(struct chain *ch);
+
+static void on_step(void *user, json_object *ret, const char *error)
+{
+	struct chain *ch = user;
+
+	if (error || ++ch->step == 3)
+		end(ch, error);
+	else if (next(ch) < 0)
+		end(ch, "disconnected");
+}
+
+static int next(struct chain *ch)
+{
+	json_object *args;
+
+	if (ch->step == 0)
+		return qmp_conn_execute(ch->c, "migrate-set-capabilities", capabilities(ch), COMMAND_MS, on_step, ch);
+	if (ch->step == 1)
+		return qmp_conn_execute(ch->c, "migrate-set-parameters", parameters(ch), COMMAND_MS, on_step, ch);
+	args = json_object_new_object();
+	json_object_object_add(args, "uri", json_object_new_string(ch->uri));
+	return qmp_conn_execute(ch->c, ch->out ? "migrate" : "migrate-incoming", args, COMMAND_MS, on_step, ch);
+}
+
+static int begin(struct qmp_conn *c, const char *host, uint32_t port, const struct qmp_migration_options *o, bool out, qmp_migrate_done_fn fn, void *user)
+{
+	struct chain *ch = calloc(1, sizeof(*ch));
+	bool v6 = strchr(host, ':');
+	int r;
+
+	if (!ch)
+		return -ENOMEM;
+	*ch = (struct chain){ .c = c, .o = *o, .out = out, .fn = fn, .user = user };
+	if ((size_t)snprintf(ch->uri, sizeof(ch->uri), "tcp:%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", port) >= sizeof(ch->uri)) {
+		free(ch);
+		return -ENAMETOOLONG;
+	}
+	r = next(ch);
+	if (r < 0)
+		free(ch);
+	return r;
+}
+
+int qmp_migrate_incoming(struct qmp_conn *c, const char *host, const struct qmp_migration_options *o, qmp_migrate_done_fn fn, void *user)
+{
+	return begin(c, host, 0, o, false, fn, user);
+}
+
+int qmp_migrate_outgoing(struct qmp_conn *c, const char *host, uint32_t port, const struct qmp_migration_options *o, qmp_migrate_done_fn fn, void *user)
+{
+	return begin(c, host, port, o, true, fn, user);
+}
+
+static void on_called(void *user, json_object *ret, const char *error)
+{
+	struct call call = *(struct call *)user;
+	struct qmp_migration_progress p;
+
+	free(user);
+	if (call.done) {
+		call.done(call.user, error);
+		return;
+	}
+	p = qmp_migration_parse(ret);
+	call.progress(call.user, error ? NULL : &p);
+}
+
+static int one_call(struct qmp_conn *c, const char *command, json_object *args, const struct call *what)
+{
+	struct call *call = malloc(sizeof(*call));
+	int r;
+
+	if (!call) {
+		json_object_put(args);
+		return -ENOMEM;
+	}
+	*call = *what;
+	r = qmp_conn_execute(c, command, args, COMMAND_MS, on_called, call);
+	if (r < 0)
+		free(call);
+	return r;
+}
+
+int qmp_migrate_continue(struct qmp_conn *c, qmp_migrate_done_fn fn, void *user)
+{
+	json_object *args = json_object_new_object();
+
+	json_object_object_add(args, "state", json_object_new_string("pre-switchover"));
+	return one_call(c, "migrate-continue", args, &(struct call){ .done = fn, .user = user });
+}
+
+int qmp_migrate_cancel(struct qmp_conn *c, qmp_migrate_done_fn fn, void *user)
+{
+	return one_call(c, "migrate_cancel", NULL, &(struct call){ .done = fn, .user = user });
+}
+
+int qmp_migrate_query(struct qmp_conn *c, qmp_migrate_progress_fn fn, void *user)
+{
+	return one_call(c, "query-migrate", NULL, &(struct call){ .progress = fn, .user = user });
+}
