@@ -249,7 +249,7 @@ static void start_round(struct keeper *k)
 /* Somebody who is armed has a ring without us: it would fence us at once, or we it. */
 static bool left_out(const struct keeper *k)
 {
-	if (k->opt.keep_on_ring_loss && k->ring != HEARTBEAT_RING_OK)
+	if (k->opt.keep_on_ring_loss && k->ring == HEARTBEAT_RING_LOST)
 		return false;
 	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
 		const struct table_node *n = &k->node[id - 1];

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Cluster-hours under chaos, 3, 5 and 8 nodes, every profile: no invariant may be violated. KVM_HA_SIM_HOURS says how many in all
-# (default 3000); KVM_HA_SIM_FIRST, which seed is the first; KVM_HA_SIM_WITHOUT, which faults may not occur. All processors are used.
+# (default 10000); KVM_HA_SIM_FIRST, which seed is the first; KVM_HA_SIM_WITHOUT, which faults may not occur. All processors are used.
 sim=${KVM_HA_BUILD_DIR:-.}/tests/ha-sim
-hours=${KVM_HA_SIM_HOURS:-3000}
+hours=${KVM_HA_SIM_HOURS:-10000}
 first=${KVM_HA_SIM_FIRST:-1}
 # Not yet clean over so many hours: volumes that lose what they have acknowledged, a twin of a host that goes away disarmed (its slot waits for an operator's word),
 # and operators who replace volumes in between.

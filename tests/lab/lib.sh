@@ -133,6 +133,9 @@ members() { ctl_any status -o json | jq '[.status.nodes[] | select(.state == "on
 # back NODE: as good as before it went
 back() { online "$1" && sees "$1" "$(members)"; }
 all_online() { local n; for n in $nodes; do back "$n" || return 1; done; }
+# Every agent runs, with all three volumes: after a change of the volume set, agents and keepers have started again with it
+usable() { [ "$(ctl "$1" status -o json | jq '.status.quorum.good')" = 3 ]; }
+all_usable() { local n; for n in $nodes; do usable "$n" || return 1; done; }
 leader() { ctl_any status -o json | jq -r '.status.leader // "none"'; }
 led() { [ "$(leader)" != none ]; }
 

@@ -9,8 +9,6 @@ says() { local regex=$1; shift; "$@" 2>&1 </dev/null | grep -qE -- "$regex"; }
 disarmed() { [ "$(ctl_any status -o json | jq '[.status.nodes[] | select(.armed)] | length')" = 0 ]; }
 volumes_good() { local n; for n in $nodes; do ctl "$n" volume list || return 1; done; }
 generation() { ctl n1 volume list -o json | jq '[.volumes[].generation] | max'; }
-usable() { [ "$(ctl "$1" status -o json | jq '.status.quorum.good')" = 3 ]; }
-all_usable() { local n; for n in $nodes; do usable "$n" || return 1; done; }
 
 lab_up
 guest a n1

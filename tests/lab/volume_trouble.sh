@@ -68,6 +68,7 @@ check "it is well again" within $patience well
 
 # Stale: an older image of it comes back. What a node that is down has written last is not on it, and nobody writes that again.
 cp "$images/iscsi/vol3.img" "$test_name.img"
+sleep 2 # some heartbeats
 power_off n3
 since=$(now_ns)
 dd if="$test_name.img" of="$images/iscsi/vol3.img" bs=4096 count=2000 conv=notrunc status=none
@@ -79,6 +80,7 @@ check "n3 is back" within $patience back n3
 check "disarm" ctl n1 disarm
 check "all are disarmed" within $patience disarmed
 check "it is replaced by itself" within $patience ctl n1 volume replace "$third"
+check "all volumes are usable on all nodes" within $patience all_usable
 check "it is well again" within $patience well
 
 # Foreign: somebody has wiped it
@@ -87,6 +89,7 @@ dd if=/dev/zero of="$images/iscsi/vol3.img" bs=4096 count=2 conv=notrunc status=
 check "a volume that was wiped is foreign" within $patience trouble 2 foreign
 check "its hook is called" within $patience hook_told volume-foreign "$third"
 check "it is replaced by itself" within $patience ctl n1 volume replace "$third"
+check "all volumes are usable on all nodes" within $patience all_usable
 check "it is well again" within $patience well
 check "arm" ctl n1 arm
 check "all nodes are armed" within $patience all_online

@@ -771,14 +771,46 @@ static void op_quit(void *edge, const struct vm *v)
 		qemu_quit(q);
 }
 
+static void on_continued(struct sim_event *ev)
+{
+	struct agent_event a = about(AGENT_EV_CONTINUED, (unsigned)(ev->arg & 0xff));
+
+	if (((struct node *)ev->obj)->run[ev->arg & 0xff].number == (uint32_t)(ev->arg >> 32))
+		a_event(ev->obj, &a);
+}
+
+/* QEMU obeys when it gets to it, whatever has become of its guest or of the agent meanwhile. */
+static void on_cont(struct sim_event *ev)
+{
+	struct qemu *q = ev->obj;
+
+	if (ev->arg >> 32 <= q->cont_done)
+		return;
+	q->cont_done = ev->arg >> 32;
+	qemu_cont(q);
+	if (q->node->run[q->vm].number == (uint32_t)ev->arg)
+		world_post_proc(&q->node->aproc, rnd_ms(1, 20), on_continued, q->node, ev->arg << 32 | q->vm);
+}
+
+/* It serves one connection after the other: what an agent that is gone has sent comes before what this one sends. */
+static void obey_the_dead(struct qemu *q)
+{
+	if (q->cont_done == q->cont || q->cont_by == q->node->aproc.life)
+		return;
+	q->cont_done = q->cont;
+	qemu_cont(q);
+}
+
 static void op_migrate(void *edge, const struct vm *v)
 {
 	struct node *n = edge;
 	struct qemu *q = qemu_of(n, v->def.uuid, true);
 
 	n->run[sim_vm_index(v->def.uuid)].migration = v->migration.id;
-	if (q)
-		qemu_migrate(q, v->migration.peer, v->migration.id);
+	if (!q)
+		return;
+	obey_the_dead(q);
+	qemu_migrate(q, v->migration.peer, v->migration.id);
 }
 
 static void op_migrate_switch(void *edge, const struct vm *v)
@@ -845,32 +877,17 @@ static void op_reset(void *edge, const struct vm *v)
 		q->mute = q->mute && chance(500);
 }
 
-static void on_continued(struct sim_event *ev)
-{
-	struct agent_event a = about(AGENT_EV_CONTINUED, (unsigned)(ev->arg & 0xff));
-
-	if (((struct node *)ev->obj)->run[ev->arg & 0xff].number == (uint32_t)(ev->arg >> 32))
-		a_event(ev->obj, &a);
-}
-
-/* QEMU obeys when it gets to it, whatever has become of its guest or of the agent meanwhile. */
-static void on_cont(struct sim_event *ev)
-{
-	struct qemu *q = ev->obj;
-
-	qemu_cont(q);
-	if (q->node->run[q->vm].number == (uint32_t)ev->arg)
-		world_post_proc(&q->node->aproc, rnd_ms(1, 20), on_continued, q->node, ev->arg << 32 | q->vm);
-}
-
 static void op_cont(void *edge, const struct vm *v)
 {
 	struct node *n = edge;
 	struct qemu *q = qemu_of(n, v->def.uuid, true);
 
 	history_add("node %u: VM %s is to go on", n->id, v->def.name);
-	if (q)
-		world_post_proc(&q->proc, chance(500) ? rnd_ms(1, 20) : rnd_ms(20, 8000), on_cont, q, n->run[q->vm].number);
+	if (!q)
+		return;
+	obey_the_dead(q);
+	q->cont_by = n->aproc.life;
+	world_post_proc(&q->proc, chance(500) ? rnd_ms(1, 20) : rnd_ms(20, 8000), on_cont, q, ++q->cont << 32 | n->run[q->vm].number);
 }
 
 static enum guest_run run_of(const struct qemu *q)

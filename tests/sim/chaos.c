@@ -814,8 +814,9 @@ void chaos_heal(void)
 		target_hang(t, false);
 		for (uint32_t id = 1; id <= sim.n_nodes; id++)
 			target_cut(t, id, false);
+		target_acks(t);
 		x->bad_writes = x->bad_reads = x->near_limit = false;
-		x->lose_acks = x->slow = 0;
+		x->slow = 0;
 	}
 	lively_reset();
 	power_heal();

@@ -39,7 +39,7 @@ static struct { uint64_t incarnation, generation; } ran[SIM_MAX_NODES][SIM_MAX_V
 struct carried { uint32_t epoch; struct { uint32_t epoch; uint64_t seq; } since; };
 static struct carried death[SIM_MAX_NODES][SIM_MAX_NODES], commitment[SIM_MAX_NODES][SIM_MAX_NODES];
 static uint32_t said_over[SIM_MAX_NODES];                  /* highest epoch that is over by the word of a block that has landed */
-static struct { uint32_t epoch; int64_t ns; } named[SIM_MAX_NODES][SIM_MAX_NODES]; /* last landing of an intent or commit of the first against the second */
+static struct { uint32_t epoch; int64_t ns; } named[SIM_MAX_NODES][SIM_MAX_NODES]; /* last issue or landing of an intent or commit of the first against the second */
 static struct { uint32_t against, own; } split_commit[SIM_MAX_NODES][SIM_MAX_NODES];
 static struct { uint32_t by; int64_t ns; } lost[SIM_MAX_NODES];
 #define BEATS 64
@@ -324,6 +324,18 @@ static void check_numbers(const struct op *op)
 		*u = (struct number){ op->life, block_epoch(op->block), block_seq(op->block), op->node->boots };
 }
 
+static void note_named(const struct heartbeat *hb)
+{
+	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
+		uint32_t against = MAX(hb->intent[id - 1], hb->commit[id - 1]);
+
+		if (against == 0)
+			continue;
+		named[hb->node - 1][id - 1].epoch = against;
+		named[hb->node - 1][id - 1].ns = sim.now;
+	}
+}
+
 void check_write_issued(const struct op *op)
 {
 	bool writing;
@@ -340,6 +352,8 @@ void check_write_issued(const struct op *op)
 			  block_epoch(o->block), (unsigned long long)block_seq(o->block), (long long)((sim.now - o->issued) / NS_PER_MS));
 	}
 	check_numbers(op);
+	if (op->kind == OP_WRITE_HEARTBEAT)
+		note_named(&op->block->hb); /* a torn read may show it, also if it never lands */
 	if (op->kind == OP_WRITE_CLAIMS) {
 		check_generations(op);
 		check_quiet(op);
@@ -538,13 +552,8 @@ static void check_heartbeat(const struct heartbeat *hb)
 		beats[me].n = (beats[me].n + 1) % BEATS;
 	}
 	says_over(hb);
+	note_named(hb);
 	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
-		uint32_t against = MAX(hb->intent[id - 1], hb->commit[id - 1]);
-
-		if (against != 0) {
-			named[me][id - 1].epoch = against;
-			named[me][id - 1].ns = sim.now;
-		}
 		check_carried(hb, id, &death[me][id - 1], false);
 		check_carried(hb, id, &commitment[me][id - 1], true);
 	}
@@ -1088,7 +1097,7 @@ void check_state(const struct node *n, uint32_t state)
 	uint32_t before = state_of[n->id - 1];
 
 	state_of[n->id - 1] = state;
-	if (state != LEASE_ARMED || before != LEASE_DISARMED || (k->opt.keep_on_ring_loss && k->ring != HEARTBEAT_RING_OK))
+	if (state != LEASE_ARMED || before != LEASE_DISARMED || (k->opt.keep_on_ring_loss && k->ring == HEARTBEAT_RING_LOST))
 		return;
 	for (uint32_t z = 1; z <= sim.n_nodes; z++) {
 		const struct table_node *t = &k->node[z - 1];
@@ -1134,6 +1143,8 @@ void check_commit(struct node *by, uint32_t id, uint32_t why)
 		violation("L2", "node %u, without a ring itself, fences node %u for the ring", by->id, id);
 	if (chaos_hurts(x) || sim.now - x->hurt_ns < CALM_MS * NS_PER_MS)
 		return;
+	if (x->k_runs && x->keeper->epoch != by->keeper->node[id - 1].hb.epoch)
+		return; /* an epoch of an earlier life, which nobody goes on with: only its end is said */
 	sim.stats.false_fences++;
 	violation("L2", "node %u fences node %u (%s), with which nothing was wrong for %lld s", by->id, id,
 		  fence_reason_text((enum fence_reason)why), (long long)((sim.now - x->hurt_ns) / SIM_S));
@@ -1218,9 +1229,10 @@ const char *check_lively_on(uint64_t nodes, uint64_t managed)
 
 		for (unsigned i = 0; i < sim.n_nodes; i++)
 			running += sim.node[i].qemu[v].state == QEMU_RUNS && sim.node[i].qemu[v].live && (nodes >> i & 1);
-		/* On its way; or handed over to a target that could not go on with it: the leader starts it anew after T_leader + 4 T_io. */
+		/* On its way; or handed over (two writes) to a target that could not go on with it: whoever leads by now starts it anew T_leader + 4 T_io
+		 * after that was read, by a claim like any other. */
 		if (running == 0 && sim.vm[v].sent_ns != 0 &&
-		    sim.now - sim.vm[v].sent_ns < (int64_t)(sim.timing.leader_ms + 4 * sim.timing.io_ms + HANDOVER_MS) * NS_PER_MS)
+		    sim.now - sim.vm[v].sent_ns < (int64_t)(sim.timing.leader_ms + 12 * sim.timing.io_ms + HANDOVER_MS) * NS_PER_MS)
 			continue;
 		if (running == 1)
 			continue;

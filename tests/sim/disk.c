@@ -237,8 +237,10 @@ static void execute(struct op *op)
 	}
 	if (op->client && t->lose_acks && chance(t->lose_acks)) {
 		need_timeout(op);
-		if (t->is_path) /* the kernel tries again for as long as it takes */
-			schedule(op, sim.now + rnd_ms(1000, 30000), on_answer);
+		if (!t->is_path)
+			return;
+		op->no_path_back = true; /* the kernel tries again for as long as it takes */
+		schedule(op, sim.now + rnd_ms(1000, 30000), on_answer);
 		return;
 	}
 	if (is_cut(op)) {
@@ -280,7 +282,7 @@ static void on_answer(struct sim_event *ev)
 			schedule(op, sim.now, on_answer);
 		return;
 	}
-	if (op->client && !op->ok)
+	if (op->client && (!op->ok || op->no_path_back))
 		hurt(op->client);
 	stop(op);
 	op->in_call = true;
@@ -610,6 +612,14 @@ void target_cut(unsigned i, uint32_t node, bool on)
 		else
 			mend_op(op);
 	}
+}
+
+void target_acks(unsigned i)
+{
+	sim.target[i].lose_acks = 0;
+	for (struct op *op = sim.target[i].ops; op; op = op->next)
+		if (op->no_path_back)
+			mend_op(op);
 }
 
 void disk_reset(void)

@@ -69,6 +69,7 @@ bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoc
 	q->out = 0;
 	q->out_id = 0;
 	q->out_number++;
+	q->cont_done = q->cont;
 	delay = sim.edges ? edge_ns(EDGE_LAUNCH) : chance(980) || lively_ns() > 0 ? rnd_ms(3, 40) : rnd_ms(40, 4000);
 	world_post_proc(&q->proc, delay, on_launched, q, 0);
 	return true;
@@ -130,8 +131,10 @@ void qemu_runs(struct qemu *q)
 {
 	q->state = QEMU_RUNS;
 	q->live = !q->incoming;
-	if (q->live)
-		qemu_writes(q);
+	if (!q->live)
+		return;
+	sim.vm[q->vm].sent_ns = 0;
+	qemu_writes(q);
 }
 
 void qemu_kill(struct qemu *q, enum gone how)

@@ -143,6 +143,7 @@ void qemu_go_on(struct qemu *q, uint64_t generation)
 		check_running(q->vm);
 		history_add("node %u: VM %u goes on, generation %llu, epoch %u", q->node->id, q->vm, (unsigned long long)generation, q->stamp.epoch);
 		sim.stats.migrations++;
+		sim.vm[q->vm].sent_ns = 0;
 	} else if (qemu_sent(q)) {
 		history_add("node %u: VM %u goes on where it was", q->node->id, q->vm);
 		check_resumed(q);

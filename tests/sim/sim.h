@@ -267,6 +267,7 @@ unsigned disk_pending(const struct sim_proc *p, uint32_t life);
 bool disk_stuck(const struct sim_proc *p, uint32_t life);
 void target_hang(unsigned t, bool on);
 void target_cut(unsigned t, uint32_t node, bool on);
+void target_acks(unsigned t); /* none is lost any more; those that a kernel still tries to get come */
 
 /* ---- ring.c ---- */
 
@@ -303,6 +304,8 @@ struct qemu {
 	bool incoming, loaded;   /* waits for a guest, or holds one that was never continued */
 	uint64_t in_id;
 	uint64_t loaded_lands;   /* writes that its image had seen when the guest was sent */
+	uint64_t cont, cont_done; /* the last "cont" that was sent to it, and the last that it has obeyed */
+	uint32_t cont_by;         /* which life of the agent has sent it */
 	unsigned out;            /* migrate.c */
 	uint32_t out_to;
 	uint64_t out_id, out_number;
@@ -325,7 +328,7 @@ struct sim_vm {
 	uint32_t fail_node;          /* on this node only, if not 0 */
 	bool deaf;                   /* its guest does not listen to a power button */
 	int64_t gone_ns;     /* since when it does not run though it is wanted; 0 */
-	int64_t sent_ns;     /* when a migration of it had sent all of it last */
+	int64_t sent_ns;     /* when a migration had sent all of it, and it runs nowhere since; 0: it does */
 	bool gone_by_node;   /* its node was lost */
 };
 
