@@ -451,7 +451,7 @@ static void give_table(struct node *n)
 			.state = x->armed ? HEARTBEAT_ARMED : HEARTBEAT_DISARMED, .ring = HEARTBEAT_RING_OK,
 				.in_view = x->ring && n->ring,
 			.committed = x->over >= x->epoch ? 2 : 0, .agent_counter = x->counter, .claims_seq = x->claims_seq, .silent_seq = x->silent_seq,
-			.catalog_generation = s.catalog.generation, .catalog_seq = x->a.catalog_seq + (x->announces_newer ? 1 : 0),
+			.catalog_generation = s.catalog.generation, .catalog_seq = x->a.catalog_seq + (x->announces_newer ? 100 : 0),
 		};
 	}
 	give(n, &ev);
@@ -1064,7 +1064,7 @@ static void test_lost_lease(void)
 
 static void test_failures(void)
 {
-	uint32_t owner;
+	uint32_t owner, other;
 
 	init(2, 1, 1);
 	s.vm[0].preferred[0] = 1;
@@ -1156,6 +1156,31 @@ static void test_failures(void)
 	proven_over(owner == 3 ? 2 : 3);
 	TAP_OK(UNTIL(5000, s.forgotten == 1), "its epoch is over: forgotten");
 	sound("removed with a silent node");
+
+	/* An old catalog, read from volumes that were rolled back, does not have a VM that was added since. */
+	boot(2, 1, 3);
+	owner = runs(1, 2) ? 1 : 2;
+	other = runs(owner, 0) ? 0 : 1;
+	TAP_OK(runs(owner, other) && runs(owner, 2), "of three VMs one node has the last one and another");
+	s.vm[2].desired = DESIRED_STOPPED;
+	spread_catalog();
+	TAP_OK(UNTIL(5000, disk_state(owner, 2) == CLAIM_RELEASED), "it is stopped");
+	s.n_vms--;
+	node(3 - owner)->announces_newer = true;
+	spread_catalog();
+	run(1000);
+	s.vm[other].desired = DESIRED_STOPPED;
+	spread_catalog();
+	TAP_OK(UNTIL(5000, disk_state(owner, other) == CLAIM_RELEASED) && disk_state(owner, 2) == CLAIM_RELEASED,
+	       "while a newer catalog is known of, what the claim on it was stays to be read");
+	node(3 - owner)->announces_newer = false;
+	s.vm[other].desired = DESIRED_STARTED;
+	spread_catalog();
+	TAP_OK(UNTIL(10000, running(other) == 1), "another one starts");
+	s.vm[other].desired = DESIRED_STOPPED;
+	spread_catalog();
+	TAP_OK(UNTIL(5000, running(other) == 0 && disk_state(owner, 2) == CLAIM_NONE), "and goes once the newest catalog does not have it");
+	sound("an old catalog");
 
 	/* Removed just when it was assigned: pending until no live claim remains. */
 	for (uint32_t ms = 0; ms < 400; ms += 7) {

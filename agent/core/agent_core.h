@@ -343,6 +343,7 @@ struct claimer_volume {
 	int64_t read_issued_ns;
 	bool own_ok;                   /* its last read shows the newest block of ours that it has, whatever the others' look like; */
 	bool own_any;                  /* or one of its two buffers at least */
+	bool own_older;                /* what it shows of ours is older than what this process has read there */
 	bool lacks_own;                /* its last read shows our block older than the write that the read follows */
 	struct { uint32_t epoch; uint64_t seq; } on[FORMAT_MAX_NODES];
 };

@@ -232,7 +232,7 @@ static void start_read(struct agent *a, enum claimer_phase phase)
 	for (unsigned i = 0; i < a->opt.n_volumes; i++) {
 		struct claimer_volume *v = &c->volume[i];
 
-		v->read_ok = v->own_ok = v->own_any = v->lacks_own = v->read_wait = v->write_wait = false; /* who is still to answer an earlier phase does not count */
+		v->read_ok = v->own_ok = v->own_any = v->own_older = v->lacks_own = v->read_wait = v->write_wait = false; /* who is still to answer an earlier phase does not count */
 		if (!may_read(v))
 			continue;
 		v->read_wait = v->read_busy = true;
@@ -343,12 +343,15 @@ static bool prepare(struct agent *a)
 	return any;
 }
 
-/* Entries of VMs that are in no catalog any more. All others stay, dead ones too: they tell a taker whether the last owner gave the VM up. */
+/* Entries of VMs that are in no catalog any more. All others stay, dead ones too: they tell a taker whether the last owner gave the VM up. What is missing
+ * in a catalog that others know to be an old one may have been added since. */
 static void drop_removed(struct agent *a)
 {
 	struct claims *m = &a->claimer.mine;
 
-	for (uint32_t i = 0; i < m->n && a->have_catalog;) {
+	if (!a->have_catalog || agent_behind(a))
+		return;
+	for (uint32_t i = 0; i < m->n;) {
 		if (!same(m->claim[i].vm, agent_leader_uuid) && !agent_vm_by_uuid(a, m->claim[i].vm) && !find_want(&a->claimer, m->claim[i].vm))
 			m->claim[i] = m->claim[--m->n];
 		else
@@ -470,12 +473,17 @@ static void learn_own(struct agent *a)
 	struct claimer *c = &a->claimer;
 	const struct claims *own = &c->fresh[a->opt.self - 1];
 	uint64_t announced = c->announced[a->opt.self - 1];
+	unsigned shown = count(a, shows_own);
 
 	if (c->numbered || c->read_epoch == 0)
 		return;
+	/* What a volume has lost since this process read it counts if another one has the same: it is known what it was. */
+	for (unsigned v = 0; v < a->opt.n_volumes; v++)
+		shown += c->volume[v].own_older && !c->volume[v].own_ok && c->fresh_any[a->opt.self - 1] &&
+			 format_compare(own->epoch, own->seq, c->volume[v].on[a->opt.self - 1].epoch, c->volume[v].on[a->opt.self - 1].seq) >= 0;
 	/* A quorum must be asked: of claims that were granted in the last moment nothing was announced. Of one whose newest block is damaged it is enough to
 	 * know, from another, what was announced. */
-	if (count(a, shows_any_own) < format_fence_quorum(a->opt.n_volumes) || count(a, shows_own) < (announced != 0 ? 1 : format_fence_quorum(a->opt.n_volumes)) ||
+	if (count(a, shows_any_own) < format_fence_quorum(a->opt.n_volumes) || shown < (announced != 0 ? 1 : format_fence_quorum(a->opt.n_volumes)) ||
 	    own->seq < announced) {
 		c->retry_ns = a->now_ns + agent_ms(RETRY_MS); /* our newest block is damaged, and this process does not know what it held */
 		return;
@@ -659,7 +667,7 @@ static bool absorb(struct agent *a, unsigned volume, const uint8_t *data, const 
 	struct claimer_volume *v = &c->volume[volume];
 	bool good = true;
 
-	v->own_ok = v->own_any = false;
+	v->own_ok = v->own_any = v->own_older = false;
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
 		bool ok[2];
 		int newest;
@@ -690,6 +698,7 @@ static bool absorb(struct agent *a, unsigned volume, const uint8_t *data, const 
 			if (id == a->opt.self) { /* ours to mend */
 				slot_read(&v->slot, newest, buf[newest].epoch, buf[newest].seq, v->read_issued_ns, a->now_ns);
 				c->rewrite = c->rewrite || c->numbered;
+				v->own_older = true;
 			}
 			/* The damaged one was read before it was damaged: we know what it said. */
 			if (!(ok[0] && ok[1]) && format_compare(c->fresh[id - 1].epoch, c->fresh[id - 1].seq, v->on[id - 1].epoch, v->on[id - 1].seq) >= 0) {
