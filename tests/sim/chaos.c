@@ -891,7 +891,7 @@ bool chaos_hurts(const struct node *n)
 	if (!n->k_runs || n->keeper->state == LEASE_STARTING || client_ready(&n->kclient) < sim.n_volumes)
 		return true;
 	for (unsigned v = 0; v < sim.n_volumes; v++)
-		if (n->keeper->volume[v].fault != FAULT_NONE)
-			return true; /* given up until somebody looks after it */
+		if (n->keeper->volume[v].fault != FAULT_NONE /* given up until somebody looks after it */ || sim.target[v].cut >> (n->id - 1) & 1)
+			return true;
 	return n->io_hurt_ns > sim.now - 30 * SIM_S;
 }

@@ -137,11 +137,13 @@ static void go(struct op *op)
 }
 
 /* L2 is about a node whose own operations are all well. */
-static void hurt(const struct client *c)
+static void hurt_until(const struct client *c, int64_t ns)
 {
 	if (c == &c->node->kclient)
-		c->node->io_hurt_ns = sim.now;
+		c->node->io_hurt_ns = MAX(c->node->io_hurt_ns, ns);
 }
+
+static void hurt(const struct client *c) { hurt_until(c, sim.now); }
 
 static void on_refused(struct sim_event *ev)
 {
@@ -217,6 +219,7 @@ static void land(struct op *op)
 static void execute(struct op *op)
 {
 	struct target *t = &sim.target[op->target];
+	int64_t late;
 
 	stop(op);
 	if (t->n_orphans > 0 && !op->orphan)
@@ -240,7 +243,9 @@ static void execute(struct op *op)
 		if (!t->is_path)
 			return;
 		op->no_path_back = true; /* the kernel tries again for as long as it takes */
-		schedule(op, sim.now + rnd_ms(1000, 30000), on_answer);
+		late = sim.now + rnd_ms(1000, 30000);
+		hurt_until(op->client, late);
+		schedule(op, late, on_answer);
 		return;
 	}
 	if (is_cut(op)) {
@@ -282,7 +287,7 @@ static void on_answer(struct sim_event *ev)
 			schedule(op, sim.now, on_answer);
 		return;
 	}
-	if (op->client && (!op->ok || op->no_path_back))
+	if (op->client && !op->ok)
 		hurt(op->client);
 	stop(op);
 	op->in_call = true;
@@ -617,9 +622,12 @@ void target_cut(unsigned i, uint32_t node, bool on)
 void target_acks(unsigned i)
 {
 	sim.target[i].lose_acks = 0;
-	for (struct op *op = sim.target[i].ops; op; op = op->next)
-		if (op->no_path_back)
-			mend_op(op);
+	for (struct op *op = sim.target[i].ops; op; op = op->next) {
+		if (!op->no_path_back)
+			continue;
+		op->node->io_hurt_ns = MIN(op->node->io_hurt_ns, sim.now);
+		mend_op(op);
+	}
 }
 
 void disk_reset(void)
