@@ -249,12 +249,12 @@ static void on_stopped(void *user, json_object *ret, const char *error)
 
 static void on_said(void *user, const char *error);
 
-/* QEMU is at a migration still, but not at the one that was asked for. */
+/* QEMU is at a migration still, but not at one that this agent wants: what an earlier process had begun may not hear its first cancel. */
 static void end_another(struct job *j, struct qmp_conn *q)
 {
 	if (j->refused_looks++ % CANCEL_LOOKS == 0 && q)
 		(void)qmp_migrate_cancel(q, on_said, ref(j));
-	if (j->refused_looks > REFUSED_LOOKS)
+	if (j->id != 0 && j->refused_looks > REFUSED_LOOKS)
 		over(j, MIGRATE_NEWS_FAILED, j->refusal);
 	else
 		look_later(j);
@@ -264,7 +264,7 @@ static void source_stands(struct job *j, const struct qmp_migration_progress *p)
 {
 	struct qmp_conn *q = runner_qmp(j->m->d->runner, j->uuid);
 
-	if (j->refusal[0] && qmp_migration_moves(p->status)) {
+	if ((j->refusal[0] || j->id == 0) && qmp_migration_moves(p->status)) {
 		end_another(j, q);
 		return;
 	}
