@@ -15,6 +15,7 @@
 #include "qmp/migrate.h"
 
 #define LOOK_MS 250
+#define LOOK_SOON_MS 10   /* a guest that stands still waits for it, and no event will tell */
 #define CANCEL_LOOKS 8     /* so often one that nobody wants is cancelled again */
 #define REFUSED_LOOKS 60  /* then QEMU is taken for hung in it */
 #define HOST_LEN 256
@@ -29,7 +30,8 @@ struct job {
 	struct qmp_migration_progress progress;
 	char refusal[200];       /* why it was not begun; told once QEMU is at no other */
 	unsigned refused_looks;
-	bool asked;              /* query-migrate is under way */
+	bool asked;              /* query-migrate or query-status is under way */
+	bool again;              /* and something has happened since: its answer may be from before that */
 	enum migrate_news told;
 	bool any_told;
 	qb_loop_timer_handle timer;
@@ -176,7 +178,6 @@ static void tell(struct job *j, enum migrate_news news)
 	tell_core(j->m, j->uuid, j->id, news);
 }
 
-static void look_later(struct job *j);
 static void look(struct job *j);
 
 static void on_timer(void *data)
@@ -187,11 +188,13 @@ static void on_timer(void *data)
 	look(j);
 }
 
-static void look_later(struct job *j)
+static void look_in(struct job *j, uint64_t ms)
 {
 	if (!j->timer)
-		(void)qb_loop_timer_add(j->m->d->loop, QB_LOOP_MED, LOOK_MS * NS_PER_MS, j, on_timer, &j->timer);
+		(void)qb_loop_timer_add(j->m->d->loop, QB_LOOP_MED, ms * NS_PER_MS, j, on_timer, &j->timer);
 }
+
+static void look_later(struct job *j) { look_in(j, LOOK_MS); }
 
 static void over(struct job *j, enum migrate_news news, const char *why)
 {
@@ -204,6 +207,24 @@ static void over(struct job *j, enum migrate_news news, const char *why)
 	memcpy(uuid, j->uuid, 16);
 	forget(j);
 	tell_core(m, uuid, id, news);
+}
+
+/* QEMU says of a migration that it has completed a moment before it says so of the guest. */
+static void look_soon(struct job *j)
+{
+	if (j->timer)
+		(void)qb_loop_timer_del(j->m->d->loop, j->timer);
+	j->timer = 0;
+	look_in(j, LOOK_SOON_MS);
+}
+
+/* What came while QEMU was asked is looked at now and not at the next turn: its guest may stand still meanwhile. */
+static void look_again(void *user)
+{
+	struct job *j = job_of(user);
+
+	if (j && j->again && !j->asked)
+		look(j);
 }
 
 /* Only a guest that is stopped, in a QEMU that says it has given its disks away. */
@@ -222,17 +243,18 @@ static void on_stopped(void *user, json_object *ret, const char *error)
 	else if (j->refusal[0]) /* what has completed was how the guest came here */
 		over(j, MIGRATE_NEWS_FAILED, j->refusal);
 	else
-		look_later(j);
+		look_soon(j);
+	look_again(user);
 }
 
 static void on_said(void *user, const char *error);
 
-/* QEMU is at a migration still, but not at the one that was asked for. */
+/* QEMU is at a migration still, but not at one that this agent wants: what an earlier process had begun may not hear its first cancel. */
 static void end_another(struct job *j, struct qmp_conn *q)
 {
 	if (j->refused_looks++ % CANCEL_LOOKS == 0 && q)
 		(void)qmp_migrate_cancel(q, on_said, ref(j));
-	if (j->refused_looks > REFUSED_LOOKS)
+	if (j->id != 0 && j->refused_looks > REFUSED_LOOKS)
 		over(j, MIGRATE_NEWS_FAILED, j->refusal);
 	else
 		look_later(j);
@@ -242,7 +264,7 @@ static void source_stands(struct job *j, const struct qmp_migration_progress *p)
 {
 	struct qmp_conn *q = runner_qmp(j->m->d->runner, j->uuid);
 
-	if (j->refusal[0] && qmp_migration_moves(p->status)) {
+	if ((j->refusal[0] || j->id == 0) && qmp_migration_moves(p->status)) {
 		end_another(j, q);
 		return;
 	}
@@ -309,6 +331,7 @@ static void on_progress(void *user, const struct qmp_migration_progress *p)
 		offer_or_tell(j, p);
 	else
 		source_stands(j, p);
+	look_again(user);
 }
 
 static void look(struct job *j)
@@ -318,6 +341,7 @@ static void look(struct job *j)
 	if (!q)
 		j->asked = false; /* what was asked of a connection that is gone is not answered */
 	/* Before it has begun QEMU would tell of the one before. */
+	j->again = j->asked;
 	if (j->asked || (!j->incoming && j->id != 0 && !j->begun))
 		return;
 	if (q && qmp_migrate_query(q, on_progress, ref(j)) == 0)

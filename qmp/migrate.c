@@ -18,6 +18,7 @@ struct chain {
 };
 
 struct call {
+	struct qmp_conn *conn;
 	qmp_migrate_done_fn done;
 	qmp_migrate_progress_fn progress;
 	void *user;
@@ -231,9 +232,51 @@ int qmp_migrate_continue(struct qmp_conn *c, qmp_migrate_done_fn fn, void *user)
 	return one_call(c, "migrate-continue", args, &(struct call){ .done = fn, .user = user });
 }
 
+static void finish(struct call *call, const char *error)
+{
+	struct call end = *call;
+
+	free(call);
+	end.done(end.user, error);
+}
+
+/* Refused where it was not waiting: all is well then. */
+static void on_woken(void *user, json_object *ret, const char *error)
+{
+	(void)ret;
+	(void)error;
+	finish(user, NULL);
+}
+
+static void on_cancelled(void *user, json_object *ret, const char *error)
+{
+	struct call *call = user;
+	json_object *args;
+
+	(void)ret;
+	if (!error) {
+		args = json_object_new_object();
+		json_object_object_add(args, "state", json_object_new_string("cancelling"));
+		if (qmp_conn_execute(call->conn, "migrate-continue", args, COMMAND_MS, on_woken, call) == 0)
+			return;
+	}
+	finish(call, error);
+}
+
+/* A cancel that QEMU (7.2) hears just when it has stopped the guest finds it about to wait for migrate-continue, and does not wake it: the guest would
+ * stand still, "cancelling", for ever. Whenever that stop had to wait for storage it is heard then. A cancelled migration that is woken does not complete. */
 int qmp_migrate_cancel(struct qmp_conn *c, qmp_migrate_done_fn fn, void *user)
 {
-	return one_call(c, "migrate_cancel", NULL, &(struct call){ .done = fn, .user = user });
+	struct call *call = malloc(sizeof(*call));
+	int r;
+
+	if (!call)
+		return -ENOMEM;
+	*call = (struct call){ .conn = c, .done = fn, .user = user };
+	r = qmp_conn_execute(c, "migrate_cancel", NULL, COMMAND_MS, on_cancelled, call);
+	if (r < 0)
+		free(call);
+	return r;
 }
 
 int qmp_migrate_query(struct qmp_conn *c, qmp_migrate_progress_fn fn, void *user)

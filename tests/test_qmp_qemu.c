@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "qmp/meaning.h"
+#include "qmp/migrate.h"
 #include "tests/tap.h"
 
 #define QEMU "/usr/bin/qemu-system-x86_64"
@@ -334,6 +335,89 @@ static void test_hostile_peer(const char *dir)
 	rig_deinit(&r);
 }
 
+/* A QEMU's answers: every command is taken, but migrate-continue only if it waits for that in this state. */
+struct stand_in {
+	int fd;
+	const char *waits;
+	char heard[256];
+};
+
+static void answer(struct stand_in *s, const char *line)
+{
+	json_object *o = json_tokener_parse(line), *command = NULL, *id = NULL, *args = NULL, *state = NULL;
+	const char *name, *wanted = "";
+	char text[256];
+	size_t used = strlen(s->heard);
+	bool refused;
+
+	CHECK(o && json_object_object_get_ex(o, "execute", &command) && json_object_object_get_ex(o, "id", &id));
+	name = json_object_get_string(command);
+	if (json_object_object_get_ex(o, "arguments", &args) && json_object_object_get_ex(args, "state", &state))
+		wanted = json_object_get_string(state);
+	(void)snprintf(s->heard + used, sizeof(s->heard) - used, "%s%s%s ", name, *wanted ? "=" : "", wanted);
+	refused = streq(name, "migrate-continue") && !streq(wanted, s->waits);
+	(void)snprintf(text, sizeof(text), "{\"%s, \"id\": %s}\r\n",
+		       refused ? "error\": {\"class\": \"GenericError\", \"desc\": \"not in expected state\"}"
+			       : streq(name, "query-status") ? "return\": {\"status\": \"running\", \"running\": true}" : "return\": {}",
+		       json_object_to_json_string(id));
+	CHECK(send(s->fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text));
+	json_object_put(o);
+}
+
+/* Turns the loop and answers until the condition holds. */
+static bool serve_until(struct rig *r, struct stand_in *s, bool (*holds)(const struct rig *r))
+{
+	int64_t end_ms = clock_ms() + WAIT_MS;
+	char in[4096];
+
+	while (!holds(r) && clock_ms() < end_ms) {
+		ssize_t n = recv(s->fd, in, sizeof(in) - 1, MSG_DONTWAIT);
+
+		in[n > 0 ? n : 0] = '\0';
+		for (char *save = NULL, *line = strtok_r(in, "\r\n", &save); line; line = strtok_r(NULL, "\r\n", &save))
+			answer(s, line);
+		(void)run_until(r, holds, 5);
+	}
+	return holds(r);
+}
+
+static void on_cancel(void *user, const char *error) { on_reply(user, NULL, error); }
+
+/* A migration that was cancelled just as its guest stopped is woken, and it is no error that one which was not waiting is not. */
+static void test_cancel(const char *dir)
+{
+	static const char greeting[] = "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 0, \"minor\": 2, \"major\": 7}, \"package\": \"\"}, \"capabilities\": []}}\r\n";
+	static const char *const waits[] = { "cancelling", "pre-switchover" };
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct stand_in s = { 0 };
+	struct rig r;
+	int fd;
+
+	rig_init(&r, dir, "cancel");
+	(void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", r.path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 && listen(fd, 1) == 0);
+	rig_connect(&r, HANDSHAKE_MS);
+	(void)run_until(&r, is_ready, 60);
+	s.fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	CHECK(s.fd >= 0 && send(s.fd, greeting, sizeof(greeting) - 1, MSG_NOSIGNAL) == sizeof(greeting) - 1);
+	TAP_OK(serve_until(&r, &s, is_ready) && r.ready == 1, "a stand-in is taken for QEMU");
+	for (size_t i = 0; i < ARRAY_SIZE(waits); i++) {
+		r.replies = 0;
+		s.heard[0] = '\0';
+		s.waits = waits[i];
+		CHECK(qmp_migrate_cancel(r.conn, on_cancel, &r) == 0);
+		TAP_OK(serve_until(&r, &s, is_replied) && streq(s.heard, "migrate_cancel migrate-continue=cancelling ") && r.error[0] == '\0',
+		       "cancelled while it waits in state %s: %s", waits[i], s.heard);
+	}
+	r.replies = 0;
+	CHECK(qmp_migrate_cancel(r.conn, on_cancel, &r) == 0);
+	(void)close(s.fd);
+	TAP_OK(run_until(&r, is_closed, WAIT_MS) && r.replies == 1 && r.error[0] != '\0', "a cancel that QEMU does not live to answer: %s", r.error);
+	(void)close(fd);
+	rig_deinit(&r);
+}
+
 static void test_addresses(const char *dir)
 {
 	char path[200];
@@ -365,6 +449,7 @@ int main(void)
 	test_killed(dir);
 	test_second_client(dir);
 	test_hostile_peer(dir);
+	test_cancel(dir);
 	test_addresses(dir);
 	(void)rmdir(dir);
 	return tap_done();
