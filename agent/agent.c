@@ -214,6 +214,8 @@ static void op_tell(void *edge, uint32_t node, const struct vm *v, uint64_t migr
 	peers_migration(((struct agentd *)edge)->peers, node, v->def.uuid, migration, news);
 }
 
+static void op_leave(void *edge, enum leave_policy policy, bool reboot) { leaver_say(((struct agentd *)edge)->leaver, policy, reboot); }
+static void op_stay(void *edge) { leaver_take_back(((struct agentd *)edge)->leaver); }
 static void op_lead(void *edge, bool on, uint64_t generation) { store_lead(((struct agentd *)edge)->store, on); }
 static void op_lead_checked(void *edge, bool on) { store_lead_checked(((struct agentd *)edge)->store, on); }
 
@@ -353,7 +355,7 @@ static const struct agent_ops ops = {
 	.guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over,
 	.prepare = op_prepare, .incoming = op_incoming, .offer = op_offer, .migrate = op_migrate, .migrate_switch = op_migrate_switch,
 	.migrate_cancel = op_migrate_cancel, .go_on = op_go_on, .tell = op_tell,
-	.lead = op_lead, .lead_checked = op_lead_checked, .note = op_note,
+	.lead = op_lead, .lead_checked = op_lead_checked, .leave = op_leave, .stay = op_stay, .note = op_note,
 };
 
 void agentd_event(struct agentd *d, const struct agent_event *ev)
@@ -549,7 +551,7 @@ static int start(struct agentd *d)
 	(void)qb_loop_signal_add(d->loop, QB_LOOP_HIGH, SIGINT, d, on_signal, &sig[1]);
 	if ((r = server_new(d, &d->server)) < 0 || (r = hooks_new(&d->conf, &d->hooks)) < 0 || (r = units_new(d->loop, &d->units)) < 0 ||
 	    (r = runner_new(d, &d->runner)) < 0 || (r = drainer_new(d, &d->drainer)) < 0 || (r = mover_new(d, &d->mover)) < 0 || (r = peers_new(d, &d->peers)) < 0 ||
-	    (r = power_new(d, &d->power)) < 0 || (r = keeper_link_new(d, &d->keeper)) < 0) {
+	    (r = power_new(d, &d->power)) < 0 || (r = leaver_new(d, &d->leaver)) < 0 || (r = keeper_link_new(d, &d->keeper)) < 0) {
 		log_err("cannot start: %s", strerror(-r));
 		return r;
 	}

@@ -10,6 +10,7 @@
  *   drain.c        proofs that nothing of an earlier qemu can still land
  *   peers.c        messages between agents: assignments, forwarded requests
  *   power.c        fence devices: ha-fence processes, quarantine
+ *   leave.c        this node's host goes down: the VMs leave first
  *   server.c       ha-ctl's socket; status.c: what it shows
  *   hooks.c        alert hooks
  */
@@ -42,6 +43,7 @@ struct drainer;
 struct mover;
 struct keeper_link;
 struct power;
+struct leaver;
 
 struct log_entry {
 	uint64_t id;
@@ -78,6 +80,7 @@ struct agentd {
 	struct units *units;
 	struct hooks *hooks;
 	struct power *power;
+	struct leaver *leaver;
 	const char *config_dir;
 	bool ready_told;
 	int64_t hold_ms;      /* since the epoch, for people: the keeper holds since; 0: it does not */
@@ -188,6 +191,13 @@ void server_request(struct server *s, json_object *request, bool forwarded, serv
 void agentd_request(struct agentd *d, json_object *request); /* by this agent itself, which asks again if need be; puts request */
 json_object *server_error(bool temporary, const char *fmt, ...) _printf_(2, 3);
 json_object *server_ok(void);
+
+/* leave.c */
+int leaver_new(struct agentd *d, struct leaver **ret);
+/* Of `ha-ctl node leave`: whether this host goes down, and what is left to wait for; answers by fn exactly once. */
+void leaver_request(struct leaver *l, server_answer_fn fn, void *user);
+void leaver_say(struct leaver *l, enum leave_policy policy, bool reboot); /* asks for the edit of the catalog */
+void leaver_take_back(struct leaver *l);
 
 /* status.c */
 json_object *status_build(struct agentd *d);

@@ -112,6 +112,8 @@ static const struct command commands[] = {
 	{ "node", "maintenance", "on|off NODE [--return]", 2, 2, OPTION_RETURN, ctl_node_maintenance,
 	  "move the VMs off a node and keep it empty, or use it again",
 	  "  --return   with off: the VMs that left it for its maintenance, and were not moved by an operator since, come back\n" },
+	{ "node", "leave", "", 0, 0, 0, ctl_node_leave, "wait until this node's VMs have left it, if its host goes down; for ha-leave.service",
+	  "What becomes of the VMs says ShutdownPolicy= in kvm-ha.conf(5). With a host that does not go down nothing happens.\n" },
 	{ "node", "fence", "NODE [--off]", 1, 1, OPTION_OFF, ctl_node_fence, "take a node's VMs away, dead or alive, and give it none",
 	  "A node that is alive kills its VMs, proves them gone and stays up; of one that is not, the watchdog or a fence device is the proof.\n"
 	  "Also the way around a brake. Until `ha-ctl node unfence` the node is in quarantine.\n"

@@ -62,6 +62,7 @@ int ctl_arm(const struct ctl *c);
 int ctl_disarm(const struct ctl *c);
 int ctl_node_list(const struct ctl *c);
 int ctl_node_maintenance(const struct ctl *c);
+int ctl_node_leave(const struct ctl *c);
 int ctl_vm_add(const struct ctl *c);
 int ctl_vm_list(const struct ctl *c);
 int ctl_vm_show(const struct ctl *c);

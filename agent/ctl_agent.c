@@ -16,6 +16,8 @@
 #define LOOK_AGAIN_MS 200
 #define SETTLE_MS 5000 /* what this node's agent has heard of the others may be so old */
 #define FORGET_MS 20000
+#define LEAVE_ASK_MS 5000
+#define LEAVE_UNHEARD_MS 15000 /* an agent that has ended meanwhile is not started again by a systemd that stops everything */
 
 static json_object *request_new(const char *command)
 {
@@ -146,6 +148,64 @@ int ctl_node_maintenance(const struct ctl *c)
 		json_object_object_add(o, "return", json_object_new_boolean(true));
 	return ask_and_say(c, o, on ? "Node %s is being emptied; `ha-ctl node list` shows 0 VMs when it is done."
 			      : c->back ? "Node %s takes VMs again; those that left it come back." : "Node %s takes VMs again.", c->args[1]);
+}
+
+static void pause_ms(int64_t ms)
+{
+	struct timespec t = { .tv_sec = ms / MS_PER_S, .tv_nsec = ms % MS_PER_S * NS_PER_MS };
+
+	(void)nanosleep(&t, NULL);
+}
+
+static int64_t now_ms(void);
+
+/* One answer. 1: ask again, 0: over; or an exit code, below 0. */
+static int look_at_leaving(const struct ctl *c, json_object *answer, int64_t since_ms, int64_t *ret_told)
+{
+	int64_t vms = ctl_int(answer, "vms");
+
+	if (!ctl_bool(answer, "going_down") || ctl_bool(answer, "left")) {
+		if (c->json)
+			ctl_print_json(answer);
+		else
+			(void)printf("%s\n", ctl_bool(answer, "going_down") ? "No VM of this node is left to wait for." : "This host does not go down: its VMs stay.");
+		return 0;
+	}
+	if (ctl_bool(answer, "in_vain"))
+		return -ctl_fail(c, CTL_FAILED, "the agent has no keeper or no quorum of the volumes: VMs that still run here are ended as the host goes down");
+	if (now_ms() - since_ms > ctl_int(answer, "timeout_ms"))
+		return -ctl_fail(c, CTL_FAILED, "%" PRId64 " VMs have not left within ShutdownTimeout=: they are ended as the host goes down", vms);
+	if (vms != *ret_told && !c->json)
+		(void)printf("This host goes down: waiting for %" PRId64 " VMs.\n", vms);
+	(void)fflush(stdout);
+	*ret_told = vms;
+	return 1;
+}
+
+/* Runs in the stop of a unit: whatever happens it ends. */
+int ctl_node_leave(const struct ctl *c)
+{
+	int64_t since_ms = now_ms(), heard_ms = since_ms, told = -1;
+	json_object *request = request_new("node-leave");
+	char err[CTL_ERROR_LEN] = "";
+	int again = 1;
+
+	while (again > 0) {
+		json_object *answer = NULL;
+		int r = ctl_client_ask(c->socket, request, LEAVE_ASK_MS, &answer, err, sizeof(err));
+
+		if (r == 0 && ctl_bool(answer, "ok")) {
+			again = look_at_leaving(c, answer, since_ms, &told);
+			heard_ms = now_ms();
+		} else if (now_ms() - heard_ms > LEAVE_UNHEARD_MS) {
+			again = -ctl_fail(c, CTL_UNAVAILABLE, "%s: VMs that still run here are ended as the host goes down", r < 0 ? err : ctl_str(answer, "error"));
+		}
+		json_object_put(answer);
+		if (again > 0)
+			pause_ms(LOOK_AGAIN_MS);
+	}
+	json_object_put(request);
+	return -again;
 }
 
 static int ask_about_vm(const struct ctl *c, const char *command, const char *said)

@@ -93,6 +93,13 @@ static bool bool_of(json_object *o, const char *key)
 	return json_object_object_get_ex(o, key, &v) && json_object_get_boolean(v);
 }
 
+static int64_t int_of(json_object *o, const char *key)
+{
+	json_object *v;
+
+	return json_object_object_get_ex(o, key, &v) ? json_object_get_int64(v) : 0;
+}
+
 /* Edits: each makes a new document and says what to answer, or refuses. */
 
 struct edit {
@@ -151,14 +158,14 @@ static bool edit_arm(struct edit *e, bool on)
 /* For the next request. Nobody asks so often that it comes round. */
 static uint64_t next_number(const struct vm_move *m) { return m->number < CATALOG_MOVE_NUMBER_MAX ? m->number + 1 : 1; }
 
-/* The node's VMs are to come back when it takes VMs again; should an operator have asked for another place, that is what counts. */
-static void empty_node(struct edit *e, uint32_t node)
+/* What becomes of the node's VMs; should an operator have asked for another place for one, that is what counts. */
+static void empty_node(struct edit *e, uint32_t node, enum leave_policy policy, bool reboot)
 {
 	for (unsigned i = 0; i < e->doc->n; i++) {
 		struct catalog_entry *vm = &e->doc->entry[i];
 
 		if (agent_owner(&e->d->core, vm->uuid) == node && (vm->move.node == 0 || vm->move.back))
-			vm->move = agent_leave_move(LEAVE_MIGRATE, false, node, next_number(&vm->move));
+			vm->move = agent_leave_move(policy, reboot, node, next_number(&vm->move));
 	}
 }
 
@@ -181,7 +188,7 @@ static bool edit_maintenance(struct edit *e)
 		return false;
 	}
 	if (on && !(e->doc->maintenance & bit))
-		empty_node(e, n->id);
+		empty_node(e, n->id, LEAVE_MIGRATE, false);
 	if (!on && !bool_of(e->request, "return"))
 		keep_away(e->doc, n->id);
 	e->doc->maintenance = on ? e->doc->maintenance | bit : e->doc->maintenance & ~bit;
@@ -189,6 +196,49 @@ static bool edit_maintenance(struct edit *e)
 	e->hook = on ? HOOK_MAINTENANCE_ON : HOOK_MAINTENANCE_OFF;
 	e->hook_node = n->id;
 	(void)snprintf(e->what, sizeof(e->what), "node %.64s: maintenance %s", n->name, on ? "on" : "off");
+	return true;
+}
+
+static bool leave_policy_of(const char *name, enum leave_policy *ret)
+{
+	for (unsigned p = 0; name && p < CONF_SHUTDOWN_COUNT; p++)
+		if (streq(name, conf_shutdown_name((enum conf_shutdown)p))) {
+			*ret = (enum leave_policy)p;
+			return true;
+		}
+	return false;
+}
+
+static uint32_t epoch_of(const struct agentd *d, uint32_t id) { return id == d->conf.self_id ? d->core.epoch : agent_table_node(&d->core, id)->epoch; }
+
+/* By the node's own agent: its host goes down, or does not after all. */
+static bool edit_leaving(struct edit *e)
+{
+	const char *name = string_of(e->request, "node");
+	const struct conf_node *n = name ? conf_node_by_name(&e->d->conf, name) : NULL;
+	bool on = bool_of(e->request, "on"), reboot = bool_of(e->request, "reboot");
+	int64_t epoch = int_of(e->request, "epoch"), freeze_ms = int_of(e->request, "freeze_ms");
+	enum leave_policy policy = LEAVE_CONDITIONAL;
+	uint32_t *leaving;
+
+	if (!n || epoch < 1 || epoch > UINT32_MAX || (on && (!leave_policy_of(string_of(e->request, "policy"), &policy) || freeze_ms < 1 || freeze_ms > UINT32_MAX))) {
+		(void)snprintf(e->err, sizeof(e->err), "a node that is shut down must say its name, epoch and policy: is its ha-agent of another version?");
+		return false;
+	}
+	leaving = &e->doc->leaving[n->id - 1];
+	if (*leaving > (uint32_t)epoch || epoch_of(e->d, n->id) > (uint32_t)epoch || (!on && *leaving != (uint32_t)epoch))
+		return false; /* it has waited for so long that another life of the node has begun since */
+	*leaving = on ? (uint32_t)epoch : 0;
+	if (on)
+		empty_node(e, n->id, policy, reboot);
+	for (unsigned i = 0; on && i < e->doc->n; i++)
+		if (e->doc->entry[i].move.node == n->id && e->doc->entry[i].move.wait_ms != 0 && agent_owner(&e->d->core, e->doc->entry[i].uuid) == n->id)
+			e->doc->entry[i].move.wait_ms = (uint32_t)freeze_ms;
+	if (on)
+		(void)snprintf(e->what, sizeof(e->what), "node %.64s: %s, ShutdownPolicy=%s", n->name, reboot ? "is rebooted" : "is shut down",
+			       conf_shutdown_name((enum conf_shutdown)policy));
+	else
+		(void)snprintf(e->what, sizeof(e->what), "node %.64s: not shut down after all", n->name);
 	return true;
 }
 
@@ -457,6 +507,8 @@ static bool edit(struct edit *e, const char *command)
 		return edit_maintenance(e);
 	if (streq(command, "node-quarantine"))
 		return edit_quarantine(e);
+	if (streq(command, "node-leaving"))
+		return edit_leaving(e);
 	if (streq(command, "vm-add"))
 		return edit_add(e);
 	if (streq(command, "vm-start"))
@@ -484,7 +536,7 @@ static bool edit(struct edit *e, const char *command)
 
 static bool is_edit(const char *command)
 {
-	static const char *const edits[] = { "arm", "disarm", "node-maintenance", "node-quarantine", "vm-add", "vm-start", "vm-stop", "vm-remove", "vm-ignore",
+	static const char *const edits[] = { "arm", "disarm", "node-maintenance", "node-quarantine", "node-leaving", "vm-add", "vm-start", "vm-stop", "vm-remove", "vm-ignore",
 					     "vm-relocate", "vm-migrate", "vm-migrate-cancel", "vm-clear-error", "vm-guest-off", "vm-move-over", "vm-forget" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(edits); i++)
@@ -803,6 +855,8 @@ void server_request(struct server *s, json_object *request, bool forwarded, serv
 		o = server_ok();
 		json_object_object_add(o, "status", status_build(s->d));
 		answer_with(fn, user, o);
+	} else if (streq(command, "node-leave")) {
+		leaver_request(s->d->leaver, fn, user);
 	} else if (streq(command, "node-confirm-fenced")) {
 		answer_with(fn, user, confirm_fenced(s->d, request));
 	} else if (streq(command, "node-fence") || streq(command, "node-unfence")) {

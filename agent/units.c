@@ -4,6 +4,7 @@
  *   start:  RESET -> START -> JOB -> PROPERTIES -> done      (a refusal by systemd ends it from START)
  *   kill:   KILL -> done
  *   query:  PROPERTIES -> done
+ *   fate:   JOBS -> done
  *   list:   LIST -> PROPERTIES, unit by unit -> done
  *
  * When the connection ends, so do all requests, and a new one is made; what had been asked may have happened or not. */
@@ -60,6 +61,8 @@ static void request_end(struct units_request *q, const char *error, bool known)
 	request_free(q);
 	if (copy.units->is_freed)
 		;
+	else if (copy.fate_done)
+		copy.fate_done(copy.user, error, copy.fate);
 	else if (copy.list_done)
 		copy.list_done(copy.user, error, error ? NULL : copy.list, error ? 0 : copy.n_list);
 	else
@@ -347,6 +350,26 @@ static int on_listed(sd_bus_message *m, void *user, sd_bus_error *error)
 	return 0;
 }
 
+/* Fate */
+
+static int on_jobs(sd_bus_message *m, void *user, sd_bus_error *error)
+{
+	struct units_request *q = answered(user);
+	const char *no = refusal(m);
+	int r;
+
+	if (no) {
+		request_end(q, no, false);
+		return 0;
+	}
+	r = units_message_read_jobs(m, &q->fate);
+	if (r < 0)
+		request_fail(q, "systemd's answer", r);
+	else
+		request_end(q, NULL, true);
+	return 0;
+}
+
 /* Calls from outside */
 
 /* What is common to the ends of all calls: send what was made, or take it back. */
@@ -457,6 +480,26 @@ int units_list(struct units *u, units_list_fn done, void *user)
 		r = sd_bus_message_append(m, "asas", 0, 1, UNITS_PREFIX "*.service");
 	if (r >= 0)
 		r = request_call(q, m, on_listed);
+	(void)sd_bus_message_unref(m);
+	return submit(u, q, r);
+}
+
+int units_fate(struct units *u, units_fate_fn done, void *user)
+{
+	sd_bus_message *m = NULL;
+	struct units_request *q;
+	int r = check_call(u, NULL, NULL);
+
+	if (r < 0)
+		return r;
+	q = request_new(u, NULL, user);
+	if (!q)
+		return -ENOMEM;
+	q->fate_done = done;
+	q->step = UNITS_STEP_JOBS;
+	r = manager_call(u, "ListJobs", &m);
+	if (r >= 0)
+		r = request_call(q, m, on_jobs);
 	(void)sd_bus_message_unref(m);
 	return submit(u, q, r);
 }

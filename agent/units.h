@@ -14,6 +14,7 @@
 
 struct units;
 
+enum units_fate { UNITS_STAYS_UP, UNITS_GOES_DOWN, UNITS_REBOOTS };
 enum unit_state { UNIT_ABSENT, UNIT_STARTING, UNIT_RUNNING, UNIT_STOPPING, UNIT_EXITED, UNIT_FAILED };
 
 struct unit_info {
@@ -41,7 +42,8 @@ void units_free(struct units *u); /* silent: no callback comes after; NULL is ig
 
 /* Starts kvmha-vm-UUID.service: resets a failed one of that name first, then StartTransientUnit with argv as ExecStart. done comes when
  * systemd's job has finished and MainPID is known, or with the error. Type=exec, Slice=UNITS_SLICE, KillMode=process, SendSIGKILL=no,
- * Restart=no, OOMScoreAdjust=-500, After=ha-keeper.service, Before=ha-agent.service (at shutdown: agent, VMs, keeper), LimitMEMLOCK=infinity, LimitNOFILE=65536, CollectMode=inactive. Standard output and error go
+ * Restart=no, OOMScoreAdjust=-500, After=ha-keeper.service, Before=ha-agent.service ha-leave.service (at shutdown: ha-leave, agent, VMs, keeper),
+ * TimeoutStopSec=20, LimitMEMLOCK=infinity, LimitNOFILE=65536, CollectMode=inactive. Standard output and error go
  * to the journal. */
 int units_start(struct units *u, const char *uuid, const char *description, char *const argv[], units_done_fn done, void *user);
 
@@ -50,6 +52,10 @@ int units_kill(struct units *u, const char *uuid, int signal, units_done_fn done
 
 /* State, MainPID and exit status of one unit. */
 int units_query(struct units *u, const char *uuid, units_done_fn done, void *user);
+
+/* Whether systemd is stopping everything, and whether to come up again: by the jobs it has. Rescue and emergency mode end VMs as well. */
+typedef void (*units_fate_fn)(void *user, const char *error, enum units_fate fate);
+int units_fate(struct units *u, units_fate_fn done, void *user);
 
 /* Every loaded unit with our prefix. */
 int units_list(struct units *u, units_list_fn done, void *user);

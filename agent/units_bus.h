@@ -13,7 +13,7 @@
 #define UNITS_MANAGER UNITS_DESTINATION ".Manager"
 #define UNITS_CALL_MS 10000 /* PID 1 answers a call within this */
 
-enum units_step { UNITS_STEP_RESET, UNITS_STEP_START, UNITS_STEP_JOB, UNITS_STEP_KILL, UNITS_STEP_LIST, UNITS_STEP_PROPERTIES };
+enum units_step { UNITS_STEP_RESET, UNITS_STEP_START, UNITS_STEP_JOB, UNITS_STEP_KILL, UNITS_STEP_LIST, UNITS_STEP_PROPERTIES, UNITS_STEP_JOBS };
 
 struct units_request {
 	struct units *units;
@@ -31,6 +31,8 @@ struct units_request {
 	size_t n_list, next_list;
 	units_done_fn done;
 	units_list_fn list_done;
+	units_fate_fn fate_done;
+	enum units_fate fate;
 	void *user;
 };
 

@@ -90,6 +90,41 @@ int units_message_read_properties(sd_bus_message *m, struct units_props *p)
 	return 0;
 }
 
+/* What a start of the target says of this host. Reboot wins: shutdown.target comes with either. */
+static enum units_fate fate_of(const char *unit, const char *type)
+{
+	static const struct { const char *unit; enum units_fate fate; } targets[] = {
+		{ "reboot.target", UNITS_REBOOTS },       { "kexec.target", UNITS_REBOOTS },    { "soft-reboot.target", UNITS_REBOOTS },
+		{ "shutdown.target", UNITS_GOES_DOWN },   { "poweroff.target", UNITS_GOES_DOWN }, { "halt.target", UNITS_GOES_DOWN },
+		{ "exit.target", UNITS_GOES_DOWN },       { "rescue.target", UNITS_GOES_DOWN }, { "emergency.target", UNITS_GOES_DOWN },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(targets); i++)
+		if (streq(type, "start") && streq(unit, targets[i].unit))
+			return targets[i].fate;
+	return UNITS_STAYS_UP;
+}
+
+int units_message_read_jobs(sd_bus_message *m, enum units_fate *ret)
+{
+	enum units_fate fate = UNITS_STAYS_UP;
+	const char *unit, *type;
+	int r = sd_bus_message_enter_container(m, 'a', "(usssoo)");
+
+	while (r >= 0 && (r = sd_bus_message_enter_container(m, 'r', "usssoo")) > 0) {
+		r = sd_bus_message_read(m, "uss", NULL, &unit, &type);
+		if (r >= 0)
+			fate = MAX(fate, fate_of(unit, type));
+		if (r >= 0)
+			r = sd_bus_message_skip(m, "soo");
+		if (r >= 0)
+			r = sd_bus_message_exit_container(m);
+	}
+	if (r >= 0)
+		*ret = fate;
+	return MIN(r, 0);
+}
+
 /* ExecStartEx, because ExecStart would put environment variables for every $ in an argument. */
 static int append_exec(sd_bus_message *m, char *const argv[])
 {
@@ -125,10 +160,12 @@ int units_message_append_properties(sd_bus_message *m, const char *description, 
 		r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)", "KillMode", "s", "process", "SendSIGKILL", "b", 0, "Restart", "s", "no",
 					  "OOMScoreAdjust", "i", (int32_t)-500);
 	if (r >= 0)
-		r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)", "After", "as", 1, "ha-keeper.service", "Before", "as", 1, "ha-agent.service",
+		r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)", "After", "as", 1, "ha-keeper.service", "Before", "as", 2, "ha-agent.service", "ha-leave.service",
 					  "LimitMEMLOCK", "t", UINT64_MAX, "LimitNOFILE", "t", (uint64_t)65536);
 	if (r >= 0)
 		r = sd_bus_message_append(m, "(sv)(sv)", "StandardOutput", "s", "journal", "StandardError", "s", "journal");
+	if (r >= 0) /* one that does not end by SIGTERM is then the keeper's to kill */
+		r = sd_bus_message_append(m, "(sv)", "TimeoutStopUSec", "t", (uint64_t)UNITS_STOP_S * 1000000);
 	if (r >= 0)
 		r = append_exec(m, argv);
 	return r >= 0 ? sd_bus_message_close_container(m) : r;

@@ -8,6 +8,7 @@
 #include "agent/base/uuid.h"
 #include "agent/units.h"
 
+#define UNITS_STOP_S 20
 #define UNITS_NAME_LEN (sizeof(UNITS_PREFIX) + UUID_STR_LEN + sizeof(".service"))
 
 struct units_props {
@@ -20,6 +21,9 @@ int units_message_read_properties(sd_bus_message *m, struct units_props *p);
 
 /* Appends the property list of StartTransientUnit, as units_start() promises it. */
 int units_message_append_properties(sd_bus_message *m, const char *description, char *const argv[]);
+
+/* Reads an answer to ListJobs. */
+int units_message_read_jobs(sd_bus_message *m, enum units_fate *ret);
 
 /* The UUID in a unit's name, if it is one of ours. */
 bool units_message_name_to_uuid(const char *name, char ret[UUID_STR_LEN]);

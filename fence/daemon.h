@@ -61,6 +61,7 @@ struct daemon {
 	struct vmslice *slice;
 	struct keeper_processes processes; /* the last answer */
 	bool stopping;
+	bool stop_kills; /* VMs that were still there at the stop are killed first */
 	int64_t stop_ns;
 
 	int listen_fd;

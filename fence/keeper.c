@@ -15,6 +15,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
 #include "agent/base/orphans.h"
+#include "agent/base/paths.h"
 #include "agent/base/program.h"
 #include "agent/base/uuid.h"
 #include "fence/daemon.h"
@@ -26,6 +27,7 @@
 #define TICK_MS 500
 #define SUSPEND_LIMIT_MS 100
 #define STOP_LIMIT_MS 5000
+#define STOP_KILL_MS 13000 /* with VMs to be killed first; the unit's TimeoutStopSec= is longer */
 
 static void on_timer(void *data);
 
@@ -303,6 +305,17 @@ static void follow_conf(struct daemon *d)
 	qb_loop_stop(d->loop);
 }
 
+static void check_stop(struct daemon *d)
+{
+	int64_t since_ns = clock_now_ns() - d->stop_ns;
+
+	if (!d->stopping || since_ns <= (d->stop_kills ? STOP_KILL_MS : STOP_LIMIT_MS) * NS_PER_MS)
+		return;
+	log_err("cannot leave the cluster in time (%s): ending without",
+		d->core.state == LEASE_RELEASING ? "VM processes are left, or data of theirs is still on its way" : "no quorum of the volumes");
+	qb_loop_stop(d->loop);
+}
+
 static void on_tick(void *data)
 {
 	struct daemon *d = data;
@@ -313,10 +326,7 @@ static void on_tick(void *data)
 	follow_set(d);
 	if (d->volset)
 		daemon_troubles(d);
-	if (d->stopping && clock_now_ns() - d->stop_ns > STOP_LIMIT_MS * NS_PER_MS) {
-		log_err("cannot leave the cluster in time (no quorum of the volumes): ending without");
-		qb_loop_stop(d->loop);
-	}
+	check_stop(d);
 	(void)qb_loop_timer_add(d->loop, QB_LOOP_MED, TICK_MS * NS_PER_MS, d, on_tick, &h);
 }
 
@@ -453,11 +463,31 @@ static void watch_for_outage(struct daemon *d)
 		(void)qb_loop_timer_add(d->loop, QB_LOOP_HIGH, (left - MIN(left, reserve)) * NS_PER_MS, d, on_outage, &h);
 }
 
+static void begin_stop(struct daemon *d, enum keeper_event_kind kind)
+{
+	struct keeper_event ev = { .kind = kind };
+
+	d->stopping = true;
+	d->stop_ns = clock_now_ns();
+	(void)sd_notify(0, "STOPPING=1");
+	if (!d->core_runs)
+		qb_loop_stop(d->loop);
+	daemon_event(d, &ev);
+}
+
 static void stop_service(struct daemon *d)
 {
-	struct keeper_event ev = { .kind = KEEPER_EV_LEAVE };
 	int vms = vmslice_count(d->slice);
 
+	if (d->stopping)
+		return;
+	if (vms != 0 && access(PATHS_GOING_DOWN, F_OK) == 0) {
+		/* They did not leave in time and did not end by SIGTERM; their units and the agent are stopped. */
+		daemon_text(d, LOG_LEVEL_WARNING, "this host goes down with %d VM processes left: killing them", vms);
+		d->stop_kills = true;
+		begin_stop(d, KEEPER_EV_SHUTDOWN);
+		return;
+	}
 	if (vms != 0) {
 		/* A restart or an upgrade: the watchdog's fd is with systemd, and the next keeper goes on with this epoch. */
 		log_notice("stopping with %d VM processes running: leaving watchdog and epoch to the next start", vms);
@@ -470,12 +500,7 @@ static void stop_service(struct daemon *d)
 		qb_loop_stop(d->loop);
 		return;
 	}
-	d->stopping = true;
-	d->stop_ns = clock_now_ns();
-	(void)sd_notify(0, "STOPPING=1");
-	if (!d->core_runs)
-		qb_loop_stop(d->loop);
-	daemon_event(d, &ev);
+	begin_stop(d, KEEPER_EV_LEAVE);
 }
 
 static int32_t on_signal(int32_t sig, void *data)

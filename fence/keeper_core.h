@@ -33,7 +33,7 @@ enum lease_state {
 const char *lease_state_name(enum lease_state s);
 
 enum release_reason {
-	RELEASE_NONE, RELEASE_COMMIT, RELEASE_INTENT, RELEASE_STORAGE, RELEASE_SLOT_TAKEN, RELEASE_SUSPEND, RELEASE_EARLIER_LIFE,
+	RELEASE_NONE, RELEASE_COMMIT, RELEASE_INTENT, RELEASE_STORAGE, RELEASE_SLOT_TAKEN, RELEASE_SUSPEND, RELEASE_EARLIER_LIFE, RELEASE_SHUTDOWN,
 };
 const char *release_reason_text(enum release_reason r); /* for an operator */
 
@@ -65,6 +65,7 @@ enum keeper_event_kind {
 	KEEPER_EV_DISARM,
 	KEEPER_EV_WATCHDOG,      /* answer to START and STOP: ok */
 	KEEPER_EV_LEAVE,         /* the service stops and no VM process is left */
+	KEEPER_EV_SHUTDOWN,      /* the service stops for good, and VM processes are left: they are ended first */
 	KEEPER_EV_SUSPENDED,
 	KEEPER_EV_AGENT,         /* agent: its counter and what it has written */
 	KEEPER_EV_HOLD,          /* hold: a peer asks for a hold, or grants one; message.from is who the ring says it is */

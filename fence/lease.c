@@ -717,6 +717,14 @@ static void take_event(struct keeper *k, const struct keeper_event *ev)
 	case KEEPER_EV_LEAVE:
 		leave(k);
 		break;
+	case KEEPER_EV_SHUTDOWN:
+		/* With nothing leased nobody here may end them and say so: the watchdog is left as it is. */
+		k->want_leave = k->want_leave || leased(k->state) || k->state == LEASE_RELEASING;
+		if (MUTANT(LEFT_WITH_VMS))
+			leave(k);
+		else
+			release(k, RELEASE_SHUTDOWN, 0);
+		break;
 	case KEEPER_EV_SUSPENDED:
 		release(k, RELEASE_SUSPEND, 0);
 		break;
@@ -816,6 +824,7 @@ const char *release_reason_text(enum release_reason r)
 		"another host writes to this node's slot: two hosts with one node id, or a cloned disk",
 		"the host was suspended",
 		"a volume that was away holds a later block of an earlier life of this node",
+		"the host goes down",
 	};
 
 	return (size_t)r < ARRAY_SIZE(text) ? text[r] : "unknown";

@@ -404,12 +404,38 @@ static void op_move_over(void *edge, const struct vm *v, bool done)
 	spread_catalog();
 }
 
+/* As the server edits the catalog for an agent whose host goes down. */
+static void op_leave(void *edge, enum leave_policy policy, bool reboot)
+{
+	struct node *n = edge;
+
+	trace(n, policy == LEAVE_FAILOVER ? 'Y' : 'X');
+	if (s.catalog_stuck)
+		return;
+	for (unsigned vm = 0; vm < s.n_vms; vm++)
+		if (runs(n->id, vm) && (s.vm[vm].move.node == 0 || s.vm[vm].move.back))
+			s.vm[vm].move = agent_leave_move(policy, reboot, n->id, s.vm[vm].move.number + 1);
+	s.catalog.leaving[n->id - 1] = n->a.epoch;
+	spread_catalog();
+}
+
+static void op_stay(void *edge)
+{
+	struct node *n = edge;
+
+	trace(n, 'x');
+	if (s.catalog_stuck)
+		return;
+	s.catalog.leaving[n->id - 1] = 0;
+	spread_catalog();
+}
+
 static const struct agent_ops ops = {
 	.write = op_write, .read = op_read, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start,
 		.adopt = op_adopt,
 	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget,
 		.move_over = op_move_over, .lead = op_lead,
-	.lead_checked = op_lead_checked, .note = op_note,
+	.lead_checked = op_lead_checked, .leave = op_leave, .stay = op_stay, .note = op_note,
 };
 
 static void give(struct node *n, struct agent_event *ev)
@@ -1636,6 +1662,117 @@ static void test_leave(void)
 	sound("all leave");
 }
 
+/* The node's host goes down, or does not after all. */
+static void going(uint32_t id, bool down, enum leave_policy policy, bool restart, uint32_t limit_ms)
+{
+	struct agent_event ev = { .kind = AGENT_EV_GOING_DOWN, .ok = down, .leave_policy = policy, .reboot = restart, .limit_ms = limit_ms };
+
+	give(node(id), &ev);
+}
+
+static unsigned times(uint32_t id, char what)
+{
+	unsigned n = 0;
+
+	for (const char *t = node(id)->trace; *t; t++)
+		n += *t == what;
+	return n;
+}
+
+static void test_going_down(void)
+{
+	uint32_t home;
+
+	boot(3, 1, 3);
+	home = where(0);
+	memset(node(home)->trace, 0, 256);
+	going(home, true, LEAVE_FAILOVER, false, 60000);
+	TAP_OK(!agent_left(agent(home)), "a host that goes down waits for its VMs");
+	TAP_OK(UNTIL(5000, agent_left(agent(home))) && in_order(home, 'Y', 'P') && disk_state(home, 0) == CLAIM_RELEASED,
+	       "the catalog says so first, then its VM is shut down and given up, then it goes on");
+	TAP_OK(UNTIL(5000, all_run() && !runs(home, 0)), "which runs elsewhere at once");
+	run(10000);
+	TAP_OK(times(home, 'Y') == 1 && agent_left(agent(home)), "it is said once");
+	going(home, false, LEAVE_FAILOVER, false, 0);
+	TAP_OK(!agent_left(agent(home)) && UNTIL(3000, s.catalog.leaving[home - 1] == 0) && UNTIL(1000, agent_node_usable(agent(home), home)),
+	       "it does not go down after all: it takes VMs again");
+	run(5000);
+	TAP_OK(times(home, 'x') == 1, "and that is said once");
+	sound("a shutdown that is called off");
+
+	boot(3, 1, 3);
+	home = where(0);
+	going(home, true, LEAVE_CONDITIONAL, true, 60000);
+	TAP_OK(UNTIL(5000, agent_left(agent(home))) && running(0) == 0, "conditional, a reboot: its VM is stopped");
+	reboot(home, 20000);
+	TAP_OK(running(0) == 0 && UNTIL(20000, runs(home, 0)), "and started there again, by its next epoch");
+	run(5000);
+	TAP_OK(!did(home, 'x'), "whose agent has nothing to take back");
+	sound("freeze by the node itself");
+
+	/* An agent that is started anew while its host goes down, or after that was called off, knows neither. */
+	boot(3, 1, 3);
+	home = where(0);
+	s.catalog.leaving[home - 1] = node(home)->epoch;
+	spread_catalog();
+	run(5000);
+	memset(node(home)->trace, 0, 256);
+	TAP_OK(leave_said(agent(home)) && !did(home, 'x'), "the catalog says that it goes down: nothing is taken back before the shell has looked");
+	going(home, false, LEAVE_FAILOVER, false, 0);
+	TAP_OK(UNTIL(3000, s.catalog.leaving[home - 1] == 0), "it does not: that is taken back");
+	sound("an old shutdown");
+
+	boot(3, 1, 3);
+	home = where(0);
+	s.catalog_stuck = true;
+	memset(node(home)->trace, 0, 256);
+	going(home, true, LEAVE_FREEZE, false, 120000);
+	run(20000);
+	TAP_OK(times(home, 'X') > 5 && runs(home, 0) && !agent_left(agent(home)), "nobody writes catalogs: asked for again and again");
+	TAP_OK(UNTIL(15000, !runs(home, 0)) && UNTIL(5000, agent_left(agent(home))), "but not for ever: it is shut down and given up without");
+	run(10000);
+	TAP_OK(!runs(home, 0), "and not started there again");
+	sound("no catalog");
+
+	/* One that is to go as it runs, and nobody takes it. */
+	boot(3, 1, 3);
+	home = where(0);
+	s.vm[0].live = true;
+	spread_catalog();
+	run(1000);
+	memset(node(home)->trace, 0, 256);
+	going(home, true, LEAVE_MIGRATE, true, 40000);
+	run(15000);
+	TAP_OK(times(home, 'X') == 1 && runs(home, 0) && !agent_left(agent(home)), "a VM that is to be migrated is waited for");
+	TAP_OK(UNTIL(10000, did(home, 'Y')) && UNTIL(5000, agent_left(agent(home))) && s.vm[0].move.node == 0, "after half of the time it is shut down");
+	TAP_OK(UNTIL(10000, all_run()) && !runs(home, 0), "and started elsewhere");
+	sound("a migration that does not come about");
+
+	boot(3, 1, 3);
+	home = where(0);
+	s.vm[0].desired = DESIRED_IGNORED;
+	spread_catalog();
+	run(1000);
+	memset(node(home)->trace, 0, 256);
+	going(home, true, LEAVE_FAILOVER, false, 60000);
+	TAP_OK(UNTIL(5000, agent_left(agent(home))) && times(home, 'P') == 1 && !did(home, 'O') && disk_state(home, 0) == CLAIM_ACTIVE,
+	       "a VM that hands are off: its guest is told, and nothing else is done about it");
+	node(home)->deaf = true;
+	sound("hands off");
+
+	boot(3, 1, 3);
+	home = where(0);
+	node(home)->deaf = true;
+	s.vm[0].desired = DESIRED_IGNORED;
+	spread_catalog();
+	run(1000);
+	going(home, true, LEAVE_FAILOVER, false, 60000);
+	run(s.vm[0].stop_timeout_ms - 1000);
+	TAP_OK(!agent_left(agent(home)), "a guest that does not listen is waited for");
+	TAP_OK(UNTIL(3000, agent_left(agent(home))) && runs(home, 0), "no longer than for a stop");
+	sound("hands off, deaf");
+}
+
 static void test_hands_off(void)
 {
 	uint32_t owner;
@@ -1989,6 +2126,7 @@ int main(void)
 	test_move();
 	test_move_faults();
 	test_leave();
+	test_going_down();
 	test_hands_off();
 	test_given_up();
 	test_place();

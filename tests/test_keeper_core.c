@@ -1009,10 +1009,24 @@ static void test_commit(void)
 	TAP_OK(state(3) == LEASE_ARMED && k(3)->epoch == 2, "suspended: and back with the next epoch");
 	sound("suspended");
 
+	armed_cluster(3, 1);
+	sim_say(&s, 3, KEEPER_EV_SHUTDOWN);
+	TAP_OK(n(3)->kills == 1 && n(3)->released_for == RELEASE_SHUTDOWN && state(3) == LEASE_RELEASING && !keeper_gate_open(k(3), 1, s.now),
+	       "its host goes down with VMs left: they are ended first");
+	sim_run(&s, 3000);
+	TAP_OK(state(3) == LEASE_LEFT && on_disk(3, 0).state == HEARTBEAT_LEFT && on_disk(3, 0).epoch == 1 && k(1)->mine.commit[2] == 0 && k(2)->mine.commit[2] == 0,
+	       "then it leaves, and nobody fences it");
+	sound("shut down with VMs left");
+
+	sim_init(&s, 1, 1);
+	sim_start(&s, 1);
+	sim_say(&s, 1, KEEPER_EV_SHUTDOWN);
+	TAP_OK(state(1) == LEASE_STARTING && n(1)->kills == 0, "before there is a lease: nothing is done that nobody could prove");
+
 	start_all(2, 1);
 	for (uint32_t id = 1; id <= 2; id++) {
 		for (unsigned kind = KEEPER_EV_TIMER; kind <= KEEPER_EV_SUSPENDED; kind++) {
-			if (kind == KEEPER_EV_LEAVE || kind == KEEPER_EV_READ_DONE)
+			if (kind == KEEPER_EV_LEAVE || kind == KEEPER_EV_SHUTDOWN || kind == KEEPER_EV_READ_DONE)
 				continue;
 			sim_event(n(id), (struct keeper_event){ .kind = (enum keeper_event_kind)kind, .ok = true, .view = 3 });
 			sim_event(n(id), (struct keeper_event){ .kind = (enum keeper_event_kind)kind, .view = 3 });

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Transient units against a real systemd: run it as root where PID 1 is one that may be played with (units_in_container.sh).
  * test_units: everything; test_units survivor-start | survivor-check: a unit outlives the process that started it; test_units reexec: the
- * connection is lost and comes back. */
+ * connection is lost and comes back; test_units reboot | poweroff: the host goes down, which must be the last. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -172,8 +172,49 @@ static void test_properties(void)
 	TAP_OK(start(7, sleeper, &a) && !a.has_error, "started");
 	for (size_t i = 0; i < ARRAY_SIZE(properties); i++)
 		TAP_OK(shows(7, properties[i]), "%s", properties[i]);
+	TAP_OK(shows(7, "TimeoutStopUSec=20s"), "TimeoutStopUSec=20s");
+	TAP_OK(system("systemctl show -P Before 'kvmha-vm-*' | grep -w ha-agent.service | grep -qw ha-leave.service") == 0, "Before=ha-agent.service ha-leave.service");
 	TAP_OK(system("systemctl show -P After 'kvmha-vm-*' | grep -qw ha-keeper.service") == 0, "After=ha-keeper.service");
 	(void)kill_unit(7, SIGKILL, &a);
+}
+
+struct fate {
+	int calls;
+	bool has_error;
+	enum units_fate fate;
+};
+
+static void on_fate(void *user, const char *error, enum units_fate fate)
+{
+	struct fate *f = user;
+
+	f->calls++;
+	f->has_error = error != NULL;
+	f->fate = fate;
+}
+
+static bool fate_is(enum units_fate want)
+{
+	struct fate f = { 0 };
+
+	if (units_fate(units, on_fate, &f) != 0)
+		return false;
+	while (f.calls == 0)
+		turn_loop();
+	return f.calls == 1 && !f.has_error && f.fate == want;
+}
+
+/* The last thing in this container: it goes down, as slowly as a unit of ours that is to end before all others. */
+static void test_fate(const char *how, enum units_fate want)
+{
+	char command[100];
+
+	TAP_OK(fate_is(UNITS_STAYS_UP), "nothing is being stopped");
+	TAP_OK(system("systemd-run -q --unit=stays -p KillMode=process -p SendSIGKILL=no -p TimeoutStopSec=60 /bin/sh -c 'trap : TERM; while :; do sleep 1; done'") == 0,
+	       "something that does not end");
+	TAP_OK(system("systemctl stop --no-block stays") == 0 && fate_is(UNITS_STAYS_UP), "a unit's stop is not the host's");
+	(void)snprintf(command, sizeof(command), "systemctl %s --no-block", how);
+	TAP_OK(system(command) == 0 && fate_is(want), "%s", how);
 }
 
 static void test_life(void)
@@ -356,6 +397,8 @@ int main(int argc, char **argv)
 	} else if (streq(part, "survivor-check")) {
 		TAP_OK(query(SURVIVOR, &a) && a.info.state == UNIT_RUNNING && a.info.main_pid > 0, "survivor: runs after its starter has gone");
 		TAP_OK(kill_unit(SURVIVOR, SIGKILL, &a) && query_until(SURVIVOR, UNIT_FAILED, &a), "survivor: ended");
+	} else if (streq(part, "reboot") || streq(part, "poweroff")) {
+		test_fate(part, streq(part, "reboot") ? UNITS_REBOOTS : UNITS_GOES_DOWN);
 	} else if (streq(part, "reexec")) {
 		test_reexec();
 	} else {

@@ -114,5 +114,6 @@ run_part survivor-start
 run_part survivor-check
 inside systemctl daemon-reexec
 run_part reexec
+run_part reboot
 echo "1..$count"
 exit $failed

@@ -21,6 +21,12 @@
 #define ALERT_MAX_MS (3600 * 1000)
 #define QUARANTINE_DEFAULT 3
 #define QUARANTINE_MAX 100
+#define SHUTDOWN_DEFAULT_MS (10 * 60 * 1000)
+#define SHUTDOWN_MIN_MS 10000
+#define SHUTDOWN_MAX_MS (20 * 60 * 1000) /* ha-leave.service ends it after 25 min, and systemd resets the host after 30 */
+#define FREEZE_DEFAULT_MS (10 * 60 * 1000)
+#define FREEZE_MIN_MS 10000
+#define FREEZE_MAX_MS (24 * 3600 * 1000)
 #define UNIX_SOCKET_PATH_MAX 107 /* sun_path without its NUL */
 
 const struct ini_key conf_keys[CONF_KEY_COUNT] = {
@@ -42,6 +48,9 @@ const struct ini_key conf_keys[CONF_KEY_COUNT] = {
 	[CONF_ON_RING_LOSS] = { "Ring", "OnRingLoss", false },
 	[CONF_WATCHDOG_DEVICE] = { "Watchdog", "Device", false },
 	[CONF_NODE_NAME] = { "Node", "Name", false },
+	[CONF_NODE_SHUTDOWN] = { "Node", "ShutdownPolicy", false },
+	[CONF_NODE_SHUTDOWN_TIMEOUT] = { "Node", "ShutdownTimeout", false },
+	[CONF_NODE_FREEZE_TIMEOUT] = { "Node", "FreezeTimeout", false },
 	[CONF_HOOKS_DIRECTORY] = { "Hooks", "Directory", false },
 	[CONF_HOOKS_TIMEOUT] = { "Hooks", "Timeout", false },
 	[CONF_ALERTS_SLOW] = { "Alerts", "VolumeSlow", false },
@@ -61,6 +70,18 @@ const struct ini_key conf_keys[CONF_KEY_COUNT] = {
 };
 
 const char *conf_ring_loss_name(enum conf_ring_loss l) { return l == CONF_RING_LOSS_KEEP ? "keep" : "release"; }
+
+const char *conf_shutdown_name(enum conf_shutdown s)
+{
+	static const char *const name[CONF_SHUTDOWN_COUNT] = {
+		[CONF_SHUTDOWN_CONDITIONAL] = "conditional",
+		[CONF_SHUTDOWN_MIGRATE] = "migrate",
+		[CONF_SHUTDOWN_FAILOVER] = "failover",
+		[CONF_SHUTDOWN_FREEZE] = "freeze",
+	};
+
+	return (size_t)s < ARRAY_SIZE(name) ? name[s] : "unknown";
+}
 
 const struct conf_node *conf_node_by_id(const struct conf *c, uint32_t id)
 {
@@ -91,6 +112,9 @@ static void set_defaults(struct conf *c)
 	c->memory_percent = MEMORY_PERCENT_DEFAULT;
 	c->vcpus_percent = VCPUS_PERCENT_DEFAULT;
 	c->starts_per_node = PARALLEL_STARTS_DEFAULT;
+	c->shutdown = CONF_SHUTDOWN_CONDITIONAL;
+	c->shutdown_ms = SHUTDOWN_DEFAULT_MS;
+	c->freeze_ms = FREEZE_DEFAULT_MS;
 	(void)str_copy(c->watchdog, sizeof(c->watchdog), "/dev/watchdog");
 	(void)str_copy(c->hooks_dir, sizeof(c->hooks_dir), CONF_DIR_DEFAULT "/hooks.d");
 }
@@ -245,6 +269,16 @@ static int read_ring_loss(struct conf *c, const char *value, char *err, size_t e
 	return 0;
 }
 
+static int read_shutdown(struct conf *c, const char *value, char *err, size_t err_size)
+{
+	for (unsigned s = 0; s < CONF_SHUTDOWN_COUNT; s++)
+		if (streq(value, conf_shutdown_name((enum conf_shutdown)s))) {
+			c->shutdown = (enum conf_shutdown)s;
+			return 0;
+		}
+	return value_refuse(err, err_size, "unknown policy; write conditional, migrate, failover or freeze");
+}
+
 static int read_brake(struct conf *c, const char *value, char *err, size_t err_size)
 {
 	uint32_t permille;
@@ -286,6 +320,12 @@ static int read_value(struct conf_read *r, enum conf_key key, const char *value,
 		return read_watchdog(c, value, err, err_size);
 	case CONF_NODE_NAME:
 		return read_name(value, c->self_name, err, err_size);
+	case CONF_NODE_SHUTDOWN:
+		return read_shutdown(c, value, err, err_size);
+	case CONF_NODE_SHUTDOWN_TIMEOUT:
+		return read_span(&c->shutdown_ms, value, SHUTDOWN_MIN_MS, SHUTDOWN_MAX_MS, err, err_size);
+	case CONF_NODE_FREEZE_TIMEOUT:
+		return read_span(&c->freeze_ms, value, FREEZE_MIN_MS, FREEZE_MAX_MS, err, err_size);
 	case CONF_HOOKS_DIRECTORY:
 		return read_path(value, c->hooks_dir, sizeof(c->hooks_dir), err, err_size);
 	case CONF_PLACE_MEMORY:

@@ -16,6 +16,8 @@
 #define CONF_MAX_LEVEL 9
 #define CONF_AGENT_LEN 128
 
+/* In the order of enum leave_policy. */
+enum conf_shutdown { CONF_SHUTDOWN_CONDITIONAL, CONF_SHUTDOWN_MIGRATE, CONF_SHUTDOWN_FAILOVER, CONF_SHUTDOWN_FREEZE, CONF_SHUTDOWN_COUNT };
 enum conf_ring_loss { CONF_RING_LOSS_RELEASE, CONF_RING_LOSS_KEEP };
 
 struct conf_node {
@@ -57,6 +59,8 @@ struct conf {
 	size_t power_text_len;
 	uint32_t memory_percent, vcpus_percent; /* of a node's own that its VMs may have together; 0: not limited */
 	uint32_t starts_per_node;               /* at a time; 0: not limited */
+	enum conf_shutdown shutdown;            /* what becomes of this node's VMs when its host is shut down */
+	uint32_t shutdown_ms, freeze_ms;        /* how long the host waits for that; how long frozen VMs wait for it to be back */
 };
 
 /* Reads DIR/kvm-ha.conf and DIR/conf.d/ *.conf. hostname: this host's name without domain, or NULL for gethostname. On failure returns
@@ -70,6 +74,7 @@ const struct conf_power *conf_power_of(const struct conf *c, uint32_t node, size
 #define CONF_POWER_SECRETS 4096
 int conf_power_secrets(const struct conf *c, const struct conf_power *p, char ret[CONF_POWER_SECRETS], char *err, size_t err_size);
 
+const char *conf_shutdown_name(enum conf_shutdown s);
 const struct conf_node *conf_node_by_id(const struct conf *c, uint32_t id);
 const struct conf_node *conf_node_by_name(const struct conf *c, const char *name);
 

@@ -109,6 +109,9 @@ static void show_values(struct show *s)
 	SHOW(s, CONF_ON_RING_LOSS, "default", "%s", conf_ring_loss_name(c->on_ring_loss));
 	SHOW(s, CONF_WATCHDOG_DEVICE, "default", "%s", c->watchdog);
 	SHOW(s, CONF_NODE_NAME, "host name", "%s", c->self_name);
+	SHOW(s, CONF_NODE_SHUTDOWN, "default", "%s", conf_shutdown_name(c->shutdown));
+	SHOW(s, CONF_NODE_SHUTDOWN_TIMEOUT, "default", "%" PRIu32 "ms", c->shutdown_ms);
+	SHOW(s, CONF_NODE_FREEZE_TIMEOUT, "default", "%" PRIu32 "ms", c->freeze_ms);
 	SHOW(s, CONF_HOOKS_DIRECTORY, "default", "%s", c->hooks_dir);
 	SHOW(s, CONF_HOOKS_TIMEOUT, "default", "%" PRIu32 "ms", c->hook_timeout_ms);
 	SHOW(s, CONF_ALERTS_SLOW, "derived: IO / 4", "%" PRIu32 "ms", c->volume_slow_ms);

@@ -24,6 +24,7 @@
 	/* !1: gate, kill, proof, publication */ \
 	X(GATE_STAYS_OPEN, "!1", "a release leaves the gate open", "S3") \
 	X(RELEASED_BEFORE_PROOF, "!1", "released is published while VMs are still being killed", "S3") \
+	X(LEFT_WITH_VMS, "!1", "a host that goes down with VM processes left says so without ending them first", "S3 S4") \
 	X(LAUNCHERS_MISSED, "!1", "the kill passes over what has passed the gate but is not QEMU yet", "S3") \
 	X(SILENCE_UNPROVEN, "proof of silence", "the victims' unsent data is neither dropped nor waited for", "S1") \
 	X(REJOINS_AT_ONCE, "release", "a new epoch begins as soon as released is published, and arms", "L5 L4") \

@@ -309,6 +309,9 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 	case AGENT_EV_CATALOG_READ:
 		a->lead_read = a->leads;
 		break;
+	case AGENT_EV_GOING_DOWN:
+		leave_event(a, ev);
+		break;
 	case AGENT_EV_ASSIGN:
 	case AGENT_EV_PREPARE:
 		if (ev->epoch == a->epoch)
@@ -382,6 +385,7 @@ void agent_step(struct agent *a, const struct agent_event *ev, int64_t now_ns)
 	adopt(a);
 	if (a->adopted) {
 		follow_assignments(a);
+		leave_step(a);
 		tick_vms(a);
 	}
 	if (ev->kind == AGENT_EV_TABLE || ev->kind == AGENT_EV_CATALOG || ev->kind == AGENT_EV_CATALOG_READ || now_ns - a->tick_ns >= tick(a)) {

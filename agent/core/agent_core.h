@@ -8,6 +8,7 @@
  *   vmlife.c      a VM on this node, from claim to release
  *   health.c      a running guest: hung, panicked, silent, without its storage, and what is done about it
  *   migrate.c     a VM that goes to another node while it runs: both ends of it
+ *   leave.c       this node's host is shut down or rebooted
  *
  *   IDLE --assigned--> CLAIMING --granted--> [DRAINING] --> STARTING --> RUNNING --exit--> RESTARTING --> STARTING
  *     ^                  ^-- the gate was closed since --+                 | stop, empty, move   | limit
@@ -208,9 +209,13 @@ struct vm {
 	int64_t prepared_ns;          /* when a node was asked to take it while it runs */
 	uint64_t handed_generation;   /* of the claim it was handed over with, */
 	int64_t handed_ns;            /* seen first at that time */
+	int64_t leave_ns;             /* hands are off it, and its guest was told that the host goes down */
 	struct vm_migration migration;
 	int64_t failure_ns[AGENT_MAX_RESTARTS]; /* newest first; `failures` of them */
 };
+
+/* What becomes of the VMs of a node that is shut down. conditional: freeze if it comes up again at once, else failover. */
+enum leave_policy { LEAVE_CONDITIONAL, LEAVE_MIGRATE, LEAVE_FAILOVER, LEAVE_FREEZE };
 
 enum agent_event_kind {
 	AGENT_EV_TIMER,
@@ -239,6 +244,7 @@ enum agent_event_kind {
 	AGENT_EV_OFFER,         /* uuid, node, migration: that node waits for it */
 	AGENT_EV_MIGRATION,     /* uuid, migration, news; node: whose agent says it */
 	AGENT_EV_CHECK_LEAD,    /* read the claims again and say (LEAD_CHECKED) whether we still lead */
+	AGENT_EV_GOING_DOWN,    /* ok: this host goes down; reboot, leave_policy, limit_ms. Else it stays up, after all */
 };
 
 enum health_fact {
@@ -279,6 +285,9 @@ struct agent_event {
 	bool incoming;      /* FOUND: it waits for a guest, or holds one that was never continued */
 	uint64_t migration;
 	enum migrate_news news;
+	bool reboot;
+	enum leave_policy leave_policy;
+	uint32_t limit_ms;  /* GOING_DOWN: how long the host waits */
 };
 
 enum agent_action_kind {
@@ -310,6 +319,8 @@ enum agent_action_kind {
 	AGENT_ACT_TELL,         /* node, vm, migration, news (HANDED, OFF, ASK) */
 	AGENT_ACT_LEAD,         /* on: we lead (claimer generation) or no longer */
 	AGENT_ACT_LEAD_CHECKED, /* on */
+	AGENT_ACT_LEAVE,        /* the catalog is to say that this node, in its present epoch, is being shut down; leave_policy, on: it reboots */
+	AGENT_ACT_STAY,         /* and that it is not */
 	AGENT_ACT_NOTE,         /* note, vm, node */
 };
 
@@ -331,6 +342,7 @@ struct agent_action {
 	uint8_t uuid[16];
 	uint64_t migration;
 	enum migrate_news news;
+	enum leave_policy leave_policy;
 	bool on;
 };
 
@@ -404,6 +416,18 @@ struct agent_options {
 	uint32_t memory_percent, vcpus_percent;  /* of a node's own that its VMs may have together; 0: no limit */
 };
 
+/* See leave.c. */
+struct leave {
+	bool known;              /* the shell has said whether the host goes down */
+	bool going, reboot;
+	bool alone;              /* the catalog does not say it in time: everything here acts as if it did */
+	bool asked;              /* the VMs were told to leave, one way or the other; */
+	unsigned left;           /* so many have not yet */
+	enum leave_policy policy;
+	uint32_t limit_ms;
+	int64_t since_ns, said_ns;
+};
+
 struct agent {
 	struct agent_options opt;
 	struct keeper_msg table;
@@ -425,6 +449,7 @@ struct agent {
 	enum catalog_pause pause;
 	uint64_t maintenance, quarantine;
 	uint32_t leaving[FORMAT_MAX_NODES];
+	struct leave leave;
 	bool leads;
 	bool lead_read;          /* the catalog was read since: nothing is asked for by what we knew before */
 	uint64_t lead_generation;
@@ -455,10 +480,11 @@ bool agent_vm_error(const struct agent *a, const struct vm *v); /* given up: has
 /* Who gave it up, or died with it, last: the newest claim under which it may have run. NULL: it never ran. */
 const struct claim *agent_last_claim(const struct agent *a, const uint8_t uuid[16], uint32_t *ret_node);
 
-/* What becomes of the VMs of a node that is shut down. conditional: freeze if it comes up again at once, else failover. */
-enum leave_policy { LEAVE_CONDITIONAL, LEAVE_MIGRATE, LEAVE_FAILOVER, LEAVE_FREEZE };
-/* The request that goes into the catalog with "node X is leaving" (or, with LEAVE_MIGRATE, "is in maintenance") for each VM it owns. */
+/* The request that goes into the catalog with "node X is leaving", or "is in maintenance" (LEAVE_MIGRATE), for each VM it owns. */
 struct vm_move agent_leave_move(enum leave_policy policy, bool reboot, uint32_t node, uint64_t number);
+
+/* The host may go on going down: nothing here needs it any more. Nobody waits for a VM that hands are off longer than its StopTimeout=. */
+bool agent_left(const struct agent *a);
 
 /* Between the files of the core. */
 struct agent_action *agent_act(struct agent *a, enum agent_action_kind kind);
@@ -505,6 +531,11 @@ void health_tick(struct agent *a, struct vm *v);   /* of a running VM */
 void health_gap(struct agent *a, int64_t gap_ns);  /* nobody looked for so long: that does not count */
 bool health_reset_loop(struct agent *a, struct vm *v); /* one more reset by the guest: is it one too many? */
 enum vm_ready health_ready(const struct vm *v);
+
+/* leave.c */
+void leave_event(struct agent *a, const struct agent_event *ev);
+void leave_step(struct agent *a);
+bool leave_said(const struct agent *a); /* the catalog says that this node, in its present epoch, is being shut down */
 
 void lead_step(struct agent *a);
 /* Which VM of its After= it waits for at this moment; NULL: none, or no longer. The leader's; others know it as far as they were told. */

@@ -94,6 +94,14 @@ static void carry_out(struct agent *a, const struct agent_action *act, const str
 	case AGENT_ACT_LEAD_CHECKED:
 		ops->lead_checked(edge, act->on);
 		break;
+	case AGENT_ACT_LEAVE:
+		if (ops->leave)
+			ops->leave(edge, act->leave_policy, act->on);
+		break;
+	case AGENT_ACT_STAY:
+		if (ops->stay)
+			ops->stay(edge);
+		break;
 	case AGENT_ACT_NOTE:
 		ops->note(edge, act->note, act->vm, act->node);
 		break;

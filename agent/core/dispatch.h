@@ -33,6 +33,8 @@ struct agent_ops {
 	void (*tell)(void *edge, uint32_t node, const struct vm *v, uint64_t migration, enum migrate_news news);
 	void (*lead)(void *edge, bool on, uint64_t generation);
 	void (*lead_checked)(void *edge, bool on);
+	void (*leave)(void *edge, enum leave_policy policy, bool reboot); /* and stay: NULL where no host goes down */
+	void (*stay)(void *edge);
 	void (*note)(void *edge, enum agent_note note, const struct vm *v, uint32_t node);
 };
 

@@ -67,7 +67,10 @@ bool migrate_by(const struct agent *a, const struct vm *v, uint32_t owner)
 		return false;
 	if (to != 0)
 		return to != owner && (v->def.move.live || v->def.move.back);
-	return a->maintenance >> (owner - 1) & 1;
+	if (a->maintenance >> (owner - 1) & 1)
+		return true;
+	/* Its host goes down, and it is to be back when that is: what only waits for its node has another request. */
+	return v->def.move.back && v->def.move.node == owner && agent_node_emptied(a, owner);
 }
 
 /* ---- the source ---- */

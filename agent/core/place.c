@@ -8,6 +8,8 @@ bool agent_node_emptied(const struct agent *a, uint32_t id)
 {
 	uint32_t epoch = id == a->opt.self ? a->epoch : agent_table_node(a, id)->epoch;
 
+	if (id == a->opt.self && a->leave.alone)
+		return true;
 	return (a->maintenance >> (id - 1) & 1) || (a->leaving[id - 1] != 0 && epoch <= a->leaving[id - 1]);
 }
 

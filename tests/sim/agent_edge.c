@@ -401,6 +401,8 @@ static void move(struct cat *c, unsigned vm, uint32_t node, uint32_t wait_ms)
 	c->move[vm] = (struct vm_move){ .node = node, .wait_ms = wait_ms, .number = c->move[vm].number + 1 };
 }
 
+static uint32_t epoch_of(const struct node *n, uint32_t id) { return id == n->id ? n->agent->epoch : agent_table_node(n->agent, id)->epoch; }
+
 static void apply(const struct node *n, struct cat *c, const struct edit *e)
 {
 	static const enum vm_desired desired[] = { [EDIT_START] = DESIRED_STARTED, [EDIT_STOP] = DESIRED_STOPPED, [EDIT_REMOVE] = DESIRED_REMOVED,
@@ -442,7 +444,17 @@ static void apply(const struct node *n, struct cat *c, const struct edit *e)
 		break;
 	case EDIT_LEAVE:
 		empty_node(n, c, e->node, (enum leave_policy)(e->vm / 2), e->vm % 2);
-		c->leaving[e->node - 1] = e->node == n->id ? n->agent->epoch : agent_table_node(n->agent, e->node)->epoch;
+		c->leaving[e->node - 1] = epoch_of(n, e->node);
+		break;
+	case EDIT_LEAVING: /* as agent/server.c */
+		if (c->leaving[e->node - 1] > e->number || epoch_of(n, e->node) > e->number)
+			break;
+		empty_node(n, c, e->node, (enum leave_policy)(e->vm / 2), e->vm % 2);
+		c->leaving[e->node - 1] = (uint32_t)e->number;
+		break;
+	case EDIT_STAY:
+		if (c->leaving[e->node - 1] == e->number)
+			c->leaving[e->node - 1] = 0;
 		break;
 	case EDIT_MOVE:
 		if (c->present[e->vm])
@@ -986,6 +998,20 @@ static void op_guest_off(void *edge, const struct vm *v)
 static void op_forget(void *edge, const struct vm *v) { ask_about(EDIT_FORGET, v, 0, ((struct node *)edge)->agent->lead_generation); }
 static void op_move_over(void *edge, const struct vm *v, bool done) { ask_about(EDIT_MOVE_OVER, v, v->def.move.node, v->def.move.number); }
 
+static void op_leave(void *edge, enum leave_policy policy, bool reboot)
+{
+	struct node *n = edge;
+
+	edit_ask(&(struct edit){ .kind = EDIT_LEAVING, .vm = (unsigned)policy * 2 + reboot, .node = n->id, .number = n->agent->epoch });
+}
+
+static void op_stay(void *edge)
+{
+	struct node *n = edge;
+
+	edit_ask(&(struct edit){ .kind = EDIT_STAY, .node = n->id, .number = n->agent->epoch });
+}
+
 static void on_listed(struct sim_event *ev)
 {
 	struct node *n = ev->obj;
@@ -1111,7 +1137,7 @@ static const struct agent_ops ops = {
 	.guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over, .lead = op_lead,
 	.prepare = op_prepare, .incoming = op_incoming, .offer = op_offer, .migrate = op_migrate, .migrate_switch = op_migrate_switch,
 	.migrate_cancel = op_migrate_cancel, .go_on = op_go_on, .tell = op_tell,
-	.lead_checked = op_lead_checked, .note = op_note,
+	.lead_checked = op_lead_checked, .leave = op_leave, .stay = op_stay, .note = op_note,
 };
 
 /* more: as in keeper_edge.c. */
@@ -1138,6 +1164,7 @@ static void a_events(struct node *n, const struct agent_event *ev, bool more)
 }
 
 static void a_event(struct node *n, const struct agent_event *ev) { a_events(n, ev, false); }
+void agent_edge_event(struct node *n, const struct agent_event *ev) { a_events(n, ev, false); }
 
 static void volume_changed(struct client *c, unsigned volume, bool ready)
 {

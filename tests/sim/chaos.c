@@ -6,8 +6,9 @@
 static struct { bool on; int64_t mean_ns; uint64_t drawn; } allowed[CHAOS_KIND_COUNT];
 #define STREAM_SICK 1003 /* rnd_stream: no fault's, not the periods', not lively.c's */
 #define STREAM_VOLSET 1006
-#define ALWAYS (1ULL << CHAOS_VOLSET | 1ULL << CHAOS_MIGRATE) /* of those of their own stream, what need not meet others */
+#define ALWAYS (1ULL << CHAOS_VOLSET | 1ULL << CHAOS_MIGRATE | 1ULL << CHAOS_SHUTDOWN) /* of those of their own stream, what need not meet others */
 #define STREAM_MIGRATE 1007
+#define STREAM_SHUTDOWN 1008
 
 static uint64_t chaos_number;
 static int64_t burst_ns; /* 0: no bursts */
@@ -21,7 +22,7 @@ const char *chaos_name(enum chaos_kind f)
 		"guest-off", "volume-hang", "all-hang", "path-cut", "paths-cut", "bad-writes", "bad-reads", "lost-acks", "slow", "image-hang",
 		"image-cut", "ring-split", "ring-alone", "corosync", "corosync-all", "one-way", "rot", "suspend", "operator", "all-power",
 		"keeper-brink", "read-only", "misdirected", "torn-reads", "wipe", "foreign-volume", "roll-back", "image-errors", "ring-three", "ring-flap",
-		"ring-late", "ring-loss", "keeper-step", "agent-step", "qemu-stop", "sleep", "slow-boot", "operators", "clone", "confirm", "sick", "volset", "migrate",
+		"ring-late", "ring-loss", "keeper-step", "agent-step", "qemu-stop", "sleep", "slow-boot", "operators", "clone", "confirm", "sick", "volset", "migrate", "shutdown",
 	};
 
 	return name[f];
@@ -51,6 +52,7 @@ static int64_t duration(void)
 
 void chaos_reset(void)
 {
+	shutdown_reset();
 	ring_trouble(0, 0, 0);
 	lively_reset();
 }
@@ -129,6 +131,11 @@ void chaos_draw(void)
 	if (!(chaos_often >> CHAOS_MIGRATE & 1)) {
 		allowed[CHAOS_MIGRATE].on = chance(600) && !chaos_only && !(sim.without >> CHAOS_MIGRATE & 1) && (!sim.only || sim.only >> CHAOS_MIGRATE & 1);
 		allowed[CHAOS_MIGRATE].mean_ns = rnd_ms(2000, 60000);
+	}
+	sim.rng = rnd_stream(STREAM_SHUTDOWN, 0);
+	if (!(chaos_often >> CHAOS_SHUTDOWN & 1)) {
+		allowed[CHAOS_SHUTDOWN].on = chance(400) && !chaos_only && !(sim.without >> CHAOS_SHUTDOWN & 1) && (!sim.only || sim.only >> CHAOS_SHUTDOWN & 1);
+		allowed[CHAOS_SHUTDOWN].mean_ns = rnd_ms(20000, 300000);
 	}
 	sim.rng = world;
 }
@@ -728,6 +735,10 @@ static void fault(enum chaos_kind kind)
 		clone_start(n->id, 10 * ns);
 	} else if (kind == CHAOS_CONFIRM) {
 		fault_confirm(n);
+	} else if (kind == CHAOS_SHUTDOWN) {
+		if (n->up)
+			chaos_effect(kind);
+		shutdown_begin(n, (enum leave_policy)rnd(4), chance(600), off_time());
 	} else if (kind == CHAOS_MIGRATE) {
 		chaos_effect(kind);
 		fault_migrate(n);

@@ -810,6 +810,12 @@ void keeper_edge_stop_service(struct node *n)
 
 	if (!proc_alive(&n->kproc) || n->kproc.stopped)
 		return;
+	if (slice_count(n) > 0 && n->going_down && n->k_runs && !n->k_stopping) {
+		n->k_stopping = true;
+		ev.kind = KEEPER_EV_SHUTDOWN;
+		k_event(n, &ev);
+		return;
+	}
 	if (slice_count(n) > 0 || disk_host_sends(n) || !n->k_runs) {
 		keeper_edge_crash(n);
 		machine_keeper_again(n, rnd_ms(20, 2000));

@@ -20,7 +20,7 @@ static void on_keeper(struct sim_event *ev)
 {
 	struct node *n = ev->obj;
 
-	if (!same_boot(n, ev->arg) || proc_alive(&n->kproc))
+	if (!same_boot(n, ev->arg) || proc_alive(&n->kproc) || shutdown_ends_keepers(n))
 		return;
 	keeper_edge_start(n);
 }
@@ -31,7 +31,7 @@ static void on_agent(struct sim_event *ev)
 {
 	struct node *n = ev->obj;
 
-	if (same_boot(n, ev->arg) && !proc_alive(&n->aproc))
+	if (same_boot(n, ev->arg) && !proc_alive(&n->aproc) && !shutdown_ends_agents(n))
 		agent_edge_start(n);
 }
 
@@ -176,7 +176,7 @@ void machine_reset(struct node *n, const char *why, int64_t off_ns)
 	if (!n->up)
 		return;
 	history_add("node %u: RESET (%s)", n->id, why);
-	n->up = n->corosync = false;
+	n->up = n->corosync = n->going_down = false;
 	n->corosync_life++;
 	n->hurt_ns = sim.now;
 	n->wd.running = false;

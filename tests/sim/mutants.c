@@ -33,6 +33,7 @@ static const struct hint { unsigned nodes, volumes; uint64_t often; bool only; }
 	[MUTANT_FENCE_QUORUM_SHORT] = { .volumes = 2, .often = OFTEN(PATH_CUT) },
 	[MUTANT_GATE_UNTIMED] = { .nodes = 3, .often = OFTEN(KEEPER_STOP) | OFTEN(QEMU_CRASH), .only = true },
 	[MUTANT_RELEASED_BEFORE_PROOF] = { .often = OFTEN(IMAGE_HANG) | OFTEN(PATHS_CUT) },
+	[MUTANT_LEFT_WITH_VMS] = { .often = OFTEN(SHUTDOWN) },
 	[MUTANT_LAUNCHERS_MISSED] = { .often = OFTEN(PATHS_CUT) | OFTEN(QEMU_CRASH) },
 	[MUTANT_SILENCE_UNPROVEN] = { .often = OFTEN(PATHS_CUT) | OFTEN(IMAGE_CUT) },
 	[MUTANT_ONE_BUFFER] = { .volumes = 1, .often = OFTEN(POWER) | OFTEN(SLOW) },

@@ -374,7 +374,8 @@ struct drain_job { bool used, answered; uint32_t number, tries; };
 
 enum edit_kind { EDIT_ARM, EDIT_DISARM, EDIT_START, EDIT_STOP, EDIT_REMOVE, EDIT_FORGET, EDIT_ADD, EDIT_MAINTENANCE, EDIT_ACTIVE, EDIT_GUEST_OFF,
 	EDIT_IGNORE, EDIT_MOVE /* to node */, EDIT_MOVE_OVER, EDIT_PAUSE /* vm: enum catalog_pause */, EDIT_LEAVE /* vm: policy * 2 + reboot */,
-	EDIT_MIGRATE /* to node */, EDIT_CALL_OFF };
+	EDIT_MIGRATE /* to node */, EDIT_CALL_OFF,
+	EDIT_LEAVING /* as EDIT_LEAVE, by the node itself; number: epoch */, EDIT_STAY };
 /* number: of the move (MOVE_OVER), of the leadership (FORGET); incarnation: of the VM, for what agents ask. */
 struct edit { enum edit_kind kind; unsigned vm; uint32_t node; uint64_t number; uint8_t incarnation; };
 #define SIM_START_WAIT_MS 60000 /* a VM that is added (EDIT_ADD) for a node waits for it that long */
@@ -399,6 +400,7 @@ struct node {
 	struct client kclient;
 	struct keeper *keeper;
 	bool k_set_changed;
+	bool going_down; /* its agent has left the mark for its keeper */
 	bool k_known, k_runs, k_clean, k_stopping, k_killing, k_kill_start, k_outage;
 	uint32_t k_agent_life;   /* the agent that is connected */
 	bool k_resume;
@@ -466,6 +468,7 @@ void keeper_edge_fence(struct node *n, uint32_t id, uint32_t epoch);        /* a
 struct table_msg { struct table_msg *next; struct node *node; uint32_t life; struct keeper_msg msg; };
 void agent_edge_start(struct node *n);
 void agent_edge_crash(struct node *n);
+void agent_edge_event(struct node *n, const struct agent_event *ev);
 void agent_edge_table(struct node *n, struct table_msg *m);
 void agent_edge_no_keeper(struct node *n);
 void agent_edge_assign(struct node *n, uint32_t from, uint32_t epoch, unsigned vm, int64_t delay);
@@ -493,7 +496,7 @@ enum chaos_kind {
 	CHAOS_COROSYNC_ALL, CHAOS_ONE_WAY, CHAOS_ROT, CHAOS_SUSPEND, CHAOS_OPERATOR, CHAOS_ALL_POWER, CHAOS_KEEPER_BRINK,
 	CHAOS_READ_ONLY, CHAOS_MISDIRECT, CHAOS_TORN_READS, CHAOS_WIPE, CHAOS_FOREIGN, CHAOS_ROLLBACK, CHAOS_IMAGE_ERRORS, CHAOS_RING_THREE,
 	CHAOS_RING_FLAP, CHAOS_RING_LATE, CHAOS_RING_LOSS, CHAOS_KEEPER_STEP, CHAOS_AGENT_STEP, CHAOS_QEMU_STOP, CHAOS_SLEEP, CHAOS_SLOW_BOOT,
-	CHAOS_OPERATORS, CHAOS_CLONE, CHAOS_CONFIRM, CHAOS_SICK, CHAOS_VOLSET, CHAOS_MIGRATE, CHAOS_KIND_COUNT,
+	CHAOS_OPERATORS, CHAOS_CLONE, CHAOS_CONFIRM, CHAOS_SICK, CHAOS_VOLSET, CHAOS_MIGRATE, CHAOS_SHUTDOWN, CHAOS_KIND_COUNT,
 };
 const char *chaos_name(enum chaos_kind f);
 void chaos_reset(void);    /* nothing of an earlier world is left */
@@ -508,6 +511,14 @@ bool chaos_operator(void);
 bool chaos_hurts(const struct node *n); /* something is wrong with this node, its paths or the ring at this moment */
 
 void chaos_effect(enum chaos_kind kind);
+
+/* ---- shutdown.c ---- */
+
+void shutdown_reset(void);
+/* By its own init: the VMs leave, then the agent ends, then the VMs' units, then the keeper, then the host. */
+void shutdown_begin(struct node *n, enum leave_policy policy, bool reboot, int64_t off_ns);
+bool shutdown_ends_agents(const struct node *n); /* init starts none again; nor keepers: */
+bool shutdown_ends_keepers(const struct node *n);
 
 /* ---- damage.c ---- */
 

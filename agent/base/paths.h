@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Files that agent and keeper share; on a tmpfs, so that they live as long as a boot. */
+#pragma once
+
+#define PATHS_GOING_DOWN "/run/kvm-ha/going-down" /* the agent's word that this host is being shut down */
