@@ -124,7 +124,7 @@ static void find_node(struct problems *p, json_object *s, json_object *node)
 	else if (streq(state, "offline") || streq(state, "unknown"))
 		add(p, true, remedy_node, "node %s: %s%s%s", name, state, dash(reason), reason);
 	else if (streq(state, "left"))
-		add(p, false, "`systemctl start ha-agent` on that node when it is to be used again", "node %s has left the cluster%s%s", name,
+		add(p, false, ctl_bool(node, "leaving") ? "it is used again when it has booted" : "`systemctl start ha-agent` on that node when it is to be used again", "node %s has left the cluster%s%s", name,
 		    dash(reason), reason);
 	else if (!ctl_bool(node, "agent"))
 		add(p, true, remedy_agent, "node %s: its agent is silent: its VMs run on, but none is started there%s%s", name, dash(reason), reason);
@@ -136,6 +136,9 @@ static void find_node(struct problems *p, json_object *s, json_object *node)
 		add(p, false, "`ha-ctl node power NODE`", "node %s: no fence device has confirmed that it is off", name);
 	if (ctl_bool(node, "quarantine"))
 		add(p, false, "`ha-ctl node unfence NODE` when it is in order again", "node %s is in quarantine: it gets VMs only if no other node can take them", name);
+	if (ctl_bool(node, "leaving") && streq(state, "online"))
+		add(p, false, "wait; `ha-ctl vm list` shows where its VMs are", "node %s is being shut down or rebooted, %" PRId64 " VMs left on it", name,
+		    ctl_int(node, "vms"));
 	if (ctl_bool(node, "maintenance"))
 		add(p, false, "`ha-ctl node maintenance off NODE` when it is done", "node %s is in maintenance, %" PRId64 " VMs left on it", name,
 		    ctl_int(node, "vms"));

@@ -284,6 +284,14 @@ const char *status_node_state(const struct agentd *d, uint32_t id)
 	return n->committed ? "fencing" : "suspect";
 }
 
+/* It said so before it went, and has not come back since. */
+static bool is_leaving(const struct agentd *d, uint32_t id)
+{
+	uint32_t said = d->core.leaving[id - 1];
+
+	return said != 0 && agent_table_node(&d->core, id)->epoch <= said;
+}
+
 static void node_reason(const struct agentd *d, uint32_t id, char *ret, size_t size)
 {
 	const struct keeper_table_node *n = agent_table_node(&d->core, id);
@@ -305,6 +313,8 @@ static void node_reason(const struct agentd *d, uint32_t id, char *ret, size_t s
 		(void)snprintf(ret, size, "it gave up its VMs and waits to rejoin");
 	else if (streq(state, "unknown"))
 		(void)snprintf(ret, size, "%s", d->core.have_table ? "never seen" : "the keeper of this node does not answer");
+	else if (is_leaving(d, id))
+		(void)snprintf(ret, size, streq(state, "left") ? "its host was shut down or rebooted" : "its host is being shut down or rebooted");
 	else if (n->state == HEARTBEAT_ARMED && n->ring != HEARTBEAT_RING_OK)
 		(void)snprintf(ret, size, "no corosync ring");
 }
@@ -325,6 +335,7 @@ static json_object *node_object(struct agentd *d, const struct conf_node *c)
 	put_string(o, "state", status_node_state(d, c->id));
 	put_bool(o, "armed", n->state == HEARTBEAT_ARMED);
 	put_bool(o, "maintenance", d->core.maintenance >> (c->id - 1) & 1);
+	put_bool(o, "leaving", is_leaving(d, c->id));
 	put_bool(o, "quarantine", d->core.quarantine >> (c->id - 1) & 1);
 	put_int(o, "epoch", n->epoch);
 	put_int(o, "over", n->over);
