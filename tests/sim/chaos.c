@@ -868,7 +868,7 @@ bool chaos_operator(void)
 	const struct cat *c = &sim.cat_on_disk[0];
 	bool removed = clone_heal() || !damage_repaired();
 
-	if (volset_heal())
+	if (volset_heal() || shutdown_pending())
 		return true;
 	if (sim.n_edits > 0)
 		return true;

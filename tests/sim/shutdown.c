@@ -27,6 +27,14 @@ static enum stage stage_of(const struct node *n)
 	return down[n->id - 1].stage;
 }
 
+bool shutdown_pending(void)
+{
+	for (unsigned i = 0; i < sim.n_nodes; i++)
+		if (sim.node[i].up && stage_of(&sim.node[i]) != STAGE_NONE)
+			return true;
+	return false;
+}
+
 bool shutdown_ends_agents(const struct node *n) { return stage_of(n) > STAGE_LEAVING; }
 bool shutdown_ends_keepers(const struct node *n) { return stage_of(n) == STAGE_KEEPER; }
 
@@ -57,7 +65,7 @@ static bool has_qemu(const struct node *n)
 
 static void leaving(struct node *n, int64_t waited)
 {
-	bool over = waited > down[n->id - 1].limit_ns;
+	bool over = waited > down[n->id - 1].limit_ns || !sim.chaos; /* once all is healed nobody waits for it */
 
 	if (down[n->id - 1].call_off_ns != 0 && waited > down[n->id - 1].call_off_ns && n->a_runs && !n->aproc.stopped) {
 		history_add("node %u: its shutdown is called off", n->id);
