@@ -658,7 +658,7 @@ void check_image_landed(const struct op *op)
 			    (long long)((sim.now - op->issued) / NS_PER_MS), (long long)((sim.now - op->arrive) / NS_PER_MS), op->sending,
 			    (long long)((sim.now - op->orphan_at) / NS_PER_MS), (long long)((op->land_by - sim.now) / NS_PER_MS));
 	im->last = *s;
-	im->lands++;
+	im->lands += s->instance >= im->runner.instance; /* what is late of an earlier one comes under its successor, migrated or not */
 	if (!op->orphan)
 		failover_at(FAILOVER_WRITES, (uint32_t)op->arg);
 }
