@@ -186,6 +186,8 @@ void claimer_reset(struct agent *a)
 	struct claimer *c = &a->claimer;
 
 	c->n_wants = 0;
+	/* What was being written may have been seen on a volume that does not have it any more: until it is written again who saw it cannot read there. */
+	c->rewrite = c->rewrite || (c->changed && c->numbered);
 	if (c->check_lead)
 		agent_act(a, AGENT_ACT_LEAD_CHECKED)->on = false; /* somebody waits for the answer */
 	c->check_lead = false;
