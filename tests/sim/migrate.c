@@ -143,7 +143,6 @@ void qemu_go_on(struct qemu *q, uint64_t generation)
 		check_running(q->vm);
 		history_add("node %u: VM %u goes on, generation %llu, epoch %u", q->node->id, q->vm, (unsigned long long)generation, q->stamp.epoch);
 		sim.stats.migrations++;
-		sim.vm[q->vm].sent_ns = 0;
 	} else if (qemu_sent(q)) {
 		history_add("node %u: VM %u goes on where it was", q->node->id, q->vm);
 		check_resumed(q);
@@ -151,6 +150,7 @@ void qemu_go_on(struct qemu *q, uint64_t generation)
 		return;
 	}
 	q->live = true;
+	sim.vm[q->vm].sent_ns = 0;
 	q->io_error = q->io_error && !agent_edge_storage(q->node, q->vm);
 	q->out = OUT_NONE;
 	let_run(q);
@@ -164,6 +164,7 @@ void qemu_cont(struct qemu *q)
 	if (qemu_sent(q) || q->incoming) {
 		history_add("node %u: VM %u goes on, though its guest was sent or never came", q->node->id, q->vm);
 		q->live = true;
+		sim.vm[q->vm].sent_ns = 0;
 		q->out = OUT_NONE;
 		check_resumed(q);
 	}
