@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A migration's QMP, both ends: what is set before, how it is begun, how it stands. (QEMU's docs/devel/migration, qapi/migration.json)
  *
- * Every call returns at once; its callback comes exactly once, from the loop, unless the connection is freed before. */
+ * Every call returns at once, 0 or a negative errno and then without a callback. Else its callback comes exactly once: from the loop, or from
+ * qmp_conn_free() with "disconnected". */
 #pragma once
 
 #include "qmp/qmp.h"

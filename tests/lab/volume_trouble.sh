@@ -67,9 +67,13 @@ tgt --mode logicalunit --op update --tid "$tid" --lun 1 --params readonly=0
 check "it is well again" within $patience well
 
 # Stale: an older image of it comes back. What a node that is down has written last is not on it, and nobody writes that again.
+# The two heartbeats of n3 (id 3) in the table, which begins at 8192
+both_newer() { ! cmp -s -n 4096 -i 24576 "$1" "$2" && ! cmp -s -n 4096 -i 28672 "$1" "$2"; }
+offline() { node_is "$1" .state offline; }
 cp "$images/iscsi/vol3.img" "$test_name.img"
-sleep 2 # some heartbeats
+check "n3 has written both its heartbeats anew" within $patience both_newer "$images/iscsi/vol3.img" "$test_name.img"
 power_off n3
+check "n3 is seen to stand still: what it has written last was read" within $patience offline n3
 since=$(now_ns)
 dd if="$test_name.img" of="$images/iscsi/vol3.img" bs=4096 count=2000 conv=notrunc status=none
 rm -f "$test_name.img"
