@@ -268,14 +268,17 @@ void takeover_round(struct keeper *k, bool acked)
 	struct words words;
 
 	compute_groups(k);
-	brake_round(k);
 	words = collect_words(k);
+	for (uint32_t id = 1; id <= k->opt.node_limit; id++)
+		if (id != k->opt.self)
+			collect_proofs(k, id, words.over[id - 1]);
+	/* Who is over does not count for it: a word of that may come before the node's own block shows anything. */
+	brake_round(k);
 	for (uint32_t id = 1; id <= k->opt.node_limit; id++) {
 		uint32_t told;
 
 		if (id == k->opt.self)
 			continue;
-		collect_proofs(k, id, words.over[id - 1]);
 		advance(k, id, acked);
 		evidence_round(k, id);
 		told = MUTANT(DEATH_NOT_COPIED) ? k->mine.over[id - 1] : k->block.over[id - 1];

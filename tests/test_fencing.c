@@ -264,6 +264,16 @@ static void test_brake(void)
 	TAP_OK(SIM_UNTIL(&s, 1500, k(1)->braked == 3), "the brake comes on after a commit");
 	TAP_OK(k(1)->mine.commit[3] == 1 && SIM_UNTIL(&s, 10000, over(1, 4, 1)) && !over(1, 3, 1) && !over(1, 2, 1), "which goes its way; no other does");
 	sound("brake after a commit");
+
+	/* In one and the same read somebody says that node 2 is over, whose own block looks alive: one of three is silent then, and not one of four. */
+	cluster(4, 15, 30);
+	sim_power_cut(&s, 4, SIM_CUT_DROP);
+	TAP_OK(SIM_UNTIL(&s, 10000, k(1)->mine.intent[3] != 0) && k(1)->braked == 0, "one of four: to be fenced");
+	k(1)->block.intent[3] = k(1)->mine.intent[3];
+	about(1, 3)->hb.over[1] = about(1, 2)->hb.epoch;
+	takeover_round(k(1), true);
+	TAP_OK(over(1, 2, about(1, 2)->hb.epoch) && k(1)->braked == 1 && k(1)->mine.commit[3] == 0 && k(1)->mine.intent[3] == 0,
+	       "another one is over: it does not count any more, and the brake is on before anything is committed");
 }
 
 /* What power_plan_next says, and what it is told: o command, S status; + went well, - failed, 0 off, 1 on, t on and its time is up. */
