@@ -243,6 +243,72 @@ static void test_order(void)
 	TAP_OK(lead_awaited(&a, v) == db, "nobody owns it: it is not ready, whatever was said");
 }
 
+static unsigned assigned(const struct vm *v)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < a.n_actions; i++)
+		n += a.action[i].kind == AGENT_ACT_ASSIGN && a.action[i].vm == v;
+	a.n_actions = 0;
+	return n;
+}
+
+/* Seconds until the leader has it started, of at most `most`. */
+static unsigned started_after(const struct vm *v, unsigned most)
+{
+	for (unsigned s = 0; s <= most; s++) {
+		lead_step(&a);
+		if (assigned(v) > 0)
+			return s;
+		a.now_ns += S;
+		for (unsigned i = 0; i < 4; i++)
+			a.node[i].counter_ns = a.now_ns; /* all agents are there */
+	}
+	return most + 1;
+}
+
+/* Node 2 has handed it over, and whom it was for does not claim it. */
+static struct vm *handed(void)
+{
+	struct vm *v;
+
+	begin();
+	a.opt.timing.io_ms = 1000;
+	a.table.table.node[0].state = HEARTBEAT_DISARMED; /* others are to start it */
+	a.claimer.read_once = a.leads = a.lead_read = true;
+	a.lead_generation = 9;
+	a.claimer.mine.n = 1;
+	a.claimer.mine.claim[0] = (struct claim){ .generation = 9, .epoch = 7, .state = CLAIM_ACTIVE };
+	memcpy(a.claimer.mine.claim[0].vm, agent_leader_uuid, 16);
+	v = add(0, 1, 1);
+	a.claimer.seen_any[1] = true;
+	a.claimer.seen[1].n = 1;
+	a.claimer.seen[1].claim[0] = (struct claim){ .vm = { 1 }, .generation = 5, .epoch = 7, .state = CLAIM_HANDED, .migration = 77 };
+	return v;
+}
+
+static void test_handed(void)
+{
+	struct vm *v = handed();
+
+	TAP_OK(started_after(v, 60) == 9, "handed over and not claimed: started anew after T_leader + 4 T_io");
+	v = handed();
+	v->def.move = (struct vm_move){ .node = 3, .number = 1, .live = true };
+	a.maintenance = 1 << 2;
+	for (unsigned i = 0; i < 20; i++) { /* its request is withdrawn only after a while */
+		lead_step(&a);
+		(void)assigned(v);
+		a.now_ns += S / 2;
+		for (unsigned j = 0; j < 4; j++)
+			a.node[j].counter_ns = a.now_ns;
+	}
+	v->def.move.node = 0;
+	TAP_OK(started_after(v, 60) == 0, "a request to be where it cannot be took longer than that: at once after it");
+	a.claimer.seen[1].claim[0].generation = 6;
+	v->assigned = 0;
+	TAP_OK(started_after(v, 60) == 9, "handed over once more: its target has its time again");
+}
+
 static void grant(struct vm *v)
 {
 	v->state = VM_CLAIMING;
@@ -295,6 +361,7 @@ int main(void)
 	test_groups();
 	test_history();
 	test_order();
+	test_handed();
 	test_parallel();
 	return tap_done();
 }

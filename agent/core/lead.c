@@ -412,7 +412,8 @@ static void lead_migration(struct agent *a, struct vm *v)
 	act->epoch = agent_table_node(a, v->planned)->epoch;
 }
 
-/* It was handed over a moment ago: its guest is whole at the target, which is about to claim it. Only once that has not come about it is started anew. */
+/* It was handed over a moment ago: its guest is whole at the target, which is about to claim it. Only once that has not come about it is started anew.
+ * The moment counts from when this node sees the claim, whatever else the VM waits for meanwhile. */
 static bool is_handed(struct agent *a, struct vm *v)
 {
 	uint32_t node;
@@ -430,6 +431,7 @@ static bool is_handed(struct agent *a, struct vm *v)
 static void lead_vm(struct agent *a, struct vm *v)
 {
 	int64_t since = a->now_ns - v->assigned_ns;
+	bool handed = v->owner == 0 && v->in_catalog && v->def.desired == DESIRED_STARTED && is_handed(a, v);
 
 	if (v->def.move.node != 0 && v->in_catalog && v->def.desired != DESIRED_REMOVED && lead_move(a, v))
 		return;
@@ -450,7 +452,7 @@ static void lead_vm(struct agent *a, struct vm *v)
 	}
 	if (v->state != VM_IDLE)
 		return;
-	if (!may_start(a, v) || is_handed(a, v))
+	if (!may_start(a, v) || handed)
 		return;
 	if (v->assigned != 0 && since < agent_ms(ASSIGN_AGAIN_MS) && agent_node_usable(a, v->assigned))
 		return;
