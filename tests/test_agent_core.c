@@ -967,6 +967,8 @@ static void test_restart(void)
 		run(6000);
 		TAP_OK(all_run() && did(id, 'A') && !did(id, 'S') && !did(id, 'K'),
 		       "agent %u restarted: it adopts what runs, nothing else happens", id);
+		for (unsigned v = 0; v < 3; v++)
+			TAP_OK(!runs(id, v) || vm_of(id, v)->health.found, "agent %u restarted: what it found may have been started just then", id);
 		TAP_OK(UNTIL(10000, leaders() == 1), "agent %u restarted: there is a leader", id);
 		add_vms(1);
 		spread_catalog();

@@ -155,6 +155,20 @@ static void test_hung(void)
 	pass(5 * S);
 	TAP_OK(v->health.trouble == TROUBLE_NONE && notes[NOTE_VM_WELL] == 1 && acts[AGENT_ACT_KILL] == 0, "it answers again: well, and told");
 
+	/* An agent that is started anew may find a unit whose launcher is not QEMU yet. */
+	begin(&p);
+	v->health.found = true;
+	answers = storage = false;
+	pass(69 * S);
+	TAP_OK(v->health.trouble == TROUBLE_NONE, "found by a new agent: its start, if it is one, does not count as silence");
+	pass(2 * S);
+	TAP_OK(v->health.trouble == TROUBLE_HUNG, "but then");
+	answers = true;
+	pass(S);
+	answers = false;
+	pass(61 * S);
+	TAP_OK(v->health.trouble == TROUBLE_HUNG && notes[NOTE_VM_TROUBLE] == 2, "once it has answered it has no more than others");
+
 	p.hang = REACT_ALERT;
 	begin(&p);
 	answers = false;

@@ -209,6 +209,7 @@ static void adopt_vm(struct agent *a, struct vm *v)
 	if (was_found(a, v->def.uuid)) {
 		v->state = VM_RUNNING;
 		health_begin(a, v, false);
+		v->health.found = true;
 		agent_note(a, NOTE_VM_ADOPTED, v, 0);
 		agent_act(a, AGENT_ACT_ADOPT)->vm = v;
 	} else if (MUTANT(OWN_CLAIM_STARTED)) {

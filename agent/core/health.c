@@ -11,6 +11,7 @@
 
 #define GAP_MS 3000          /* between two steps: longer means that nobody looked */
 #define HEARD_MS 15000       /* QEMU's last answer: the guest's silence means something only after one as young as this */
+#define START_MS 10000       /* until QEMU's first answer, as in agent/runner.c: its silence counts from then on */
 #define PROBE_AGAIN_MS 2000
 #define STORAGE_FRESH_MS 5000
 #define CONT_MIN_MS 1000
@@ -124,6 +125,7 @@ static void take_state(struct agent *a, struct vm_health *h, enum guest_run run)
 		h->ping_ns = a->now_ns;
 	}
 	h->answer_ns = a->now_ns;
+	h->found = false;
 	h->run = run;
 }
 
@@ -183,7 +185,7 @@ static enum vm_trouble find_trouble(const struct agent *a, const struct vm *v)
 	const struct health_policy *p = &v->def.health;
 	const struct vm_health *h = &v->health;
 
-	if (p->hang_ms != 0 && p->hang != REACT_IGNORE && a->now_ns - h->answer_ns > agent_ms(p->hang_ms))
+	if (p->hang_ms != 0 && p->hang != REACT_IGNORE && a->now_ns - h->answer_ns > agent_ms(p->hang_ms + (h->found ? START_MS : 0)))
 		return TROUBLE_HUNG;
 	if (p->panic != REACT_IGNORE && (h->panicked || h->run == GUEST_PANICKED))
 		return TROUBLE_PANIC;
