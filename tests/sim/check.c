@@ -1205,7 +1205,7 @@ void check_ended(const struct node *n, unsigned vm, enum vm_trouble why)
 		violation("H1", "node %u ends VM %u as hung, whose storage hangs, too", n->id, vm);
 }
 
-const char *check_lively_on(uint64_t nodes, uint64_t managed)
+const char *check_lively_on(uint64_t nodes, uint64_t managed, bool arrived)
 {
 	static char text[160];
 
@@ -1239,7 +1239,7 @@ const char *check_lively_on(uint64_t nodes, uint64_t managed)
 			running += sim.node[i].qemu[v].state == QEMU_RUNS && sim.node[i].qemu[v].live && (nodes >> i & 1);
 		/* On its way; or handed over (two writes) to a target that could not go on with it: whoever leads by now starts it anew T_leader + 4 T_io
 		 * after that was read, by a claim like any other. */
-		if (running == 0 && sim.vm[v].sent_ns != 0 &&
+		if (running == 0 && !arrived && sim.vm[v].sent_ns != 0 &&
 		    sim.now - sim.vm[v].sent_ns < (int64_t)(sim.timing.leader_ms + 12 * sim.timing.io_ms + HANDOVER_MS) * NS_PER_MS)
 			continue;
 		if (running == 1)
@@ -1250,7 +1250,8 @@ const char *check_lively_on(uint64_t nodes, uint64_t managed)
 	return NULL;
 }
 
-const char *check_lively(void) { return check_lively_on(~0ULL, ~0ULL); }
+const char *check_lively(void) { return check_lively_on(~0ULL, ~0ULL, false); }
+const char *check_arrived(void) { return check_lively_on(~0ULL, ~0ULL, true); }
 
 /* What everybody believes, for whoever has to find out why. */
 void check_dump(void)

@@ -603,8 +603,9 @@ void check_edit_counts(uint32_t version);   /* the operator is told that it coun
 void check_running(unsigned vm);        /* a VM has come to run: failover times */
 void check_gone(const struct qemu *q, bool by_node);
 /* Every VM runs once and on one of these nodes, they have their lease, and the agents of `managed` work; the others have no lease. */
-const char *check_lively_on(uint64_t nodes, uint64_t managed);
-const char *check_lively(void); /* NULL: every VM runs once and every node is armed; else what is missing */
+const char *check_lively_on(uint64_t nodes, uint64_t managed, bool arrived);
+const char *check_lively(void);  /* NULL: every VM runs once, or is just on its way, and every node is armed; else what is missing */
+const char *check_arrived(void); /* the same, with none on its way */
 
 #define SIM_HISTOGRAM 4096
 #define SIM_HISTOGRAM_MS 100
