@@ -71,14 +71,15 @@ static bool check_own(struct keeper *k, unsigned volume, int buffer, const struc
 	struct table_node *self = &k->node[k->opt.self - 1];
 
 	slot_read(&v->slot, buffer, hb->epoch, hb->seq, v->read_issued_ns, k->now_ns);
-	k->mine.settled = MAX(k->mine.settled, hb->settled);
 	if (!self->known || format_compare(hb->epoch, hb->seq, self->hb.epoch, self->hb.seq) > 0) {
 		self->known = hb->epoch != 0;
 		self->hb = *hb;
 		self->t0_ns = k->now_ns;
 	}
-	if (k->state == LEASE_STARTING)
+	if (k->state == LEASE_STARTING) {
+		k->mine.settled = MAX(k->mine.settled, hb->settled);
 		return true;
+	}
 	if (format_compare(hb->epoch, hb->seq, v->expect_epoch, v->expect_seq) < 0) {
 		if (valid == 2)
 			set_fault(k, volume, FAULT_ROLLED_BACK);
@@ -93,6 +94,8 @@ static bool check_own(struct keeper *k, unsigned volume, int buffer, const struc
 		set_fault(k, volume, FAULT_SLOT_TAKEN);
 		return false;
 	}
+	/* Not of a block that is beyond our epoch: ours would contradict itself with that, and nobody could read our slot any more. */
+	k->mine.settled = MAX(k->mine.settled, hb->settled);
 	return true;
 }
 

@@ -1205,6 +1205,22 @@ static void test_slot_owner(void)
 	sim_run(&s, 10000);
 	TAP_OK(n(2)->vm_epoch == 0 && state(2) != LEASE_ARMED, "another host writes our slot: this one stays out");
 
+	/* What another host's later epoch says is not ours to say: no reader would take a block that does. (That host has not waited for us, so
+	 * not all is sound here.) */
+	armed_cluster(2, 3);
+	hb = on_disk(2, 0);
+	hb.epoch += 2;
+	hb.settled = hb.epoch;
+	memset(hb.life, 0x55, 16);
+	memset(hb.host, 0x55, 16);
+	(void)SIM_UNTIL(&s, 1000, k(2)->phase == ROUND_IDLE);
+	for (unsigned b = 0; b < 2; b++)
+		heartbeat_encode(&hb, sim_cluster, b, s.volume[0] + format_heartbeat_offset(2, b));
+	sim_run(&s, 3000);
+	TAP_OK(state(2) == LEASE_RELEASED && on_disk(2, 1).state == HEARTBEAT_RELEASED && on_disk(2, 1).settled == k(2)->epoch && k(1)->mine.over[1] >= k(2)->epoch,
+	       "another host's later epoch on one volume of three: released, and everybody can read that");
+	TAP_OK(n(1)->released_for == RELEASE_NONE && state(1) == LEASE_ARMED, "and the others go on");
+
 	armed_cluster(2, 1);
 	sim_power_cut(&s, 2, SIM_CUT_DROP);
 	n(2)->host = 55; /* another board, the same name */
