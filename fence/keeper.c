@@ -213,7 +213,9 @@ static void op_note(void *edge, enum keeper_note note, uint32_t node, uint32_t a
 		break;
 	case NOTE_FOREIGN_OWNER:
 		daemon_text(d, LOG_LEVEL_ERR,
-			    "this node's slot was written by another host: two hosts with node id %u, or a cloned disk? waiting until it has been silent for W",
+			    "this node's slot was written by another host: two hosts with node id %u, a cloned disk, or this one under a new machine-id? "
+			    "Stop ha-keeper there; if that host is gone for good and was not armed, say so on a node that is: `ha-ctl node confirm-fenced`. "
+			    "Waiting until the others say that its lease is over, and W",
 			    node);
 		break;
 	case NOTE_SILENT:

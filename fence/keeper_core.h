@@ -200,6 +200,7 @@ struct keeper_volume {
 	bool write_wait, write_ok, read_wait, read_ok; /* this round */
 	uint64_t unread;         /* bit (id - 1): nodes of which the last read showed no block that counts */
 	int64_t read_issued_ns;
+	struct { uint32_t epoch; uint64_t seq; enum heartbeat_state state; uint8_t host[16]; } foreign; /* another host's block in our slot, while we start; epoch 0: none */
 	uint32_t acked_epoch;    /* newest own block known to be on it */
 	uint64_t acked_seq;
 	uint32_t expect_epoch;   /* the same when the read under way was issued: what it must show at least */
@@ -263,6 +264,7 @@ struct keeper {
 	enum release_reason release;
 	uint32_t release_by;
 	bool slot_taken, earlier_life, foreign_seen, epochs_spent;
+	int64_t foreign_ns;      /* while we start: when another host's block in our slot was last seen to move */
 
 	enum round_phase phase;
 	bool kick, bell_due;
@@ -324,6 +326,7 @@ uint32_t table_next_epoch(const struct keeper *k);
 void takeover_round(struct keeper *k, bool acked);
 /* A fresh intent against us that we too compute as higher: its node, or 0. */
 uint32_t takeover_lost_to(const struct keeper *k);
+uint32_t takeover_ended_by_later(const struct heartbeat *hb);
 int64_t takeover_deadline(const struct keeper *k);
 /* Our intent against a node is withdrawn, if there is one. */
 void takeover_withdraw(struct keeper *k, uint32_t id);

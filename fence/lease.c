@@ -273,24 +273,46 @@ static bool may_rejoin(const struct keeper *k)
 	return !left_out(k);
 }
 
+/* It said so itself on another volume, or a later epoch was on a renew quorum, for which somebody has waited for it. */
+static bool foreign_gone(const struct keeper *k, const struct keeper_volume *v)
+{
+	if (v->foreign.epoch < k->mine.settled)
+		return true;
+	for (unsigned i = 0; i < k->opt.n_volumes; i++) {
+		const struct keeper_volume *o = &k->volume[i];
+
+		if (o->foreign.epoch != 0 && memcmp(o->foreign.host, v->foreign.host, 16) == 0 &&
+		    format_compare(o->foreign.epoch, o->foreign.seq, v->foreign.epoch, v->foreign.seq) >= 0 &&
+		    (o->foreign.state == HEARTBEAT_LEFT || o->foreign.state == HEARTBEAT_RELEASED))
+			return true;
+	}
+	return false;
+}
+
 static bool foreign_owner(struct keeper *k)
 {
-	const struct table_node *self = &k->node[k->opt.self - 1];
 	int64_t wait = keeper_ms(k->opt.timing.w_ms + k->opt.timing.hb_ms);
-	bool told = (k->opt.members & ~(1ULL << (k->opt.self - 1))) == 0; /* there is nobody else, so no hold either */
+	bool alone = (k->opt.members & ~(1ULL << (k->opt.self - 1))) == 0; /* there is nobody else, so no hold either */
+	uint32_t over = 0;
+	bool any = false;
 
-	if (!self->known || memcmp(self->hb.host, k->opt.host, 16) == 0 || self->hb.state == HEARTBEAT_LEFT || self->hb.state == HEARTBEAT_RELEASED)
-		return false;
-	/* Another host has this slot: let its lease run out. t0 moves whenever it writes. W says nothing of a node that
-	 * was not armed: its VMs may run on for ever. */
-	if (self->hb.state != HEARTBEAT_ARMED)
-		return true;
-	/* It may be in a hold, for which we are never asked: the ring has one node of each id. Those who are asked must have said that it is over. */
 	for (uint32_t id = 1; id <= k->opt.node_limit; id++)
-		told = told || (id != k->opt.self && k->node[id - 1].known && k->node[id - 1].hb.over[k->opt.self - 1] >= self->hb.epoch);
-	if (!told && !MUTANT(FOREIGN_BY_SILENCE))
-		return true;
-	return k->now_ns - MAX(self->t0_ns, k->state_ns) < wait;
+		if (id != k->opt.self && k->node[id - 1].known)
+			over = MAX(over, k->node[id - 1].hb.over[k->opt.self - 1]);
+	for (unsigned i = 0; i < k->opt.n_volumes; i++) {
+		const struct keeper_volume *v = &k->volume[i];
+		bool told = over >= v->foreign.epoch;
+
+		if (v->foreign.epoch == 0 || foreign_gone(k, v))
+			continue;
+		/* Another host has this slot: let its lease run out. W says nothing of a node that was not armed, whose VMs may run on for ever: an operator
+		 * must say to the others that it is off. Of one that was armed those who are asked for a hold must have said that it is over: we never are,
+		 * the ring has one node of each id. */
+		if (!told && (v->foreign.state != HEARTBEAT_ARMED || (!alone && !MUTANT(FOREIGN_BY_SILENCE))))
+			return true;
+		any = true;
+	}
+	return any && k->now_ns - MAX(k->foreign_ns, k->state_ns) < wait; /* which moves whenever it writes */
 }
 
 static void stop_watchdog(struct keeper *k)
@@ -336,10 +358,12 @@ static void try_start(struct keeper *k, bool observed)
 		start_anew(k);
 		return;
 	}
-	if (observed && !MUTANT(FOREIGN_SLOT_TAKEN) && foreign_owner(k)) {
+	/* Whom we go on as has looked at that when it began. */
+	if (observed && !resume && !MUTANT(FOREIGN_SLOT_TAKEN) && foreign_owner(k)) {
 		if (!k->foreign_seen)
 			keeper_note(k, NOTE_FOREIGN_OWNER, k->opt.self, 0);
 		k->foreign_seen = true;
+		k->release = RELEASE_SLOT_TAKEN; /* for those who ask why nothing runs here */
 		return;
 	}
 	if (count_volumes(k, may_write) < format_renew_quorum(k->opt.n_volumes)) {

@@ -39,11 +39,26 @@ static void set_fault(struct keeper *k, unsigned volume, enum volume_fault fault
 	keeper_note(k, NOTE_VOLUME_FAULT, volume, fault);
 }
 
-/* A newer block from any volume is news at once: moving t0 forward is always safe. */
-static void take_newer(struct keeper *k, struct table_node *n, const struct heartbeat *hb)
+/* Of two lives that have begun the same number the one of which a renew quorum has it is the node: the other's block, on volumes that this one does not use,
+ * must not hide it. */
+static bool is_newer(const struct heartbeat *a, const struct heartbeat *b)
 {
-	if (hb->epoch == 0 || (n->known && format_compare(hb->epoch, hb->seq, n->hb.epoch, n->hb.seq) <= 0))
+	bool settled = a->settled >= a->epoch;
+
+	if (a->epoch == b->epoch && settled != (b->settled >= b->epoch) && memcmp(a->life, b->life, 16) != 0)
+		return settled;
+	return format_compare(a->epoch, a->seq, b->epoch, b->seq) > 0;
+}
+
+/* A newer block from any volume is news at once: moving t0 forward is always safe. */
+static void take_newer(struct keeper *k, struct table_node *n, const struct heartbeat *hb, bool moved)
+{
+	if (hb->epoch == 0 || (n->known && !is_newer(hb, &n->hb))) {
+		/* Nor while neither is settled, nor behind a later number. */
+		if (n->known && moved && memcmp(hb->life, n->hb.life, 16) != 0 && hb->epoch > takeover_ended_by_later(&n->hb))
+			n->t0_ns = k->now_ns;
 		return;
+	}
 	if (n->known) {
 		if (!n->advanced || n->hb.epoch != hb->epoch)
 			keeper_note(k, NOTE_NODE_ALIVE, hb->node, hb->epoch);
@@ -64,6 +79,24 @@ static void take_newer(struct keeper *k, struct table_node *n, const struct hear
 	n->t0_ns = MUTANT(T0_AT_ROUND_START) ? k->round_ns : k->now_ns;
 }
 
+/* While we start: what another host has in our slot. One that lives need not be the newest of all: of two with one id each may reach volumes that the other
+ * does not use. */
+static void note_owner(struct keeper *k, struct keeper_volume *v, const struct heartbeat *hb)
+{
+	bool moved = v->foreign.epoch != hb->epoch || v->foreign.seq != hb->seq;
+
+	if (hb->epoch == 0 || memcmp(hb->host, k->opt.host, 16) == 0) {
+		v->foreign.epoch = 0;
+		return;
+	}
+	if (moved)
+		k->foreign_ns = k->now_ns;
+	v->foreign.epoch = hb->epoch;
+	v->foreign.seq = hb->seq;
+	v->foreign.state = hb->state;
+	memcpy(v->foreign.host, hb->host, 16);
+}
+
 /* Our own slot: what is there must be what we wrote. */
 static bool check_own(struct keeper *k, unsigned volume, int buffer, const struct heartbeat *hb, unsigned valid)
 {
@@ -71,14 +104,16 @@ static bool check_own(struct keeper *k, unsigned volume, int buffer, const struc
 	struct table_node *self = &k->node[k->opt.self - 1];
 
 	slot_read(&v->slot, buffer, hb->epoch, hb->seq, v->read_issued_ns, k->now_ns);
-	k->mine.settled = MAX(k->mine.settled, hb->settled);
 	if (!self->known || format_compare(hb->epoch, hb->seq, self->hb.epoch, self->hb.seq) > 0) {
 		self->known = hb->epoch != 0;
 		self->hb = *hb;
 		self->t0_ns = k->now_ns;
 	}
-	if (k->state == LEASE_STARTING)
+	if (k->state == LEASE_STARTING) {
+		k->mine.settled = MAX(k->mine.settled, hb->settled);
+		note_owner(k, v, hb);
 		return true;
+	}
 	if (format_compare(hb->epoch, hb->seq, v->expect_epoch, v->expect_seq) < 0) {
 		if (valid == 2)
 			set_fault(k, volume, FAULT_ROLLED_BACK);
@@ -93,6 +128,8 @@ static bool check_own(struct keeper *k, unsigned volume, int buffer, const struc
 		set_fault(k, volume, FAULT_SLOT_TAKEN);
 		return false;
 	}
+	/* Not of a block that is beyond our epoch: ours would contradict itself with that, and nobody could read our slot any more. */
+	k->mine.settled = MAX(k->mine.settled, hb->settled);
 	return true;
 }
 
@@ -114,6 +151,7 @@ bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 		const struct heartbeat *hb;
 		uint64_t bit = 1ULL << (node - 1);
 		unsigned valid;
+		bool moved;
 		int buffer = newest_of(k, table, node, space, &hb, &valid);
 
 		if (buffer < 0) {
@@ -134,10 +172,11 @@ bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 			unread |= bit;
 			continue;
 		}
+		moved = n->on[volume].epoch != hb->epoch || n->on[volume].seq != hb->seq;
 		n->on[volume].epoch = hb->epoch;
 		n->on[volume].seq = hb->seq;
 		if (node != k->opt.self)
-			take_newer(k, n, hb);
+			take_newer(k, n, hb, moved);
 		else if (!check_own(k, volume, buffer, hb, valid))
 			unread |= bit;
 	}

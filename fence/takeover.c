@@ -163,7 +163,7 @@ static void over(struct keeper *k, uint32_t id, uint32_t epoch)
 
 /* X's epochs that its newest block ends by being there. Between the last that was on a renew quorum and this one may be numbers that a later life of X, which
  * does not see the minority of volumes that has them, begins again: of those a later number says nothing. */
-static uint32_t ended_by_later(const struct heartbeat *hb)
+uint32_t takeover_ended_by_later(const struct heartbeat *hb)
 {
 	return MUTANT(MINORITY_EPOCH_ENDS) || hb->settled >= hb->epoch ? hb->epoch - 1 : hb->settled;
 }
@@ -188,7 +188,7 @@ static void collect_proofs(struct keeper *k, uint32_t id, uint32_t word)
 	const struct table_node *n = node_of(k, id);
 
 	if (n->known) {
-		over(k, id, ended_by_later(&n->hb));
+		over(k, id, takeover_ended_by_later(&n->hb));
 		if (n->hb.state == HEARTBEAT_RELEASED || n->hb.state == HEARTBEAT_LEFT)
 			over(k, id, n->hb.epoch);
 	}
@@ -222,7 +222,7 @@ static void advance(struct keeper *k, uint32_t id, bool acked)
 	if (!n->known)
 		return;
 	/* Dropped only when X shows a later epoch that stays: until then it is raised, if need be. */
-	if (*commit != 0 && (ended_by_later(&n->hb) >= *commit || (MUTANT(COMMIT_DROPPED) && k->mine.over[id - 1] >= *commit))) {
+	if (*commit != 0 && (takeover_ended_by_later(&n->hb) >= *commit || (MUTANT(COMMIT_DROPPED) && k->mine.over[id - 1] >= *commit))) {
 		*commit = 0;
 		n->commit_published = false;
 	}

@@ -1205,6 +1205,22 @@ static void test_slot_owner(void)
 	sim_run(&s, 10000);
 	TAP_OK(n(2)->vm_epoch == 0 && state(2) != LEASE_ARMED, "another host writes our slot: this one stays out");
 
+	/* What another host's later epoch says is not ours to say: no reader would take a block that does. (That host has not waited for us, so
+	 * not all is sound here.) */
+	armed_cluster(2, 3);
+	hb = on_disk(2, 0);
+	hb.epoch += 2;
+	hb.settled = hb.epoch;
+	memset(hb.life, 0x55, 16);
+	memset(hb.host, 0x55, 16);
+	(void)SIM_UNTIL(&s, 1000, k(2)->phase == ROUND_IDLE);
+	for (unsigned b = 0; b < 2; b++)
+		heartbeat_encode(&hb, sim_cluster, b, s.volume[0] + format_heartbeat_offset(2, b));
+	sim_run(&s, 3000);
+	TAP_OK(state(2) == LEASE_RELEASED && on_disk(2, 1).state == HEARTBEAT_RELEASED && on_disk(2, 1).settled == k(2)->epoch && k(1)->mine.over[1] >= k(2)->epoch,
+	       "another host's later epoch on one volume of three: released, and everybody can read that");
+	TAP_OK(n(1)->released_for == RELEASE_NONE && state(1) == LEASE_ARMED, "and the others go on");
+
 	armed_cluster(2, 1);
 	sim_power_cut(&s, 2, SIM_CUT_DROP);
 	n(2)->host = 55; /* another board, the same name */
@@ -1234,7 +1250,75 @@ static void test_slot_owner(void)
 	sim_start(&s, 2);
 	sim_run(&s, 60000);
 	TAP_OK(on_disk(2, 0).epoch == 1, "another host's disarmed block: time proves nothing, it is not taken over");
+	TAP_OK(k(2)->release == RELEASE_SLOT_TAKEN, "and whoever asks is told why nothing runs here");
+	sim_say(&s, 1, KEEPER_EV_ARM);
+	sim_run(&s, 2000);
+	word(2, 1);
+	TAP_OK(SIM_UNTIL(&s, 1000 + w_ms() + s.timing.hb_ms, on_disk(2, 0).epoch == 2), "until an operator says that it is off");
 	sound("another host's disarmed block");
+}
+
+/* On one volume of three, over whatever is there. */
+static void forge_on_one(uint32_t id, const struct heartbeat *hb)
+{
+	for (unsigned b = 0; b < 2; b++)
+		heartbeat_encode(hb, sim_cluster, b, s.volume[0] + format_heartbeat_offset(id, b));
+}
+
+/* Of two hosts with one id one has been on a volume that the other does not use. */
+static void test_twin_on_one_volume(void)
+{
+	struct heartbeat twin;
+	int64_t began;
+
+	for (unsigned later = 0; later < 2; later++) {
+		armed_cluster(2, 3);
+		sim_path(&s, 2, 0, SIM_GONE);
+		sim_run(&s, 1000);
+		twin = on_disk(2, 0);
+		twin.epoch += later;
+		twin.seq += 1ULL << 40;
+		twin.state = HEARTBEAT_DISARMED;
+		twin.settled = 0;
+		memset(twin.life, 55, 16);
+		memset(twin.host, 55, 16);
+		forge_on_one(2, &twin);
+		sim_run(&s, 15000);
+		TAP_OK(k(1)->node[1].fresh && undisturbed() && (later || k(1)->node[1].hb.state == HEARTBEAT_ARMED), "a number on one volume, %s: the node is whoever moves",
+		       later ? "a later one" : "begun twice");
+		word(2, twin.epoch);
+		sim_run(&s, 2000);
+		TAP_OK(n(1)->notes[NOTE_REFUSED] == 1 && k(1)->mine.over[1] == 0, "and no operator's word ends it");
+		sound("a twin on one volume");
+
+		sim_power_cut(&s, 2, SIM_CUT_DROP);
+		sim_path(&s, 2, 0, SIM_OK);
+		n(2)->host = 55;
+		began = s.now;
+		sim_start(&s, 2);
+		sim_run(&s, w_ms());
+		TAP_OK(state(2) == LEASE_STARTING && n(2)->notes[NOTE_FOREIGN_OWNER] == 1, "the twin comes up: it waits for the other, though its own block is the newest");
+		if (later) { /* nobody fences what was not armed: that is the newest for all others */
+			word(2, twin.epoch);
+			sim_run(&s, 1000);
+		}
+		TAP_OK(SIM_UNTIL(&s, 2 * w_ms(), on_disk(2, 1).epoch == twin.epoch + 1) && s.now - began >= SIM_MS(w_ms() + s.timing.hb_ms), "and goes on when that is over");
+		sound("a twin that comes up");
+	}
+
+	/* What a volume shows that missed the change of hosts is of the past. */
+	armed_cluster(2, 3);
+	twin = on_disk(2, 0);
+	sim_power_cut(&s, 2, SIM_CUT_DROP);
+	n(2)->host = 55;
+	sim_start(&s, 2);
+	(void)SIM_UNTIL(&s, 4 * w_ms(), state(2) == LEASE_DISARMED);
+	sim_run(&s, 1000);
+	sim_power_cut(&s, 2, SIM_CUT_DROP);
+	forge_on_one(2, &twin);
+	sim_start(&s, 2);
+	TAP_OK(SIM_UNTIL(&s, 3000, state(2) == LEASE_DISARMED), "an old host's block on a volume that was away since: no wait");
+	sound("an old host's block");
 }
 
 static void test_bad_volumes(void)
@@ -1410,6 +1494,7 @@ int main(void)
 	test_commit();
 	test_restart();
 	test_slot_owner();
+	test_twin_on_one_volume();
 	test_bad_volumes();
 	test_leave();
 	for (int st = 0; st < LEASE_STATE_COUNT; st++)

@@ -63,6 +63,7 @@ struct block *block_of_heartbeat(const struct heartbeat *hb)
 	struct block *b = new_block(BLOCK_HEARTBEAT);
 
 	b->hb = *hb;
+	CHECK(hb->epoch <= FORMAT_MAX_EPOCH && hb->settled <= hb->epoch); /* else no reader would take it */
 	if (hb->seq % SAMPLE == 0)
 		check_bytes(hb);
 	return b;

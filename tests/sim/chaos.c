@@ -866,8 +866,9 @@ void chaos_heal(void)
 bool chaos_operator(void)
 {
 	const struct cat *c = &sim.cat_on_disk[0];
-	bool removed = clone_heal() || !damage_repaired();
+	bool removed = clone_heal();
 
+	removed = !damage_repaired() || removed;
 	if (volset_heal() || shutdown_pending())
 		return true;
 	if (sim.n_edits > 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A second host with the node id of another: a cloned disk, or a slip in the configuration. Only its keeper runs; corosync does not let it in. Somebody
  * notices after a while: an operator, who stops it in good order (started again if need be, until its slot says "left") and starts the keeper again that
- * it has driven out. */
+ * it has driven out. Where each of the two waits for the other nobody runs that node's VMs: then the word that it is off, at another node. */
 #include "tests/sim/sim.h"
 
 static struct node clone; /* one a seed, always of the same node: what it has sent may still be on its way */
@@ -60,6 +60,33 @@ static bool holds_the_slot(void)
 	return top && top->host[1] != 0 && top->state != HEARTBEAT_LEFT;
 }
 
+static bool is_kept_out(const struct node *n) { return n->k_runs && n->keeper->state == LEASE_STARTING && n->keeper->foreign_seen; }
+
+static bool has_lease(const struct node *n) { return n->k_runs && !n->keeper->slot_taken && (n->keeper->state == LEASE_ARMED || n->keeper->state == LEASE_DISARMED); }
+
+/* As the log of a keeper says that is kept out of its slot. */
+static void say_off(void)
+{
+	struct node *x = sim_node(clone.id);
+
+	for (unsigned v = 0; v < sim.n_vms; v++)
+		if (x->qemu[v].state != QEMU_NONE)
+			return;
+	for (unsigned i = 0; i < sim.n_nodes; i++) {
+		struct node *by = &sim.node[i];
+		struct keeper_evidence e = { .kind = EVIDENCE_OPERATOR, .node = clone.id };
+
+		if (by == x || !by->k_runs || by->keeper->state != LEASE_ARMED || !by->keeper->node[clone.id - 1].known)
+			continue;
+		e.epoch = by->keeper->node[clone.id - 1].hb.epoch;
+		if (by->keeper->mine.over[clone.id - 1] >= e.epoch)
+			return;
+		history_add("operator at node %u: neither host of node %u runs anything", by->id, clone.id);
+		keeper_edge_evidence(by, &e);
+		return;
+	}
+}
+
 bool clone_heal(void)
 {
 	bool busy = false;
@@ -67,9 +94,11 @@ bool clone_heal(void)
 	clone.up = false;
 	if (clone.id != 0 && proc_alive(&clone.kproc)) {
 		busy = true;
-		if (!clone.k_stopping && (!clone.k_runs || clone.keeper->state != LEASE_STARTING || !holds_the_slot()))
+		if (!clone.k_stopping && (!clone.k_runs || clone.keeper->state != LEASE_STARTING || clone.keeper->slot_taken || !holds_the_slot() || has_lease(sim_node(clone.id))))
 			machine_stop_keeper(&clone);
-	} else if (clone.id != 0 && holds_the_slot()) {
+		else if (is_kept_out(&clone) && is_kept_out(sim_node(clone.id)))
+			say_off();
+	} else if (clone.id != 0 && holds_the_slot() && !has_lease(sim_node(clone.id))) {
 		busy = true;
 		clone.saved.valid = false;
 		keeper_edge_start(&clone);
