@@ -407,6 +407,19 @@ static void test_resets(void)
 	}
 	exits(VM_EXIT_RESET);
 	TAP_OK(v->failures == 1, "until it is a loop");
+
+	begin(&p);
+	for (int i = 0; i < 3; i++) {
+		fact(HEALTH_RESET, GUEST_UNKNOWN, true);
+		pass(2 * S);
+	}
+	v->state = VM_CLAIMING;
+	vmlife_claim_result(&a, v->def.uuid, CLAIM_GRANTED, 6, false, 0);
+	v->state = VM_RUNNING;
+	health_begin(&a, v, false);
+	fact(HEALTH_RESET, GUEST_UNKNOWN, true);
+	pass(2 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 0 && v->health.trouble == TROUBLE_NONE, "what it did here before it was given up counts no more");
 }
 
 static void test_storage(void)

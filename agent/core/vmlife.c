@@ -183,6 +183,7 @@ void vmlife_claim_result(struct agent *a, const uint8_t uuid[16], enum claim_res
 	}
 	v->generation = generation;
 	v->unclean = unclean;
+	v->health.resets = 0; /* of when it was here before: it was stopped, or elsewhere, since */
 	agent_note(a, NOTE_VM_CLAIMED, v, a->opt.self);
 	if (!vmlife_wanted(a, v) && unclean && before)
 		drain(a, v, false, CLAIM_UNCLEAN);
@@ -316,6 +317,7 @@ static void on_started(struct agent *a, struct vm *v)
 
 		agent_note(a, migrated ? NOTE_VM_MIGRATED : v->unclean && v->generation > 1 ? NOTE_VM_RECOVERED : NOTE_VM_STARTED, v, a->opt.self);
 		v->unclean = false;
+		v->health.resets = migrated ? 0 : v->health.resets;
 		v->migration.phase = MIGRATE_NONE;
 		vmlife_move(a, v, VM_RUNNING);
 		health_begin(a, v, migrated && v->migration.ready >= (v->def.health.has_check ? READY_CHECK : READY_AGENT));

@@ -50,6 +50,8 @@ static uint32_t state_of[SIM_MAX_NODES];
 /* The newest heartbeat that has landed on a volume; and in which one a node's keeper has said last that claims are void, until when: 0: they are. */
 static struct { uint32_t epoch; uint64_t seq, silent_seq /* the newest of that epoch that says so; 0: none */; } told[SIM_MAX_NODES][FORMAT_MAX_VOLUMES];
 static struct { uint32_t epoch; uint64_t seq /* newest that says so */; int64_t cleared_ns, sure_ns /* without a volume that may lose it again */; } voided[SIM_MAX_NODES];
+/* The newest word that none of its claims is void which the storage has acknowledged and lost: another device stood in, or it went astray. */
+static struct { uint32_t epoch; uint64_t seq; } swallowed[SIM_MAX_NODES][FORMAT_MAX_VOLUMES];
 /* The newest generation of a node's active claim that has landed on each volume, and when it was on a fence quorum. */
 static struct { uint64_t on[FORMAT_MAX_VOLUMES], quorum; int64_t quorum_ns; } claimed[SIM_MAX_NODES][SIM_MAX_VMS];
 #define EDITS 65536
@@ -82,6 +84,7 @@ void check_reset(void)
 	memset(beats, 0, sizeof(beats));
 	memset(told, 0, sizeof(told));
 	memset(voided, 0, sizeof(voided));
+	memset(swallowed, 0, sizeof(swallowed));
 	memset(claimed, 0, sizeof(claimed));
 	memset(grants, 0, sizeof(grants));
 	memset(held, 0, sizeof(held));
@@ -224,7 +227,9 @@ static unsigned unsilent_on(uint32_t node, bool sure)
 		bool later = format_compare(told[node - 1][v].epoch, told[node - 1][v].seq, voided[node - 1].epoch, voided[node - 1].seq) > 0;
 
 		/* What was written while another device stood in for it, that one has: it said nothing of the kind, nor that it is over. */
-		n += sim.liar == (int)v ? !sure && (later || told[node - 1][v].silent_seq != told[node - 1][v].seq) : later;
+		n += sim.liar == (int)v ? !sure && (later || told[node - 1][v].silent_seq != told[node - 1][v].seq ||
+						   format_compare(swallowed[node - 1][v].epoch, swallowed[node - 1][v].seq, voided[node - 1].epoch, voided[node - 1].seq) > 0)
+					: later;
 	}
 	return n;
 }
@@ -232,6 +237,18 @@ static unsigned unsilent_on(uint32_t node, bool sure)
 static int64_t since(int64_t before, bool now)
 {
 	return !now ? 0 : before ? before : sim.now;
+}
+
+void check_swallowed(const struct op *op)
+{
+	const struct heartbeat *hb = &op->block->hb;
+	unsigned me = op->node->id - 1;
+
+	if (op->block->kind != BLOCK_HEARTBEAT || hb->silent)
+		return;
+	swallowed[me][op->target].epoch = hb->epoch;
+	swallowed[me][op->target].seq = hb->seq;
+	voided[me].cleared_ns = since(voided[me].cleared_ns, unsilent_on(hb->node, false) >= format_fence_quorum(sim.n_volumes));
 }
 
 static void note_silence(const struct op *op)

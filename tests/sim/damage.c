@@ -79,6 +79,7 @@ void damage_misdirect(struct op *op)
 	uint32_t victim = 1 + (uint32_t)rnd(sim.n_nodes);
 
 	chaos_effect(CHAOS_MISDIRECT);
+	check_swallowed(op);
 	history_add("chaos: volume %u: node %u's %s goes astray", op->target, op->node->id, op->block->kind == BLOCK_CLAIMS ? "claims" : "heartbeat");
 	if (other != op->target && chance(300)) {
 		/* There it looks as if the copy for that volume had landed: nothing but a second fault if that one is stuck. */
@@ -104,6 +105,7 @@ void damage_torn_read(struct op *read)
 void damage_foreign_write(const struct op *op)
 {
 	chaos_effect(sim.target[op->target].shows == FORMAT_E_BLANK ? CHAOS_WIPE : CHAOS_FOREIGN);
+	check_swallowed(op);
 }
 
 bool damage_show(unsigned volume, enum format_status shows)

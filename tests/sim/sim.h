@@ -573,6 +573,7 @@ void check_reset(void);
 void check_dump(void); /* into the history */
 void check_write_issued(const struct op *op);
 void check_landed(const struct op *op);
+void check_swallowed(const struct op *op); /* it will be acknowledged, and is not there */
 void check_rolled_back(unsigned volume);
 void check_lost(uint32_t node); /* storage has lost a heartbeat block of its, or gone back to older ones */
 void check_new_device(unsigned volume); /* its content came by other ways than writes that landed */
