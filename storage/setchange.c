@@ -98,6 +98,9 @@ static bool take_over(struct setchange *c, int goes, const uint8_t to[FORMAT_MAX
 	uint8_t set[FORMAT_MAX_VOLUMES][16];
 	unsigned at = c->kind == SETCHANGE_ADD ? c->next.n_volumes - 1 : (unsigned)goes;
 
+	/* What came into the present set last, and was not told so yet, names that very set: it brings nothing new to this place, least of all who is to go. */
+	if (c->kind != SETCHANGE_REMOVE && memcmp(to[at], c->former.set[at], 16) == 0)
+		return false;
 	memcpy(set, c->next.set, sizeof(set));
 	if (c->kind != SETCHANGE_REMOVE)
 		memcpy(set[at], to[at], 16);

@@ -312,6 +312,26 @@ static void other_after(void)
 }
 
 /* Two at once, in any order of their acts. */
+/* A change that was decided, and whose new volume has not been told: it names the set that is, which is no change to come for whoever replaces another one. */
+static void not_told(void)
+{
+	static const unsigned same[] = { 0, 1, 2 }, other[] = { 3, 1, 2 };
+	enum setchange_act how;
+	struct op *o;
+
+	reset(3);
+	o = op_new(SETCHANGE_REPLACE, same, 3, 2, 2);
+	while (!over(o) && !(disk[0].sb.generation == 6 && !disk[0].sb.frozen && disk[1].sb.generation == 6 && !disk[1].sb.frozen))
+		step(o);
+	TAP_OK(!over(o) && disk[2].sb.frozen && disk[2].sb.generation == 6, "replaced by itself, and cut off before it was told");
+	free(o);
+	how = run(op_new(SETCHANGE_REPLACE, other, 3, 3, 0));
+	if (how != SETCHANGE_DONE)
+		how = run(op_new(SETCHANGE_REPLACE, other, 3, 3, 0));
+	TAP_OK(how == SETCHANGE_DONE && disk[3].sb.generation == 7 && sets_with_quorum() == 1, "another volume is replaced after that");
+	TAP_OK(disk[3].sb.set[0][0] > 100 && memcmp(disk[3].sb.set[0], disk[0].sb.set[0], 16) != 0, "by one that is not mistaken for the one that goes");
+}
+
 static void two_operators(void)
 {
 	unsigned bad = 0, done = 0, unfinished = 0;
@@ -424,6 +444,7 @@ int main(void)
 	missed_one();
 	cut_off();
 	other_after();
+	not_told();
 	two_operators();
 	refused();
 	return tap_done();
