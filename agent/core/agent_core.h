@@ -265,6 +265,7 @@ enum migrate_news {
 	MIGRATE_NEWS_HANDED,    /* from the source's agent: its claim is given up for this migration */
 	MIGRATE_NEWS_OFF,       /* from the source's agent: nothing will come of it */
 	MIGRATE_NEWS_ASK,       /* from the target's agent: which of the two is it? */
+	MIGRATE_NEWS_CANNOT,    /* from the target's agent, with no number: no QEMU there can wait for it */
 };
 
 struct agent_event {

@@ -176,6 +176,17 @@ static void ended(struct agent *a, struct vm *v)
 	set_phase(a, v, MIGRATE_NONE);
 }
 
+/* An attempt of this one, too, though it never came to an offer: tried again where that may help, and not for ever. */
+static void on_cannot(struct agent *a, struct vm *v)
+{
+	struct vm_migration *m = &v->migration;
+
+	if (v->state != VM_RUNNING || m->phase != MIGRATE_NONE || !migrate_by(a, v, a->opt.self) || m->failures >= TRIES)
+		return;
+	m->failures++;
+	m->wait_ns = a->now_ns;
+}
+
 /* Whatever was said of it before, nothing is handed over: its guest goes on here. */
 static void let_go_on(struct agent *a, struct vm *v)
 {
@@ -452,6 +463,9 @@ void migrate_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 		break;
 	case MIGRATE_NEWS_ASK:
 		on_asked(a, v, ev);
+		break;
+	case MIGRATE_NEWS_CANNOT:
+		on_cannot(a, v);
 		break;
 	case MIGRATE_NEWS_COMPLETED:
 		on_completed(a, v, ev->migration);
