@@ -497,7 +497,7 @@ static void print_why(json_object *why)
 int ctl_vm_show(const struct ctl *c)
 {
 	static const char *const lines[] = { "name", "uuid", "state", "node", "desired", "ready", "last_failure", "reason" };
-	json_object *o, *answer, *vm, *why;
+	json_object *o, *answer, *vm, *why, *failure;
 	int r = check_name(c, "VM", c->args[0]);
 
 	if (r != 0)
@@ -517,6 +517,12 @@ int ctl_vm_show(const struct ctl *c)
 			continue;
 		(void)printf("%-8s ", streq(lines[i], "last_failure") ? "failed" : lines[i]);
 		ctl_put(ctl_str(vm, lines[i]));
+		(void)printf("\n");
+	}
+	failure = ctl_get(vm, "not_migrated", json_type_object);
+	if (!c->json && failure) {
+		(void)printf("migrate  failed: ");
+		ctl_put(ctl_str(failure, "why"));
 		(void)printf("\n");
 	}
 	why = ctl_get(vm, "why", json_type_object);

@@ -15,7 +15,9 @@
 #include "qmp/migrate.h"
 
 #define LOOK_MS 250
-#define LOOK_SOON_MS 10   /* a guest that stands still waits for it, and no event will tell */
+#define LOOK_SOON_MS 1    /* a guest that stands still waits for it, and no event will tell */
+#define LOOK_SOON_TIMES 20 /* then not so often */
+#define LOOK_LESS_MS 10
 #define CANCEL_LOOKS 8     /* so often one that nobody wants is cancelled again */
 #define REFUSED_LOOKS 60  /* then QEMU is taken for hung in it */
 #define HOST_LEN 256
@@ -31,7 +33,7 @@ struct job {
 	uint32_t node;           /* the other one; 0: not known */
 	struct qmp_migration_progress progress;
 	char refusal[200];       /* why it was not begun; told once QEMU is at no other */
-	unsigned refused_looks;
+	unsigned refused_looks, soon_looks;
 	bool asked;              /* query-migrate or query-status is under way */
 	bool again;              /* and something has happened since: its answer may be from before that */
 	enum migrate_news told;
@@ -266,6 +268,8 @@ static void over(struct job *j, enum migrate_news news, const char *why)
 
 	why = *why ? why : "QEMU does not say why";
 	memcpy(uuid, j->uuid, 16);
+	if (news == MIGRATE_NEWS_COMPLETED)
+		agentd_say(m->d, LOG_LEVEL_INFO, "VM %s: all of it is sent, its QEMU here has given its disks away", name_of(j));
 	if (news == MIGRATE_NEWS_FAILED) {
 		agentd_say(m->d, LOG_LEVEL_WARNING, "VM %s: migration ended: %s; it runs on here", name_of(j), why);
 		remember(m, uuid, why);
@@ -281,7 +285,7 @@ static void look_soon(struct job *j)
 	if (j->timer)
 		(void)qb_loop_timer_del(j->m->d->loop, j->timer);
 	j->timer = 0;
-	look_in(j, LOOK_SOON_MS);
+	look_in(j, j->soon_looks++ < LOOK_SOON_TIMES ? LOOK_SOON_MS : LOOK_LESS_MS);
 }
 
 /* What came while QEMU was asked is looked at now and not at the next turn: its guest may stand still meanwhile. */
@@ -353,8 +357,10 @@ static void source_stands(struct job *j, const struct qmp_migration_progress *p)
 	}
 	switch (p->status) {
 	case QMP_MIGRATION_PAUSED:
-		if (j->id)
+		if (j->id && !(j->any_told && j->told == MIGRATE_NEWS_PAUSED)) {
+			agentd_say(j->m->d, LOG_LEVEL_INFO, "VM %s: its guest stands still to be sent", name_of(j));
 			tell(j, MIGRATE_NEWS_PAUSED);
+		}
 		break;
 	case QMP_MIGRATION_COMPLETED:
 		if (j->id == 0) { /* its run state says so, too: see agent/health.c */
