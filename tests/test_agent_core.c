@@ -2118,6 +2118,36 @@ static void test_migration_faults(void)
 	sound("storage gone at the handover");
 }
 
+/* The storage was gone for all while it was being handed over: it is back, and the gates open a moment later. */
+static void test_migration_hold(void)
+{
+	uint32_t from, to;
+
+	from = boot_live(&to);
+	ask_migration(to);
+	TAP_OK(UNTIL(10000, vm_of(from, 0)->state == VM_HANDING), "being handed over");
+	node(to)->gate = false;
+	s.table_at = s.now;
+	TAP_OK(UNTIL(5000, disk_state(from, 0) == CLAIM_HANDED), "handed over");
+	run(1500);
+	TAP_OK(running(0) == 0 && node(to)->process[0].waits, "with its gate closed the target waits");
+	node(to)->gate = true;
+	s.table_at = s.now;
+	TAP_OK(UNTIL(1000, runs(to, 0)) && did(to, 'g') && !did(to, 'S') && !did(from, 'S'), "and takes it once that is open, as it runs");
+	sound("a handover in a hold");
+
+	from = boot_live(&to);
+	ask_migration(to);
+	(void)UNTIL(10000, vm_of(from, 0)->state == VM_HANDING);
+	node(to)->gate = false;
+	s.table_at = s.now;
+	TAP_OK(UNTIL(15000, !node(to)->process[0].waits) && !did(to, 'g'), "not for ever: what waits is killed");
+	node(to)->gate = true;
+	s.table_at = s.now;
+	TAP_OK(UNTIL(20000, running(0) == 1), "and the VM is started anew");
+	sound("a handover to a gate that stays closed");
+}
+
 /* A shutdown that is called off: what has not left stays, as it runs. */
 static void test_shutdown_called_off(void)
 {
@@ -2491,6 +2521,7 @@ int main(void)
 	test_going_down();
 	test_migration();
 	test_migration_faults();
+	test_migration_hold();
 	test_shutdown_called_off();
 	test_hands_off();
 	test_given_up();

@@ -338,6 +338,9 @@ static void try_take(struct agent *a, struct vm *v)
 
 	if (v->state != VM_INCOMING || m->phase != MIGRATE_LOADED)
 		return;
+	/* Storage that is back for all is there a moment before the gates are open again: a claim now would be given up, and the guest lost with it. */
+	if (!agent_gate_open(a))
+		return;
 	if (MUTANT(CONTINUED_UNCLAIMED)) {
 		go_on(a, v, m->peer_generation + 1);
 		return;
