@@ -12,9 +12,11 @@
 #include "agent/base/clock.h"
 #include "agent/base/program.h"
 #include "agent/base/uuid.h"
+#include "agent/tlscert.h"
 
 #define WAITED_TICKS 4
 #define TICK_MS 1000
+#define CERTIFICATES_SOON_S (30 * 24 * 3600)
 #define SEQ_FILE "/run/kvm-ha/agent.seq"
 
 const char *agentd_node_name(const struct agentd *d, uint32_t id)
@@ -561,6 +563,21 @@ static int start(struct agentd *d)
 	return r;
 }
 
+/* Certificates that are no good cost migrations, and nothing else: QEMU reads them anew each time. */
+static void check_certificates(struct agentd *d)
+{
+	char err[AGENTD_LOG_TEXT] = "", date[32];
+	time_t now = time(NULL), until;
+	struct tm tm;
+
+	if (!*d->conf.tls_dir)
+		return;
+	if (tlscert_check(d->conf.tls_dir, d->conf.self_name, now, &until, err, sizeof(err)) < 0)
+		agentd_say(d, LOG_LEVEL_ERR, "no VM can be migrated from or to this node: TLSDirectory=: %s", err);
+	else if (until - now < CERTIFICATES_SOON_S && gmtime_r(&until, &tm) && strftime(date, sizeof(date), "%F %T UTC", &tm) > 0)
+		agentd_say(d, LOG_LEVEL_WARNING, "TLSDirectory=: a certificate in %s expires on %s, and VMs cannot be migrated after that", d->conf.tls_dir, date);
+}
+
 int main(int argc, char **argv)
 {
 	static struct agentd d;
@@ -575,6 +592,7 @@ int main(int argc, char **argv)
 	begin_log(&d);
 	if (start(&d) < 0)
 		return 1;
+	check_certificates(&d);
 	on_tick(&d);
 	(void)sd_notify(0, "STATUS=waiting for the keeper and a quorum of the volumes");
 	qb_loop_run(d.loop);

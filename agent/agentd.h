@@ -140,11 +140,14 @@ void mover_adopted(struct mover *m, const uint8_t uuid[16]);        /* a QEMU th
 void mover_qmp_event(struct mover *m, const uint8_t uuid[16]);      /* it speaks of a migration */
 void mover_forget(struct mover *m, const uint8_t uuid[16]);         /* it is gone */
 void mover_offer(struct mover *m, uint32_t node, const struct vm *v);
-void mover_offered(struct mover *m, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, int64_t port);
+void mover_offered(struct mover *m, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, int64_t port, bool tls);
+void mover_cannot(struct mover *m, const uint8_t uuid[16], const char *why);                 /* target: its QEMU does not come to wait; the source is told */
+void mover_refused(struct mover *m, uint32_t node, const uint8_t uuid[16], const char *why); /* source: that node's does not */
 void mover_migrate(struct mover *m, const struct vm *v);
 void mover_switch(struct mover *m, const struct vm *v);
 void mover_cancel(struct mover *m, const struct vm *v);
 void mover_go_on(struct mover *m, const struct vm *v);
+json_object *mover_failure(struct mover *m, const uint8_t uuid[16]); /* why it was not migrated, the last time; NULL: nothing to tell */
 json_object *mover_status(struct mover *m, const uint8_t uuid[16]); /* of a VM that is being sent; NULL: it is not */
 bool mover_marked(const uint8_t uuid[16]); /* its QEMU here waits for a guest, or holds one that was never continued */
 int mover_mark(const uint8_t uuid[16]);
@@ -164,7 +167,8 @@ int peers_new(struct agentd *d, struct peers **ret);
 void peers_assign(struct peers *p, uint32_t node, uint32_t epoch, const uint8_t uuid[16]);
 void peers_probe(struct peers *p, const uint8_t uuid[16]); /* others: does the VM's storage answer you? Comes back as AGENT_EV_STORAGE */
 void peers_prepare(struct peers *p, uint32_t node, uint32_t epoch, const uint8_t uuid[16]);
-void peers_offer(struct peers *p, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, uint32_t port);
+void peers_offer(struct peers *p, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, uint32_t port, bool tls);
+void peers_refuse(struct peers *p, uint32_t node, const uint8_t uuid[16], const char *why); /* no QEMU here can wait for it */
 void peers_migration(struct peers *p, uint32_t node, const uint8_t uuid[16], uint64_t id, enum migrate_news news);
 void peers_say(struct peers *p, const char *text); /* into every other agent's events */
 typedef void (*peers_reply_fn)(void *user, json_object *answer); /* answer borrowed; NULL: none came in time */

@@ -9,6 +9,7 @@
 #include "agent/base/log.h"
 #include "agent/base/value.h"
 #include "agent/ctl_client.h"
+#include "agent/tlscert.h"
 #include "storage/format.h"
 #include "storage/volume.h"
 
@@ -45,10 +46,11 @@ static void print_rules(const struct timing *t)
 	}
 }
 
-/* Secret files: the volumes', and the fence devices', which would be found out in an emergency only. */
+/* Secret files: the volumes', the fence devices', which would be found out in an emergency only, and the migrations' certificates. */
 static int check_secrets(const struct ctl *c, const struct conf *conf)
 {
 	char secrets[CONF_POWER_SECRETS], err[CTL_ERROR_LEN] = "";
+	time_t until;
 
 	if (*conf->secret_file && volume_secrets_check(conf->secret_file, err, sizeof(err)) < 0)
 		return ctl_fail(c, CTL_CONFIG, "SecretFile=: %s", err);
@@ -59,6 +61,8 @@ static int check_secrets(const struct ctl *c, const struct conf *conf)
 		if (r < 0)
 			return ctl_fail(c, CTL_CONFIG, "node %s, device %s: %s", conf_node_by_id(conf, conf->power[i].node)->name, conf->power[i].agent, err);
 	}
+	if (*conf->tls_dir && conf->self_id != 0 && tlscert_check(conf->tls_dir, conf->self_name, time(NULL), &until, err, sizeof(err)) < 0)
+		return ctl_fail(c, CTL_CONFIG, "TLSDirectory=: %s", err);
 	return 0;
 }
 

@@ -307,15 +307,17 @@ static void show_progress(const struct ctl *c, json_object *vm, char *last, size
 	(void)fflush(stdout);
 }
 
-static int wait_for_relocation(const struct ctl *c, int64_t number)
+/* live: asked for by `vm migrate`, where a relocation may still do what that could not */
+static int wait_for_relocation(const struct ctl *c, int64_t number, bool live)
 {
 	const char *name = c->args[0], *to = c->args[1];
 	int64_t elsewhere_ms = 0;
 	char last[1024] = "";
 
 	for (;;) {
-		json_object *answer, *vm;
+		json_object *answer, *vm, *failure;
 		enum relocation is;
+		const char *why;
 		int r = look_again(c, &answer);
 
 		if (r != 0)
@@ -323,6 +325,8 @@ static int wait_for_relocation(const struct ctl *c, int64_t number)
 		vm = ctl_get(answer, "vm", json_type_object);
 		is = relocation_of(vm, to, number);
 		show_progress(c, vm, last, sizeof(last));
+		failure = ctl_get(vm, "not_migrated", json_type_object);
+		why = failure && ctl_int(failure, "number") == number ? ctl_str(failure, "why") : "";
 		elsewhere_ms = is != RELOCATION_ELSEWHERE ? 0 : elsewhere_ms ? elsewhere_ms : now_ms();
 		if (is == RELOCATION_PENDING || (is == RELOCATION_ELSEWHERE && now_ms() - elsewhere_ms < SETTLE_MS)) {
 			json_object_put(answer);
@@ -331,8 +335,9 @@ static int wait_for_relocation(const struct ctl *c, int64_t number)
 		if (*last && !c->json && isatty(STDOUT_FILENO))
 			(void)printf("\n");
 		if (is != RELOCATION_DONE)
-			r = ctl_fail(c, CTL_FAILED, "VM %s was not moved to %s: it is %s%s%s, wanted %s; `ha-ctl events` tells more", name, to,
-				     ctl_str(vm, "state"), *ctl_str(vm, "node") ? " on " : "", ctl_str(vm, "node"), ctl_str(vm, "desired"));
+			r = ctl_fail(c, CTL_FAILED, "VM %s was not moved to %s: it is %s%s%s, wanted %s%s%s; `ha-ctl events` tells more%s", name, to, ctl_str(vm, "state"),
+				     *ctl_str(vm, "node") ? " on " : "", ctl_str(vm, "node"), ctl_str(vm, "desired"), *why ? ": " : "", why,
+				     live && is == RELOCATION_ELSEWHERE ? ", and `ha-ctl vm relocate` stops it here and starts it there" : "");
 		else if (c->json)
 			ctl_print_json(answer);
 		else
@@ -372,7 +377,7 @@ int ctl_vm_relocate(const struct ctl *c)
 		(void)printf(" to %s; `ha-ctl vm list` shows where it is.\n", c->args[1]);
 	}
 	json_object_put(answer);
-	return c->wait && runs ? wait_for_relocation(c, number) : CTL_OK;
+	return c->wait && runs ? wait_for_relocation(c, number, false) : CTL_OK;
 }
 
 int ctl_vm_migrate(const struct ctl *c)
@@ -404,7 +409,7 @@ int ctl_vm_migrate(const struct ctl *c)
 	else if (!c->json && !c->wait)
 		(void)printf("VM %s is being migrated to %s; `ha-ctl vm list` shows where it is.\n", c->args[0], c->args[1]);
 	json_object_put(answer);
-	return c->wait ? wait_for_relocation(c, number) : CTL_OK;
+	return c->wait ? wait_for_relocation(c, number, true) : CTL_OK;
 }
 
 /* 0 when no living node holds on to a failure of the VM any more, or an exit code. */
@@ -492,7 +497,7 @@ static void print_why(json_object *why)
 int ctl_vm_show(const struct ctl *c)
 {
 	static const char *const lines[] = { "name", "uuid", "state", "node", "desired", "ready", "last_failure", "reason" };
-	json_object *o, *answer, *vm, *why;
+	json_object *o, *answer, *vm, *why, *failure;
 	int r = check_name(c, "VM", c->args[0]);
 
 	if (r != 0)
@@ -512,6 +517,12 @@ int ctl_vm_show(const struct ctl *c)
 			continue;
 		(void)printf("%-8s ", streq(lines[i], "last_failure") ? "failed" : lines[i]);
 		ctl_put(ctl_str(vm, lines[i]));
+		(void)printf("\n");
+	}
+	failure = ctl_get(vm, "not_migrated", json_type_object);
+	if (!c->json && failure) {
+		(void)printf("migrate  failed: ");
+		ctl_put(ctl_str(failure, "why"));
 		(void)printf("\n");
 	}
 	why = ctl_get(vm, "why", json_type_object);

@@ -15,10 +15,14 @@
 #include "qmp/migrate.h"
 
 #define LOOK_MS 250
-#define LOOK_SOON_MS 10   /* a guest that stands still waits for it, and no event will tell */
+#define LOOK_SOON_MS 1    /* a guest that stands still waits for it, and no event will tell */
+#define LOOK_SOON_TIMES 20 /* then not so often */
+#define LOOK_LESS_MS 10
 #define CANCEL_LOOKS 8     /* so often one that nobody wants is cancelled again */
 #define REFUSED_LOOKS 60  /* then QEMU is taken for hung in it */
 #define HOST_LEN 256
+#define REASON_LEN 240
+#define HANDSHAKE_BYTES (4U << 20) /* a source may have sent so much before it sees that its certificate was refused */
 
 struct job {
 	struct mover *m;
@@ -29,7 +33,7 @@ struct job {
 	uint32_t node;           /* the other one; 0: not known */
 	struct qmp_migration_progress progress;
 	char refusal[200];       /* why it was not begun; told once QEMU is at no other */
-	unsigned refused_looks;
+	unsigned refused_looks, soon_looks;
 	bool asked;              /* query-migrate or query-status is under way */
 	bool again;              /* and something has happened since: its answer may be from before that */
 	enum migrate_news told;
@@ -43,7 +47,16 @@ struct offer {
 	uint8_t uuid[16];
 	uint64_t id;
 	uint32_t node, port;
+	bool tls;
 	char host[HOST_LEN];
+};
+
+/* Why the last attempt came to nothing, and by which request it was. */
+struct failure {
+	bool used;
+	uint8_t uuid[16];
+	uint64_t number;
+	char why[REASON_LEN];
 };
 
 struct mover {
@@ -51,6 +64,7 @@ struct mover {
 	uint32_t serial;
 	struct job job[AGENT_MAX_VMS];
 	struct offer offer[AGENT_MAX_VMS];
+	struct failure failure[AGENT_MAX_VMS];
 };
 
 static void mark_path(const uint8_t uuid[16], char *ret, size_t size)
@@ -136,9 +150,47 @@ static struct job *new_job(struct mover *m, const uint8_t uuid[16])
 	return NULL;
 }
 
+static struct failure *failure_of(struct mover *m, const uint8_t uuid[16], bool make)
+{
+	struct failure *room = NULL;
+
+	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
+		struct failure *f = &m->failure[i];
+
+		if (f->used && memcmp(f->uuid, uuid, 16) == 0)
+			return f;
+		if (!f->used && !room)
+			room = f;
+	}
+	return make ? room : NULL;
+}
+
+static void remember(struct mover *m, const uint8_t uuid[16], const char *why)
+{
+	struct failure *f = failure_of(m, uuid, true);
+	struct catalog_entry *e = catalog_by_uuid(m->d->catalog, uuid);
+
+	if (!f || !e)
+		return;
+	*f = (struct failure){ .used = true, .number = e->move.number };
+	memcpy(f->uuid, uuid, 16);
+	(void)str_copy(f->why, sizeof(f->why), why);
+	peers_status_changed(m->d->peers);
+}
+
+static void forget_failure(struct mover *m, const uint8_t uuid[16])
+{
+	struct failure *f = failure_of(m, uuid, false);
+
+	if (f)
+		f->used = false;
+}
+
 void mover_forget(struct mover *m, const uint8_t uuid[16])
 {
 	struct job *j = find(m, uuid);
+
+	forget_failure(m, uuid);
 
 	if (j)
 		forget(j);
@@ -159,13 +211,25 @@ static const char *name_of(struct job *j)
 	return e ? e->file.name : "(removed)";
 }
 
+static bool has_tls(const struct mover *m) { return *m->d->conf.tls_dir; }
+
+/* QEMU keeps no certificate that it does not need any more. */
+static void forget_tls(struct mover *m, const uint8_t uuid[16])
+{
+	struct qmp_conn *q = runner_qmp(m->d->runner, uuid);
+
+	if (q && has_tls(m))
+		qmp_migrate_forget_tls(q);
+}
+
 static struct qmp_migration_options options_of(struct job *j)
 {
 	struct catalog_entry *e = catalog_by_uuid(j->m->d->catalog, j->uuid);
 
 	return !e ? (struct qmp_migration_options){ 0 }
 		  : (struct qmp_migration_options){ .bandwidth = (uint64_t)e->file.migrate_bandwidth_mib << 20, .downtime_ms = e->file.migrate_downtime_ms,
-						    .auto_converge = e->file.migrate_auto_converge, .channels = e->file.migrate_channels };
+						    .auto_converge = e->file.migrate_auto_converge, .channels = e->file.migrate_channels,
+						    .tls_dir = has_tls(j->m) ? j->m->d->conf.tls_dir : NULL };
 }
 
 /* Each once. */
@@ -202,9 +266,15 @@ static void over(struct job *j, enum migrate_news news, const char *why)
 	uint64_t id = j->id;
 	uint8_t uuid[16];
 
-	if (news == MIGRATE_NEWS_FAILED)
-		agentd_say(m->d, LOG_LEVEL_WARNING, "VM %s: migration ended: %s; it runs on here", name_of(j), *why ? why : "QEMU does not say why");
+	why = *why ? why : "QEMU does not say why";
 	memcpy(uuid, j->uuid, 16);
+	if (news == MIGRATE_NEWS_COMPLETED)
+		agentd_say(m->d, LOG_LEVEL_INFO, "VM %s: all of it is sent, its QEMU here has given its disks away", name_of(j));
+	if (news == MIGRATE_NEWS_FAILED) {
+		agentd_say(m->d, LOG_LEVEL_WARNING, "VM %s: migration ended: %s; it runs on here", name_of(j), why);
+		remember(m, uuid, why);
+		forget_tls(m, uuid);
+	}
 	forget(j);
 	tell_core(m, uuid, id, news);
 }
@@ -215,7 +285,7 @@ static void look_soon(struct job *j)
 	if (j->timer)
 		(void)qb_loop_timer_del(j->m->d->loop, j->timer);
 	j->timer = 0;
-	look_in(j, LOOK_SOON_MS);
+	look_in(j, j->soon_looks++ < LOOK_SOON_TIMES ? LOOK_SOON_MS : LOOK_LESS_MS);
 }
 
 /* What came while QEMU was asked is looked at now and not at the next turn: its guest may stand still meanwhile. */
@@ -260,6 +330,23 @@ static void end_another(struct job *j, struct qmp_conn *q)
 		look_later(j);
 }
 
+/* QEMU names a file of its own, but never whose certificate it was that it has seen. One of this node that the target refuses looks like a connection lost. */
+static void tell_failed(struct job *j, const char *error)
+{
+	const char *dir = j->m->d->conf.tls_dir, *node = agentd_node_name(j->m->d, j->node);
+	char why[CONF_URL_LEN + 512];
+
+	if (!has_tls(j->m) || strstr(error, dir))
+		(void)str_copy(why, sizeof(why), error);
+	else if (strcasestr(error, "certificate"))
+		(void)snprintf(why, sizeof(why), "server-cert.pem of node %s is refused here: %s", node, error);
+	else if (j->progress.transferred < HANDSHAKE_BYTES)
+		(void)snprintf(why, sizeof(why), "%s; should node %s have refused %s/client-cert.pem of this node, the journal of its unit says so there", error, node, dir);
+	else
+		(void)str_copy(why, sizeof(why), error);
+	over(j, MIGRATE_NEWS_FAILED, why);
+}
+
 static void source_stands(struct job *j, const struct qmp_migration_progress *p)
 {
 	struct qmp_conn *q = runner_qmp(j->m->d->runner, j->uuid);
@@ -270,8 +357,10 @@ static void source_stands(struct job *j, const struct qmp_migration_progress *p)
 	}
 	switch (p->status) {
 	case QMP_MIGRATION_PAUSED:
-		if (j->id)
+		if (j->id && !(j->any_told && j->told == MIGRATE_NEWS_PAUSED)) {
+			agentd_say(j->m->d, LOG_LEVEL_INFO, "VM %s: its guest stands still to be sent", name_of(j));
 			tell(j, MIGRATE_NEWS_PAUSED);
+		}
 		break;
 	case QMP_MIGRATION_COMPLETED:
 		if (j->id == 0) { /* its run state says so, too: see agent/health.c */
@@ -282,8 +371,13 @@ static void source_stands(struct job *j, const struct qmp_migration_progress *p)
 			j->asked = true;
 		break;
 	case QMP_MIGRATION_FAILED:
+		if (j->refusal[0])
+			over(j, MIGRATE_NEWS_FAILED, j->refusal);
+		else
+			tell_failed(j, p->error);
+		return;
 	case QMP_MIGRATION_CANCELLED:
-		over(j, MIGRATE_NEWS_FAILED, j->refusal[0] ? j->refusal : p->status == QMP_MIGRATION_CANCELLED ? "called off" : p->error);
+		over(j, MIGRATE_NEWS_FAILED, j->refusal[0] ? j->refusal : "called off");
 		return;
 	case QMP_MIGRATION_NONE:
 		if (j->begun || j->id == 0) {
@@ -360,6 +454,14 @@ void mover_qmp_event(struct mover *m, const uint8_t uuid[16])
 
 /* ---- the target ---- */
 
+void mover_cannot(struct mover *m, const uint8_t uuid[16], const char *why)
+{
+	const struct vm *v = agent_vm_by_uuid(&m->d->core, uuid);
+
+	if (v && v->migration.peer != 0)
+		peers_refuse(m->d->peers, v->migration.peer, uuid, why);
+}
+
 static void on_waits(void *user, const char *error)
 {
 	struct job *j = job_of(user);
@@ -368,6 +470,7 @@ static void on_waits(void *user, const char *error)
 		return;
 	if (error) {
 		agentd_say(j->m->d, LOG_LEVEL_ERR, "VM %s: its QEMU here cannot wait for it: %s", name_of(j), error);
+		mover_cannot(j->m, j->uuid, error);
 		runner_kill(j->m->d->runner, j->uuid);
 		return;
 	}
@@ -404,7 +507,7 @@ void mover_offer(struct mover *m, uint32_t node, const struct vm *v)
 	struct job *j = find(m, v->def.uuid);
 
 	if (j && j->progress.port)
-		peers_offer(m->d->peers, node, v->def.uuid, j->id, ring_address(m->d->ring), j->progress.port);
+		peers_offer(m->d->peers, node, v->def.uuid, j->id, ring_address(m->d->ring), j->progress.port, has_tls(m));
 }
 
 static void on_cont(void *user, json_object *ret, const char *error)
@@ -423,6 +526,7 @@ static void on_cont(void *user, json_object *ret, const char *error)
 		return;
 	}
 	mover_unmark(j->uuid);
+	forget_tls(j->m, j->uuid);
 	runner_continued(d->runner, j->uuid);
 	memcpy(ev.uuid, j->uuid, 16);
 	forget(j);
@@ -465,7 +569,7 @@ static bool is_host(const char *s)
 	return *s && *s != '-' && strlen(s) < HOST_LEN && s[strspn(s, good)] == '\0';
 }
 
-void mover_offered(struct mover *m, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, int64_t port)
+void mover_offered(struct mover *m, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, int64_t port, bool tls)
 {
 	struct agent_event ev = { .kind = AGENT_EV_OFFER, .node = node, .migration = id };
 	struct job *j = find(m, uuid);
@@ -474,7 +578,7 @@ void mover_offered(struct mover *m, uint32_t node, const uint8_t uuid[16], uint6
 	if (!o || id == 0 || id > INT64_MAX || port < 1 || port > UINT16_MAX || !is_host(host))
 		return;
 	if (!j || j->incoming || j->id == 0) { /* the one under way stays as it is */
-		*o = (struct offer){ .used = true, .id = id, .node = node, .port = (uint32_t)port };
+		*o = (struct offer){ .used = true, .id = id, .node = node, .port = (uint32_t)port, .tls = tls };
 		memcpy(o->uuid, uuid, 16);
 		(void)str_copy(o->host, sizeof(o->host), host);
 	}
@@ -499,11 +603,20 @@ void mover_migrate(struct mover *m, const struct vm *v)
 	struct offer *o = offer_of(m, v->def.uuid, false);
 	struct job *j = new_job(m, v->def.uuid);
 	struct qmp_migration_options opt;
+	char why[REASON_LEN];
 
 	CHECK(j);
+	forget_failure(m, v->def.uuid);
 	j->id = v->migration.id;
 	j->node = v->migration.peer;
 	opt = options_of(j);
+	opt.tls_name = agentd_node_name(m->d, j->node);
+	if (o && o->id == j->id && o->tls != has_tls(m)) { /* nothing is sent as it is that was to be encrypted */
+		(void)snprintf(why, sizeof(why), "node %s has %s TLSDirectory= in its configuration, and this node has %s: write the same kvm-ha.conf on both, and restart ha-agent",
+			       agentd_node_name(m->d, j->node), o->tls ? "a" : "no", o->tls ? "none" : "one");
+		over(j, MIGRATE_NEWS_FAILED, why);
+		return;
+	}
 	if (!q || !o || o->id != j->id || qmp_migrate_outgoing(q, o->host, o->port, &opt, on_begun, ref(j)) < 0) {
 		over(j, MIGRATE_NEWS_FAILED, q ? "the target's offer is gone" : "QEMU does not answer");
 		return;
@@ -551,10 +664,12 @@ static void on_adopted(void *user, const struct qmp_migration_progress *p)
 		return;
 	}
 	j->progress = *p;
-	if (qmp_migration_moves(p->status))
+	if (qmp_migration_moves(p->status)) {
 		(void)qmp_migrate_cancel(q, on_said, ref(j));
-	else
-		forget(j); /* whether it has sent its guest its run state says */
+		return;
+	}
+	forget_tls(j->m, j->uuid);
+	forget(j); /* whether it has sent its guest its run state says */
 }
 
 void mover_adopted(struct mover *m, const uint8_t uuid[16])
@@ -569,6 +684,32 @@ void mover_adopted(struct mover *m, const uint8_t uuid[16])
 		j->asked = true;
 	else if (j)
 		forget(j);
+}
+
+void mover_refused(struct mover *m, uint32_t node, const uint8_t uuid[16], const char *why)
+{
+	const struct vm *v = agent_vm_by_uuid(&m->d->core, uuid);
+	char text[REASON_LEN];
+
+	if (!v || v->state != VM_RUNNING || find(m, uuid))
+		return;
+	(void)snprintf(text, sizeof(text), "node %s cannot take it: %s", agentd_node_name(m->d, node), why);
+	agentd_say(m->d, LOG_LEVEL_WARNING, "VM %s: not migrated: %s; it runs on here", v->def.name, text);
+	remember(m, uuid, text);
+	tell_core(m, uuid, 0, MIGRATE_NEWS_CANNOT);
+}
+
+json_object *mover_failure(struct mover *m, const uint8_t uuid[16])
+{
+	struct failure *f = failure_of(m, uuid, false);
+	json_object *o;
+
+	if (!f)
+		return NULL;
+	o = json_object_new_object();
+	json_object_object_add(o, "number", json_object_new_int64((int64_t)f->number));
+	json_object_object_add(o, "why", json_object_new_string(f->why));
+	return o;
 }
 
 json_object *mover_status(struct mover *m, const uint8_t uuid[16])

@@ -259,13 +259,28 @@ static void take_prepare(struct peers *p, uint32_t node, json_object *m)
 	}
 }
 
+static bool flag_of(json_object *m, const char *key)
+{
+	json_object *v;
+
+	return json_object_object_get_ex(m, key, &v) && json_object_get_boolean(v);
+}
+
 static void take_offer(struct peers *p, uint32_t node, json_object *m)
 {
 	int64_t id = int_of(m, "migration");
 	uint8_t uuid[16];
 
 	if (uuid_parse(string_of(m, "vm"), uuid) && id > 0)
-		mover_offered(p->d->mover, node, uuid, (uint64_t)id, string_of(m, "host"), int_of(m, "port"));
+		mover_offered(p->d->mover, node, uuid, (uint64_t)id, string_of(m, "host"), int_of(m, "port"), flag_of(m, "tls"));
+}
+
+static void take_refusal(struct peers *p, uint32_t node, json_object *m)
+{
+	uint8_t uuid[16];
+
+	if (uuid_parse(string_of(m, "vm"), uuid))
+		mover_refused(p->d->mover, node, uuid, string_of(m, "why"));
 }
 
 static void take_migration(struct peers *p, uint32_t node, json_object *m)
@@ -329,14 +344,23 @@ void peers_prepare(struct peers *p, uint32_t node, uint32_t epoch, const uint8_t
 	(void)send_to(p, node, "prepare", m);
 }
 
-void peers_offer(struct peers *p, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, uint32_t port)
+void peers_offer(struct peers *p, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, uint32_t port, bool tls)
 {
 	json_object *m = about(uuid);
 
 	json_object_object_add(m, "migration", json_object_new_int64((int64_t)id));
 	json_object_object_add(m, "host", json_object_new_string(host));
 	json_object_object_add(m, "port", json_object_new_int64(port));
+	json_object_object_add(m, "tls", json_object_new_boolean(tls));
 	(void)send_to(p, node, "offer", m);
+}
+
+void peers_refuse(struct peers *p, uint32_t node, const uint8_t uuid[16], const char *why)
+{
+	json_object *m = about(uuid);
+
+	json_object_object_add(m, "why", json_object_new_string(why));
+	(void)send_to(p, node, "refuse", m);
 }
 
 void peers_migration(struct peers *p, uint32_t node, const uint8_t uuid[16], uint64_t id, enum migrate_news news)
@@ -374,6 +398,8 @@ static void on_message(struct peers *p, uint32_t node, const char *data, size_t 
 			take_prepare(p, node, m);
 		else if (streq(type, "offer"))
 			take_offer(p, node, m);
+		else if (streq(type, "refuse"))
+			take_refusal(p, node, m);
 		else if (streq(type, "migration"))
 			take_migration(p, node, m);
 		else if (streq(type, "request"))

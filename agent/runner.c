@@ -37,7 +37,7 @@ struct run {
 	bool cont_unanswered;
 	bool incoming; /* waits for a guest, or holds one that was not continued */
 	struct qmp_conn *qmp;
-	bool qmp_up;
+	bool qmp_up, was_up; /* now; ever */
 	struct health *health;
 	bool saw_shutdown, by_guest;
 	char shutdown_reason[32];
@@ -148,9 +148,11 @@ static void on_exit_status(void *user, const char *error, const struct unit_info
 		}
 		n->gone = true;
 	}
-	if (!error && !refused)
+	if (!error && !refused && !n->was_up)
 		agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: QEMU ended before it answered (%s %d): see journalctl -u " UNITS_PREFIX "%s", n->name,
 			   info->exit_killed ? "signal" : "exit status", info->exit_code, n->uuid_text);
+	if (!error && !refused && !n->was_up && n->incoming)
+		mover_cannot(n->r->d->mover, n->uuid, "QEMU ended before it answered: see journalctl of its unit there");
 	tell(n, AGENT_EV_EXIT, refused ? VM_EXIT_REFUSED : VM_EXIT_CRASH);
 }
 
@@ -235,7 +237,7 @@ static void on_qmp_ready(void *user, enum qmp_run_state state, const char *versi
 {
 	struct run *n = user;
 
-	n->qmp_up = true;
+	n->qmp_up = n->was_up = true;
 	end_cont(n); /* it has answered on this connection what came after a cont on the one before */
 	if (!n->used)
 		return;

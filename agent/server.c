@@ -219,16 +219,13 @@ static bool edit_leaving(struct edit *e)
 	bool on = bool_of(e->request, "on"), reboot = bool_of(e->request, "reboot");
 	int64_t epoch = int_of(e->request, "epoch"), freeze_ms = int_of(e->request, "freeze_ms");
 	enum leave_policy policy = LEAVE_CONDITIONAL;
-	uint32_t *leaving;
 
 	if (!n || epoch < 1 || epoch > UINT32_MAX || (on && (!leave_policy_of(string_of(e->request, "policy"), &policy) || freeze_ms < 1 || freeze_ms > UINT32_MAX))) {
 		(void)snprintf(e->err, sizeof(e->err), "a node that is shut down must say its name, epoch and policy: is its ha-agent of another version?");
 		return false;
 	}
-	leaving = &e->doc->leaving[n->id - 1];
-	if (*leaving > (uint32_t)epoch || epoch_of(e->d, n->id) > (uint32_t)epoch || (!on && *leaving != (uint32_t)epoch))
-		return false; /* it has waited for so long that another life of the node has begun since */
-	*leaving = on ? (uint32_t)epoch : 0;
+	if (!agent_leave_edit(&e->doc->leaving[n->id - 1], epoch_of(e->d, n->id), (uint32_t)epoch, on))
+		return false;
 	if (on)
 		empty_node(e, n->id, policy, reboot);
 	for (unsigned i = 0; on && i < e->doc->n; i++)

@@ -42,7 +42,7 @@ json_object *status_local_vms(struct agentd *d)
 
 	for (unsigned i = 0; i < AGENT_MAX_VMS; i++) {
 		const struct vm *v = &d->core.vm[i];
-		json_object *vm, *migration;
+		json_object *vm, *migration, *failure;
 		const char *reason;
 
 		if (!v->used || v->state == VM_IDLE)
@@ -63,6 +63,9 @@ json_object *status_local_vms(struct agentd *d)
 		migration = v->state == VM_RUNNING || v->state == VM_HANDING ? mover_status(d->mover, v->def.uuid) : NULL;
 		if (migration)
 			json_object_object_add(vm, "migration", migration);
+		failure = v->state == VM_RUNNING ? mover_failure(d->mover, v->def.uuid) : NULL;
+		if (failure)
+			json_object_object_add(vm, "not_migrated", failure);
 		json_object_object_add(o, uuid, vm);
 	}
 	return o;
@@ -219,6 +222,8 @@ json_object *status_vm(struct agentd *d, const struct catalog_entry *e)
 	}
 	if (json_object_is_type(said, json_type_object) && json_object_object_get_ex(said, "migration", &v) && json_object_is_type(v, json_type_object))
 		json_object_object_add(vm, "migration", json_object_get(v));
+	if (json_object_is_type(said, json_type_object) && json_object_object_get_ex(said, "not_migrated", &v) && json_object_is_type(v, json_type_object))
+		json_object_object_add(vm, "not_migrated", json_object_get(v));
 	json_object_put(said);
 	put_requests(d, e, vm);
 	return vm;

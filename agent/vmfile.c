@@ -686,23 +686,74 @@ static bool is_shared(const struct vmfile *v, const char *value)
 	return false;
 }
 
-/* An image that is written, or may be: what is in no Disk= is this host's alone, for all that we know. */
-static bool local_disk(const struct vmfile *v, const char *option, const char *value)
+/* key is said to be on, as QEMU's options have it ("a=b,key=on" or "a=b,key") or its JSON. */
+static bool is_said(const char *value, const char *key)
+{
+	size_t len = strlen(key);
+
+	for (const char *p = value; (p = strstr(p, key)); p++) {
+		const char *after = p + len;
+
+		if (p > value && p[-1] == '"' && *after == '"') {
+			after += 1 + strspn(after + 1, " :");
+			if (strncmp(after, "true", 4) == 0)
+				return true;
+		} else if ((p == value || p[-1] == ',') && (*after == '\0' || *after == ',' || strncmp(after, "=on", 3) == 0)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* What stands for the driver of a device or of a block device, however it is written: the rest of it begins with the name. */
+static const char *driver_in(const char *value, bool device)
+{
+	const char *p = strstr(value, "\"driver\"");
+
+	if (*value == '{')
+		return p ? p + 8 + strspn(p + 8, " :\"") : "";
+	if (strncmp(value, "driver=", 7) == 0)
+		return value + 7;
+	p = strstr(value, ",driver=");
+	return p ? p + 8 : device ? value : "";
+}
+
+static bool is_drive(const char *option) { return one_of(option, (const char *const[]){ "-drive" }, 1, false); }
+static bool is_blockdev(const char *option) { return one_of(option, (const char *const[]){ "-blockdev" }, 1, false); }
+
+static bool is_read_only(const char *value)
+{
+	return is_said(value, "readonly") || is_said(value, "read-only") || strstr(value, "media=cdrom");
+}
+
+/* An image that is written, or may be. "file=" of a -blockdev names another one of them, and is no file. */
+static bool is_written(const char *option, const char *value)
 {
 	static const char *const whole[] = { "-hda", "-hdb", "-hdc", "-hdd", "-fda", "-fdb", "-sd", "-mtdblock", "-pflash" };
 	bool image = one_of(option, whole, ARRAY_SIZE(whole), false);
 
-	if (streq(option, "-drive") || streq(option, "--drive") || streq(option, "-blockdev") || streq(option, "--blockdev"))
-		image = strstr(value, "file=") || strstr(value, "filename") || strncmp(value, "driver=file,", 12) == 0;
-	if (!image || strstr(value, "readonly=on") || strstr(value, "read-only=on") || strstr(value, "media=cdrom") || strstr(value, "\"read-only\":true") ||
-	    strstr(value, "\"read-only\": true"))
-		return false;
-	return !is_shared(v, value);
+	if (is_drive(option) || is_blockdev(option))
+		image = (is_drive(option) && strstr(value, "file=")) || strstr(value, "filename");
+	return image && !is_read_only(value);
+}
+
+/* What QEMU lets go and must not: the guest's writes would come late, over what it has written at the target, or stay behind. */
+static const char *bad_cache(const char *option, const char *value)
+{
+	if ((!is_drive(option) && !is_blockdev(option)) || is_read_only(value))
+		return NULL;
+	if (strstr(value, "cache=unsafe") || is_said(value, "cache.no-flush") || is_said(value, "no-flush"))
+		return "cache=unsafe (no-flush) leaves what the guest has written in its host's memory";
+	if (is_said(value, "snapshot"))
+		return "snapshot=on leaves what the guest has written in a temporary file of its host";
+	return NULL;
 }
 
 bool vmfile_can_migrate(const struct vmfile *v, char *err, size_t err_size)
 {
-	static const char *const host_device[] = { "vfio-", "usb-host", "vhost-scsi", "vhost-user-fs", "virtio-9p", "ivshmem", "ccid-card-passthru", "pci-assign" };
+	static const char *const host_device[] = { "vfio-", "usb-host", "usb-mtp", "u2f-passthru", "vhost-scsi", "vhost-vdpa", "vhost-user-fs", "virtio-9p", "ivshmem",
+						   "ccid-card-passthru", "pci-assign" };
+	static const char *const host_driver[] = { "nvme", "virtio-blk-vfio", "virtio-blk-vhost" }; /* of block devices */
 	static const char *const host_option[] = { "-virtfs", "-fsdev", "-usbdevice" };
 
 	if (!v->migrate) {
@@ -713,13 +764,19 @@ bool vmfile_can_migrate(const struct vmfile *v, char *err, size_t err_size)
 		const char *option = v->args[i], *value = i + 1 < v->n_args ? v->args[i + 1] : "";
 		bool device = streq(option, "-device") || streq(option, "--device");
 
-		if (device && (one_of(value, host_device, ARRAY_SIZE(host_device), true) || strncmp(value, "{\"driver\":\"vfio-", 17) == 0))
+		if (device && one_of(driver_in(value, true), host_device, ARRAY_SIZE(host_device), true))
 			(void)value_refuse(err, err_size, "-device %.80s is a device of its host", value);
+		else if ((is_drive(option) || is_blockdev(option)) && one_of(driver_in(value, false), host_driver, ARRAY_SIZE(host_driver), true))
+			(void)value_refuse(err, err_size, "%s %.80s is a device of its host", option, value);
+		else if (one_of(option, (const char *const[]){ "-snapshot" }, 1, false))
+			(void)value_refuse(err, err_size, "-snapshot leaves what the guest has written in a temporary file of its host");
+		else if (bad_cache(option, value))
+			(void)value_refuse(err, err_size, "%s %.80s: %s", option, value, bad_cache(option, value));
 		else if (one_of(option, host_option, ARRAY_SIZE(host_option), false))
 			(void)value_refuse(err, err_size, "%s belongs to its host", option);
 		else if ((streq(option, "-tpmdev") || streq(option, "--tpmdev")) && strncmp(value, "passthrough", 11) == 0)
 			(void)value_refuse(err, err_size, "-tpmdev passthrough is a device of its host");
-		else if (local_disk(v, option, value))
+		else if (is_written(option, value) && !is_shared(v, value))
 			(void)value_refuse(err, err_size, "%s %.120s is written and in no Disk= line: a disk of its host, for all that is known", option, value);
 		else
 			continue;

@@ -2,17 +2,21 @@
 #include "qmp/migrate.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 
 #define COMMAND_MS 10000
+#define TLS_OBJECT "kvm-ha-migration-tls"
 
-/* A chain of commands: capabilities, parameters, then what begins it. */
+/* The commands, in order. An earlier migration's certificates go first: they may be others by now, and QEMU takes no second object of one name. */
+enum step { STEP_NO_TLS, STEP_TLS, STEP_CAPABILITIES, STEP_PARAMETERS, STEP_BEGIN };
+
 struct chain {
 	struct qmp_conn *c;
 	struct qmp_migration_options o;
 	bool out;
-	unsigned step;
-	char uri[320];
+	enum step step;
+	char uri[320], tls_dir[PATH_MAX], tls_name[256];
 	qmp_migrate_done_fn fn;
 	void *user;
 };
@@ -128,6 +132,29 @@ static json_object *parameters(const struct chain *ch)
 		json_object_object_add(args, "downtime-limit", json_object_new_int64(ch->o.downtime_ms));
 	if (ch->o.channels > 1)
 		json_object_object_add(args, "multifd-channels", json_object_new_int64(ch->o.channels));
+	/* Never what is left of the one before: "" is none. */
+	json_object_object_add(args, "tls-creds", json_object_new_string(*ch->tls_dir ? TLS_OBJECT : ""));
+	json_object_object_add(args, "tls-hostname", json_object_new_string(ch->out ? ch->tls_name : ""));
+	return args;
+}
+
+static json_object *tls_object(const struct chain *ch)
+{
+	json_object *args = json_object_new_object();
+
+	json_object_object_add(args, "qom-type", json_object_new_string("tls-creds-x509"));
+	json_object_object_add(args, "id", json_object_new_string(TLS_OBJECT));
+	json_object_object_add(args, "dir", json_object_new_string(ch->tls_dir));
+	json_object_object_add(args, "endpoint", json_object_new_string(ch->out ? "client" : "server"));
+	json_object_object_add(args, "verify-peer", json_object_new_boolean(true));
+	return args;
+}
+
+static json_object *tls_id(void)
+{
+	json_object *args = json_object_new_object();
+
+	json_object_object_add(args, "id", json_object_new_string(TLS_OBJECT));
 	return args;
 }
 
@@ -146,9 +173,14 @@ static void on_step(void *user, json_object *ret, const char *error)
 {
 	struct chain *ch = user;
 
-	if (error || ++ch->step == 3)
+	if (error && ch->step == STEP_NO_TLS && !streq(error, "disconnected") && !streq(error, "timeout"))
+		error = NULL; /* there was none */
+	if (error || ch->step == STEP_BEGIN) {
 		end(ch, error);
-	else if (next(ch) < 0)
+		return;
+	}
+	ch->step++;
+	if (next(ch) < 0)
 		end(ch, "disconnected");
 }
 
@@ -156,13 +188,20 @@ static int next(struct chain *ch)
 {
 	json_object *args;
 
-	if (ch->step == 0)
+	switch (ch->step) {
+	case STEP_NO_TLS:
+		return qmp_conn_execute(ch->c, "object-del", tls_id(), COMMAND_MS, on_step, ch);
+	case STEP_TLS:
+		return qmp_conn_execute(ch->c, "object-add", tls_object(ch), COMMAND_MS, on_step, ch);
+	case STEP_CAPABILITIES:
 		return qmp_conn_execute(ch->c, "migrate-set-capabilities", capabilities(ch), COMMAND_MS, on_step, ch);
-	if (ch->step == 1)
+	case STEP_PARAMETERS:
 		return qmp_conn_execute(ch->c, "migrate-set-parameters", parameters(ch), COMMAND_MS, on_step, ch);
-	args = json_object_new_object();
-	json_object_object_add(args, "uri", json_object_new_string(ch->uri));
-	return qmp_conn_execute(ch->c, ch->out ? "migrate" : "migrate-incoming", args, COMMAND_MS, on_step, ch);
+	default:
+		args = json_object_new_object();
+		json_object_object_add(args, "uri", json_object_new_string(ch->uri));
+		return qmp_conn_execute(ch->c, ch->out ? "migrate" : "migrate-incoming", args, COMMAND_MS, on_step, ch);
+	}
 }
 
 static int begin(struct qmp_conn *c, const char *host, uint32_t port, const struct qmp_migration_options *o, bool out, qmp_migrate_done_fn fn, void *user)
@@ -173,8 +212,10 @@ static int begin(struct qmp_conn *c, const char *host, uint32_t port, const stru
 
 	if (!ch)
 		return -ENOMEM;
-	*ch = (struct chain){ .c = c, .o = *o, .out = out, .fn = fn, .user = user };
-	if ((size_t)snprintf(ch->uri, sizeof(ch->uri), "tcp:%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", port) >= sizeof(ch->uri)) {
+	*ch = (struct chain){ .c = c, .o = *o, .out = out, .step = o->tls_dir ? STEP_NO_TLS : STEP_CAPABILITIES, .fn = fn, .user = user };
+	if ((size_t)snprintf(ch->uri, sizeof(ch->uri), "tcp:%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", port) >= sizeof(ch->uri) ||
+	    !str_copy(ch->tls_dir, sizeof(ch->tls_dir), o->tls_dir ? o->tls_dir : "") ||
+	    !str_copy(ch->tls_name, sizeof(ch->tls_name), o->tls_dir && o->tls_name ? o->tls_name : "")) {
 		free(ch);
 		return -ENAMETOOLONG;
 	}
@@ -277,6 +318,18 @@ int qmp_migrate_cancel(struct qmp_conn *c, qmp_migrate_done_fn fn, void *user)
 	if (r < 0)
 		free(call);
 	return r;
+}
+
+static void on_forgotten(void *user, json_object *ret, const char *error) {}
+
+void qmp_migrate_forget_tls(struct qmp_conn *c)
+{
+	json_object *args = json_object_new_object();
+
+	json_object_object_add(args, "tls-creds", json_object_new_string(""));
+	json_object_object_add(args, "tls-hostname", json_object_new_string(""));
+	(void)qmp_conn_execute(c, "migrate-set-parameters", args, COMMAND_MS, on_forgotten, NULL);
+	(void)qmp_conn_execute(c, "object-del", tls_id(), COMMAND_MS, on_forgotten, NULL);
 }
 
 int qmp_migrate_query(struct qmp_conn *c, qmp_migrate_progress_fn fn, void *user)

@@ -20,6 +20,8 @@ struct qmp_migration_options {
 	uint32_t downtime_ms;   /* 0: QEMU's own */
 	bool auto_converge;
 	uint32_t channels;      /* > 1: multifd with so many */
+	const char *tls_dir;    /* where QEMU's certificates are (tls-creds-x509); NULL: not encrypted */
+	const char *tls_name;   /* source: whose certificate it must be at the other end */
 };
 
 struct qmp_migration_progress {
@@ -41,6 +43,8 @@ int qmp_migrate_incoming(struct qmp_conn *c, const char *host, const struct qmp_
 int qmp_migrate_outgoing(struct qmp_conn *c, const char *host, uint32_t port, const struct qmp_migration_options *o, qmp_migrate_done_fn fn, void *user);
 int qmp_migrate_continue(struct qmp_conn *c, qmp_migrate_done_fn fn, void *user);
 int qmp_migrate_cancel(struct qmp_conn *c, qmp_migrate_done_fn fn, void *user);
+/* The certificates of a migration that is over: QEMU keeps none of them. What it says to that is nobody's concern. */
+void qmp_migrate_forget_tls(struct qmp_conn *c);
 int qmp_migrate_query(struct qmp_conn *c, qmp_migrate_progress_fn fn, void *user);
 
 /* What a query-migrate answer says. For tests. */

@@ -30,7 +30,8 @@ struct pending {
 	uint32_t len;
 };
 
-struct process { bool runs; uint32_t epoch; };
+/* waits: for a guest to come, as number id, or holds one that was not continued; sent: stopped and inactive, its guest is whole elsewhere. */
+struct process { bool runs, waits, sent, cancelled; uint32_t epoch; uint64_t id; };
 
 struct node {
 	struct agent a;
@@ -47,7 +48,9 @@ struct node {
 	bool unheard;         /* its keeper does not get on with reading its table */
 	bool volume_gone[VOLUMES], writes_refused[VOLUMES];
 	bool crashing, refusing, deaf,
-		very_deaf; /* its QEMUs: end at once; the gate says no; guests, QEMU itself ignore requests */
+		very_deaf, /* its QEMUs: end at once; the gate says no; guests, QEMU itself ignore requests */
+		cannot,    /* none of them can wait for a guest */
+		unheeding; /* those that send one do not hear that it is called off */
 	uint32_t drain_ms, quiet_ms, start_ms;
 	struct process process[VMS];
 	uint8_t read_buf[VOLUMES][REGION];
@@ -68,6 +71,9 @@ static struct {
 	bool catalog_stuck;       /* edits are asked for and do not come about */
 	uint32_t catalog_read_ms; /* a new leader's read of it */
 	unsigned forgotten;
+	bool migrates;            /* VMs are taken as they run */
+	uint32_t send_ms;         /* how long a guest's memory takes */
+	uint64_t ids;
 	char broken[200];
 } s;
 
@@ -283,6 +289,17 @@ static void op_drain(void *edge, const struct vm *v, bool full)
 	later_vm(n, full ? n->drain_ms : n->quiet_ms, AGENT_EV_DRAINED, v->def.uuid, VM_EXIT_CRASH);
 }
 
+/* Its QEMU says that the guest runs, as it is asked all the time: only then it can be sent. */
+static void later_runs(struct node *n, uint32_t ms, const uint8_t uuid[16])
+{
+	struct pending *p = later(n, ms, AGENT_EV_HEALTH);
+
+	memcpy(p->ev.uuid, uuid, 16);
+	p->ev.fact = HEALTH_STATE;
+	p->ev.run = GUEST_RUNS;
+	p->ev.ok = true;
+}
+
 static void op_start(void *edge, const struct vm *v)
 {
 	struct node *n = edge;
@@ -298,17 +315,19 @@ static void op_start(void *edge, const struct vm *v)
 		later_vm(n, 5, AGENT_EV_EXIT, v->def.uuid, VM_EXIT_CRASH);
 		return;
 	}
-	*p = (struct process){ true, n->epoch };
+	*p = (struct process){ .runs = true, .epoch = n->epoch };
 	later_vm(n, n->start_ms, AGENT_EV_STARTED, v->def.uuid, VM_EXIT_CRASH);
+	if (s.migrates)
+		later_runs(n, n->start_ms + 10, v->def.uuid);
 }
 
 static void op_adopt(void *edge, const struct vm *v) { trace(edge, 'A'); }
 
 static void process_ends(struct node *n, unsigned vm, uint32_t ms, enum vm_exit how)
 {
-	if (!n->process[vm].runs)
+	if (!n->process[vm].runs && !n->process[vm].waits && !n->process[vm].sent)
 		return;
-	n->process[vm].runs = false;
+	n->process[vm] = (struct process){ .runs = false };
 	later_vm(n, ms, AGENT_EV_EXIT, s.vm[vm].uuid, how);
 }
 
@@ -430,18 +449,145 @@ static void op_stay(void *edge)
 	spread_catalog();
 }
 
-static const struct agent_ops ops = {
-	.write = op_write, .read = op_read, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start,
-		.adopt = op_adopt,
-	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget,
-		.move_over = op_move_over, .lead = op_lead,
-	.lead_checked = op_lead_checked, .leave = op_leave, .stay = op_stay, .note = op_note,
+static void op_prepare(void *edge, uint32_t to, uint32_t epoch, const struct vm *v)
+{
+	struct pending *p;
+
+	if (!node(to)->runs)
+		return;
+	p = later(node(to), 1, AGENT_EV_PREPARE);
+	p->ev.epoch = epoch;
+	memcpy(p->ev.uuid, v->def.uuid, 16);
+}
+
+static void later_news(uint32_t to, uint32_t ms, uint32_t from, unsigned vm, uint64_t id, enum migrate_news news)
+{
+	struct pending *p;
+
+	if (!node(to)->runs)
+		return;
+	p = later(node(to), ms, AGENT_EV_MIGRATION);
+	memcpy(p->ev.uuid, s.vm[vm].uuid, 16);
+	p->ev.node = from;
+	p->ev.migration = id;
+	p->ev.news = news;
+}
+
+static void op_incoming(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+	unsigned vm = vm_index(v->def.uuid);
+
+	trace(n, 'I');
+	n->process[vm] = (struct process){ .waits = true, .id = ++s.ids };
+	if (n->cannot) {
+		later_news(v->migration.peer, 3, n->id, vm, 0, MIGRATE_NEWS_CANNOT);
+		process_ends(n, vm, 5, VM_EXIT_CRASH);
+		return;
+	}
+	later_news(n->id, 20, n->id, vm, s.ids, MIGRATE_NEWS_READY);
+}
+
+static void op_offer(void *edge, uint32_t to, const struct vm *v)
+{
+	struct node *n = edge;
+	struct pending *p;
+
+	if (!node(to)->runs)
+		return;
+	p = later(node(to), 1, AGENT_EV_OFFER);
+	memcpy(p->ev.uuid, v->def.uuid, 16);
+	p->ev.node = n->id;
+	p->ev.migration = v->migration.id;
+}
+
+static bool is_there(uint32_t id, unsigned vm, uint64_t migration) { return node(id)->process[vm].waits && node(id)->process[vm].id == migration; }
+
+static void op_migrate(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+	const struct vm_migration *m = &v->migration;
+	unsigned vm = vm_index(v->def.uuid);
+
+	trace(n, 'G');
+	n->process[vm].cancelled = false;
+	if (!is_there(m->peer, vm, m->id)) {
+		later_news(n->id, 2, n->id, vm, m->id, MIGRATE_NEWS_FAILED);
+		return;
+	}
+	later_news(m->peer, 2, m->peer, vm, m->id, MIGRATE_NEWS_LOADING);
+	later_news(n->id, s.send_ms, n->id, vm, m->id, MIGRATE_NEWS_PAUSED);
+}
+
+static void op_switch(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+	const struct vm_migration *m = &v->migration;
+	unsigned vm = vm_index(v->def.uuid);
+	struct process *p = &n->process[vm];
+
+	trace(n, 'W');
+	if (p->cancelled || !p->runs)
+		return;
+	if (!is_there(m->peer, vm, m->id)) {
+		later_news(n->id, 2, n->id, vm, m->id, MIGRATE_NEWS_FAILED);
+		return;
+	}
+	p->runs = false;
+	p->sent = true;
+	later_news(n->id, 5, n->id, vm, m->id, MIGRATE_NEWS_COMPLETED);
+	later_news(m->peer, 5, m->peer, vm, m->id, MIGRATE_NEWS_LOADED);
+}
+
+static void op_cancel(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+	unsigned vm = vm_index(v->def.uuid);
+
+	trace(n, 'N');
+	if (n->unheeding)
+		return;
+	n->process[vm].cancelled = true;
+	later_news(n->id, 5, n->id, vm, v->migration.id, n->process[vm].sent ? MIGRATE_NEWS_COMPLETED : MIGRATE_NEWS_FAILED);
+}
+
+static void op_go_on(void *edge, const struct vm *v)
+{
+	struct node *n = edge;
+	struct process *p = &n->process[vm_index(v->def.uuid)];
+	bool came = p->waits;
+
+	trace(n, 'g');
+	if (!p->waits && !p->sent)
+		return;
+	check_start(n, v);
+	*p = (struct process){ .runs = true, .epoch = n->epoch };
+	later_vm(n, 5, came ? AGENT_EV_STARTED : AGENT_EV_CONTINUED, v->def.uuid, VM_EXIT_CRASH);
+	later_runs(n, 10, v->def.uuid);
+}
+
+static void op_tell(void *edge, uint32_t to, const struct vm *v, uint64_t migration, enum migrate_news news)
+{
+	struct node *n = edge;
+
+	later_news(to, 2, n->id, vm_index(v->def.uuid), migration, news);
+}
+
+#define OPS \
+	.write = op_write, .read = op_read, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt, \
+	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over, .lead = op_lead, \
+	.lead_checked = op_lead_checked, .leave = op_leave, .stay = op_stay, .note = op_note
+
+static const struct agent_ops live_ops = {
+	OPS, .prepare = op_prepare, .incoming = op_incoming, .offer = op_offer, .migrate = op_migrate, .migrate_switch = op_switch,
+	.migrate_cancel = op_cancel, .go_on = op_go_on, .tell = op_tell,
 };
+static const struct agent_ops ops = { OPS };
 
 static void give(struct node *n, struct agent_event *ev)
 {
 	if (n->runs && !n->frozen)
-		agent_dispatch(&n->a, ev, s.now, &ops, n);
+		agent_dispatch(&n->a, ev, s.now, s.migrates ? &live_ops : &ops, n);
 }
 
 static void give_table(struct node *n)
@@ -1030,7 +1176,7 @@ static void test_restart(void)
 	boot(2, 1, 1);
 	owner = runs(1, 0) ? 1 : 2;
 	stop_agent(3 - owner);
-	node(3 - owner)->process[7] = (struct process){ true, 1 };
+	node(3 - owner)->process[7] = (struct process){ .runs = true, .epoch = 1 };
 	memcpy(s.vm[7].uuid, (uint8_t[16]){ 'v', 7, 1 }, 16);
 	start_agent(3 - owner);
 	TAP_OK(UNTIL(5000, !runs(3 - owner, 7)), "a VM that runs without a claim is killed");
@@ -1681,6 +1827,32 @@ static unsigned times(uint32_t id, char what)
 	return n;
 }
 
+/* What the catalog says of a node that leaves: by the life of it that leaves, and by no other. */
+static void test_leave_edit(void)
+{
+	static const struct { uint32_t leaving, known, epoch; bool on, said; uint32_t then; } t[] = {
+		{ 0, 5, 5, true, true, 5 },    /* this life of it */
+		{ 5, 5, 5, true, true, 5 },    /* said twice */
+		{ 3, 5, 5, true, true, 5 },    /* what an earlier one had left behind */
+		{ 0, 4, 5, true, true, 5 },    /* one that the editor has not heard of yet */
+		{ 0, 6, 5, true, false, 0 },   /* it is back already */
+		{ 6, 5, 5, true, false, 6 },   /* its next life leaves, too */
+		{ 5, 5, 5, false, true, 0 },   /* not after all */
+		{ 0, 5, 5, false, false, 0 },  /* nothing was said */
+		{ 5, 6, 5, false, false, 5 },  /* over by itself */
+		{ 6, 6, 5, false, false, 6 },  /* not the next one's */
+		{ 3, 5, 5, false, false, 3 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		uint32_t leaving = t[i].leaving;
+		bool said = agent_leave_edit(&leaving, t[i].known, t[i].epoch, t[i].on);
+
+		TAP_OK(said == t[i].said && leaving == t[i].then, "epoch %u, known %u, said %u: %s%s", t[i].epoch, t[i].known, t[i].leaving,
+		       t[i].on ? "it leaves" : "it stays", said ? "" : ", refused");
+	}
+}
+
 static void test_going_down(void)
 {
 	uint32_t home;
@@ -1773,6 +1945,225 @@ static void test_going_down(void)
 	TAP_OK(!agent_left(agent(home)), "a guest that does not listen is waited for");
 	TAP_OK(UNTIL(3000, agent_left(agent(home))) && runs(home, 0), "no longer than for a stop");
 	sound("hands off, deaf");
+}
+
+/* One VM that may be moved as it runs; where it is, and asked to go to another node. */
+static uint32_t boot_live(uint32_t *ret_to)
+{
+	uint32_t from;
+
+	boot(3, 1, 1);
+	s.migrates = true;
+	s.send_ms = 300;
+	s.vm[0].live = true;
+	spread_catalog();
+	from = where(0);
+	*ret_to = from % 3 + 1;
+	later_runs(node(from), 10, s.vm[0].uuid);
+	run(1000);
+	for (uint32_t id = 1; id <= 3; id++)
+		memset(node(id)->trace, 0, 256);
+	return from;
+}
+
+static void ask_migration(uint32_t to)
+{
+	s.vm[0].move = (struct vm_move){ .node = to, .live = true, .number = s.vm[0].move.number + 1 };
+	spread_catalog();
+}
+
+static bool sends(uint32_t id) { return vm_of(id, 0)->migration.phase == MIGRATE_SENDING; }
+
+/* It stayed, and its guest was never told to end, nor started anew. */
+static bool untouched(uint32_t from)
+{
+	for (uint32_t id = 1; id <= 3; id++)
+		if (did(id, 'S') || did(id, 'P'))
+			return false;
+	return runs(from, 0) && running(0) == 1 && vm_of(from, 0)->state == VM_RUNNING && vm_of(from, 0)->migration.phase == MIGRATE_NONE;
+}
+
+static void test_migration(void)
+{
+	uint32_t from, to, third;
+
+	from = boot_live(&to);
+	ask_migration(to);
+	TAP_OK(UNTIL(10000, runs(to, 0)) && !did(from, 'P') && !did(to, 'S') && disk_state(from, 0) == CLAIM_HANDED, "a VM is migrated: handed over, not started");
+	TAP_OK(UNTIL(3000, s.vm[0].move.node == 0) && notes(NOTE_VM_MIGRATED) == 1 && !node(from)->process[0].sent, "the request is over, the source's QEMU gone");
+	run(30000);
+	TAP_OK(untouched(to), "and it stays");
+	sound("a migration");
+
+	/* A target whose QEMU does not come to wait: three times, then it stays. */
+	from = boot_live(&to);
+	node(to)->cannot = true;
+	ask_migration(to);
+	TAP_OK(UNTIL(20000, s.vm[0].move.node == 0) && times(to, 'I') == 3 && untouched(from), "no QEMU can wait for it: over after three attempts");
+	run(30000);
+	TAP_OK(untouched(from) && times(to, 'I') == 3, "and that is it");
+	node(to)->cannot = false;
+	ask_migration(to);
+	TAP_OK(UNTIL(10000, runs(to, 0)) && !did(from, 'P'), "a new request is a new one");
+	sound("a target that cannot");
+
+	from = boot_live(&to);
+	third = 6 - from - to;
+	node(to)->cannot = node(third)->cannot = true;
+	s.catalog.maintenance = bit(from);
+	spread_catalog();
+	TAP_OK(UNTIL(30000, did(from, 'P')) && times(to, 'I') + times(third, 'I') == 3, "maintenance, and nobody can take it as it runs: shut down after three attempts");
+	TAP_OK(UNTIL(10000, running(0) == 1) && !runs(from, 0), "and started elsewhere");
+	sound("maintenance where nobody can");
+
+	/* Called off by an operator. */
+	from = boot_live(&to);
+	s.send_ms = 20000;
+	ask_migration(to);
+	TAP_OK(UNTIL(10000, sends(from)), "on its way");
+	s.vm[0].move.node = 0;
+	spread_catalog();
+	TAP_OK(UNTIL(2000, did(from, 'N') && untouched(from)) && UNTIL(2000, !node(to)->process[0].waits), "called off: it stays, and the target's QEMU is killed");
+	run(30000);
+	TAP_OK(untouched(from) && times(to, 'I') == 1, "and that is it");
+	sound("called off");
+
+	/* The target goes into maintenance on the way, then goes down. */
+	for (unsigned way = 0; way < 2; way++) {
+		from = boot_live(&to);
+		s.send_ms = 20000;
+		ask_migration(to);
+		(void)UNTIL(10000, sends(from));
+		if (way == 0)
+			s.catalog.maintenance = bit(to);
+		else
+			s.catalog.leaving[to - 1] = node(to)->epoch;
+		spread_catalog();
+		TAP_OK(UNTIL(2000, did(from, 'N') && untouched(from)) && UNTIL(5000, s.vm[0].move.node == 0) && UNTIL(2000, !node(to)->process[0].waits),
+		       "its target is %s: called off, the request is over", way == 0 ? "in maintenance" : "shut down");
+		sound("a target that is to be empty");
+	}
+
+	/* To be stopped, and QEMU does not hear that the migration is called off. */
+	from = boot_live(&to);
+	s.send_ms = 200000;
+	node(from)->unheeding = true;
+	ask_migration(to);
+	(void)UNTIL(10000, sends(from));
+	want(0, DESIRED_STOPPED);
+	run(25000);
+	TAP_OK(runs(from, 0) && times(from, 'N') > 3 && !did(from, 'P'), "called off again and again");
+	TAP_OK(UNTIL(10000, !runs(from, 0)) && did(from, 'P') && UNTIL(5000, running(0) == 0), "not heard: stopped all the same");
+	sound("a cancel that is not heard");
+}
+
+static void test_migration_faults(void)
+{
+	uint32_t from, to;
+
+	from = boot_live(&to);
+	s.send_ms = 20000;
+	ask_migration(to);
+	(void)UNTIL(10000, sends(from));
+	power_off(to);
+	later_news(from, 100, from, 0, vm_of(from, 0)->migration.id, MIGRATE_NEWS_FAILED); /* as its QEMU sees it */
+	run(5000);
+	TAP_OK(untouched(from), "the target is lost on the way: it stays");
+	proven_over(to);
+	TAP_OK(UNTIL(10000, s.vm[0].move.node == 0) && untouched(from), "and the request is over");
+	sound("a target lost");
+
+	from = boot_live(&to);
+	s.send_ms = 20000;
+	ask_migration(to);
+	(void)UNTIL(10000, sends(from));
+	power_off(from);
+	run(5000);
+	TAP_OK(running(0) == 0, "the source is lost on the way: nobody continues it");
+	proven_over(from);
+	TAP_OK(UNTIL(20000, running(0) == 1) && !did(to, 'g'), "once that is proven it is started anew");
+	sound("a source lost");
+
+	/* The target is lost after the claim was handed over, and before it has it. */
+	from = boot_live(&to);
+	ask_migration(to);
+	TAP_OK(UNTIL(10000, vm_of(from, 0)->state == VM_HANDING), "being handed over");
+	power_off(to);
+	TAP_OK(UNTIL(5000, disk_state(from, 0) == CLAIM_HANDED) && UNTIL(2000, !node(from)->process[0].sent), "handed over to nobody: what is left of it is killed");
+	proven_over(to);
+	TAP_OK(UNTIL(20000, running(0) == 1), "and it is started anew");
+	sound("a target lost at the handover");
+
+	/* The source's agent is another one by the time that QEMU has sent the guest. */
+	from = boot_live(&to);
+	ask_migration(to);
+	TAP_OK(UNTIL(10000, node(from)->process[0].sent), "sent");
+	stop_agent(from);
+	node(from)->process[0].sent = false;
+	node(from)->process[0].runs = true; /* for FOUND; what it is says COMPLETED */
+	start_agent(from);
+	later_news(from, 200, from, 0, 0, MIGRATE_NEWS_COMPLETED);
+	run(1000);
+	TAP_OK(!did(to, 'g'), "an agent that does not know what was said of it hands nothing over");
+	TAP_OK(UNTIL(20000, running(0) == 1) && !node(to)->process[0].waits, "it runs anew, and nothing waits for it any more");
+	sound("a source's agent restarted");
+
+	/* No volume can be written while it is handed over: nobody runs it until that is known. */
+	from = boot_live(&to);
+	ask_migration(to);
+	(void)UNTIL(10000, vm_of(from, 0)->state == VM_HANDING);
+	volume(from, 0, false);
+	run(3000);
+	TAP_OK(running(0) == 0 || disk_state(from, 0) == CLAIM_HANDED, "storage gone at the handover: it waits");
+	volume(from, 0, true);
+	TAP_OK(UNTIL(20000, running(0) == 1), "and goes on with it");
+	sound("storage gone at the handover");
+}
+
+/* The storage was gone for all while it was being handed over: it is back, and the gates open a moment later. */
+static void test_migration_hold(void)
+{
+	uint32_t from, to;
+
+	from = boot_live(&to);
+	ask_migration(to);
+	TAP_OK(UNTIL(10000, vm_of(from, 0)->state == VM_HANDING), "being handed over");
+	node(to)->gate = false;
+	s.table_at = s.now;
+	TAP_OK(UNTIL(5000, disk_state(from, 0) == CLAIM_HANDED), "handed over");
+	run(1500);
+	TAP_OK(running(0) == 0 && node(to)->process[0].waits, "with its gate closed the target waits");
+	node(to)->gate = true;
+	s.table_at = s.now;
+	TAP_OK(UNTIL(1000, runs(to, 0)) && did(to, 'g') && !did(to, 'S') && !did(from, 'S'), "and takes it once that is open, as it runs");
+	sound("a handover in a hold");
+
+	from = boot_live(&to);
+	ask_migration(to);
+	(void)UNTIL(10000, vm_of(from, 0)->state == VM_HANDING);
+	node(to)->gate = false;
+	s.table_at = s.now;
+	TAP_OK(UNTIL(15000, !node(to)->process[0].waits) && !did(to, 'g'), "not for ever: what waits is killed");
+	node(to)->gate = true;
+	s.table_at = s.now;
+	TAP_OK(UNTIL(20000, running(0) == 1), "and the VM is started anew");
+	sound("a handover to a gate that stays closed");
+}
+
+/* A shutdown that is called off: what has not left stays, as it runs. */
+static void test_shutdown_called_off(void)
+{
+	uint32_t home, to;
+
+	home = boot_live(&to);
+	s.send_ms = 20000;
+	going(home, true, LEAVE_MIGRATE, true, 120000);
+	TAP_OK(UNTIL(10000, sends(home)), "its host goes down: it is on its way");
+	going(home, false, LEAVE_CONDITIONAL, false, 0);
+	TAP_OK(UNTIL(5000, s.catalog.leaving[home - 1] == 0) && UNTIL(5000, did(home, 'N') && untouched(home)), "not after all: it stays, as it runs");
+	run(30000);
+	TAP_OK(untouched(home) && agent_node_usable(agent(home), home), "and that is it");
+	sound("a shutdown called off");
 }
 
 static void test_hands_off(void)
@@ -2128,7 +2519,12 @@ int main(void)
 	test_move();
 	test_move_faults();
 	test_leave();
+	test_leave_edit();
 	test_going_down();
+	test_migration();
+	test_migration_faults();
+	test_migration_hold();
+	test_shutdown_called_off();
 	test_hands_off();
 	test_given_up();
 	test_place();

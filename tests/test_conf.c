@@ -93,7 +93,7 @@ static void check_good(void)
 	TAP_OK(load("n2.example.net", &c, err, sizeof(err)) == 0, "minimal file");
 	TAP_OK(c.self_id == 2 && streq(c.self_name, "n2"), "domain is cut off the host name");
 	TAP_OK(c.profile == TIMING_STANDARD && memcmp(&c.timing, &standard, sizeof(standard)) == 0, "standard profile by default");
-	TAP_OK(c.require_ring_encryption && c.on_ring_loss == CONF_RING_LOSS_RELEASE && !*c.secret_file, "defaults");
+	TAP_OK(c.require_ring_encryption && c.on_ring_loss == CONF_RING_LOSS_RELEASE && !*c.secret_file && !*c.tls_dir, "defaults");
 	TAP_OK(c.shutdown == CONF_SHUTDOWN_CONDITIONAL && c.shutdown_ms == 600000 && c.freeze_ms == 600000, "defaults of a shutdown");
 	TAP_OK(streq(c.watchdog, "/dev/watchdog") && streq(c.hooks_dir, "/etc/kvm-ha/hooks.d") && c.hook_timeout_ms == 10000, "more defaults");
 	TAP_OK(load("other", &c, err, sizeof(err)) == 0 && c.self_id == 0 && streq(c.self_name, "other"), "a stranger gets id 0");
@@ -107,6 +107,7 @@ static void check_good(void)
 	TAP_OK(!c.require_ring_encryption && c.on_ring_loss == CONF_RING_LOSS_KEEP && c.hook_timeout_ms == 90000, "other values");
 	TAP_OK(streq(c.watchdog, "unix:/run/lab/watchdog") && streq(c.hooks_dir, "/opt/hooks"), "paths");
 	TAP_OK(c.shutdown == CONF_SHUTDOWN_MIGRATE && c.shutdown_ms == 90000 && c.freeze_ms == 3600000, "what becomes of VMs when the host goes down");
+	TAP_OK(streq(c.tls_dir, "/etc/pki/kvm-ha"), "certificates of migrations");
 	TAP_OK(c.volume_slow_ms == 70 && c.volume_failing_ms == 9000, "when a volume is in trouble");
 
 	load_data("contrib/examples/kvm-ha.conf");

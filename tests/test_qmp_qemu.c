@@ -339,7 +339,8 @@ static void test_hostile_peer(const char *dir)
 struct stand_in {
 	int fd;
 	const char *waits;
-	char heard[256];
+	char heard[512];
+	const char *refuses; /* NULL: no other command */
 };
 
 static void answer(struct stand_in *s, const char *line)
@@ -354,8 +355,12 @@ static void answer(struct stand_in *s, const char *line)
 	name = json_object_get_string(command);
 	if (json_object_object_get_ex(o, "arguments", &args) && json_object_object_get_ex(args, "state", &state))
 		wanted = json_object_get_string(state);
+	if (streq(name, "migrate-set-parameters") && json_object_object_get_ex(args, "tls-creds", &state))
+		wanted = *json_object_get_string(state) ? "tls" : "plain";
+	if (streq(name, "object-add") && json_object_object_get_ex(args, "endpoint", &state))
+		wanted = json_object_get_string(state);
 	(void)snprintf(s->heard + used, sizeof(s->heard) - used, "%s%s%s ", name, *wanted ? "=" : "", wanted);
-	refused = streq(name, "migrate-continue") && !streq(wanted, s->waits);
+	refused = (streq(name, "migrate-continue") && !streq(wanted, s->waits)) || (s->refuses && streq(name, s->refuses));
 	(void)snprintf(text, sizeof(text), "{\"%s, \"id\": %s}\r\n",
 		       refused ? "error\": {\"class\": \"GenericError\", \"desc\": \"not in expected state\"}"
 			       : streq(name, "query-status") ? "return\": {\"status\": \"running\", \"running\": true}" : "return\": {}",
@@ -383,25 +388,32 @@ static bool serve_until(struct rig *r, struct stand_in *s, bool (*holds)(const s
 
 static void on_cancel(void *user, const char *error) { on_reply(user, NULL, error); }
 
+static int stand_in(struct rig *r, struct stand_in *s, const char *dir, const char *name)
+{
+	static const char greeting[] = "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 0, \"minor\": 2, \"major\": 7}, \"package\": \"\"}, \"capabilities\": []}}\r\n";
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd;
+
+	rig_init(r, dir, name);
+	(void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", r->path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 && listen(fd, 1) == 0);
+	rig_connect(r, HANDSHAKE_MS);
+	(void)run_until(r, is_ready, 60);
+	s->fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	CHECK(s->fd >= 0 && send(s->fd, greeting, sizeof(greeting) - 1, MSG_NOSIGNAL) == sizeof(greeting) - 1);
+	TAP_OK(serve_until(r, s, is_ready) && r->ready == 1, "a stand-in is taken for QEMU");
+	return fd;
+}
+
 /* A migration that was cancelled just as its guest stopped is woken, and it is no error that one which was not waiting is not. */
 static void test_cancel(const char *dir)
 {
-	static const char greeting[] = "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 0, \"minor\": 2, \"major\": 7}, \"package\": \"\"}, \"capabilities\": []}}\r\n";
 	static const char *const waits[] = { "cancelling", "pre-switchover" };
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	struct stand_in s = { 0 };
 	struct rig r;
-	int fd;
+	int fd = stand_in(&r, &s, dir, "cancel");
 
-	rig_init(&r, dir, "cancel");
-	(void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", r.path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 && listen(fd, 1) == 0);
-	rig_connect(&r, HANDSHAKE_MS);
-	(void)run_until(&r, is_ready, 60);
-	s.fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-	CHECK(s.fd >= 0 && send(s.fd, greeting, sizeof(greeting) - 1, MSG_NOSIGNAL) == sizeof(greeting) - 1);
-	TAP_OK(serve_until(&r, &s, is_ready) && r.ready == 1, "a stand-in is taken for QEMU");
 	for (size_t i = 0; i < ARRAY_SIZE(waits); i++) {
 		r.replies = 0;
 		s.heard[0] = '\0';
@@ -414,6 +426,37 @@ static void test_cancel(const char *dir)
 	CHECK(qmp_migrate_cancel(r.conn, on_cancel, &r) == 0);
 	(void)close(s.fd);
 	TAP_OK(run_until(&r, is_closed, WAIT_MS) && r.replies == 1 && r.error[0] != '\0', "a cancel that QEMU does not live to answer: %s", r.error);
+	(void)close(fd);
+	rig_deinit(&r);
+}
+
+/* Certificates: those of an earlier migration go, then this one's come, and only then anything is sent; without TLS nothing is left of an earlier one's. */
+static void test_tls(const char *dir)
+{
+	static const struct { bool tls; bool out; const char *refuses, *heard; } t[] = {
+		{ true, true, "object-del", "object-del object-add=client migrate-set-capabilities migrate-set-parameters=tls migrate " },
+		{ true, false, NULL, "object-del object-add=server migrate-set-capabilities migrate-set-parameters=tls migrate-incoming " },
+		{ false, true, NULL, "migrate-set-capabilities migrate-set-parameters=plain migrate " },
+		{ false, false, NULL, "migrate-set-capabilities migrate-set-parameters=plain migrate-incoming " },
+		{ true, true, "object-add", "object-del object-add=client " },
+		{ true, false, "object-add", "object-del object-add=server " },
+	};
+	struct stand_in s = { .waits = "" };
+	struct rig r;
+	int fd = stand_in(&r, &s, dir, "tls");
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		struct qmp_migration_options o = { .tls_dir = t[i].tls ? "/etc/kvm-ha/tls" : NULL, .tls_name = "n2" };
+
+		r.replies = 0;
+		s.heard[0] = '\0';
+		s.refuses = t[i].refuses;
+		CHECK((t[i].out ? qmp_migrate_outgoing(r.conn, "n2", 1, &o, on_cancel, &r) : qmp_migrate_incoming(r.conn, "n2", &o, on_cancel, &r)) == 0);
+		TAP_OK(serve_until(&r, &s, is_replied) && streq(s.heard, t[i].heard) && (r.error[0] != '\0') == (t[i].refuses && streq(t[i].refuses, "object-add")),
+		       "%s, %s, %s refused: %s%s", t[i].out ? "source" : "target", t[i].tls ? "TLS" : "plain", t[i].refuses ? t[i].refuses : "nothing", s.heard, r.error);
+	}
+	(void)close(s.fd);
+	(void)run_until(&r, is_closed, WAIT_MS);
 	(void)close(fd);
 	rig_deinit(&r);
 }
@@ -450,6 +493,7 @@ int main(void)
 	test_second_client(dir);
 	test_hostile_peer(dir);
 	test_cancel(dir);
+	test_tls(dir);
 	test_addresses(dir);
 	(void)rmdir(dir);
 	return tap_done();

@@ -160,6 +160,20 @@ static void test_migration(void)
 		{ "-pflash /d/vars.fd", "", "/d/vars.fd" },
 		{ "-device vfio-pci,host=01:00.0", "", "vfio-pci" },
 		{ "--device usb-host,vendorid=1", "", "usb-host" },
+		{ "-device driver=vfio-pci,host=01:00.0", "", "vfio-pci" },
+		{ "-device '{\"id\": \"x\", \"driver\": \"usb-mtp\"}'", "", "usb-mtp" },
+		{ "-blockdev driver=nvme,device=0000:01:00.0,namespace=1,node-name=n", "", "nvme" },
+		{ "-drive if=none,id=n,driver=nvme,device=0000:01:00.0,namespace=1", "", "nvme" },
+		{ "-blockdev '{\"driver\":\"file\",\"filename\":\"/d/c\",\"node-name\":\"c\"}'", "", "/d/c" },
+		{ "-blockdev '{\"driver\":\"file\",\"filename\":\"/d/c\",\"read-only\":false}'", "", "/d/c" },
+		{ "-drive file=/d/readonly=on,if=virtio", "", "/d/readonly" },
+		{ "-drive file=/d/a,if=none,id=x,cache=unsafe", "", "cache=unsafe" },
+		{ "-drive file=/d/a,if=none,id=x,cache.no-flush=on", "", "cache=unsafe" },
+		{ "-blockdev '{\"driver\":\"file\",\"filename\":\"/d/a\",\"cache\":{\"direct\":true,\"no-flush\":true}}'", "", "cache=unsafe" },
+		{ "-blockdev '{\"driver\":\"qcow2\",\"file\":\"p\",\"cache\":{\"no-flush\": true}}'", "", "cache=unsafe" },
+		{ "-drive file=/d/a,if=none,id=x,snapshot=on", "", "snapshot=on" },
+		{ "-snapshot", "", "-snapshot" },
+		{ "-netdev vhost-vdpa,vhostdev=/dev/vhost-vdpa-0,id=n -device vhost-vdpa-device-pci,vhostdev=/dev/vhost-vdpa-0", "", "vhost-vdpa" },
 		{ "-virtfs local,path=/x,mount_tag=m,security_model=none", "", "-virtfs" },
 	};
 	char why[256];
@@ -168,6 +182,10 @@ static void test_migration(void)
 	TAP_OK(can_migrate("", "", why, sizeof(why)), "shared disks only: can be migrated");
 	TAP_OK(can_migrate("-drive file=/x.iso,media=cdrom -drive file=/fw.fd,if=pflash,readonly=on -device virtio-net-pci", "", why, sizeof(why)),
 	       "what is only read is no hindrance");
+	TAP_OK(can_migrate("-blockdev driver=file,filename=/d/a,node-name=p,cache.direct=on -blockdev driver=raw,file=p,node-name=f -device virtio-blk,drive=f", "", why, sizeof(why)),
+	       "neither is a block device that stands on another: %s", why);
+	TAP_OK(can_migrate("-drive file=/d/a,cache=writeback,if=none,id=y -drive if=none,id=e -blockdev '{\"driver\":\"file\",\"filename\":\"/x\",\"read-only\" : true}'", "", why, sizeof(why)),
+	       "nor a cache that is flushed: %s", why);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		TAP_OK(!can_migrate(bad[i].more, bad[i].section, why, sizeof(why)) && strstr(why, bad[i].why), "refused: %s", why);
 	TAP_OK(parse(HEAD "[QEMU]\nBinary=/q\n[Migration]\nBandwidth=32M\nDowntimeLimit=200ms\nChannels=4\nAutoConverge=yes\n", &v) == 0 &&

@@ -67,6 +67,7 @@ const struct ini_key conf_keys[CONF_KEY_COUNT] = {
 	[CONF_PLACE_MEMORY] = { "Placement", "MemoryOvercommit", false },
 	[CONF_PLACE_VCPUS] = { "Placement", "VCPUOvercommit", false },
 	[CONF_PLACE_STARTS] = { "Placement", "ParallelStarts", false },
+	[CONF_MIGRATION_TLS] = { "Migration", "TLSDirectory", false },
 };
 
 const char *conf_ring_loss_name(enum conf_ring_loss l) { return l == CONF_RING_LOSS_KEEP ? "keep" : "release"; }
@@ -334,6 +335,8 @@ static int read_value(struct conf_read *r, enum conf_key key, const char *value,
 		return read_percent(&c->vcpus_percent, value, err, err_size);
 	case CONF_PLACE_STARTS:
 		return value_u32(value, 0, 1000, &c->starts_per_node, err, err_size);
+	case CONF_MIGRATION_TLS:
+		return read_path(value, c->tls_dir, sizeof(c->tls_dir), err, err_size);
 	case CONF_HOOKS_TIMEOUT:
 		return read_span(&c->hook_timeout_ms, value, HOOK_TIMEOUT_MIN_MS, HOOK_TIMEOUT_MAX_MS, err, err_size);
 	case CONF_ALERTS_SLOW:

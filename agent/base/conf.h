@@ -61,6 +61,7 @@ struct conf {
 	uint32_t starts_per_node;               /* at a time; 0: not limited */
 	enum conf_shutdown shutdown;            /* what becomes of this node's VMs when its host is shut down */
 	uint32_t shutdown_ms, freeze_ms;        /* how long the host waits for that; how long frozen VMs wait for it to be back */
+	char tls_dir[CONF_URL_LEN];             /* certificates that migrations go under; "": they go as they are */
 };
 
 /* Reads DIR/kvm-ha.conf and DIR/conf.d/ *.conf. hostname: this host's name without domain, or NULL for gethostname. On failure returns

@@ -124,6 +124,8 @@ static void show_values(struct show *s)
 	SHOW(s, CONF_PLACE_MEMORY, "default", "%" PRIu32 "%%", c->memory_percent);
 	SHOW(s, CONF_PLACE_VCPUS, "default", "%" PRIu32 "%%", c->vcpus_percent);
 	SHOW(s, CONF_PLACE_STARTS, "default", "%" PRIu32, c->starts_per_node);
+	if (*c->tls_dir)
+		SHOW(s, CONF_MIGRATION_TLS, "default", "%s", c->tls_dir);
 }
 
 static void show_rules(const struct timing *t, json_object *array)

@@ -266,6 +266,7 @@ enum migrate_news {
 	MIGRATE_NEWS_HANDED,    /* from the source's agent: its claim is given up for this migration */
 	MIGRATE_NEWS_OFF,       /* from the source's agent: nothing will come of it */
 	MIGRATE_NEWS_ASK,       /* from the target's agent: which of the two is it? */
+	MIGRATE_NEWS_CANNOT,    /* from the target's agent, with no number: no QEMU there can wait for it */
 };
 
 struct agent_event {
@@ -483,6 +484,9 @@ const struct claim *agent_last_claim(const struct agent *a, const uint8_t uuid[1
 
 /* The request that goes into the catalog with "node X is leaving", or "is in maintenance" (LEAVE_MIGRATE), for each VM it owns. */
 struct vm_move agent_leave_move(enum leave_policy policy, bool reboot, uint32_t node, uint64_t number);
+/* The catalog's word on a node, by that node itself: that it leaves under this epoch, or does not after all. known: its newest epoch, for all that the editor
+ * knows. false, and nothing is said: it has waited for so long that another life of the node has begun since. */
+bool agent_leave_edit(uint32_t *leaving, uint32_t known, uint32_t epoch, bool on);
 
 /* The host may go on going down: nothing here needs it any more. Nobody waits for a VM that hands are off longer than its StopTimeout=. */
 bool agent_left(const struct agent *a);

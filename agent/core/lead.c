@@ -178,6 +178,14 @@ struct vm_move agent_leave_move(enum leave_policy policy, bool reboot, uint32_t 
 	return move;
 }
 
+bool agent_leave_edit(uint32_t *leaving, uint32_t known, uint32_t epoch, bool on)
+{
+	if (*leaving > epoch || known > epoch || (!on && *leaving != epoch))
+		return false;
+	*leaving = on ? epoch : 0;
+	return true;
+}
+
 /* Whether nothing is left to do about a request: it was obeyed, or cannot be. ret_done says which. */
 static bool move_is_over(struct agent *a, struct vm *v, bool *ret_done)
 {

@@ -176,6 +176,17 @@ static void ended(struct agent *a, struct vm *v)
 	set_phase(a, v, MIGRATE_NONE);
 }
 
+/* An attempt of this one, too, though it never came to an offer: tried again where that may help, and not for ever. */
+static void on_cannot(struct agent *a, struct vm *v)
+{
+	struct vm_migration *m = &v->migration;
+
+	if (v->state != VM_RUNNING || m->phase != MIGRATE_NONE || !migrate_by(a, v, a->opt.self) || m->failures >= TRIES)
+		return;
+	m->failures++;
+	m->wait_ns = a->now_ns;
+}
+
 /* Whatever was said of it before, nothing is handed over: its guest goes on here. */
 static void let_go_on(struct agent *a, struct vm *v)
 {
@@ -327,6 +338,9 @@ static void try_take(struct agent *a, struct vm *v)
 
 	if (v->state != VM_INCOMING || m->phase != MIGRATE_LOADED)
 		return;
+	/* Storage that is back for all is there a moment before the gates are open again: a claim now would be given up, and the guest lost with it. */
+	if (!agent_gate_open(a))
+		return;
 	if (MUTANT(CONTINUED_UNCLAIMED)) {
 		go_on(a, v, m->peer_generation + 1);
 		return;
@@ -452,6 +466,9 @@ void migrate_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 		break;
 	case MIGRATE_NEWS_ASK:
 		on_asked(a, v, ev);
+		break;
+	case MIGRATE_NEWS_CANNOT:
+		on_cannot(a, v);
 		break;
 	case MIGRATE_NEWS_COMPLETED:
 		on_completed(a, v, ev->migration);

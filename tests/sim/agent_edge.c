@@ -447,14 +447,11 @@ static void apply(const struct node *n, struct cat *c, const struct edit *e)
 		c->leaving[e->node - 1] = epoch_of(n, e->node);
 		break;
 	case EDIT_LEAVING: /* as agent/server.c */
-		if (c->leaving[e->node - 1] > e->number || epoch_of(n, e->node) > e->number)
-			break;
-		empty_node(n, c, e->node, (enum leave_policy)(e->vm / 2), e->vm % 2);
-		c->leaving[e->node - 1] = (uint32_t)e->number;
+		if (agent_leave_edit(&c->leaving[e->node - 1], epoch_of(n, e->node), (uint32_t)e->number, true))
+			empty_node(n, c, e->node, (enum leave_policy)(e->vm / 2), e->vm % 2);
 		break;
 	case EDIT_STAY:
-		if (c->leaving[e->node - 1] == e->number)
-			c->leaving[e->node - 1] = 0;
+		(void)agent_leave_edit(&c->leaving[e->node - 1], epoch_of(n, e->node), (uint32_t)e->number, false);
 		break;
 	case EDIT_MOVE:
 		if (c->present[e->vm])
