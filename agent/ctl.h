@@ -69,6 +69,7 @@ int ctl_vm_show(const struct ctl *c);
 int ctl_vm_start(const struct ctl *c);
 int ctl_vm_stop(const struct ctl *c);
 int ctl_vm_remove(const struct ctl *c);
+int ctl_adopt(const struct ctl *c);
 int ctl_vm_ignore(const struct ctl *c);
 int ctl_vm_relocate(const struct ctl *c);
 int ctl_vm_migrate(const struct ctl *c);

@@ -735,6 +735,38 @@ static void op_start(void *edge, const struct vm *v)
 	world_post_proc(&n->aproc, 0, on_launch, n, pack(vm, next_number, false, VM_EXIT_CRASH));
 }
 
+/* What ran before under nobody's protection is not looked at: from the gate on it is a QEMU like others. */
+static void op_take_in(void *edge, const struct vm *v, bool on, uint32_t holder)
+{
+	struct node *n = edge;
+	unsigned vm = (unsigned)sim_vm_index(v->def.uuid);
+
+	if (!on) {
+		history_add("node %u: VM %u is not adopted", n->id, vm);
+		return;
+	}
+	op_start(edge, v);
+	if (chance(150)) {
+		n->run[vm].number = ++next_number; /* something is wrong with it before it is at the gate */
+		exit_later(n, vm, chance(500) ? VM_EXIT_REFUSED : VM_EXIT_CRASH, rnd_ms(1, 2000));
+	}
+}
+
+static void on_take_in(struct sim_event *ev)
+{
+	struct agent_event a = about(AGENT_EV_TAKE_IN, (unsigned)(ev->arg & 0xff));
+
+	a.ok = ev->arg >> 8 & 1;
+	a_event(ev->obj, &a);
+}
+
+void agent_edge_take_in(struct node *n, unsigned vm, int64_t delay)
+{
+	world_post_proc(&n->aproc, delay, on_take_in, n, 1 << 8 | vm);
+	if (chance(200)) /* he thinks better of it */
+		world_post_proc(&n->aproc, delay + rnd_ms(1, 3000), on_take_in, n, vm);
+}
+
 static void op_incoming(void *edge, const struct vm *v)
 {
 	struct node *n = edge;
@@ -1101,7 +1133,7 @@ static void op_drain(void *edge, const struct vm *v, bool full)
 /* Notes, start and end. */
 
 static const char *const note_text[] = {
-	[NOTE_VM_CLAIMED] = "claimed", [NOTE_VM_BUSY] = "busy, held by", [NOTE_VM_CONFLICT] = "conflict with", [NOTE_VM_STARTED] = "started on",
+	[NOTE_VM_TAKEN_IN] = "adopted on", [NOTE_VM_CLAIMED] = "claimed", [NOTE_VM_BUSY] = "busy, held by", [NOTE_VM_CONFLICT] = "conflict with", [NOTE_VM_STARTED] = "started on",
 	[NOTE_VM_RECOVERED] = "recovered on", [NOTE_VM_FAILED] = "failed here too often", [NOTE_VM_RESTART] = "restart here",
 	[NOTE_VM_GIVEN_UP] = "claim given up", [NOTE_VM_STOPPING] = "shutting down", [NOTE_VM_STOPPED] = "stopped", [NOTE_VM_REFUSED] = "gate is closed",
 	[NOTE_VM_ADOPTED] = "adopted", [NOTE_VM_ALIEN] = "runs without a claim: killed", [NOTE_VM_LOST] = "lost with the lease",
@@ -1125,6 +1157,8 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 		check_granted(n, (unsigned)sim_vm_index(v->def.uuid), v->generation);
 		failover_at(FAILOVER_CLAIMED, (uint32_t)sim_vm_index(v->def.uuid));
 	}
+	if (note == NOTE_VM_TAKEN_IN)
+		edit_post(EDIT_START, (unsigned)sim_vm_index(v->def.uuid), 0); /* as the shell asks for it */
 	if (note == NOTE_VM_ADOPTED)
 		check_managed(n, (unsigned)sim_vm_index(v->def.uuid), v->generation);
 	if ((size_t)note < ARRAY_SIZE(note_text) && note_text[note])
@@ -1133,7 +1167,7 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 
 static const struct agent_ops ops = {
 	.write = op_write, .read = op_read, .numbered = op_numbered, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
-	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .reset = op_reset, .cont = op_cont, .probe = op_probe,
+	.take_in = op_take_in, .powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .reset = op_reset, .cont = op_cont, .probe = op_probe,
 	.guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over, .lead = op_lead,
 	.prepare = op_prepare, .incoming = op_incoming, .offer = op_offer, .migrate = op_migrate, .migrate_switch = op_migrate_switch,
 	.migrate_cancel = op_migrate_cancel, .go_on = op_go_on, .tell = op_tell,

@@ -472,6 +472,7 @@ void agent_edge_event(struct node *n, const struct agent_event *ev);
 void agent_edge_table(struct node *n, struct table_msg *m);
 void agent_edge_no_keeper(struct node *n);
 void agent_edge_assign(struct node *n, uint32_t from, uint32_t epoch, unsigned vm, int64_t delay);
+void agent_edge_take_in(struct node *n, unsigned vm, int64_t delay); /* an operator there adopts a QEMU of it */
 bool agent_edge_storage(const struct node *n, unsigned vm); /* would its image's storage answer this node? */
 void agent_edge_qemu(struct qemu *q, bool started, enum vm_exit how, uint32_t life);
 void agent_edge_migration(struct qemu *q, enum migrate_news news);
