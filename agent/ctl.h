@@ -70,6 +70,8 @@ int ctl_vm_start(const struct ctl *c);
 int ctl_vm_stop(const struct ctl *c);
 int ctl_vm_remove(const struct ctl *c);
 int ctl_adopt(const struct ctl *c);
+int ctl_vm_freeze(const struct ctl *c);
+int ctl_vm_unfreeze(const struct ctl *c);
 int ctl_vm_ignore(const struct ctl *c);
 int ctl_vm_relocate(const struct ctl *c);
 int ctl_vm_migrate(const struct ctl *c);

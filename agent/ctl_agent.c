@@ -232,6 +232,13 @@ int ctl_vm_ignore(const struct ctl *c)
 	return ask_about_vm(c, "vm-ignore", "VM %s is ignored until `ha-ctl vm start` or `ha-ctl vm stop`: nobody starts, stops or recovers it.");
 }
 
+int ctl_vm_freeze(const struct ctl *c)
+{
+	return ask_about_vm(c, "vm-freeze", "VM %s is frozen until `ha-ctl vm unfreeze`: nobody starts, stops, moves or recovers it.");
+}
+
+int ctl_vm_unfreeze(const struct ctl *c) { return ask_about_vm(c, "vm-unfreeze", "VM %s is unfrozen: what was asked for meanwhile is done now."); }
+
 int ctl_adopt(const struct ctl *c)
 {
 	json_object *o, *answer;

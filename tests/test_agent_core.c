@@ -1905,6 +1905,90 @@ static void boot_ignored(unsigned nodes)
 		memset(node(id)->trace, 0, sizeof(node(id)->trace));
 }
 
+static void freeze(unsigned vm, bool on)
+{
+	s.vm[vm].frozen = on;
+	spread_catalog();
+	run(100);
+}
+
+static void test_frozen_vm(void)
+{
+	uint32_t owner;
+
+	boot(2, 1, 2);
+	owner = where(0);
+	freeze(0, true);
+	memset(node(owner)->trace, 0, sizeof(node(owner)->trace));
+	ask_move(0, 3 - owner, 0);
+	want(0, DESIRED_STOPPED);
+	run(20000);
+	TAP_OK(runs(owner, 0) && !did(owner, 'P') && s.vm[0].move.node != 0, "one VM is frozen: it is not stopped, a move waits");
+	want(0, DESIRED_STARTED);
+	stop_agent(owner);
+	run(300);
+	start_agent(owner);
+	run(5000);
+	TAP_OK(runs(owner, 0) && !did(owner, 'K'), "over a restart of its agent, too");
+	process_ends(node(owner), 0, 1, VM_EXIT_CRASH);
+	process_ends(node(where(1)), 1, 1, VM_EXIT_CRASH);
+	run(30000);
+	TAP_OK(running(0) == 0 && running(1) == 1, "it crashes: nobody starts it, and others are");
+	freeze(0, false);
+	TAP_OK(UNTIL(10000, runs(3 - owner, 0)), "unfrozen: it runs, where it was asked to be");
+	sound("a frozen VM");
+
+	boot(2, 1, 1);
+	owner = where(0);
+	freeze(0, true);
+	power_off(owner);
+	run(3000);
+	proven_over(owner);
+	run(60000);
+	TAP_OK(running(0) == 0, "its node dies: nobody takes it over");
+	freeze(0, false);
+	TAP_OK(UNTIL(5000, runs(3 - owner, 0)) && did(3 - owner, 'D'), "until it is unfrozen: drained first");
+	sound("a frozen VM's node dies");
+
+	boot(2, 1, 1);
+	owner = where(0);
+	freeze(0, true);
+	node(owner)->epoch = 2;
+	node(owner)->over = 1;
+	node(owner)->term++;
+	memset(node(owner)->process, 0, sizeof(node(owner)->process));
+	s.table_at = s.now;
+	run(30000);
+	TAP_OK(running(0) == 0 && node(owner)->notes[NOTE_VM_LOST] == 1, "its node loses the lease: it is ended with the others, and stays down");
+	freeze(0, false);
+	TAP_OK(UNTIL(5000, running(0) == 1), "until it is unfrozen");
+	sound("a frozen VM's node loses its lease");
+
+	init(2, 1, 1);
+	s.vm[0].frozen = true;
+	start_agent(1);
+	start_agent(2);
+	run(20000);
+	TAP_OK(running(0) == 0 && s.catalog.seq == 1, "frozen before its first start: it is not started");
+	later_assign(1, 1, 1, s.vm[0].uuid);
+	run(5000);
+	TAP_OK(running(0) == 0, "though a leader that does not know of it yet asks for it");
+	freeze(0, false);
+	TAP_OK(UNTIL(5000, running(0) == 1), "then it is");
+	sound("frozen at first");
+
+	boot(2, 1, 1);
+	owner = where(0);
+	s.vm[0].frozen = true;
+	s.catalog.maintenance = bit(owner);
+	spread_catalog();
+	run(20000);
+	TAP_OK(runs(owner, 0) && !did(owner, 'P'), "maintenance leaves it where it is");
+	freeze(0, false);
+	TAP_OK(UNTIL(10000, runs(3 - owner, 0)), "until it is unfrozen");
+	sound("frozen in maintenance");
+}
+
 /* A QEMU that something else has started. */
 static void test_take_in(void)
 {
@@ -2284,6 +2368,7 @@ int main(void)
 	test_leave();
 	test_going_down();
 	test_hands_off();
+	test_frozen_vm();
 	test_take_in();
 	test_given_up();
 	test_place();

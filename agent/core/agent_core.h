@@ -76,6 +76,7 @@ const char *vm_ready_name(enum vm_ready r); /* "no", "running", "agent", "check"
 struct vm_def {
 	uint8_t uuid[16];
 	enum vm_desired desired;
+	bool frozen;           /* what is asked for waits: nobody starts, stops, moves, restarts or takes it over meanwhile */
 	struct vm_move move;
 	char name[AGENT_MAX_NAME];
 	uint32_t memory_mib, vcpus, priority;

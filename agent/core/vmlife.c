@@ -59,7 +59,9 @@ bool vmlife_wanted(const struct agent *a, const struct vm *v)
 bool agent_held(const struct agent *a, const struct vm *v)
 {
 	if (!v->in_catalog || a->pause == PAUSE_NONE)
-		return v->in_catalog && v->def.desired == DESIRED_IGNORED;
+		return v->in_catalog && (v->def.desired == DESIRED_IGNORED || v->def.frozen);
+	if (v->def.frozen)
+		return true;
 	return a->pause == PAUSE_FREEZE || v->def.desired == DESIRED_IGNORED || v->def.move.node == 0 || v->def.move.back;
 }
 
@@ -157,7 +159,7 @@ bool vmlife_assign(struct agent *a, struct vm *v)
 {
 	if (place_possible(a, v, a->opt.self) != PLACE_FITS)
 		return false; /* the leader does not know yet what this node has */
-	if (v->state != VM_IDLE || !vmlife_wanted(a, v) || agent_behind(a) || !agent_gate_open(a) || claimer_pending(a, v->def.uuid))
+	if (v->state != VM_IDLE || !vmlife_wanted(a, v) || v->def.frozen || agent_behind(a) || !agent_gate_open(a) || claimer_pending(a, v->def.uuid))
 		return false;
 	v->unclean = false;
 	vmlife_move(a, v, VM_CLAIMING);
@@ -176,7 +178,7 @@ void vmlife_take_in(struct agent *a, struct vm *v, bool on)
 	}
 	v->foreign = true;
 	v->called_off = false;
-	if (!a->adopted || v->state != VM_IDLE || !vmlife_wanted(a, v) || agent_behind(a) || !agent_gate_open(a) || claimer_pending(a, v->def.uuid) ||
+	if (!a->adopted || v->state != VM_IDLE || !vmlife_wanted(a, v) || v->def.frozen || agent_behind(a) || !agent_gate_open(a) || claimer_pending(a, v->def.uuid) ||
 	    place_possible(a, v, a->opt.self) != PLACE_FITS) {
 		not_taken_in(a, v, 0);
 		return;

@@ -320,6 +320,7 @@ static void use_cat(struct node *n, const struct cat *cat)
 				      (struct vm_def){ .memory_mib = 1024, .vcpus = 1, .priority = v % 3, .restart_limit = 3,
 						       .restart_window_ms = 30000, .stop_timeout_ms = 5000, .live = v % 4 != 3 };
 		d->desired = cat->desired[v];
+		d->frozen = cat->frozen[v];
 		d->move = cat->move[v];
 		memcpy(d->uuid, sim.vm[v].uuid, 16);
 		d->uuid[2] = (uint8_t)(cat->incarnation[v] + 1);
@@ -421,6 +422,10 @@ static void apply(const struct node *n, struct cat *c, const struct edit *e)
 		if (c->present[e->vm] && c->desired[e->vm] != DESIRED_REMOVED)
 			c->desired[e->vm] = desired[e->kind];
 		break;
+	case EDIT_FREEZE:
+	case EDIT_UNFREEZE:
+		c->frozen[e->vm] = e->kind == EDIT_FREEZE && c->present[e->vm] && c->desired[e->vm] != DESIRED_REMOVED && c->desired[e->vm] != DESIRED_IGNORED;
+		break;
 	case EDIT_FORGET:
 		if (c->desired[e->vm] == DESIRED_REMOVED && c->incarnation[e->vm] == e->incarnation && n->agent->lead_generation == e->number)
 			c->present[e->vm] = false;
@@ -430,6 +435,7 @@ static void apply(const struct node *n, struct cat *c, const struct edit *e)
 			c->present[e->vm] = true;
 			c->incarnation[e->vm]++;
 			c->desired[e->vm] = DESIRED_STARTED;
+			c->frozen[e->vm] = false;
 			move(c, e->vm, e->node, SIM_START_WAIT_MS);
 		}
 		break;

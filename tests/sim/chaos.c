@@ -218,6 +218,7 @@ static void on_undo(struct sim_event *ev)
 		break;
 	case UNDO_START:
 		edit_post(EDIT_START, a, 0);
+		edit_post(EDIT_UNFREEZE, a, 0);
 		break;
 	case UNDO_ADOPT: /* here, and now and then on another node, too: by whom it does not know of */
 		edit_post(EDIT_IGNORE, a, 0);
@@ -577,7 +578,7 @@ static void fault_operator(struct node *n)
 		undo_after(ns, UNDO_ARM, 0, 0);
 		break;
 	case 5:
-		edit_post(EDIT_IGNORE, vm, 0);
+		edit_post(chance(500) ? EDIT_IGNORE : EDIT_FREEZE, vm, 0);
 		undo_after(ns, UNDO_START, vm, 0);
 		break;
 	case 6:
@@ -898,6 +899,8 @@ bool chaos_operator(void)
 			edit_post(EDIT_ADD, v, 0);
 		else if (c->desired[v] == DESIRED_STOPPED || c->desired[v] == DESIRED_IGNORED)
 			edit_post(EDIT_START, v, 0);
+		if (c->present[v] && c->frozen[v])
+			edit_post(EDIT_UNFREEZE, v, 0);
 		removed = removed || (c->present[v] && c->desired[v] == DESIRED_REMOVED);
 	}
 	return sim.n_edits > 0 || removed;
