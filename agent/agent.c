@@ -124,6 +124,7 @@ static void op_assign(void *edge, uint32_t node, uint32_t epoch, const struct vm
 static void op_drain(void *edge, const struct vm *v, bool full) { drainer_start(((struct agentd *)edge)->drainer, v, full); }
 static void op_start(void *edge, const struct vm *v) { runner_start(((struct agentd *)edge)->runner, v); }
 static void op_adopt(void *edge, const struct vm *v) { runner_adopt(((struct agentd *)edge)->runner, v); }
+static void op_take_in(void *edge, const struct vm *v, bool on, uint32_t node) { foreign_take_in(((struct agentd *)edge)->foreign, v, on, node); }
 static void op_powerdown(void *edge, const struct vm *v) { runner_powerdown(((struct agentd *)edge)->runner, v); }
 static void op_quit(void *edge, const struct vm *v) { runner_quit(((struct agentd *)edge)->runner, v); }
 static void op_kill(void *edge, const uint8_t uuid[16]) { runner_kill(((struct agentd *)edge)->runner, uuid); }
@@ -261,6 +262,7 @@ static const struct note_text vm_note[] = {
 	[NOTE_VM_STOPPED] = { LOG_LEVEL_NOTICE, "VM %s: stopped", HOOK_VM_STOPPED },
 	[NOTE_VM_REFUSED] = { LOG_LEVEL_WARNING, "VM %s: the keeper's gate is closed", -1 },
 	[NOTE_VM_ADOPTED] = { LOG_LEVEL_NOTICE, "VM %s: found running, managed again", -1 },
+	[NOTE_VM_TAKEN_IN] = { LOG_LEVEL_NOTICE, "VM %s: its running QEMU is adopted, on node %s", HOOK_VM_STARTED },
 	[NOTE_VM_ALIEN] = { LOG_LEVEL_ERR, "VM %s: runs here without a claim of this node: killed", -1 },
 	[NOTE_VM_LOST] = { LOG_LEVEL_ERR, "VM %s: lost with this node's lease", -1 },
 	[NOTE_VM_ASSIGNED] = { LOG_LEVEL_INFO, "VM %s: node %s is to start it", -1 },
@@ -353,7 +355,7 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 
 static const struct agent_ops ops = {
 	.write = op_write, .read = op_read, .numbered = op_numbered, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
-	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .reset = op_reset, .cont = op_cont, .probe = op_probe,
+	.take_in = op_take_in, .powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .reset = op_reset, .cont = op_cont, .probe = op_probe,
 	.guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over,
 	.prepare = op_prepare, .incoming = op_incoming, .offer = op_offer, .migrate = op_migrate, .migrate_switch = op_migrate_switch,
 	.migrate_cancel = op_migrate_cancel, .go_on = op_go_on, .tell = op_tell,
@@ -426,6 +428,11 @@ static void list_units(void *data)
 		(void)qb_loop_timer_add(d->loop, QB_LOOP_MED, 200 * NS_PER_MS, d, list_units, &h);
 }
 
+static void on_scope_killed(void *user, const char *error, const struct unit_info *info)
+{
+	/* Listed again until it is gone. */
+}
+
 /* What runs here already: an earlier agent started it. */
 static void on_units(void *user, const char *error, const struct unit_info *units, size_t n)
 {
@@ -435,6 +442,17 @@ static void on_units(void *user, const char *error, const struct unit_info *unit
 
 	if (error) {
 		log_warning("cannot list the VM units: %s; trying on", error);
+		(void)qb_loop_timer_add(d->loop, QB_LOOP_MED, 200 * NS_PER_MS, d, list_units, &h);
+		return;
+	}
+	/* Of a process of which nobody knows any more how to watch it none can be taken for the VM, and none may be started beside it. */
+	for (size_t i = 0; i < n; i++) {
+		struct foreign_mark mark;
+
+		if (!units[i].is_scope || units[i].state != UNIT_RUNNING || !uuid_parse(units[i].uuid, ev.uuid) || foreign_marked(ev.uuid, &mark))
+			continue;
+		agentd_say(d, LOG_LEVEL_ERR, "VM %s: an adopted QEMU of it runs here, and " AGENTD_VM_DIR " does not say how to reach it any more: killed", units[i].uuid);
+		(void)units_kill_scope(d->units, units[i].uuid, SIGKILL, on_scope_killed, d);
 		(void)qb_loop_timer_add(d->loop, QB_LOOP_MED, 200 * NS_PER_MS, d, list_units, &h);
 		return;
 	}
@@ -553,7 +571,7 @@ static int start(struct agentd *d)
 	(void)qb_loop_signal_add(d->loop, QB_LOOP_HIGH, SIGINT, d, on_signal, &sig[1]);
 	if ((r = server_new(d, &d->server)) < 0 || (r = hooks_new(&d->conf, &d->hooks)) < 0 || (r = units_new(d->loop, &d->units)) < 0 ||
 	    (r = runner_new(d, &d->runner)) < 0 || (r = drainer_new(d, &d->drainer)) < 0 || (r = mover_new(d, &d->mover)) < 0 || (r = peers_new(d, &d->peers)) < 0 ||
-	    (r = power_new(d, &d->power)) < 0 || (r = leaver_new(d, &d->leaver)) < 0 || (r = keeper_link_new(d, &d->keeper)) < 0) {
+	    (r = power_new(d, &d->power)) < 0 || (r = leaver_new(d, &d->leaver)) < 0 || (r = foreign_new(d, &d->foreign)) < 0 || (r = keeper_link_new(d, &d->keeper)) < 0) {
 		log_err("cannot start: %s", strerror(-r));
 		return r;
 	}

@@ -7,6 +7,7 @@
  *   runner.c       VMs of this node: units, QMP, pidfds
  *   health.c       whether a running QEMU, its guest and its service are well
  *   mover.c        live migration: QEMU's side of it
+ *   foreign.c      a QEMU that something else started becomes a VM
  *   drain.c        proofs that nothing of an earlier qemu can still land
  *   peers.c        messages between agents: assignments, forwarded requests
  *   power.c        fence devices: ha-fence processes, quarantine
@@ -44,6 +45,7 @@ struct mover;
 struct keeper_link;
 struct power;
 struct leaver;
+struct foreign;
 
 struct log_entry {
 	uint64_t id;
@@ -81,6 +83,7 @@ struct agentd {
 	struct hooks *hooks;
 	struct power *power;
 	struct leaver *leaver;
+	struct foreign *foreign;
 	const char *config_dir;
 	bool ready_told;
 	int64_t hold_ms;      /* since the epoch, for people: the keeper holds since; 0: it does not */
@@ -106,6 +109,9 @@ void keeper_link_facts(struct keeper_link *k); /* counter, claims and catalog nu
 bool keeper_link_up(const struct keeper_link *k);
 void keeper_link_evidence(struct keeper_link *k, enum keeper_msg_kind kind, const struct keeper_evidence *ev);
 
+/* The gate for a process that runs already; epoch 0: it is not to become a VM after all, which is not answered. False: no keeper. */
+bool keeper_link_adopt(struct keeper_link *k, const uint8_t uuid[16], pid_t pid, uint64_t start, uint32_t epoch, uint64_t term);
+
 /* store.c */
 int store_new(struct agentd *d, struct store **ret); /* when the volume set is known */
 void store_volume(struct store *s, unsigned volume, bool good);
@@ -126,6 +132,7 @@ void runner_incoming(struct runner *r, const struct vm *v); /* one that waits fo
 void runner_continued(struct runner *r, const uint8_t uuid[16]); /* which has come, and runs */
 struct qmp_conn *runner_qmp(struct runner *r, const uint8_t uuid[16]); /* NULL: it does not answer at the moment */
 void runner_adopt(struct runner *r, const struct vm *v);
+void runner_take_in(struct runner *r, const struct vm *v); /* it is marked, in its scope, and alive */
 void runner_powerdown(struct runner *r, const struct vm *v);
 void runner_quit(struct runner *r, const struct vm *v);
 void runner_kill(struct runner *r, const uint8_t uuid[16]);
@@ -195,6 +202,24 @@ void server_request(struct server *s, json_object *request, bool forwarded, serv
 void agentd_request(struct agentd *d, json_object *request); /* by this agent itself, which asks again if need be; puts request */
 json_object *server_error(bool temporary, const char *fmt, ...) _printf_(2, 3);
 json_object *server_ok(void);
+
+/* foreign.c */
+#define FOREIGN_SOCKET_LEN 108
+struct foreign_mark {
+	pid_t pid;
+	uint64_t start; /* process_start() */
+	char socket[FOREIGN_SOCKET_LEN];
+};
+int foreign_new(struct agentd *d, struct foreign **ret);
+/* `ha-ctl adopt`; answers by fn exactly once. */
+void foreign_request(struct foreign *f, json_object *request, server_answer_fn fn, void *user);
+void foreign_take_in(struct foreign *f, const struct vm *v, bool on, uint32_t node); /* AGENT_ACT_TAKE_IN */
+void foreign_gate(struct foreign *f, bool ok, const char *text);                     /* the keeper's answer */
+void foreign_no_keeper(struct foreign *f);
+/* What is in the VM's scope, written before it is put there. */
+bool foreign_marked(const uint8_t uuid[16], struct foreign_mark *ret);
+void foreign_unmark(const uint8_t uuid[16]);
+bool foreign_in_scope(const uint8_t uuid[16], pid_t pid);
 
 /* leave.c */
 int leaver_new(struct agentd *d, struct leaver **ret);

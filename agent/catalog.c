@@ -236,7 +236,7 @@ static int parse_move(json_object *o, struct vm_move *ret, char *err, size_t err
 
 static int parse_vm(struct catalog_doc *c, json_object *o, char *err, size_t err_size)
 {
-	json_object *text, *desired;
+	json_object *text, *desired, *frozen = NULL;
 	enum vm_desired want = DESIRED_STOPPED;
 	struct vm_move move = { 0 };
 	char *copy;
@@ -250,13 +250,17 @@ static int parse_vm(struct catalog_doc *c, json_object *o, char *err, size_t err
 			want = (enum vm_desired)i;
 	if (strlen(json_object_get_string(text)) != (size_t)json_object_get_string_len(text))
 		return refuse(err, err_size, "the catalog has a VM file with a NUL byte in it");
+	if (json_object_object_get_ex(o, "frozen", &frozen) && !json_object_is_type(frozen, json_type_boolean))
+		return refuse(err, err_size, "the catalog has a VM whose \"frozen\" is neither true nor false");
 	r = parse_move(o, &move, err, err_size);
 	if (r < 0)
 		return r;
 	copy = strdup(json_object_get_string(text));
 	r = copy ? append(c, copy, want, "catalog", err, err_size) : -ENOMEM;
-	if (r == 0)
+	if (r == 0) {
 		c->entry[c->n - 1].move = move;
+		c->entry[c->n - 1].frozen = json_object_get_boolean(frozen);
+	}
 	return r;
 }
 
@@ -398,6 +402,8 @@ static json_object *to_json(const struct catalog_doc *c)
 
 		json_object_object_add(vm, "desired", json_object_new_string(desired_name[c->entry[i].desired]));
 		json_object_object_add(vm, "file", json_object_new_string(c->entry[i].text));
+		if (c->entry[i].frozen)
+			json_object_object_add(vm, "frozen", json_object_new_boolean(true));
 		if (c->entry[i].move.number != 0)
 			json_object_object_add(vm, "move", move_to_json(&c->entry[i].move));
 		json_object_array_add(vms, vm);
@@ -453,7 +459,7 @@ void catalog_def(const struct catalog_entry *e, const struct conf *conf, struct 
 		.after_timeout_ms = f->after_timeout_ms,
 		.health = f->health,
 		.failed_limit = f->relocate_limit ? f->relocate_limit + 1 : 0, /* it may fail where it was, and wherever it is moved to */
-		.move = e->move,
+		.frozen = e->frozen, .move = e->move,
 		.live = vmfile_can_migrate(f, why, sizeof(why)),
 	};
 	memcpy(ret->uuid, e->uuid, 16);

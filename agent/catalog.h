@@ -13,6 +13,7 @@ struct catalog_entry {
 	uint8_t uuid[16];
 	char uuid_text[37];
 	enum vm_desired desired;
+	bool frozen;
 	struct vm_move move; /* its number stays when the request is over: the next one's is above it */
 	char *text;          /* the VM file */
 	struct vmfile file;

@@ -154,6 +154,12 @@ static const struct command commands[] = {
 	  "  --cancel   call it off: the VM stays where it is\n" },
 	{ "vm", "ignore", "NAME", 1, 1, 0, ctl_vm_ignore, "hands off a VM: it is neither started, stopped, restarted nor taken over",
 	  "Where it runs it runs on. `ha-ctl vm start` or `ha-ctl vm stop` ends it.\n" },
+	{ "vm", "freeze", "NAME", 1, 1, 0, ctl_vm_freeze, "hold a VM as it is: it is neither started, stopped, moved, restarted nor taken over",
+	  "What is asked for meanwhile (start, stop, maintenance) waits for `ha-ctl vm unfreeze`. Where it runs it runs on; a node that loses its lease still ends it.\n" },
+	{ "vm", "unfreeze", "NAME", 1, 1, 0, ctl_vm_unfreeze, "end that", "What was asked for meanwhile, or is due since, is done now.\n" },
+	{ "", "adopt", "NAME PID SOCKET", 3, 3, 0, ctl_adopt, "protect a running QEMU that something else started on this node",
+	  "NAME is a stopped VM whose file describes it: UUID, memory, CPUs and disks are compared. PID is its process, SOCKET the path of a QMP monitor of its own\n"
+	  "(-qmp unix:SOCKET,server=on,wait=off). What is refused is left as it was. See ADOPTING A RUNNING QEMU in ha-ctl(8).\n" },
 	{ "vm", "clear-error", "NAME", 1, 1, 0, ctl_vm_clear_error, "start a VM again that was given up (state error)",
 	  "A VM is given up once it has failed on more nodes than RelocateLimit= of its file allows.\n" },
 	{ "vm", "remove", "NAME", 1, 1, 0, ctl_vm_remove, "forget the definition of a stopped VM", "Its disks are left as they are.\n" },

@@ -13,6 +13,7 @@
 #include "agent/vmfile.h"
 
 #define FOLLOW_S 1
+#define ADOPT_MS 100000 /* the agent gives up before */
 #define LOOK_AGAIN_MS 200
 #define SETTLE_MS 5000 /* what this node's agent has heard of the others may be so old */
 #define FORGET_MS 20000
@@ -34,12 +35,12 @@ static enum ctl_exit exit_of_errno(int r)
 }
 
 /* Puts request. 0 and *ret, to put; or an exit code after saying why. */
-static int ask(const struct ctl *c, json_object *request, json_object **ret)
+static int ask_for(const struct ctl *c, json_object *request, int timeout_ms, json_object **ret)
 {
 	char err[CTL_ERROR_LEN] = "";
 	json_object *answer = NULL;
 	const char *error;
-	int r = ctl_client_ask(c->socket, request, CTL_CLIENT_TIMEOUT_MS, &answer, err, sizeof(err));
+	int r = ctl_client_ask(c->socket, request, timeout_ms, &answer, err, sizeof(err));
 
 	json_object_put(request);
 	if (r < 0)
@@ -59,6 +60,8 @@ static int ask(const struct ctl *c, json_object *request, json_object **ret)
 	*ret = answer;
 	return 0;
 }
+
+static int ask(const struct ctl *c, json_object *request, json_object **ret) { return ask_for(c, request, CTL_CLIENT_TIMEOUT_MS, ret); }
 
 json_object *ctl_request(const char *command) { return request_new(command); }
 int ctl_ask(const struct ctl *c, json_object *request, json_object **ret) { return ask(c, request, ret); }
@@ -227,6 +230,41 @@ int ctl_vm_remove(const struct ctl *c) { return ask_about_vm(c, "vm-remove", "VM
 int ctl_vm_ignore(const struct ctl *c)
 {
 	return ask_about_vm(c, "vm-ignore", "VM %s is ignored until `ha-ctl vm start` or `ha-ctl vm stop`: nobody starts, stops or recovers it.");
+}
+
+int ctl_vm_freeze(const struct ctl *c)
+{
+	return ask_about_vm(c, "vm-freeze", "VM %s is frozen until `ha-ctl vm unfreeze`: nobody starts, stops, moves or recovers it.");
+}
+
+int ctl_vm_unfreeze(const struct ctl *c) { return ask_about_vm(c, "vm-unfreeze", "VM %s is unfrozen: what was asked for meanwhile is done now."); }
+
+int ctl_adopt(const struct ctl *c)
+{
+	json_object *o, *answer;
+	char err[160] = "";
+	uint32_t pid;
+	int r = check_name(c, "VM", c->args[0]);
+
+	if (r != 0)
+		return r;
+	if (value_u32(c->args[1], 2, INT32_MAX, &pid, err, sizeof(err)) < 0)
+		return ctl_fail(c, CTL_USAGE, "\"%.40s\" is no number of a process: %s", c->args[1], err);
+	if (c->args[2][0] != '/')
+		return ctl_fail(c, CTL_USAGE, "\"%.80s\" is no absolute path of a QMP socket", c->args[2]);
+	o = request_new("vm-adopt");
+	json_object_object_add(o, "name", json_object_new_string(c->args[0]));
+	json_object_object_add(o, "pid", json_object_new_int64(pid));
+	json_object_object_add(o, "socket", json_object_new_string(c->args[2]));
+	r = ask_for(c, o, ADOPT_MS, &answer);
+	if (r != 0)
+		return r;
+	if (c->json)
+		ctl_print_json(answer);
+	else
+		(void)printf("VM %s is adopted: it is process %u on this node, and protected from now on.\n", c->args[0], pid);
+	json_object_put(answer);
+	return CTL_OK;
 }
 
 static int64_t now_ms(void)

@@ -25,6 +25,7 @@ static const char remedy_wait[] = "nothing: its VMs start elsewhere once it is p
 static const char remedy_node[] = "look at the node (console, power, network), start it; it rejoins by itself";
 static const char remedy_error[] = "mend what it failed of (`ha-ctl events`, the journals of the nodes), then `ha-ctl vm clear-error NAME`";
 static const char remedy_ignored[] = "`ha-ctl vm start NAME` or `ha-ctl vm stop NAME` when it is to be looked after again";
+static const char remedy_frozen[] = "`ha-ctl vm unfreeze NAME` when it is to be looked after again";
 static const char remedy_trouble[] = "what is done about it is in its file ([Health], kvm-ha.vm(5)); `ha-ctl events` tells, and its console";
 static const char remedy_volume[] = "`ha-ctl volume list` on this node; the storage's own network and log";
 static const char remedy_content[] = "`ha-ctl volume list` on this node; is it the right disk? `ha-ctl volume replace` takes it in again";
@@ -161,6 +162,8 @@ static void find_vm(struct problems *p, json_object *vm)
 
 	if (streq(ctl_str(vm, "desired"), "ignored"))
 		add(p, false, remedy_ignored, "VM %s is %s and ignored: nobody starts, stops or recovers it", name, state);
+	else if (ctl_bool(vm, "frozen"))
+		add(p, false, remedy_frozen, "VM %s is %s and frozen: nobody starts, stops, moves or recovers it", name, state);
 	else if (streq(state, "error"))
 		add(p, true, remedy_error, "VM %s is in error%s%s", name, dash(reason), reason);
 	else if (streq(state, "failed"))

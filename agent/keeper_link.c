@@ -30,6 +30,7 @@ static void lose(struct keeper_link *k)
 	agentd_say(k->d, LOG_LEVEL_WARNING, "connection to the keeper lost; VMs go on, nothing is started until it is back");
 	agentd_event(k->d, &ev);
 	power_no_keeper(k->d->power);
+	foreign_no_keeper(k->d->foreign);
 }
 
 /* Guests stall meanwhile, and QEMU may report their errors or pause them: no VM is at fault, and nothing here acts on it. */
@@ -91,6 +92,9 @@ static int32_t on_keeper(int32_t fd, int32_t revents, void *data)
 		if (k->in.kind == KEEPER_MSG_TEXT) {
 			k->in.text.text[KEEPER_TEXT_LEN - 1] = '\0';
 			agentd_say(k->d, (enum log_level)MIN(k->in.text.level, (uint32_t)LOG_LEVEL_DEBUG), "%s", k->in.text.text);
+		} else if (k->in.kind == KEEPER_MSG_GATE) {
+			k->in.gate.text[KEEPER_TEXT_LEN - 1] = '\0';
+			foreign_gate(k->d->foreign, k->in.gate.ok, k->in.gate.text);
 		} else if (k->in.kind == KEEPER_MSG_SILENT) {
 			struct agent_event silent = { .kind = AGENT_EV_SILENT, .silent = &k->in.silent };
 
@@ -172,6 +176,18 @@ void keeper_link_facts(struct keeper_link *k)
 		k->out.facts.catalog_seq = k->d->catalog->seq;
 	}
 	keeper_link_send(k, KEEPER_MSG_AGENT);
+}
+
+bool keeper_link_adopt(struct keeper_link *k, const uint8_t uuid[16], pid_t pid, uint64_t start, uint32_t epoch, uint64_t term)
+{
+	memset(&k->out, 0, sizeof(k->out));
+	memcpy(k->out.adopt.vm, uuid, 16);
+	k->out.adopt.pid = pid;
+	k->out.adopt.start = start;
+	k->out.adopt.epoch = epoch;
+	k->out.adopt.term = term;
+	keeper_link_send(k, KEEPER_MSG_ADOPT);
+	return k->fd >= 0;
 }
 
 bool keeper_link_up(const struct keeper_link *k) { return k->fd >= 0; }

@@ -20,6 +20,8 @@
 #define LOOK_LESS_MS 10
 #define CANCEL_LOOKS 8     /* so often one that nobody wants is cancelled again */
 #define REFUSED_LOOKS 60  /* then QEMU is taken for hung in it */
+#define HUNG_LOOK_MS 5000  /* of one that an earlier agent had begun: it is looked at so often then, */
+#define HUNG_LOOKS 120     /* and so many times */
 #define HOST_LEN 256
 #define REASON_LEN 240
 #define HANDSHAKE_BYTES (4U << 20) /* a source may have sent so much before it sees that its certificate was refused */
@@ -319,9 +321,36 @@ static void on_stopped(void *user, json_object *ret, const char *error)
 
 static void on_said(void *user, const char *error);
 
+static void on_hung_said(void *user, const char *error)
+{
+	/* It is looked at when it is time, and not at once. */
+}
+
 /* QEMU is at a migration still, but not at one that this agent wants: what an earlier process had begun may not hear its first cancel. */
 static void end_another(struct job *j, struct qmp_conn *q)
 {
+	struct agentd *d = j->m->d;
+	const struct vm *v = agent_vm_by_uuid(&d->core, j->uuid);
+	char text[AGENTD_LOG_TEXT];
+
+	if (j->id == 0 && j->refused_looks >= REFUSED_LOOKS) {
+		if (j->refused_looks == REFUSED_LOOKS) {
+			(void)snprintf(text, sizeof(text), "VM %.64s: its QEMU does not end a migration that was called off: its guest may stand still", name_of(j));
+			agentd_say(d, LOG_LEVEL_ERR, "%s", text);
+			peers_say(d->peers, text);
+			if (v)
+				agentd_hook(d, HOOK_VM_UNHEALTHY, d->conf.self_id, v, text);
+		}
+		if (j->refused_looks++ == REFUSED_LOOKS + HUNG_LOOKS) {
+			agentd_say(d, LOG_LEVEL_ERR, "VM %s: no more is done about that: relocate it, or stop and start it", name_of(j));
+			forget(j);
+			return;
+		}
+		if (q)
+			(void)qmp_migrate_cancel(q, on_hung_said, ref(j));
+		look_in(j, HUNG_LOOK_MS);
+		return;
+	}
 	if (j->refused_looks++ % CANCEL_LOOKS == 0 && q)
 		(void)qmp_migrate_cancel(q, on_said, ref(j));
 	if (j->id != 0 && j->refused_looks > REFUSED_LOOKS)

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 
 #include "agent/agentd.h"
+#include "agent/base/process.h"
 #include "agent/base/uuid.h"
 #include "agent/health.h"
 #include "qmp/meaning.h"
@@ -35,6 +36,9 @@ struct run {
 	int pidfd;
 	bool started_told, gone, adopted, starting, want_powerdown;
 	bool cont_unanswered;
+	bool foreign;  /* something else started it: it is in a scope, and its QMP socket is where that has put it */
+	char socket[FOREIGN_SOCKET_LEN];
+	pid_t pid;     /* of a foreign one */
 	bool incoming; /* waits for a guest, or holds one that was not continued */
 	struct qmp_conn *qmp;
 	bool qmp_up, was_up; /* now; ever */
@@ -116,6 +120,7 @@ static void tell(struct run *n, enum agent_event_kind kind, enum vm_exit how)
 	if (kind == AGENT_EV_EXIT) {
 		mover_forget(d->mover, n->uuid);
 		mover_unmark(n->uuid);
+		foreign_unmark(n->uuid);
 		forget(n);
 	}
 	agentd_event(d, &ev);
@@ -237,6 +242,14 @@ static void on_qmp_ready(void *user, enum qmp_run_state state, const char *versi
 {
 	struct run *n = user;
 
+	if (n->foreign && qmp_conn_peer_pid(n->qmp) != n->pid) {
+		agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: at %s answers process %d and not its QEMU, which is process %d", n->name, n->socket,
+			   (int)qmp_conn_peer_pid(n->qmp), (int)n->pid);
+		qmp_conn_free(n->qmp);
+		n->qmp = NULL;
+		set_timer(n, QMP_AGAIN_MS, connect_qmp);
+		return;
+	}
 	n->qmp_up = n->was_up = true;
 	end_cont(n); /* it has answered on this connection what came after a cont on the one before */
 	if (!n->used)
@@ -306,7 +319,10 @@ static void connect_qmp(void *data)
 	char path[108];
 
 	n->timer = 0;
-	(void)snprintf(path, sizeof(path), AGENTD_VM_DIR "/%s.qmp", n->uuid_text);
+	if (n->foreign)
+		(void)str_copy(path, sizeof(path), n->socket);
+	else
+		(void)snprintf(path, sizeof(path), AGENTD_VM_DIR "/%s.qmp", n->uuid_text);
 	if (qmp_conn_new(n->r->d->loop, path, QMP_START_MS, &cb, n, &n->qmp) < 0) {
 		n->qmp = NULL;
 		set_timer(n, QMP_AGAIN_MS, connect_qmp);
@@ -378,6 +394,7 @@ static void launch(void *data)
 
 	n->timer = 0;
 	n->tries++;
+	foreign_unmark(n->uuid); /* of an earlier life: what is started now is in a unit of its own */
 	if (e) {
 		(void)snprintf(path, sizeof(path), AGENTD_VM_DIR "/%s.qmp", n->uuid_text);
 		(void)unlink(path);
@@ -464,6 +481,57 @@ struct qmp_conn *runner_qmp(struct runner *r, const uint8_t uuid[16])
 	return n && n->qmp_up ? n->qmp : NULL;
 }
 
+/* -ESRCH: it is gone; another negative errno: that cannot be told. */
+static int watch_foreign(struct run *n)
+{
+	struct foreign_mark m;
+	int fd, r = 0;
+
+	if (!foreign_marked(n->uuid, &m))
+		return -ESRCH;
+	n->foreign = true;
+	n->pid = m.pid;
+	(void)str_copy(n->socket, sizeof(n->socket), m.socket);
+	fd = process_open(m.pid, m.start);
+	if (fd < 0)
+		return fd;
+	if (!watch(n, m.pid))
+		r = -EIO;
+	else if (process_gone(fd)) /* alive by now: it is no other that is watched */
+		r = -ESRCH;
+	(void)close(fd);
+	return r;
+}
+
+/* Out of its scope the keeper would not kill it with the others. */
+static void adopt_foreign(void *data)
+{
+	struct run *n = data;
+	int r = watch_foreign(n);
+
+	n->timer = 0;
+	if (r == -ESRCH && n->pidfd < 0) {
+		n->gone = true;
+		judge_exit(n);
+	} else if (n->pidfd < 0) {
+		agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: cannot look at its QEMU, process %d: %s; trying on", n->name, (int)n->pid, strerror(-r));
+		set_timer(n, QMP_AGAIN_MS, adopt_foreign);
+	} else if (!foreign_in_scope(n->uuid, n->pid)) {
+		agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: its QEMU, process %d, was taken out of its control group: killed", n->name, (int)n->pid);
+		(void)process_kill(n->pidfd);
+	} else {
+		connect_qmp(n);
+	}
+}
+
+void runner_take_in(struct runner *r, const struct vm *v)
+{
+	struct run *n = new_run(r, v);
+
+	n->adopted = true;
+	set_timer(n, 0, adopt_foreign);
+}
+
 static void on_adopt(void *user, const char *error, const struct unit_info *info)
 {
 	struct run *n = user;
@@ -481,8 +549,13 @@ static void on_adopt(void *user, const char *error, const struct unit_info *info
 void runner_adopt(struct runner *r, const struct vm *v)
 {
 	struct run *n = new_run(r, v);
+	struct foreign_mark mark;
 
 	n->adopted = true;
+	if (foreign_marked(n->uuid, &mark)) {
+		set_timer(n, 0, adopt_foreign);
+		return;
+	}
 	if (units_query(r->d->units, n->uuid_text, on_adopt, n) == 0)
 		n->calls++;
 	else
@@ -526,8 +599,13 @@ void runner_kill(struct runner *r, const uint8_t uuid[16])
 {
 	char text[UUID_STR_LEN];
 
+	struct foreign_mark mark;
+
 	uuid_format(uuid, text);
-	(void)units_kill(r->d->units, text, SIGKILL, on_killed, r);
+	if (foreign_marked(uuid, &mark))
+		(void)units_kill_scope(r->d->units, text, SIGKILL, on_killed, r);
+	else
+		(void)units_kill(r->d->units, text, SIGKILL, on_killed, r);
 }
 
 void runner_reset(struct runner *r, const struct vm *v) { command(r, v, "system_reset"); }

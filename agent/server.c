@@ -319,12 +319,32 @@ static bool edit_desired(struct edit *e, enum vm_desired to)
 		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is being removed; add it again once it is gone", vm->file.name);
 		return false;
 	}
+	if (vm->frozen && (to == DESIRED_REMOVED || to == DESIRED_IGNORED)) {
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is frozen: `ha-ctl vm unfreeze %.64s` first", vm->file.name, vm->file.name);
+		return false;
+	}
 	if (to == DESIRED_STARTED && in_error(e, vm)) {
 		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is given up, not stopped: `ha-ctl vm clear-error %.64s` tries again", vm->file.name, vm->file.name);
 		return false;
 	}
 	vm->desired = to;
-	(void)snprintf(e->what, sizeof(e->what), "VM %.64s: to be %s", vm->file.name, catalog_desired_name(to));
+	(void)snprintf(e->what, sizeof(e->what), "VM %.64s: to be %s%s", vm->file.name, catalog_desired_name(to), vm->frozen ? ", once it is unfrozen" : "");
+	return true;
+}
+
+static bool edit_freeze(struct edit *e, bool on)
+{
+	struct catalog_entry *vm = edit_vm(e);
+
+	if (!vm)
+		return false;
+	if (vm->frozen == on || (on && (vm->desired == DESIRED_REMOVED || vm->desired == DESIRED_IGNORED))) {
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is %s", vm->file.name,
+			       vm->frozen ? "frozen already" : !on ? "not frozen" : vm->desired == DESIRED_REMOVED ? "being removed" : "ignored: nobody touches it anyway");
+		return false;
+	}
+	vm->frozen = on;
+	(void)snprintf(e->what, sizeof(e->what), "VM %.64s: %s", vm->file.name, on ? "frozen: neither started, stopped, moved nor restarted" : "unfrozen");
 	return true;
 }
 
@@ -358,6 +378,8 @@ static bool cannot_move(struct edit *e, const struct catalog_entry *vm)
 		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is being removed", name);
 	else if (vm->desired == DESIRED_IGNORED)
 		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is ignored: `ha-ctl vm start %.64s` first", name, name);
+	else if (vm->frozen)
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is frozen: `ha-ctl vm unfreeze %.64s` first", name, name);
 	else if (e->doc->pause == PAUSE_FREEZE)
 		(void)snprintf(e->err, sizeof(e->err), "all VMs are frozen: `ha-ctl arm`, or `ha-ctl disarm` without --freeze, first");
 	else if (in_error(e, vm))
@@ -437,8 +459,8 @@ static bool edit_clear_error(struct edit *e)
 
 	if (!vm)
 		return false;
-	if (!in_error(e, vm)) {
-		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is not in error", vm->file.name);
+	if (!in_error(e, vm) || vm->frozen) {
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is %s", vm->file.name, vm->frozen ? "frozen: `ha-ctl vm unfreeze` it first" : "not in error");
 		return false;
 	}
 	vm->desired = DESIRED_STOPPED;
@@ -481,6 +503,45 @@ static bool edit_guest_off(struct edit *e)
 	return true;
 }
 
+/* By the agent of a node where a QEMU of the VM runs that something else started (foreign.c). */
+static bool edit_adopt(struct edit *e)
+{
+	const char *step = string_of(e->request, "step"), *name = string_of(e->request, "node");
+	const struct conf_node *n = name ? conf_node_by_name(&e->d->conf, name) : NULL;
+	struct catalog_entry *vm = edit_this_vm(e);
+	uint32_t owner = vm ? agent_owner(&e->d->core, vm->uuid) : 0;
+
+	if (!vm || !n || !step)
+		return false;
+	if (streq(step, "begin")) {
+		if (vm->desired != DESIRED_STOPPED && vm->desired != DESIRED_IGNORED)
+			(void)snprintf(e->err, sizeof(e->err), "it is %s meanwhile", catalog_desired_name(vm->desired));
+		else if (vm->frozen)
+			(void)snprintf(e->err, sizeof(e->err), "it is frozen: `ha-ctl vm unfreeze %.64s` first", vm->file.name);
+		else if (e->doc->pause == PAUSE_FREEZE)
+			(void)snprintf(e->err, sizeof(e->err), "all VMs are frozen: `ha-ctl arm`, or `ha-ctl disarm` without --freeze, first");
+		else if (owner != 0 && owner != n->id)
+			(void)snprintf(e->err, sizeof(e->err), "node %.64s holds the VM", agentd_node_name(e->d, owner));
+		if (e->err[0])
+			return false;
+		json_object_object_add(e->answer, "was", json_object_new_string(catalog_desired_name(vm->desired)));
+		vm->desired = DESIRED_IGNORED;
+		(void)snprintf(e->what, sizeof(e->what), "VM %.60s: ignored, while node %.30s adopts it", vm->file.name, n->name);
+		return true;
+	}
+	if (vm->desired != DESIRED_IGNORED) {
+		(void)snprintf(e->err, sizeof(e->err), "it is %s meanwhile", catalog_desired_name(vm->desired));
+		return false;
+	}
+	if (streq(step, "done")) {
+		vm->desired = DESIRED_STARTED;
+		(void)snprintf(e->what, sizeof(e->what), "VM %.60s: adopted, and protected from now on", vm->file.name);
+	} else {
+		vm->desired = DESIRED_STOPPED;
+	}
+	return true;
+}
+
 static bool edit_forget(struct edit *e)
 {
 	struct catalog_entry *vm = edit_this_vm(e);
@@ -516,6 +577,8 @@ static bool edit(struct edit *e, const char *command)
 		return edit_desired(e, DESIRED_REMOVED);
 	if (streq(command, "vm-ignore"))
 		return edit_desired(e, DESIRED_IGNORED);
+	if (streq(command, "vm-freeze") || streq(command, "vm-unfreeze"))
+		return edit_freeze(e, streq(command, "vm-freeze"));
 	if (streq(command, "vm-relocate"))
 		return edit_relocate(e, false);
 	if (streq(command, "vm-migrate"))
@@ -528,13 +591,16 @@ static bool edit(struct edit *e, const char *command)
 		return edit_guest_off(e);
 	if (streq(command, "vm-move-over"))
 		return edit_move_over(e);
+	if (streq(command, "vm-adopt-step"))
+		return edit_adopt(e);
 	return edit_forget(e);
 }
 
 static bool is_edit(const char *command)
 {
-	static const char *const edits[] = { "arm", "disarm", "node-maintenance", "node-quarantine", "node-leaving", "vm-add", "vm-start", "vm-stop", "vm-remove", "vm-ignore",
-					     "vm-relocate", "vm-migrate", "vm-migrate-cancel", "vm-clear-error", "vm-guest-off", "vm-move-over", "vm-forget" };
+	static const char *const edits[] = { "arm", "disarm", "node-maintenance", "node-quarantine", "node-leaving", "vm-add", "vm-start", "vm-stop", "vm-remove", "vm-ignore", "vm-freeze", "vm-unfreeze",
+					     "vm-relocate", "vm-migrate", "vm-migrate-cancel", "vm-clear-error", "vm-guest-off", "vm-move-over", "vm-forget",
+					     "vm-adopt-step" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(edits); i++)
 		if (streq(command, edits[i]))
@@ -852,6 +918,8 @@ void server_request(struct server *s, json_object *request, bool forwarded, serv
 		o = server_ok();
 		json_object_object_add(o, "status", status_build(s->d));
 		answer_with(fn, user, o);
+	} else if (streq(command, "vm-adopt")) {
+		foreign_request(s->d->foreign, request, fn, user);
 	} else if (streq(command, "node-leave")) {
 		leaver_request(s->d->leaver, fn, user);
 	} else if (streq(command, "node-confirm-fenced")) {

@@ -118,7 +118,7 @@ static bool in_error(struct agentd *d, const uint8_t uuid[16])
 
 static void unowned(struct agentd *d, const struct catalog_entry *e, json_object *vm)
 {
-	const char *why = d->catalog->pause != PAUSE_NONE ? "" : "waiting for the leader to find it a place";
+	const char *why = d->catalog->pause != PAUSE_NONE || e->frozen ? "" : "waiting for the leader to find it a place";
 	const struct vm *v = agent_vm_by_uuid(&d->core, e->uuid), *awaited = v ? lead_awaited(&d->core, v) : NULL;
 	char text[160];
 
@@ -138,8 +138,10 @@ static void unowned(struct agentd *d, const struct catalog_entry *e, json_object
 		why = text;
 	}
 	if (died_with_node(d, e->uuid))
-		why = "its last node is down: being taken over";
-	if (failed_somewhere(d, e->uuid))
+		why = e->frozen ? "its last node is down" : "its last node is down: being taken over";
+	if (e->frozen)
+		; /* nobody is waited for */
+	else if (failed_somewhere(d, e->uuid))
 		why = "it did not run where it was tried: trying on, slowly; see `ha-ctl events`";
 	else if (agent_leader(&d->core) == 0)
 		why = "no node leads at the moment";
@@ -170,6 +172,8 @@ static void put_requests(struct agentd *d, const struct catalog_entry *e, json_o
 
 	if (e->desired == DESIRED_IGNORED)
 		hands_off = "ignored: nobody starts, stops or recovers it; ";
+	else if (e->frozen)
+		hands_off = "frozen until `ha-ctl vm unfreeze`; ";
 	else if (d->catalog->pause != PAUSE_NONE)
 		hands_off = d->catalog->pause == PAUSE_FREEZE ? "frozen until `ha-ctl arm`; " : "left alone until `ha-ctl arm`; ";
 
@@ -196,6 +200,7 @@ json_object *status_vm(struct agentd *d, const struct catalog_entry *e)
 	put_string(vm, "uuid", e->uuid_text);
 	put_string(vm, "node", owner ? agentd_node_name(d, owner) : NULL);
 	put_string(vm, "desired", catalog_desired_name(e->desired));
+	json_object_object_add(vm, "frozen", json_object_new_boolean(e->frozen));
 	if (owner == d->conf.self_id) {
 		json_object *all = status_local_vms(d);
 

@@ -19,7 +19,9 @@ static int ask_properties(struct units_request *q);
 
 /* Requests */
 
-static struct units_request *request_new(struct units *u, const char *uuid, void *user)
+static void name_unit(struct units_request *q) { (void)snprintf(q->name, sizeof(q->name), UNITS_PREFIX "%s.%s", q->props.info.uuid, q->props.info.is_scope ? "scope" : "service"); }
+
+static struct units_request *request_new(struct units *u, const char *uuid, bool scope, void *user)
 {
 	struct units_request *q = calloc(1, sizeof(*q));
 
@@ -30,7 +32,8 @@ static struct units_request *request_new(struct units *u, const char *uuid, void
 	q->user = user;
 	if (uuid) {
 		(void)str_copy(q->props.info.uuid, sizeof(q->props.info.uuid), uuid);
-		(void)snprintf(q->name, sizeof(q->name), UNITS_PREFIX "%s.service", uuid);
+		q->props.info.is_scope = scope;
+		name_unit(q);
 	}
 	q->next = u->requests;
 	u->requests = q;
@@ -250,14 +253,15 @@ static int on_reset(sd_bus_message *m, void *user, sd_bus_error *error)
 	return 0;
 }
 
-static int start_message(struct units_request *q, const char *description, char *const argv[])
+/* argv NULL: a scope, of pid. */
+static int start_message(struct units_request *q, const char *description, char *const argv[], pid_t pid)
 {
 	int r = manager_call(q->units, "StartTransientUnit", &q->start);
 
 	if (r >= 0)
 		r = sd_bus_message_append(q->start, "ss", q->name, "fail");
 	if (r >= 0)
-		r = units_message_append_properties(q->start, description, argv);
+		r = argv ? units_message_append_properties(q->start, description, argv) : units_message_append_scope(q->start, description, pid);
 	return r >= 0 ? sd_bus_message_append(q->start, "a(sa(sv))", 0) : r;
 }
 
@@ -303,8 +307,9 @@ static int list_next(struct units_request *q)
 		request_end(q, NULL, true);
 		return 0;
 	}
+	q->props.info.is_scope = q->list[q->next_list].is_scope;
 	(void)str_copy(q->props.info.uuid, sizeof(q->props.info.uuid), q->list[q->next_list++].uuid);
-	(void)snprintf(q->name, sizeof(q->name), UNITS_PREFIX "%s.service", q->props.info.uuid);
+	name_unit(q);
 	return ask_properties(q);
 }
 
@@ -322,7 +327,7 @@ static int read_list(sd_bus_message *m, struct units_request *q)
 		r = sd_bus_message_read(m, "s", &name);
 		if (r >= 0 && n == UNITS_MAX)
 			return -E2BIG;
-		if (r >= 0 && units_message_name_to_uuid(name, q->list[n].uuid))
+		if (r >= 0 && units_message_name_to_uuid(name, q->list[n].uuid, &q->list[n].is_scope))
 			n++;
 		if (r >= 0)
 			r = sd_bus_message_skip(m, "sssssouso");
@@ -396,7 +401,7 @@ static int check_call(const struct units *u, const char *uuid, char canonical[UU
 	return u->n_requests >= UNITS_MAX ? -EBUSY : 0;
 }
 
-int units_start(struct units *u, const char *uuid, const char *description, char *const argv[], units_done_fn done, void *user)
+static int start_unit(struct units *u, const char *uuid, const char *description, char *const argv[], pid_t pid, units_done_fn done, void *user)
 {
 	char canonical[UUID_STR_LEN];
 	sd_bus_message *m = NULL;
@@ -405,15 +410,13 @@ int units_start(struct units *u, const char *uuid, const char *description, char
 
 	if (r < 0)
 		return r;
-	if (!argv[0] || argv[0][0] != '/')
-		return -EINVAL;
-	q = request_new(u, canonical, user);
+	q = request_new(u, canonical, !argv, user);
 	if (!q)
 		return -ENOMEM;
 	q->done = done;
 	q->is_start = true;
 	q->step = UNITS_STEP_RESET;
-	r = start_message(q, description, argv);
+	r = start_message(q, description, argv, pid);
 	if (r >= 0)
 		r = manager_call(u, "ResetFailedUnit", &m);
 	if (r >= 0)
@@ -424,7 +427,17 @@ int units_start(struct units *u, const char *uuid, const char *description, char
 	return submit(u, q, r);
 }
 
-int units_kill(struct units *u, const char *uuid, int signal, units_done_fn done, void *user)
+int units_start(struct units *u, const char *uuid, const char *description, char *const argv[], units_done_fn done, void *user)
+{
+	return argv[0] && argv[0][0] == '/' ? start_unit(u, uuid, description, argv, 0, done, user) : -EINVAL;
+}
+
+int units_start_scope(struct units *u, const char *uuid, const char *description, pid_t pid, units_done_fn done, void *user)
+{
+	return start_unit(u, uuid, description, NULL, pid, done, user);
+}
+
+static int kill_unit(struct units *u, const char *uuid, bool scope, int signal, units_done_fn done, void *user)
 {
 	char canonical[UUID_STR_LEN];
 	sd_bus_message *m = NULL;
@@ -433,7 +446,7 @@ int units_kill(struct units *u, const char *uuid, int signal, units_done_fn done
 
 	if (r < 0)
 		return r;
-	q = request_new(u, canonical, user);
+	q = request_new(u, canonical, scope, user);
 	if (!q)
 		return -ENOMEM;
 	q->done = done;
@@ -447,7 +460,10 @@ int units_kill(struct units *u, const char *uuid, int signal, units_done_fn done
 	return submit(u, q, r);
 }
 
-int units_query(struct units *u, const char *uuid, units_done_fn done, void *user)
+int units_kill(struct units *u, const char *uuid, int signal, units_done_fn done, void *user) { return kill_unit(u, uuid, false, signal, done, user); }
+int units_kill_scope(struct units *u, const char *uuid, int signal, units_done_fn done, void *user) { return kill_unit(u, uuid, true, signal, done, user); }
+
+static int query_unit(struct units *u, const char *uuid, bool scope, units_done_fn done, void *user)
 {
 	char canonical[UUID_STR_LEN];
 	struct units_request *q;
@@ -455,12 +471,15 @@ int units_query(struct units *u, const char *uuid, units_done_fn done, void *use
 
 	if (r < 0)
 		return r;
-	q = request_new(u, canonical, user);
+	q = request_new(u, canonical, scope, user);
 	if (!q)
 		return -ENOMEM;
 	q->done = done;
 	return submit(u, q, ask_properties(q));
 }
+
+int units_query(struct units *u, const char *uuid, units_done_fn done, void *user) { return query_unit(u, uuid, false, done, user); }
+int units_query_scope(struct units *u, const char *uuid, units_done_fn done, void *user) { return query_unit(u, uuid, true, done, user); }
 
 int units_list(struct units *u, units_list_fn done, void *user)
 {
@@ -470,14 +489,14 @@ int units_list(struct units *u, units_list_fn done, void *user)
 
 	if (r < 0)
 		return r;
-	q = request_new(u, NULL, user);
+	q = request_new(u, NULL, false, user);
 	if (!q)
 		return -ENOMEM;
 	q->list_done = done;
 	q->step = UNITS_STEP_LIST;
 	r = manager_call(u, "ListUnitsByPatterns", &m);
 	if (r >= 0)
-		r = sd_bus_message_append(m, "asas", 0, 1, UNITS_PREFIX "*.service");
+		r = sd_bus_message_append(m, "asas", 0, 2, UNITS_PREFIX "*.service", UNITS_PREFIX "*.scope");
 	if (r >= 0)
 		r = request_call(q, m, on_listed);
 	(void)sd_bus_message_unref(m);
@@ -492,7 +511,7 @@ int units_fate(struct units *u, units_fate_fn done, void *user)
 
 	if (r < 0)
 		return r;
-	q = request_new(u, NULL, user);
+	q = request_new(u, NULL, false, user);
 	if (!q)
 		return -ENOMEM;
 	q->fate_done = done;

@@ -9,7 +9,7 @@
 #include "agent/base/util.h"
 
 #define UNITS_SLICE "kvmha-vms.slice"      /* every VM's unit is in it; the keeper kills what is in it */
-#define UNITS_PREFIX "kvmha-vm-"           /* unit name: kvmha-vm-UUID.service */
+#define UNITS_PREFIX "kvmha-vm-"           /* unit name: kvmha-vm-UUID.service, or .scope */
 #define UNITS_MAX 512
 
 struct units;
@@ -24,6 +24,7 @@ struct unit_info {
 	int exit_code;         /* CLD_EXITED status or CLD_KILLED signal, see exit_killed; valid in EXITED and FAILED */
 	bool exit_killed;
 	char description[96];
+	bool is_scope;         /* of a process that something else started: main_pid is not known */
 };
 
 /* error: NULL on success, else one line. info: NULL after units_kill, and where systemd told nothing; set with an error when a start failed
@@ -47,6 +48,12 @@ void units_free(struct units *u); /* silent: no callback comes after; NULL is ig
  * to the journal. */
 int units_start(struct units *u, const char *uuid, const char *description, char *const argv[], units_done_fn done, void *user);
 
+/* Puts a process that something else started into kvmha-vm-UUID.scope of the same slice, as far as that can be with the properties above. systemd takes a
+ * number: that it was the right process is shown by its being alive afterwards. */
+int units_start_scope(struct units *u, const char *uuid, const char *description, pid_t pid, units_done_fn done, void *user);
+int units_kill_scope(struct units *u, const char *uuid, int signal, units_done_fn done, void *user);
+int units_query_scope(struct units *u, const char *uuid, units_done_fn done, void *user);
+
 /* Sends a signal to the unit's processes (KillUnit, "all"). */
 int units_kill(struct units *u, const char *uuid, int signal, units_done_fn done, void *user);
 
@@ -57,5 +64,5 @@ int units_query(struct units *u, const char *uuid, units_done_fn done, void *use
 typedef void (*units_fate_fn)(void *user, const char *error, enum units_fate fate);
 int units_fate(struct units *u, units_fate_fn done, void *user);
 
-/* Every loaded unit with our prefix. */
+/* Every loaded unit with our prefix, scopes too. */
 int units_list(struct units *u, units_list_fn done, void *user);

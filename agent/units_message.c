@@ -56,7 +56,7 @@ static int read_state(const struct units_props *p, bool has_run, enum unit_state
 		if (streq(table[i].active, p->active_state)) {
 			*ret = table[i].state;
 			/* Inactive: about to be unloaded after a clean exit, or was never there and only our question brought it up. */
-			if ((*ret == UNIT_ABSENT && has_run && streq(p->load_state, "loaded")) || (*ret == UNIT_RUNNING && p->info.main_pid == 0))
+			if ((*ret == UNIT_ABSENT && has_run && streq(p->load_state, "loaded")) || (*ret == UNIT_RUNNING && p->info.main_pid == 0 && !p->info.is_scope))
 				*ret = UNIT_EXITED;
 			return 0;
 		}
@@ -171,16 +171,31 @@ int units_message_append_properties(sd_bus_message *m, const char *description, 
 	return r >= 0 ? sd_bus_message_close_container(m) : r;
 }
 
-bool units_message_name_to_uuid(const char *name, char ret[UUID_STR_LEN])
+int units_message_append_scope(sd_bus_message *m, const char *description, pid_t pid)
+{
+	int r = sd_bus_message_open_container(m, 'a', "(sv)");
+
+	if (r >= 0)
+		r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)", "Description", "s", description, "PIDs", "au", 1, (uint32_t)pid, "Slice", "s", UNITS_SLICE,
+					  "CollectMode", "s", "inactive");
+	if (r >= 0)
+		r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)", "SendSIGKILL", "b", 0, "After", "as", 1, "ha-keeper.service", "Before", "as", 2, "ha-agent.service",
+					  "ha-leave.service", "TimeoutStopUSec", "t", (uint64_t)UNITS_STOP_S * 1000000);
+	return r >= 0 ? sd_bus_message_close_container(m) : r;
+}
+
+bool units_message_name_to_uuid(const char *name, char ret[UUID_STR_LEN], bool *ret_scope)
 {
 	char text[UUID_STR_LEN], again[UUID_STR_LEN];
+	const char *end = name + strlen(UNITS_PREFIX) + UUID_STR_LEN - 1;
 	uint8_t uuid[16];
 
-	if (strlen(name) != UNITS_NAME_LEN - 3 || strncmp(name, UNITS_PREFIX, strlen(UNITS_PREFIX)) != 0)
+	if (strlen(name) < strlen(UNITS_PREFIX) + UUID_STR_LEN || strncmp(name, UNITS_PREFIX, strlen(UNITS_PREFIX)) != 0)
 		return false;
 	(void)str_copy(text, sizeof(text), name + strlen(UNITS_PREFIX));
-	if (!streq(name + strlen(UNITS_PREFIX) + strlen(text), ".service") || !uuid_parse(text, uuid))
+	if ((!streq(end, ".service") && !streq(end, ".scope")) || !uuid_parse(text, uuid))
 		return false;
+	*ret_scope = streq(end, ".scope");
 	uuid_format(uuid, again);
 	if (!streq(text, again))
 		return false;

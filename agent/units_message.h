@@ -12,7 +12,7 @@
 #define UNITS_NAME_LEN (sizeof(UNITS_PREFIX) + UUID_STR_LEN + sizeof(".service"))
 
 struct units_props {
-	struct unit_info info; /* uuid is left alone */
+	struct unit_info info; /* uuid and is_scope are left alone */
 	char result[32], load_state[16], active_state[16];
 };
 
@@ -22,8 +22,11 @@ int units_message_read_properties(sd_bus_message *m, struct units_props *p);
 /* Appends the property list of StartTransientUnit, as units_start() promises it. */
 int units_message_append_properties(sd_bus_message *m, const char *description, char *const argv[]);
 
+/* The same for units_start_scope(). */
+int units_message_append_scope(sd_bus_message *m, const char *description, pid_t pid);
+
 /* Reads an answer to ListJobs. */
 int units_message_read_jobs(sd_bus_message *m, enum units_fate *ret);
 
 /* The UUID in a unit's name, if it is one of ours. */
-bool units_message_name_to_uuid(const char *name, char ret[UUID_STR_LEN]);
+bool units_message_name_to_uuid(const char *name, char ret[UUID_STR_LEN], bool *ret_scope);

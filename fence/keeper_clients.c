@@ -46,28 +46,60 @@ void daemon_text(struct daemon *d, int level, const char *fmt, ...)
 		client_send(d->agent);
 }
 
-static void gate(struct client *c, const struct keeper_msg *m)
+/* NULL: whoever was claimed under them may run. */
+static const char *gate_refuses(const struct daemon *d, uint32_t epoch, uint64_t term)
+{
+	if (!d->core_runs)
+		return "the keeper has no quorum of the volumes yet";
+	if (!keeper_gate_open(&d->core, epoch, clock_now_ns()) || d->stopping)
+		return "the gate is closed: this node's lease does not live, its agent is silent, or the claim is of an earlier epoch";
+	if (!keeper_gate_admits(&d->core, epoch, term, clock_now_ns()))
+		return "the gate was closed since this VM was claimed: the agent must look again whether it still is this node's";
+	return NULL;
+}
+
+static void gate_answers(struct client *c, const char *why)
 {
 	struct daemon *d = c->d;
-	char vm[UUID_STR_LEN];
-	const char *why = NULL;
-	int r = 0;
 
-	uuid_format(m->reg.vm, vm);
-	if (!d->core_runs)
-		why = "the keeper has no quorum of the volumes yet";
-	else if (!keeper_gate_open(&d->core, m->reg.epoch, clock_now_ns()) || d->stopping)
-		why = "the gate is closed: this node's lease does not live, its agent is silent, or the claim is of an earlier epoch";
-	else if (!keeper_gate_admits(&d->core, m->reg.epoch, m->reg.term, clock_now_ns()))
-		why = "the gate was closed since this VM was claimed: the agent must look again whether it still is this node's";
-	else if ((r = vmslice_register(d->slice, c->pid, m->reg.vm)) < 0)
-		why = strerror(-r);
 	memset(&d->msg, 0, sizeof(d->msg));
 	d->msg.kind = KEEPER_MSG_GATE;
 	d->msg.gate.ok = why == NULL;
 	(void)str_copy(d->msg.gate.text, sizeof(d->msg.gate.text), why ? why : "");
-	log_info("VM %s: process %d %s%s", vm, (int)c->pid, why ? "refused at the gate: " : "passes the gate", why ? why : "");
 	client_send(c);
+}
+
+static void gate(struct client *c, const struct keeper_msg *m)
+{
+	const char *why = gate_refuses(c->d, m->reg.epoch, m->reg.term);
+	char vm[UUID_STR_LEN];
+	int r = 0;
+
+	uuid_format(m->reg.vm, vm);
+	if (!why && (r = vmslice_register(c->d->slice, c->pid, m->reg.vm)) < 0)
+		why = strerror(-r);
+	log_info("VM %s: process %d %s%s", vm, (int)c->pid, why ? "refused at the gate: " : "passes the gate", why ? why : "");
+	gate_answers(c, why);
+}
+
+/* The gate for a QEMU that runs already: from the yes on it is killed with all others. */
+static void adopt(struct client *c, const struct keeper_msg *m)
+{
+	bool on = m->adopt.epoch != 0;
+	const char *why = on ? gate_refuses(c->d, m->adopt.epoch, m->adopt.term) : NULL;
+	char vm[UUID_STR_LEN];
+	int r = 0;
+
+	if (c->d->agent != c)
+		return;
+	uuid_format(m->adopt.vm, vm);
+	if (!why) {
+		r = on ? vmslice_adopt(c->d->slice, m->adopt.pid, m->adopt.start, m->adopt.vm) : vmslice_disown(c->d->slice, m->adopt.pid);
+		why = r < 0 ? strerror(-r) : NULL;
+	}
+	log_info("VM %s: running process %d %s%s", vm, (int)m->adopt.pid, why ? "refused at the gate: " : on ? "adopted" : "not adopted after all", why ? why : "");
+	if (on)
+		gate_answers(c, why);
 }
 
 static void arm(struct client *c, bool on)
@@ -132,6 +164,9 @@ static void take_message(struct client *c, const struct keeper_msg *m)
 		break;
 	case KEEPER_MSG_REGISTER:
 		gate(c, m);
+		break;
+	case KEEPER_MSG_ADOPT:
+		adopt(c, m);
 		break;
 	default:
 		log_warning("process %d sent a message of unknown kind %u: disconnected", (int)c->pid, m->kind);

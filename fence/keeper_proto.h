@@ -21,6 +21,8 @@ enum keeper_msg_kind {
 	KEEPER_MSG_EVIDENCE,  /* agent -> keeper: evidence */
 	KEEPER_MSG_FENCE,     /* agent -> keeper: an operator wants (evidence.node, evidence.epoch) fenced */
 	KEEPER_MSG_TEXT,      /* keeper -> agent: a line for status and events, level in arg */
+	KEEPER_MSG_ADOPT,     /* agent -> keeper: a process that something else started is to become a VM, or (epoch 0) is not after all; answered by GATE. A keeper
+				 of an older release disconnects */
 };
 
 struct keeper_table_node {
@@ -48,6 +50,7 @@ struct keeper_msg {
 		struct keeper_agent_facts facts;
 		struct keeper_evidence evidence;
 		struct { uint8_t vm[16]; uint32_t epoch; uint64_t term; } reg;
+		struct { uint8_t vm[16]; uint32_t epoch; int32_t pid; uint64_t term, start; } adopt; /* start: process_start() */
 		struct keeper_silent silent;
 		struct { uint32_t ok; char text[KEEPER_TEXT_LEN]; } gate;
 		struct { uint32_t level; char text[KEEPER_TEXT_LEN]; } text;

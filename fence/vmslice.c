@@ -12,6 +12,7 @@
 
 #include "agent/base/log.h"
 #include "agent/base/orphans.h"
+#include "agent/base/process.h"
 #include "agent/base/uuid.h"
 #include "storage/format.h"
 
@@ -153,14 +154,43 @@ static int add(struct vmslice *s, pid_t pid, bool known, uint32_t mark)
 
 int vmslice_register(struct vmslice *s, pid_t pid, const uint8_t vm[16]) { return add(s, pid, true, format_vm_mark(vm)); }
 
+int vmslice_adopt(struct vmslice *s, pid_t pid, uint64_t start, const uint8_t vm[16])
+{
+	int fd = process_open(pid, start), r;
+
+	if (fd < 0)
+		return fd;
+	r = add(s, pid, true, format_vm_mark(vm)); /* of that number there is no other while this one is not reaped, and then ours is readable, too */
+	if (r == 0 && process_gone(fd))
+		r = -ESRCH;
+	(void)close(fd);
+	if (r < 0)
+		(void)vmslice_disown(s, pid);
+	return r;
+}
+
+int vmslice_disown(struct vmslice *s, pid_t pid)
+{
+	if (s->silent)
+		return -EBUSY;
+	for (unsigned i = 0; i < s->n; i++)
+		if (s->process[i].pid == pid) {
+			(void)close(s->process[i].fd);
+			s->process[i] = s->process[--s->n];
+			break;
+		}
+	return 0;
+}
+
 /* The VM whose unit a control group is. */
 static bool vm_of(const char *name, uint8_t ret[16])
 {
-	static const char prefix[] = VMSLICE_VM_PREFIX, suffix[] = ".service";
+	static const char prefix[] = VMSLICE_VM_PREFIX;
 	size_t len = strlen(name), skip = sizeof(prefix) - 1;
 	char uuid[UUID_STR_LEN];
+	const char *suffix = name + skip + sizeof(uuid) - 1;
 
-	if (len != skip + sizeof(uuid) - 1 + sizeof(suffix) - 1 || strncmp(name, prefix, skip) != 0 || !streq(name + skip + sizeof(uuid) - 1, suffix))
+	if (len < skip + sizeof(uuid) || strncmp(name, prefix, skip) != 0 || (!streq(suffix, ".service") && !streq(suffix, ".scope")))
 		return false;
 	memcpy(uuid, name + skip, sizeof(uuid) - 1);
 	uuid[sizeof(uuid) - 1] = '\0';

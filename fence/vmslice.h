@@ -27,6 +27,11 @@ void vmslice_free(struct vmslice *s);
 /* A process that passes the gate and is to become that VM. 0, -EMFILE, or the errno of pidfd_open. */
 int vmslice_register(struct vmslice *s, pid_t pid, const uint8_t vm[16]);
 
+/* The same for one that something else started, known by its start time, too: -ESRCH if that one is gone. */
+int vmslice_adopt(struct vmslice *s, pid_t pid, uint64_t start, const uint8_t vm[16]);
+/* It did not become a VM: nobody's affair, unless it is in the slice after all. -EBUSY while all are being killed. */
+int vmslice_disown(struct vmslice *s, pid_t pid);
+
 /* The VMs with a process, each once, as format_vm_mark. False: it cannot be told, they are more than max, or this host still sends what a dead one has left. */
 bool vmslice_marks(struct vmslice *s, uint32_t *ret, unsigned max, unsigned *ret_n);
 

@@ -48,9 +48,11 @@ struct node {
 	bool unheard;         /* its keeper does not get on with reading its table */
 	bool volume_gone[VOLUMES], writes_refused[VOLUMES];
 	bool crashing, refusing, deaf,
+		stuck, /* systemd never answers */
 		very_deaf, /* its QEMUs: end at once; the gate says no; guests, QEMU itself ignore requests */
 		cannot,    /* none of them can wait for a guest */
 		unheeding; /* those that send one do not hear that it is called off */
+	uint32_t holder; /* who has the VM that is not adopted */
 	uint32_t drain_ms, quiet_ms, start_ms;
 	struct process process[VMS];
 	uint8_t read_buf[VOLUMES][REGION];
@@ -323,6 +325,26 @@ static void op_start(void *edge, const struct vm *v)
 
 static void op_adopt(void *edge, const struct vm *v) { trace(edge, 'A'); }
 
+/* Something else has started it: T, it is put behind the gate, as a start; N: it is not. */
+static void op_take_in(void *edge, const struct vm *v, bool on, uint32_t holder)
+{
+	struct node *n = edge;
+	struct process *p = &n->process[vm_index(v->def.uuid)];
+
+	trace(n, on ? 'T' : 'N');
+	n->holder = holder;
+	if (!on)
+		return;
+	if (n->refusing || !n->gate || n->epoch != n->a.epoch || n->term != v->term) {
+		later_vm(n, 2, AGENT_EV_EXIT, v->def.uuid, n->crashing ? VM_EXIT_CRASH : VM_EXIT_REFUSED);
+		return;
+	}
+	check_start(n, v);
+	*p = (struct process){ .runs = true, .epoch = n->epoch };
+	if (!n->stuck)
+		later_vm(n, n->start_ms, AGENT_EV_STARTED, v->def.uuid, VM_EXIT_CRASH);
+}
+
 static void process_ends(struct node *n, unsigned vm, uint32_t ms, enum vm_exit how)
 {
 	if (!n->process[vm].runs && !n->process[vm].waits && !n->process[vm].sent)
@@ -575,7 +597,7 @@ static void op_tell(void *edge, uint32_t to, const struct vm *v, uint64_t migrat
 
 #define OPS \
 	.write = op_write, .read = op_read, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt, \
-	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over, .lead = op_lead, \
+	.take_in = op_take_in, .powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over, .lead = op_lead, \
 	.lead_checked = op_lead_checked, .leave = op_leave, .stay = op_stay, .note = op_note
 
 static const struct agent_ops live_ops = {
@@ -2255,6 +2277,222 @@ static void test_hands_off(void)
 	sound("hands off");
 }
 
+static void take_in(uint32_t id, bool on)
+{
+	struct agent_event ev = { .kind = AGENT_EV_TAKE_IN, .ok = on };
+
+	memcpy(ev.uuid, s.vm[0].uuid, 16);
+	give(node(id), &ev);
+}
+
+static void boot_ignored(unsigned nodes)
+{
+	init(nodes, 3, 1);
+	s.vm[0].desired = DESIRED_IGNORED;
+	for (uint32_t id = 1; id <= nodes; id++)
+		start_agent(id);
+	run(6000);
+	for (uint32_t id = 1; id <= nodes; id++)
+		memset(node(id)->trace, 0, sizeof(node(id)->trace));
+}
+
+static void freeze(unsigned vm, bool on)
+{
+	s.vm[vm].frozen = on;
+	spread_catalog();
+	run(100);
+}
+
+static void test_frozen_vm(void)
+{
+	uint32_t owner;
+
+	boot(2, 1, 2);
+	owner = where(0);
+	freeze(0, true);
+	memset(node(owner)->trace, 0, sizeof(node(owner)->trace));
+	ask_move(0, 3 - owner, 0);
+	want(0, DESIRED_STOPPED);
+	run(20000);
+	TAP_OK(runs(owner, 0) && !did(owner, 'P') && s.vm[0].move.node != 0, "one VM is frozen: it is not stopped, a move waits");
+	want(0, DESIRED_STARTED);
+	stop_agent(owner);
+	run(300);
+	start_agent(owner);
+	run(5000);
+	TAP_OK(runs(owner, 0) && !did(owner, 'K'), "over a restart of its agent, too");
+	process_ends(node(owner), 0, 1, VM_EXIT_CRASH);
+	process_ends(node(where(1)), 1, 1, VM_EXIT_CRASH);
+	run(30000);
+	TAP_OK(running(0) == 0 && running(1) == 1, "it crashes: nobody starts it, and others are");
+	freeze(0, false);
+	TAP_OK(UNTIL(10000, runs(3 - owner, 0)), "unfrozen: it runs, where it was asked to be");
+	sound("a frozen VM");
+
+	boot(2, 1, 1);
+	owner = where(0);
+	freeze(0, true);
+	power_off(owner);
+	run(3000);
+	proven_over(owner);
+	run(60000);
+	TAP_OK(running(0) == 0, "its node dies: nobody takes it over");
+	freeze(0, false);
+	TAP_OK(UNTIL(5000, runs(3 - owner, 0)) && did(3 - owner, 'D'), "until it is unfrozen: drained first");
+	sound("a frozen VM's node dies");
+
+	boot(2, 1, 1);
+	owner = where(0);
+	freeze(0, true);
+	node(owner)->epoch = 2;
+	node(owner)->over = 1;
+	node(owner)->term++;
+	memset(node(owner)->process, 0, sizeof(node(owner)->process));
+	s.table_at = s.now;
+	run(30000);
+	TAP_OK(running(0) == 0 && node(owner)->notes[NOTE_VM_LOST] == 1, "its node loses the lease: it is ended with the others, and stays down");
+	freeze(0, false);
+	TAP_OK(UNTIL(5000, running(0) == 1), "until it is unfrozen");
+	sound("a frozen VM's node loses its lease");
+
+	init(2, 1, 1);
+	s.vm[0].frozen = true;
+	start_agent(1);
+	start_agent(2);
+	run(20000);
+	TAP_OK(running(0) == 0 && s.catalog.seq == 1, "frozen before its first start: it is not started");
+	later_assign(1, 1, 1, s.vm[0].uuid);
+	run(5000);
+	TAP_OK(running(0) == 0, "though a leader that does not know of it yet asks for it");
+	freeze(0, false);
+	TAP_OK(UNTIL(5000, running(0) == 1), "then it is");
+	sound("frozen at first");
+
+	boot(2, 1, 1);
+	owner = where(0);
+	s.vm[0].frozen = true;
+	s.catalog.maintenance = bit(owner);
+	spread_catalog();
+	run(20000);
+	TAP_OK(runs(owner, 0) && !did(owner, 'P'), "maintenance leaves it where it is");
+	freeze(0, false);
+	TAP_OK(UNTIL(10000, runs(3 - owner, 0)), "until it is unfrozen");
+	sound("frozen in maintenance");
+}
+
+/* A QEMU that something else has started. */
+static void test_take_in(void)
+{
+	boot_ignored(2);
+	take_in(2, true);
+	(void)UNTIL(5000, did(2, 'T'));
+	TAP_STR(node(2)->trace, "RWWRDT", "a running QEMU: claimed as for a start, and what an earlier one may have left has landed, before it is put behind the gate");
+	TAP_OK(UNTIL(5000, vm_of(2, 0)->state == VM_RUNNING) && node(2)->notes[NOTE_VM_TAKEN_IN] == 1 && !did(2, 'S'), "and it runs, nothing was started");
+	run(3000);
+	TAP_OK(runs(2, 0) && !did(2, 'P') && !did(2, 'K'), "while it is still ignored it is left alone");
+	stop_agent(2);
+	run(300);
+	start_agent(2);
+	run(5000);
+	TAP_OK(runs(2, 0) && did(2, 'A') && !did(2, 'K') && vm_of(2, 0)->state == VM_RUNNING, "over a restart of its agent, too");
+	want(0, DESIRED_STARTED);
+	process_ends(node(2), 0, 1, VM_EXIT_CRASH);
+	TAP_OK(UNTIL(5000, runs(2, 0)) && did(2, 'S'), "then it is a VM like others: it crashes, and is started again");
+	power_off(2);
+	run(3000);
+	proven_over(2);
+	TAP_OK(UNTIL(5000, vm_of(1, 0)->state == VM_RUNNING) && did(1, 'D'), "its node dies: it is taken over");
+	memset(node(1)->trace, 0, sizeof(node(1)->trace));
+	take_in(1, true);
+	TAP_STR(node(1)->trace, "N", "what runs here already is not adopted");
+	TAP_OK(runs(1, 0) && vm_of(1, 0)->state == VM_RUNNING && !vm_of(1, 0)->foreign, "and runs on");
+	sound("adopted");
+
+	boot_ignored(2);
+	take_in(1, true);
+	(void)UNTIL(5000, vm_of(1, 0)->state == VM_RUNNING);
+	take_in(2, true);
+	TAP_OK(UNTIL(5000, did(2, 'N')) && !did(2, 'T') && node(2)->holder == 1, "what another node has is refused, and named");
+	run(3000);
+	TAP_OK(runs(1, 0) && !runs(2, 0), "it runs where it ran");
+	sound("adopted elsewhere");
+
+	boot_ignored(2);
+	take_in(1, true);
+	take_in(2, true);
+	run(8000);
+	TAP_OK(running(0) <= 1 && did(1, 'N') + did(2, 'N') + running(0) == 2, "on two nodes at once: one at most has it, the others are told");
+	sound("adopted twice at once");
+
+	boot_ignored(1);
+	node(1)->refusing = true;
+	take_in(1, true);
+	TAP_OK(UNTIL(5000, did(1, 'T')) && UNTIL(5000, disk_state(1, 0) == CLAIM_UNCLEAN) && did(1, 'N'), "refused at the gate: the claim is given up, as one whose disk is still written");
+	TAP_OK(UNTIL(1000, vm_of(1, 0)->state == VM_IDLE) && running(0) == 0 && !did(1, 'S'), "and nothing is started");
+	node(1)->refusing = false;
+	memset(node(1)->trace, 0, sizeof(node(1)->trace));
+	take_in(1, true);
+	TAP_OK(UNTIL(5000, runs(1, 0)) && did(1, 'D'), "once more: it works");
+	sound("refused at the gate");
+
+	boot_ignored(1);
+	node(1)->refusing = node(1)->crashing = true;
+	take_in(1, true);
+	TAP_OK(UNTIL(8000, disk_state(1, 0) == CLAIM_RELEASED) && in_order(1, 'T', 'D') && did(1, 'N'), "it dies just then: given up when it is quiet");
+	sound("died just then");
+
+	boot_ignored(1);
+	node(1)->stuck = true;
+	take_in(1, true);
+	(void)UNTIL(5000, did(1, 'T'));
+	run(60000);
+	TAP_OK(runs(1, 0) && !did(1, 'K'), "systemd does not answer: it is not killed for that");
+	node(1)->epoch = 2;
+	node(1)->over = 1;
+	node(1)->term++;
+	memset(node(1)->process, 0, sizeof(node(1)->process));
+	s.table_at = s.now;
+	run(100);
+	TAP_OK(did(1, 'N') && vm_of(1, 0)->state == VM_IDLE && !vm_of(1, 0)->foreign, "and the lease is lost: over");
+	sound("stuck");
+
+	boot_ignored(1);
+	node(1)->drain_ms = 20000;
+	take_in(1, true);
+	TAP_OK(UNTIL(5000, did(1, 'D')), "its storage does not answer");
+	take_in(1, false);
+	TAP_OK(UNTIL(5000, disk_state(1, 0) == CLAIM_UNCLEAN) && did(1, 'N') && !did(1, 'T'), "called off: given up");
+	run(30000);
+	TAP_OK(!did(1, 'T') && running(0) == 0, "for good");
+	sound("called off");
+
+	boot_ignored(1);
+	want(0, DESIRED_STARTED);
+	(void)UNTIL(5000, running(0) == 1);
+	memset(node(1)->trace, 0, sizeof(node(1)->trace));
+	take_in(1, true);
+	run(100);
+	TAP_OK(did(1, 'N') && runs(1, 0), "one that is to be started is not adopted");
+	sound("not ignored");
+
+	boot_ignored(1);
+	node(1)->gate = false;
+	s.table_at = s.now;
+	run(100);
+	take_in(1, true);
+	TAP_OK(did(1, 'N') && !did(1, 'W'), "with the gate closed nothing is claimed");
+	sound("gate closed");
+
+	boot_ignored(1);
+	take_in(1, true);
+	(void)UNTIL(5000, disk_state(1, 0) == CLAIM_ACTIVE);
+	stop_agent(1);
+	run(300);
+	start_agent(1);
+	TAP_OK(UNTIL(8000, disk_state(1, 0) == CLAIM_UNCLEAN) && running(0) == 0 && !did(1, 'S'), "its agent dies after the claim: given up unclean, and nothing is started");
+	sound("cut off");
+}
+
 static void test_given_up(void)
 {
 	init(3, 1, 1);
@@ -2526,6 +2764,8 @@ int main(void)
 	test_migration_hold();
 	test_shutdown_called_off();
 	test_hands_off();
+	test_frozen_vm();
+	test_take_in();
 	test_given_up();
 	test_place();
 	for (int st = 0; st < VM_STATE_COUNT; st++)

@@ -106,10 +106,17 @@ static void test_taken(void)
 	catalog_free(c);
 
 	c = parse(VM("ignored", ""), err, sizeof(err));
-	TAP_OK(c && c->entry[0].desired == DESIRED_IGNORED && same_again(c), "an ignored VM %s", err);
+	TAP_OK(c && c->entry[0].desired == DESIRED_IGNORED && !c->entry[0].frozen && same_again(c), "an ignored VM %s", err);
 	text = c ? catalog_render(c, &len) : NULL;
 	TAP_OK(text && !strstr(text, "move") && !strstr(text, "pause") && !strstr(text, "leaving") && !strstr(text, "quarantine"), "what nobody asked for takes no room");
 	free(text);
+	catalog_free(c);
+
+	c = parse(VM("started", ",\"frozen\":true"), err, sizeof(err));
+	TAP_OK(c && c->entry[0].frozen && same_again(c), "a frozen VM %s", err);
+	catalog_free(c);
+	c = parse(VM("started", ",\"frozen\":1"), err, sizeof(err));
+	TAP_OK(!c && strstr(err, "\"frozen\""), "or not: %s", err);
 	catalog_free(c);
 
 	c = parse("{\"vms\":[],\"pause\":\"freeze\",\"leaving\":[{\"node\":64,\"epoch\":4294967295},{\"node\":1,\"epoch\":1}],\"later\":{}}", err,

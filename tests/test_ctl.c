@@ -680,6 +680,15 @@ static void test_hands_off(void)
 	json_object *o, *v;
 
 	TAP_OK(ctl_with_agent("vm ignore web", OK_ANSWER "}\n") == 0 && said("VM web is ignored"), "vm ignore");
+	TAP_OK(ctl_with_agent("vm freeze web", OK_ANSWER "}\n") == 0 && said("VM web is frozen"), "vm freeze");
+	TAP_OK(ctl_with_agent("vm unfreeze web", OK_ANSWER "}\n") == 0 && said("VM web is unfrozen"), "vm unfreeze");
+	TAP_OK(ctl("adopt web 12") == 64 && said("missing argument") && ctl("adopt web 1 /q") == 64 && ctl("adopt web x /q") == 64 && said("no number of a process") &&
+	       ctl("adopt web 12 q") == 64 && said("no absolute path"), "adopt: what is missing or wrong");
+	TAP_OK(ctl_with_agent("adopt web 12 /run/q", OK_ANSWER "}\n") == 0 && said("VM web is adopted: it is process 12"), "adopt");
+	o = asked();
+	TAP_OK(json_object_object_get_ex(o, "pid", &v) && json_object_get_int(v) == 12 && json_object_object_get_ex(o, "socket", &v) &&
+	       strcmp(json_object_get_string(v), "/run/q") == 0, "asks for that process and that socket");
+	json_object_put(o);
 	TAP_OK(ctl_with_agent("disarm --freeze", OK_ANSWER "}\n") == 0 && said("moved meanwhile"), "disarm --freeze");
 	o = asked();
 	TAP_OK(json_object_object_get_ex(o, "pause", &v) && strcmp(json_object_get_string(v), "freeze") == 0, "asks for that");

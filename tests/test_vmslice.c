@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Whose the processes of the VM slice are (fence/vmslice.c), with a directory that looks like a control group's and processes that are real. */
+#include <errno.h>
 #include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "agent/base/process.h"
 #include "agent/base/uuid.h"
 #include "fence/vmslice.h"
 #include "storage/format.h"
@@ -124,6 +126,18 @@ int main(void)
 	holds("/" VMSLICE_VM_PREFIX VM_B ".service", 0);
 	end(stray);
 	TAP_OK(look() && n == 0, "until it has gone");
+	/* One that something else started. */
+	stray = sleeper();
+	TAP_OK(vmslice_adopt(slice, stray, process_start(stray) + 1, vm) == -ESRCH && look() && n == 0, "another process had that number: nobody is adopted");
+	TAP_OK(vmslice_adopt(slice, stray, process_start(stray), vm) == 0 && look() && n == 1 && has(VM_A), "a running process is adopted: it counts at once");
+	TAP_OK(vmslice_disown(slice, stray) == 0 && look() && n == 0, "not after all: it is nobody's");
+	make_dir(SLICE "/" VMSLICE_VM_PREFIX VM_B ".scope");
+	holds("/" VMSLICE_VM_PREFIX VM_B ".scope", stray);
+	TAP_OK(look() && n == 1 && has(VM_B), "in a scope it is the scope's VM");
+	TAP_OK(vmslice_disown(slice, stray) == 0 && look() && n == 1 && has(VM_B), "what is in the slice cannot be disowned");
+	holds("/" VMSLICE_VM_PREFIX VM_B ".scope", 0);
+	end(stray);
+	TAP_OK(vmslice_adopt(slice, stray, 1, vm) < 0 && look() && n == 0, "one that has gone is not adopted");
 	make_dir(SLICE "/other.service");
 	stray = sleeper();
 	holds("/other.service", stray);

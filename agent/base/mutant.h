@@ -118,6 +118,7 @@
 	X(RELEASED_BEFORE_STOP, "claims", "the claim is given up before the VM is stopped", "S2") \
 	X(STALE_IS_DEAD, "claims", "claims of a node that only stands still count as dead", "S1 S3") \
 	X(OLD_EPOCH_KEPT, "claims", "VMs and claims of an epoch that has ended go on", "S2 S3") \
+	X(TAKEN_IN_UNCLAIMED, "owning 4", "a QEMU that something else started is taken in without a claim", "S1 S2") \
 	X(NOT_DRAINED, "takeover 6", "a VM of a dead owner starts at once", "S1") \
 	X(PROBE_SKIPPED, "takeover 6", "T_drain is waited for without a probe", "S1") \
 	X(DRAIN_SKIPPED, "takeover 6", "the probe is not followed by T_drain", "S1") \

@@ -329,6 +329,11 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 		if (v && ev->node != a->opt.self && agent_owner(a, ev->uuid) == ev->node)
 			lead_ready(a, v, ev->node, ev->ready);
 		break;
+	case AGENT_EV_TAKE_IN:
+		v = agent_vm_by_uuid(a, ev->uuid);
+		if (v)
+			vmlife_take_in(a, v, ev->ok);
+		break;
 	case AGENT_EV_DRAINED:
 	case AGENT_EV_STARTED:
 	case AGENT_EV_EXIT:

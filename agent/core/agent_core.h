@@ -14,6 +14,8 @@
  *     ^                  ^-- the gate was closed since --+                 | stop, empty, move   | limit
  *     +------------------------------- RELEASING <--- [DRAINING] <--- STOPPING <-----------------+
  *
+ * A QEMU that runs already (vm->foreign) goes the same way: at STARTING it is put behind the gate instead of being started. The VM is ignored in the catalog meanwhile.
+ *
  * Waits are states: "claim", "drain", "start" are actions; what came of them are later events.
  */
 #pragma once
@@ -74,6 +76,7 @@ const char *vm_ready_name(enum vm_ready r); /* "no", "running", "agent", "check"
 struct vm_def {
 	uint8_t uuid[16];
 	enum vm_desired desired;
+	bool frozen;           /* what is asked for waits: nobody starts, stops, moves, restarts or takes it over meanwhile */
 	struct vm_move move;
 	char name[AGENT_MAX_NAME];
 	uint32_t memory_mib, vcpus, priority;
@@ -181,6 +184,8 @@ struct vm {
 	bool full_drain;              /* DRAINING */
 	bool queued;                  /* DRAINING: all is proven, and other starts go first */
 	bool quit_sent, kill_sent;    /* STOPPING */
+	bool foreign;                 /* CLAIMING to STARTING: not to be started, but a QEMU that something else started here is to become it; */
+	bool called_off;              /* and is not any more */
 	bool guest_off;               /* RESTARTING: not to be restarted, its guest powered it off, */
 	bool off_failed;              /* or it failed, and its file says Restart=never */
 	struct vm_health health;      /* RUNNING */
@@ -244,6 +249,7 @@ enum agent_event_kind {
 	AGENT_EV_PREPARE,       /* uuid, node, epoch as in ASSIGN: take it while it runs elsewhere */
 	AGENT_EV_OFFER,         /* uuid, node, migration: that node waits for it */
 	AGENT_EV_MIGRATION,     /* uuid, migration, news; node: whose agent says it */
+	AGENT_EV_TAKE_IN,       /* uuid; ok: a QEMU of this VM, which is ignored, runs here; something else started it. Else it is not to be taken in after all */
 	AGENT_EV_CHECK_LEAD,    /* read the claims again and say (LEAD_CHECKED) whether we still lead */
 	AGENT_EV_GOING_DOWN,    /* ok: this host goes down; reboot, leave_policy, limit_ms. Else it stays up, after all */
 };
@@ -301,6 +307,8 @@ enum agent_action_kind {
 	AGENT_ACT_DRAIN,        /* vm: full = true: probe its disks' storage and wait T_drain; false: only see that this host sends nothing more */
 	AGENT_ACT_START,        /* vm */
 	AGENT_ACT_ADOPT,        /* vm: it runs already, connect to it */
+	AGENT_ACT_TAKE_IN,      /* vm; on: claimed: put the running QEMU behind the gate: STARTED, or EXIT REFUSED if it is what it was before. Else it is over: node
+				   holds the VM, 0: for another reason */
 	AGENT_ACT_POWERDOWN,    /* vm */
 	AGENT_ACT_QUIT,         /* vm */
 	AGENT_ACT_KILL,         /* vm */
@@ -332,7 +340,7 @@ enum agent_note {
 	NOTE_LEADER, NOTE_NOT_LEADER, NOTE_NODE_LOST, NOTE_NODE_OVER, NOTE_NODE_BACK, NOTE_MAINTENANCE_DONE,
 	NOTE_VM_MOVING, NOTE_VM_MOVED, NOTE_VM_NOT_MOVED, NOTE_VM_ERROR, NOTE_VM_TROUBLE, NOTE_VM_WELL, NOTE_VM_ENDED, NOTE_VM_RESET, NOTE_VM_CONT,
 	NOTE_VM_STAYS_DOWN, NOTE_VM_UNQUIET, NOTE_VM_NOT_AWAITED, NOTE_VM_CONFIRM, NOTE_AGENT_SILENT, NOTE_AGENT_BACK,
-	NOTE_VM_MIGRATING, NOTE_VM_MIGRATED, NOTE_VM_NOT_MIGRATED, NOTE_VM_HANDED, NOTE_VM_INCOMING, NOTE_VM_DISCARDED, NOTE_COUNT,
+	NOTE_VM_MIGRATING, NOTE_VM_MIGRATED, NOTE_VM_NOT_MIGRATED, NOTE_VM_HANDED, NOTE_VM_INCOMING, NOTE_VM_DISCARDED, NOTE_VM_TAKEN_IN, NOTE_COUNT,
 };
 
 struct agent_action {
@@ -522,6 +530,7 @@ void vmlife_claim_result(struct agent *a, const uint8_t vm[16], enum claim_resul
 /* A claim is not to be had: true if it is given up later, once this host sends nothing more of a QEMU that it may have had under it. */
 bool vmlife_withdraw(struct agent *a, const uint8_t vm[16], bool unclean);
 bool vmlife_assign(struct agent *a, struct vm *v); /* false: not at the moment */
+void vmlife_take_in(struct agent *a, struct vm *v, bool on);
 void vmlife_event(struct agent *a, struct vm *v, const struct agent_event *ev);
 void vmlife_tick(struct agent *a, struct vm *v);
 void vmlife_lost_lease(struct agent *a, struct vm *v);

@@ -29,6 +29,10 @@ static void carry_out(struct agent *a, const struct agent_action *act, const str
 	case AGENT_ACT_ADOPT:
 		ops->adopt(edge, act->vm);
 		break;
+	case AGENT_ACT_TAKE_IN:
+		if (ops->take_in)
+			ops->take_in(edge, act->vm, act->on, act->node);
+		break;
 	case AGENT_ACT_POWERDOWN:
 		ops->powerdown(edge, act->vm);
 		break;

@@ -13,6 +13,7 @@ struct agent_ops {
 	void (*drain)(void *edge, const struct vm *v, bool full);
 	void (*start)(void *edge, const struct vm *v);
 	void (*adopt)(void *edge, const struct vm *v);
+	void (*take_in)(void *edge, const struct vm *v, bool on, uint32_t node); /* NULL: nobody asks for it */
 	void (*powerdown)(void *edge, const struct vm *v);
 	void (*quit)(void *edge, const struct vm *v);
 	void (*kill)(void *edge, const uint8_t uuid[16]);

@@ -329,7 +329,7 @@ const struct vm *lead_awaited(const struct agent *a, const struct vm *v)
 		const struct vm *o = by_name(a, v->def.after[i]);
 
 		/* One that is not to run, or is given up, is waited for in vain. */
-		if (!o || o == v || o->def.desired != DESIRED_STARTED || agent_vm_error(a, o))
+		if (!o || o == v || o->def.desired != DESIRED_STARTED || (o->def.frozen && o->owner == 0) || agent_vm_error(a, o))
 			continue;
 		if (o->ready_ns[want] == 0 || a->now_ns - o->ready_ns[want] < agent_ms(v->def.after_delay_ms))
 			return o;
@@ -441,6 +441,11 @@ static void lead_vm(struct agent *a, struct vm *v)
 	int64_t since = a->now_ns - v->assigned_ns;
 	bool handed = v->owner == 0 && v->in_catalog && v->def.desired == DESIRED_STARTED && is_handed(a, v);
 
+	if (v->def.frozen && v->in_catalog && v->def.desired != DESIRED_REMOVED) {
+		v->assigned = v->planned = 0;
+		v->move_wait_ns = v->wait_ns = 0;
+		return;
+	}
 	if (v->def.move.node != 0 && v->in_catalog && v->def.desired != DESIRED_REMOVED && lead_move(a, v))
 		return;
 	if (v->owner != 0 && !(MUTANT(REMOVED_FORGOTTEN) && v->def.desired == DESIRED_REMOVED)) {

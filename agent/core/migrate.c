@@ -310,7 +310,7 @@ bool migrate_prepare(struct agent *a, struct vm *v)
 	struct vm_migration *m = &v->migration;
 
 	if (v->state != VM_IDLE || owner == 0 || owner == a->opt.self || !migrate_by(a, v, owner) || !agent_node_usable(a, a->opt.self) ||
-	    place_possible(a, v, a->opt.self) != PLACE_FITS || !vmlife_wanted(a, v) || claimer_pending(a, v->def.uuid))
+	    place_possible(a, v, a->opt.self) != PLACE_FITS || !vmlife_wanted(a, v) || v->def.frozen || claimer_pending(a, v->def.uuid))
 		return false;
 	*m = (struct vm_migration){ .peer = owner, .peer_generation = claimer_seen(a, owner, v->def.uuid)->generation };
 	vmlife_move(a, v, VM_INCOMING);

@@ -28,7 +28,7 @@ void vmlife_move(struct agent *a, struct vm *v, enum vm_state to)
 		[VM_IDLE] = 1 << VM_CLAIMING | 1 << VM_RUNNING | 1 << VM_DRAINING | 1 << VM_INCOMING,
 		[VM_CLAIMING] = 1 << VM_CLAIMING | 1 << VM_IDLE | 1 << VM_DRAINING | 1 << VM_STARTING | 1 << VM_RELEASING,
 		[VM_DRAINING] = 1 << VM_CLAIMING | 1 << VM_IDLE | 1 << VM_STARTING | 1 << VM_RELEASING | 1 << VM_DRAINING,
-		[VM_STARTING] = 1 << VM_IDLE | 1 << VM_RUNNING | 1 << VM_RESTARTING | 1 << VM_STOPPING | 1 << VM_DRAINING,
+		[VM_STARTING] = 1 << VM_IDLE | 1 << VM_RUNNING | 1 << VM_RESTARTING | 1 << VM_STOPPING | 1 << VM_DRAINING | 1 << VM_RELEASING,
 		[VM_RUNNING] = 1 << VM_IDLE | 1 << VM_RESTARTING | 1 << VM_STOPPING | 1 << VM_RELEASING | 1 << VM_DRAINING | 1 << VM_HANDING |
 			       1 << VM_CLAIMING,
 		[VM_STOPPING] = 1 << VM_IDLE | 1 << VM_RELEASING | 1 << VM_DRAINING,
@@ -50,19 +50,41 @@ bool vmlife_wanted(const struct agent *a, const struct vm *v)
 {
 	uint32_t move = place_move(a, v);
 
+	/* Ignored, so that nobody starts it while it runs unprotected, and whatever is cut off in between leaves it so. */
+	if (v->foreign)
+		return v->in_catalog && v->def.desired == DESIRED_IGNORED && !v->called_off && !agent_node_emptied(a, a->opt.self);
 	return v->in_catalog && v->def.desired == DESIRED_STARTED && !agent_node_emptied(a, a->opt.self) && (move == 0 || move == a->opt.self);
 }
 
 bool agent_held(const struct agent *a, const struct vm *v)
 {
 	if (!v->in_catalog || a->pause == PAUSE_NONE)
-		return v->in_catalog && v->def.desired == DESIRED_IGNORED;
+		return v->in_catalog && (v->def.desired == DESIRED_IGNORED || v->def.frozen);
+	if (v->def.frozen)
+		return true;
 	return a->pause == PAUSE_FREEZE || v->def.desired == DESIRED_IGNORED || v->def.move.node == 0 || v->def.move.back;
+}
+
+/* What runs here runs on as before, and is none of ours. */
+static void not_taken_in(struct agent *a, struct vm *v, uint32_t holder)
+{
+	struct agent_action *act;
+
+	if (!v->foreign)
+		return;
+	v->foreign = false;
+	act = agent_act(a, AGENT_ACT_TAKE_IN);
+	act->vm = v;
+	act->node = holder;
 }
 
 /* to: RELEASED or FAILED if it may have run and is proven quiet; NONE or UNCLEAN if this claim never started it. */
 static void give_up(struct agent *a, struct vm *v, enum claim_state to)
 {
+	/* A QEMU that is not taken in may write on: whoever is told to start it all the same drains at least. */
+	if (v->foreign)
+		to = CLAIM_UNCLEAN;
+	not_taken_in(a, v, 0);
 	vmlife_move(a, v, VM_RELEASING);
 	claimer_want(a, v->def.uuid, WANT_GIVE_UP, to);
 }
@@ -98,6 +120,13 @@ static void start(struct agent *a, struct vm *v, bool quiet)
 {
 	if (must_confirm(a, v))
 		return;
+	if (v->foreign) {
+		vmlife_move(a, v, VM_STARTING);
+		v->kill_sent = false;
+		agent_act(a, AGENT_ACT_TAKE_IN)->vm = v;
+		a->action[a->n_actions - 1].on = true;
+		return;
+	}
 	if (others_first(a, v)) {
 		vmlife_move(a, v, VM_DRAINING);
 		v->queued = true;
@@ -130,12 +159,39 @@ bool vmlife_assign(struct agent *a, struct vm *v)
 {
 	if (place_possible(a, v, a->opt.self) != PLACE_FITS)
 		return false; /* the leader does not know yet what this node has */
-	if (v->state != VM_IDLE || !vmlife_wanted(a, v) || agent_behind(a) || !agent_gate_open(a) || claimer_pending(a, v->def.uuid))
+	if (v->state != VM_IDLE || !vmlife_wanted(a, v) || v->def.frozen || agent_behind(a) || !agent_gate_open(a) || claimer_pending(a, v->def.uuid))
 		return false;
 	v->unclean = false;
 	vmlife_move(a, v, VM_CLAIMING);
 	claimer_want(a, v->def.uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
 	return true;
+}
+
+/* Claimed as for a start: it must run nowhere else. */
+void vmlife_take_in(struct agent *a, struct vm *v, bool on)
+{
+	if (!on) {
+		v->called_off = v->foreign;
+		if (v->foreign && v->state == VM_DRAINING)
+			give_up(a, v, CLAIM_UNCLEAN);
+		return;
+	}
+	v->foreign = true;
+	v->called_off = false;
+	if (!a->adopted || v->state != VM_IDLE || !vmlife_wanted(a, v) || v->def.frozen || agent_behind(a) || !agent_gate_open(a) || claimer_pending(a, v->def.uuid) ||
+	    place_possible(a, v, a->opt.self) != PLACE_FITS) {
+		not_taken_in(a, v, 0);
+		return;
+	}
+	v->asked_until_ns = 0;
+	v->unclean = false;
+	vmlife_move(a, v, VM_CLAIMING);
+	if (MUTANT(TAKEN_IN_UNCLAIMED)) {
+		v->term = agent_term(a);
+		start(a, v, true);
+		return;
+	}
+	claimer_want(a, v->def.uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
 }
 
 bool vmlife_withdraw(struct agent *a, const uint8_t uuid[16], bool unclean)
@@ -179,6 +235,7 @@ void vmlife_claim_result(struct agent *a, const uint8_t uuid[16], enum claim_res
 			agent_ask(a, uuid, a->now_ns + agent_ms(BUSY_AGAIN_MS), v->asked_until_ns, false);
 		else
 			agent_note(a, result == CLAIM_BUSY ? NOTE_VM_BUSY : NOTE_VM_CONFLICT, v, node);
+		not_taken_in(a, v, node);
 		return;
 	}
 	v->generation = generation;
@@ -256,6 +313,15 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 		return;
 	switch (v->state) {
 	case VM_STARTING:
+		if (v->foreign) {
+			if (how == VM_EXIT_REFUSED) {
+				give_up(a, v, CLAIM_UNCLEAN);
+				break;
+			}
+			not_taken_in(a, v, 0);
+			drain(a, v, true, CLAIM_RELEASED);
+			break;
+		}
 		if (how == VM_EXIT_REFUSED) {
 			agent_note(a, NOTE_VM_REFUSED, v, 0);
 			vmlife_move(a, v, VM_RESTARTING);
@@ -313,14 +379,15 @@ static void on_started(struct agent *a, struct vm *v)
 {
 	v->going_on = false;
 	if (v->state == VM_STARTING) {
-		bool migrated = v->migration.phase == MIGRATE_LOADED;
+		bool migrated = v->migration.phase == MIGRATE_LOADED, foreign = v->foreign;
 
-		agent_note(a, migrated ? NOTE_VM_MIGRATED : v->unclean && v->generation > 1 ? NOTE_VM_RECOVERED : NOTE_VM_STARTED, v, a->opt.self);
+		v->foreign = false;
+		agent_note(a, foreign ? NOTE_VM_TAKEN_IN : migrated ? NOTE_VM_MIGRATED : v->unclean && v->generation > 1 ? NOTE_VM_RECOVERED : NOTE_VM_STARTED, v, a->opt.self);
 		v->unclean = false;
 		v->health.resets = migrated ? 0 : v->health.resets;
 		v->migration.phase = MIGRATE_NONE;
 		vmlife_move(a, v, VM_RUNNING);
-		health_begin(a, v, migrated && v->migration.ready >= (v->def.health.has_check ? READY_CHECK : READY_AGENT));
+		health_begin(a, v, foreign || (migrated && v->migration.ready >= (v->def.health.has_check ? READY_CHECK : READY_AGENT)));
 	}
 }
 
@@ -432,7 +499,7 @@ void vmlife_tick(struct agent *a, struct vm *v)
 		}
 		break;
 	case VM_STARTING:
-		if (a->now_ns - v->since_ns > agent_ms(STUCK_MS)) {
+		if (!v->foreign && a->now_ns - v->since_ns > agent_ms(STUCK_MS)) {
 			v->since_ns = a->now_ns;
 			agent_act(a, AGENT_ACT_KILL)->vm = v; /* its exit, or its start, is still to come */
 		}
@@ -482,6 +549,7 @@ void vmlife_lost_lease(struct agent *a, struct vm *v)
 	v->going_on = false;
 	v->migration.phase = MIGRATE_NONE;
 	v->migration.id = 0;
+	not_taken_in(a, v, 0);
 }
 
 int64_t vmlife_deadline(const struct agent *a, const struct vm *v)
@@ -494,7 +562,7 @@ int64_t vmlife_deadline(const struct agent *a, const struct vm *v)
 	case VM_RESTARTING:
 		return agent_gate_open(a) && !agent_held(a, v) ? v->retry_ns : INT64_MAX;
 	case VM_STARTING:
-		return v->since_ns + agent_ms(STUCK_MS);
+		return v->foreign ? INT64_MAX : v->since_ns + agent_ms(STUCK_MS); /* who takes it in knows what is the matter with systemd */
 	default:
 		return INT64_MAX;
 	}

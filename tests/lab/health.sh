@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Guests in trouble, for real: a Linux guest with Debian's qemu-ga under TCG panics, hangs in its boot, is stopped with its QEMU, loses its service, its
-# agent, its disk's space, resets for ever, reboots, powers off. What is done about it, and how long it takes from the trouble to the next QEMU's exec
+# Guests in trouble, for real: a Linux guest with Debian's qemu-ga under TCG panics, hangs in its boot, is stopped with its QEMU, no longer pets its
+# i6300esb, loses its service, its agent, its disk's space, resets for ever, reboots, powers off. What is done about it, and how long it takes from the trouble to the next QEMU's exec
 # or to the guest's going on. The times are told, not judged: those of the guest's boot are this machine's.
 . "$(dirname -- "$0")/lib.sh"
 
@@ -45,7 +45,7 @@ $disk
 Binary=/usr/bin/qemu-system-x86_64
 Arguments= -machine pc,accel=tcg -nodefaults -display none -serial unix:/run/lab-$1.serial,server=on,wait=off
   -kernel /srv/kvm-ha/linux-guest/vmlinuz -initrd /srv/kvm-ha/linux-guest/initrd -append "quiet panic=0"
-  -device pvpanic -fw_cfg name=opt/lab,file=/run/lab-mode $drive
+  -device pvpanic -device i6300esb -action watchdog=pause -fw_cfg name=opt/lab,file=/run/lab-mode $drive
 [HA]
 PreferredNodes=$2
 $3
@@ -67,7 +67,7 @@ mkdir -p "$image" && "$top/contrib/lab.d/linux-guest" /var/cache/kvm-ha-lab/linu
 	bail "no Linux guest"
 set_mode ok $nodes
 
-linux g n1 "RestartLimit=2
+linux g n1 "RestartLimit=3
 [Health]
 GuestAgent=yes
 BootTimeout=45s
@@ -105,6 +105,14 @@ check "dead service: it is seen" within $patience says 'VM g: the check of its s
 next_exec g "$before" "dead service"
 check "dead service: it is up again, service and all" within $patience ready g check
 
+# Its own watchdog: started, and never petted
+before=$(gates g)
+tell g watchdog
+check "virtual watchdog: it runs out, and that is told" within $patience says 'VM g: (WATCHDOG pause|its guest.s own watchdog has run out)'
+next_exec g "$before" "virtual watchdog, 4 s"
+check "virtual watchdog: on the same node" within $patience runs_on g n1
+check "virtual watchdog: it is up again" within $patience ready g check
+
 # An agent that falls silent is told and no more
 pid=$(qemu_pid g)
 tell g hang
@@ -116,7 +124,7 @@ check "silent agent: and left alone" throughout 5 same_qemu g "$pid"
 before=$(gates g) told_ns=$(now_ns)
 lab exec n1 -- kill -STOP "$pid"
 check "hung QEMU: it is seen" within $patience says 'VM g: QEMU does not answer'
-check "hung QEMU: the third failure within the window sends it to another node" within $patience runs_elsewhere g n1
+check "hung QEMU: the fourth failure within the window sends it to another node" within $patience runs_elsewhere g n1
 next_exec g "$before" "hung QEMU"
 check "hung QEMU: it is up there" within $patience ready g check
 

@@ -320,6 +320,7 @@ static void use_cat(struct node *n, const struct cat *cat)
 				      (struct vm_def){ .memory_mib = 1024, .vcpus = 1, .priority = v % 3, .restart_limit = 3,
 						       .restart_window_ms = 30000, .stop_timeout_ms = 5000, .live = v % 4 != 3 };
 		d->desired = cat->desired[v];
+		d->frozen = cat->frozen[v];
 		d->move = cat->move[v];
 		memcpy(d->uuid, sim.vm[v].uuid, 16);
 		d->uuid[2] = (uint8_t)(cat->incarnation[v] + 1);
@@ -421,6 +422,10 @@ static void apply(const struct node *n, struct cat *c, const struct edit *e)
 		if (c->present[e->vm] && c->desired[e->vm] != DESIRED_REMOVED)
 			c->desired[e->vm] = desired[e->kind];
 		break;
+	case EDIT_FREEZE:
+	case EDIT_UNFREEZE:
+		c->frozen[e->vm] = e->kind == EDIT_FREEZE && c->present[e->vm] && c->desired[e->vm] != DESIRED_REMOVED && c->desired[e->vm] != DESIRED_IGNORED;
+		break;
 	case EDIT_FORGET:
 		if (c->desired[e->vm] == DESIRED_REMOVED && c->incarnation[e->vm] == e->incarnation && n->agent->lead_generation == e->number)
 			c->present[e->vm] = false;
@@ -430,6 +435,7 @@ static void apply(const struct node *n, struct cat *c, const struct edit *e)
 			c->present[e->vm] = true;
 			c->incarnation[e->vm]++;
 			c->desired[e->vm] = DESIRED_STARTED;
+			c->frozen[e->vm] = false;
 			move(c, e->vm, e->node, SIM_START_WAIT_MS);
 		}
 		break;
@@ -730,6 +736,38 @@ static void op_start(void *edge, const struct vm *v)
 	check_started(n, vm, v->generation);
 	n->run[vm] = (struct run){ .used = true, .number = ++next_number, .generation = v->generation, .term = v->term, .epoch = n->agent->epoch };
 	world_post_proc(&n->aproc, 0, on_launch, n, pack(vm, next_number, false, VM_EXIT_CRASH));
+}
+
+/* What ran before under nobody's protection is not looked at: from the gate on it is a QEMU like others. */
+static void op_take_in(void *edge, const struct vm *v, bool on, uint32_t holder)
+{
+	struct node *n = edge;
+	unsigned vm = (unsigned)sim_vm_index(v->def.uuid);
+
+	if (!on) {
+		history_add("node %u: VM %u is not adopted", n->id, vm);
+		return;
+	}
+	op_start(edge, v);
+	if (chance(150)) {
+		n->run[vm].number = ++next_number; /* something is wrong with it before it is at the gate */
+		exit_later(n, vm, chance(500) ? VM_EXIT_REFUSED : VM_EXIT_CRASH, rnd_ms(1, 2000));
+	}
+}
+
+static void on_take_in(struct sim_event *ev)
+{
+	struct agent_event a = about(AGENT_EV_TAKE_IN, (unsigned)(ev->arg & 0xff));
+
+	a.ok = ev->arg >> 8 & 1;
+	a_event(ev->obj, &a);
+}
+
+void agent_edge_take_in(struct node *n, unsigned vm, int64_t delay)
+{
+	world_post_proc(&n->aproc, delay, on_take_in, n, 1 << 8 | vm);
+	if (chance(200)) /* he thinks better of it */
+		world_post_proc(&n->aproc, delay + rnd_ms(1, 3000), on_take_in, n, vm);
 }
 
 static void op_incoming(void *edge, const struct vm *v)
@@ -1098,7 +1136,7 @@ static void op_drain(void *edge, const struct vm *v, bool full)
 /* Notes, start and end. */
 
 static const char *const note_text[] = {
-	[NOTE_VM_CLAIMED] = "claimed", [NOTE_VM_BUSY] = "busy, held by", [NOTE_VM_CONFLICT] = "conflict with", [NOTE_VM_STARTED] = "started on",
+	[NOTE_VM_TAKEN_IN] = "adopted on", [NOTE_VM_CLAIMED] = "claimed", [NOTE_VM_BUSY] = "busy, held by", [NOTE_VM_CONFLICT] = "conflict with", [NOTE_VM_STARTED] = "started on",
 	[NOTE_VM_RECOVERED] = "recovered on", [NOTE_VM_FAILED] = "failed here too often", [NOTE_VM_RESTART] = "restart here",
 	[NOTE_VM_GIVEN_UP] = "claim given up", [NOTE_VM_STOPPING] = "shutting down", [NOTE_VM_STOPPED] = "stopped", [NOTE_VM_REFUSED] = "gate is closed",
 	[NOTE_VM_ADOPTED] = "adopted", [NOTE_VM_ALIEN] = "runs without a claim: killed", [NOTE_VM_LOST] = "lost with the lease",
@@ -1122,6 +1160,8 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 		check_granted(n, (unsigned)sim_vm_index(v->def.uuid), v->generation);
 		failover_at(FAILOVER_CLAIMED, (uint32_t)sim_vm_index(v->def.uuid));
 	}
+	if (note == NOTE_VM_TAKEN_IN)
+		edit_post(EDIT_START, (unsigned)sim_vm_index(v->def.uuid), 0); /* as the shell asks for it */
 	if (note == NOTE_VM_ADOPTED)
 		check_managed(n, (unsigned)sim_vm_index(v->def.uuid), v->generation);
 	if ((size_t)note < ARRAY_SIZE(note_text) && note_text[note])
@@ -1130,7 +1170,7 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 
 static const struct agent_ops ops = {
 	.write = op_write, .read = op_read, .numbered = op_numbered, .facts = op_facts, .assign = op_assign, .drain = op_drain, .start = op_start, .adopt = op_adopt,
-	.powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .reset = op_reset, .cont = op_cont, .probe = op_probe,
+	.take_in = op_take_in, .powerdown = op_powerdown, .quit = op_quit, .kill = op_kill, .reset = op_reset, .cont = op_cont, .probe = op_probe,
 	.guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over, .lead = op_lead,
 	.prepare = op_prepare, .incoming = op_incoming, .offer = op_offer, .migrate = op_migrate, .migrate_switch = op_migrate_switch,
 	.migrate_cancel = op_migrate_cancel, .go_on = op_go_on, .tell = op_tell,

@@ -142,7 +142,7 @@ void chaos_draw(void)
 
 /* Undoing what a fault has done: one number says what. */
 enum undo { UNDO_HANG, UNDO_CUT, UNDO_BAD_WRITES, UNDO_BAD_READS, UNDO_ACKS, UNDO_SLOW, UNDO_PART, UNDO_MASK, UNDO_ACTIVE, UNDO_START, UNDO_ADD, UNDO_ARM,
-	UNDO_SHOW, UNDO_MISDIRECT, UNDO_TORN, UNDO_ROLLED_BACK, UNDO_REPAIR, UNDO_TROUBLE, UNDO_PAUSE, UNDO_MIGRATE, UNDO_IO };
+	UNDO_SHOW, UNDO_MISDIRECT, UNDO_TORN, UNDO_ROLLED_BACK, UNDO_REPAIR, UNDO_TROUBLE, UNDO_PAUSE, UNDO_MIGRATE, UNDO_IO, UNDO_ADOPT };
 
 static void hurt_all(void)
 {
@@ -218,6 +218,12 @@ static void on_undo(struct sim_event *ev)
 		break;
 	case UNDO_START:
 		edit_post(EDIT_START, a, 0);
+		edit_post(EDIT_UNFREEZE, a, 0);
+		break;
+	case UNDO_ADOPT: /* here, and now and then on another node, too: by whom it does not know of */
+		edit_post(EDIT_IGNORE, a, 0);
+		for (unsigned i = 0; i < 4; i++)
+			agent_edge_take_in(sim_node(chance(800) ? node : 1 + (uint32_t)rnd(sim.n_nodes)), a, rnd_ms(0, 6000));
 		break;
 	case UNDO_ADD:
 		edit_post(EDIT_ADD, a, 0);
@@ -554,7 +560,9 @@ static void fault_operator(struct node *n)
 	switch (rnd(9)) {
 	case 0:
 		edit_post(EDIT_STOP, vm, 0);
-		undo_after(ns, UNDO_START, vm, 0);
+		if (chance(400))
+			undo_after(ns, UNDO_ADOPT, vm, n->id);
+		undo_after(ns + rnd_ms(0, 60000), UNDO_START, vm, 0);
 		break;
 	case 1:
 		edit_post(EDIT_REMOVE, vm, 0);
@@ -570,7 +578,7 @@ static void fault_operator(struct node *n)
 		undo_after(ns, UNDO_ARM, 0, 0);
 		break;
 	case 5:
-		edit_post(EDIT_IGNORE, vm, 0);
+		edit_post(chance(500) ? EDIT_IGNORE : EDIT_FREEZE, vm, 0);
 		undo_after(ns, UNDO_START, vm, 0);
 		break;
 	case 6:
@@ -891,6 +899,8 @@ bool chaos_operator(void)
 			edit_post(EDIT_ADD, v, 0);
 		else if (c->desired[v] == DESIRED_STOPPED || c->desired[v] == DESIRED_IGNORED)
 			edit_post(EDIT_START, v, 0);
+		if (c->present[v] && c->frozen[v])
+			edit_post(EDIT_UNFREEZE, v, 0);
 		removed = removed || (c->present[v] && c->desired[v] == DESIRED_REMOVED);
 	}
 	return sim.n_edits > 0 || removed;

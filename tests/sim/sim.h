@@ -365,6 +365,7 @@ struct cat {
 	bool present[SIM_MAX_VMS];
 	uint8_t incarnation[SIM_MAX_VMS]; /* added so many times: each has a uuid of its own */
 	struct vm_move move[SIM_MAX_VMS];
+	bool frozen[SIM_MAX_VMS];
 	enum catalog_pause pause;
 	uint32_t leaving[SIM_MAX_NODES];
 };
@@ -374,7 +375,7 @@ struct drain_job { bool used, answered; uint32_t number, tries; };
 
 enum edit_kind { EDIT_ARM, EDIT_DISARM, EDIT_START, EDIT_STOP, EDIT_REMOVE, EDIT_FORGET, EDIT_ADD, EDIT_MAINTENANCE, EDIT_ACTIVE, EDIT_GUEST_OFF,
 	EDIT_IGNORE, EDIT_MOVE /* to node */, EDIT_MOVE_OVER, EDIT_PAUSE /* vm: enum catalog_pause */, EDIT_LEAVE /* vm: policy * 2 + reboot */,
-	EDIT_MIGRATE /* to node */, EDIT_CALL_OFF,
+	EDIT_MIGRATE /* to node */, EDIT_CALL_OFF, EDIT_FREEZE, EDIT_UNFREEZE,
 	EDIT_LEAVING /* as EDIT_LEAVE, by the node itself; number: epoch */, EDIT_STAY };
 /* number: of the move (MOVE_OVER), of the leadership (FORGET); incarnation: of the VM, for what agents ask. */
 struct edit { enum edit_kind kind; unsigned vm; uint32_t node; uint64_t number; uint8_t incarnation; };
@@ -472,6 +473,7 @@ void agent_edge_event(struct node *n, const struct agent_event *ev);
 void agent_edge_table(struct node *n, struct table_msg *m);
 void agent_edge_no_keeper(struct node *n);
 void agent_edge_assign(struct node *n, uint32_t from, uint32_t epoch, unsigned vm, int64_t delay);
+void agent_edge_take_in(struct node *n, unsigned vm, int64_t delay); /* an operator there adopts a QEMU of it */
 bool agent_edge_storage(const struct node *n, unsigned vm); /* would its image's storage answer this node? */
 void agent_edge_qemu(struct qemu *q, bool started, enum vm_exit how, uint32_t life);
 void agent_edge_migration(struct qemu *q, enum migrate_news news);
