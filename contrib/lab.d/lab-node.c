@@ -4,6 +4,8 @@
  *
  *   lab-node NAME STATE LOWER CGROUP NETHOOK -- systemd-nspawn ARGUMENTS...
  *
+ * With LOWER "-" the node is a virtual machine, the command lab-vm, which tells QEMU's pid and its end as systemd-nspawn does a container's.
+ *
  * Files, N = STATE/NAME: N.log (console), STATE/events.log (power events), N/dev/watchdog.sock, N/ctl.sock ("off", "on", "status",
  * "quit"), N/leader (pid of the node's PID 1 while it runs), N/root/m (the node's root, an overlay of LOWER and a tmpfs that lives as
  * long as one boot). NETHOOK up|down makes and removes the node's links, so that nothing of a dead boot still waits in a socket buffer
@@ -50,6 +52,7 @@
 #define DRAIN_MS 500        /* after a cut the console may be read out this long before nspawn is killed too */
 #define MAX_CTL 8
 #define REBOOT_STATUS 133   /* systemd-nspawn --keep-unit: the container asked for a reboot */
+#define RESET_STATUS 134    /* lab-vm: its watchdog reset it */
 
 enum node_state { NODE_OFF, NODE_ON, NODE_DOWN };
 static const char *const state_names[] = { "off", "on", "down" };
@@ -262,7 +265,8 @@ static void boot_child(struct node *n)
 		child_failed(n->net_hook);
 	}
 	cgroup_each(n, cgroup_join);
-	child_mounts(n);
+	if (!is(n->lower, "-"))
+		child_mounts(n);
 	snprintf(notify, sizeof(notify), "%s/notify.sock", n->dir);
 	setenv("NOTIFY_SOCKET", notify, 1);
 	setenv("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1", 1); /* nodes see cgroup v2 whatever the host has */
@@ -349,6 +353,9 @@ static void on_exit_of_nspawn(struct node *n, int status)
 		if (WIFEXITED(status) && WEXITSTATUS(status) == REBOOT_STATUS) {
 			event(n, "reboot");
 			went_down(n, 0);
+		} else if (WIFEXITED(status) && WEXITSTATUS(status) == RESET_STATUS) {
+			event(n, "reset");
+			went_down(n, RESET_DELAY_MS);
 		} else if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
 			event(n, "off shutdown");
 			went_down(n, -1);

@@ -13,6 +13,7 @@ import labnode
 import labroot
 import labstore
 import labtime
+import labvm
 from labcore import MAX_NODES, Lab, LabError
 
 EXIT_CODES = """exit codes: 0 done; 1 it did not work, the message says what to do; 2 used wrongly; exec passes the command's own.
@@ -35,19 +36,29 @@ def up(lab, args):
     if not 1 <= args.nodes <= MAX_NODES:
         raise LabError(f"--nodes takes 1 to {MAX_NODES}", 2)
     if not 1 <= len(kinds) <= 3 or not set(kinds) <= set(labstore.KINDS):
-        raise LabError("--volumes takes one to three of iscsi, nfs, file, with commas between", 2)
-    labroot.ensure_root(say)
+        raise LabError(f"--volumes takes one to three of {', '.join(labstore.KINDS)}, with commas between", 2)
+    if any(k in labstore.KERNEL_KINDS for k in kinds) and not args.vm:
+        raise LabError("volumes of kind block and mount need a kernel of the node's own; add --vm", 2)
+    if args.vm and "file" in kinds:
+        raise LabError("virtual machines share no folder with this machine: no volumes of kind file with --vm", 2)
+    if args.vm:
+        labvm.ensure(say)
+    else:
+        packages = os.environ["KVM_HA_LAB_NODE_PACKAGES"]
+        labroot.ensure_root(say, labroot.ROOT, packages, packages)
     for d in (lab.run_dir, lab.image_dir):
         os.makedirs(d, exist_ok=True)
-    lab.fresh_state(nodes=[f"n{i}" for i in range(1, args.nodes + 1)], profile=args.profile, bare=args.bare, paths=args.paths)
+    lab.fresh_state(nodes=[f"n{i}" for i in range(1, args.nodes + 1)], profile=args.profile, bare=args.bare, paths=args.paths, vm=args.vm)
     lab.save()
     tree = None if args.bare else labroot.install_tree(lab)
     supervisor = labroot.build_supervisor(lab)
     labnet.make_switch(lab)
+    if args.vm:
+        labvm.make_switch(lab)
     labstore.make_volumes(lab, kinds)
     labnode.start_all(lab, supervisor, tree)  # they boot while the servers start
     for kind in labstore.SERVER:
-        if kind in lab.kinds():
+        if kind in labstore.served(lab):
             labstore.start(lab, kind)
     labnode.wait_up(lab, lab.state["nodes"])
     labnode.wait_ring(lab, lab.state["nodes"])
@@ -81,9 +92,9 @@ def down(lab, args):
 def status(lab, args):
     now = {"prefix": lab.prefix, "complete": lab.state["complete"],
            "nodes": {n: labnode.power_state(lab, n) for n in lab.state["nodes"]},
-           "storage": {k: labstore.state_of(lab, k) for k in labstore.SERVER if k in lab.kinds()}, "net": lab.state["net"],
+           "storage": {k: labstore.state_of(lab, k) for k in labstore.SERVER if k in labstore.served(lab)}, "net": lab.state["net"],
            "volumes": [v["url"] for v in lab.state["volumes"]], "guests": {g: d["url"] for g, d in lab.state["guests"].items()},
-           "watchdogs": {n: f"{lab.run_dir}/{n}/dev/watchdog.sock" for n in lab.state["nodes"]}}
+           "watchdogs": {} if lab.state["vm"] else {n: f"{lab.run_dir}/{n}/dev/watchdog.sock" for n in lab.state["nodes"]}}
     if args.output == "json":
         print(json.dumps(now, indent=1))
         return 0
@@ -223,11 +234,14 @@ def parser():
     v = verb("up", up, "make the cluster and wait until it works", needs_state=False)
     v.add_argument("--nodes", type=int, default=3, metavar="N", help="how many nodes (default 3)")
     v.add_argument("--volumes", default="iscsi,nfs,iscsi", metavar="KINDS",
-                   help="one to three of iscsi, nfs, file (default iscsi,nfs,iscsi)")
+                   help="one to three of iscsi, nfs, file; with --vm also block (iscsi by the kernel's initiator) and mount (nfs by its client), "
+                   "not file (default iscsi,nfs,iscsi)")
     v.add_argument("--profile", choices=("fast", "standard", "safe"), default="fast", help="timings (default fast)")
     v.add_argument("--paths", type=int, choices=(1, 2), default=1,
                    help="networks by which iSCSI and NFS volumes are reached; guests' disks always by the first (default 1)")
     v.add_argument("--no-arm", action="store_true", help="leave the cluster disarmed")
+    v.add_argument("--vm", action="store_true", help="whole virtual machines, emulated, in place of containers: softdog as their watchdog, the kernel's "
+                   "iSCSI and NFS; slow, take --profile standard or safe")
     v.add_argument("--bare", action="store_true", help="only machines, ring and storage: install and start nothing of kvm-ha")
     verb("down", down, "end the cluster and remove all of it", needs_state=False)
     v = verb("status", status, "nodes, watchdogs, storage, partitions", changes=False)

@@ -65,7 +65,7 @@ class Lab:
         self.state = None
 
     def fresh_state(self, **kwargs):
-        self.state = {"nodes": [], "volumes": [], "guests": {}, "pids": {}, "complete": False,
+        self.state = {"nodes": [], "volumes": [], "guests": {}, "pids": {}, "complete": False, "vm": False,
                       "net": {"down": [], "groups": [], "oneway": [], "storage_cut": [], "path_cut": []}, **kwargs}
 
     def load(self, must=True):
@@ -104,6 +104,10 @@ class Lab:
 
     def kinds(self):
         return {v["kind"] for v in self.state["volumes"]}
+
+    def patience(self, n):
+        """As much, for machines that are emulated."""
+        return 4 * n if self.state["vm"] else n
 
     # Long-running processes of the lab: started in a session of their own, remembered by pid and start time.
 

@@ -8,6 +8,7 @@ import time
 import labha
 import labnode
 import labstore
+import labvm
 from labcore import PARTS, LabError, run
 
 SECTOR = 512
@@ -42,21 +43,32 @@ def make_disk(lab, name, kind):
             raise LabError(f"guest {name} has its disk on {have['kind']}; take another name for one on {kind}", 2)
         return have
     kind = kind or next(k for k in labstore.KINDS if k in lab.kinds())
-    if kind != "file" and kind not in lab.kinds():
+    if kind != "file" and labstore.KERNEL_KINDS.get(kind, kind) not in labstore.served(lab):
         raise LabError(f"this lab serves no {kind}; bring it up with such a volume or use --disk file", 2)
     d = labstore.guest_disk(lab, kind, name)
     labstore.sparse(d["image"], DISK_BYTES)
     with open(d["image"], "r+b") as f:
         f.write(_program(lab))
     lab.state["guests"][name] = d
-    if kind == "iscsi":
-        try:
+    try:
+        if "target" in d:
             labstore.add_targets(lab, [d])
-        except LabError:
-            del lab.state["guests"][name]
-            raise
+        if kind in labstore.KERNEL_KINDS:
+            _attach(lab, d)
+    except LabError:
+        del lab.state["guests"][name]
+        raise
     lab.save()
     return d
+
+
+def _attach(lab, d):
+    """By each node's kernel, now and at its next boots."""
+    word = f"echo {d['target']} >>{labvm.OWN}/targets" if "target" in d else f">{labvm.OWN}/mount"
+    for n in lab.state["nodes"]:
+        done = labnode.node_run(lab, n, ["sh", "-c", f"{word} && sync && lab-storage && udevadm settle"], timeout=60)
+        if done.returncode != 0:
+            raise LabError(f"{n} does not get {d['url']}: {done.stderr.strip()}; all nodes must run when a guest is made")
 
 
 def qemu_arguments(d):

@@ -35,7 +35,7 @@ def _arm(lab, name):
         if done.returncode not in (0, EX_TEMPFAIL):
             raise LabError(f"ha-ctl arm on {name}: exit {done.returncode}: {done.stderr.strip()}; see lab log {name}")
         return done.returncode == 0 or f"{done.stderr.strip()}; see lab log {name}"
-    wait_for("ha-ctl arm is taken", 20, probe)
+    wait_for("ha-ctl arm is taken", lab.patience(20), probe)
 
 
 def bring_up(lab, arm):
@@ -57,10 +57,10 @@ def bring_up(lab, arm):
             return f"not {key}={value}: {', '.join(bad + missing)}; {remedy}" if bad or missing else True
         return probe
 
-    wait_for("all nodes online", 60, all_have("state", "online", f"see lab log {nodes[0]}"))
+    wait_for("all nodes online", lab.patience(60), all_have("state", "online", f"see lab log {nodes[0]}"))
     if arm:
         _arm(lab, nodes[0])
-        wait_for("all nodes armed", 60, all_have("armed", True, "see ha-ctl status"))
+        wait_for("all nodes armed", lab.patience(60), all_have("armed", True, "see ha-ctl status"))
 
 
 def add_vm(lab, text, name):

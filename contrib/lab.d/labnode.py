@@ -10,6 +10,7 @@ import socket
 import subprocess
 
 import labnet
+import labvm
 from labcore import LabError, run, wait_for
 from labroot import ROOT
 
@@ -27,7 +28,7 @@ COROSYNC = """totem {{
 	transport: knet
 	crypto_cipher: aes256
 	crypto_hash: sha256
-	token: 1000
+	token: {token}
 	token_coefficient: 0
 }}
 quorum {{
@@ -50,7 +51,7 @@ def kvm_ha_conf(lab):
     return "".join(f"{line}\n" for line in [
         "[Cluster]", "Name=lab", "Nodes=" + " ".join(f"{n}:{labnet.node_id(n)}" for n in lab.state["nodes"]),
         "Volumes=" + " ".join(v["url"] for v in lab.state["volumes"]), f"Profile={lab.state['profile']}",
-        "", "[Ring]", "RequireEncryption=yes", "", "[Watchdog]", f"Device=unix:{WATCHDOG}"])
+        "", "[Ring]", "RequireEncryption=yes", "", "[Watchdog]", "Device=/dev/watchdog" if lab.state["vm"] else f"Device=unix:{WATCHDOG}"])
 
 
 def _write(path, data, mode=0o644):
@@ -68,7 +69,7 @@ def _make_files(lab, name, authkey):
     os.makedirs(f"{d}/root")
     nodes = "".join(f"\tnode {{\n\t\tnodeid: {labnet.node_id(n)}\n\t\tname: {n}\n\t\tring0_addr: {labnet.ring_ip(n)}\n\t}}\n"
                     for n in lab.state["nodes"])
-    _write(f"{d}/etc/corosync/corosync.conf", COROSYNC.format(nodes=nodes))
+    _write(f"{d}/etc/corosync/corosync.conf", COROSYNC.format(nodes=nodes, token=lab.patience(1000)))
     _write(f"{d}/etc/corosync/authkey", authkey, 0o400)
     _write(f"{d}/etc/kvm-ha/kvm-ha.conf", kvm_ha_conf(lab))
     _write(f"{layer}/hostname", name + "\n")
@@ -77,14 +78,18 @@ def _make_files(lab, name, authkey):
     _write(f"{layer}/systemd/journald.conf.d/lab.conf",
            "[Journal]\nStorage=volatile\nRuntimeMaxUse=64M\nForwardToConsole=yes\nMaxLevelConsole=debug\nRateLimitIntervalSec=0\n")
     _write(f"{layer}/systemd/system.conf.d/lab.conf", "[Manager]\nShowStatus=no\nLogColor=no\n")
-    for unit in MASKED:
+    for unit in (*MASKED, *labvm.MASKED) if lab.state["vm"] else MASKED:
         os.makedirs(f"{layer}/systemd/system", exist_ok=True)
         os.symlink("/dev/null", f"{layer}/systemd/system/{unit}")
+    for path, text, mode in labvm.layer_files(lab, name) if lab.state["vm"] else ():
+        _write(f"{d}/layer/{path}", text, mode)
+    wants = f"{layer}/systemd/system/multi-user.target.wants"
+    os.makedirs(wants)
+    if lab.state["vm"]:
+        os.symlink("../lab-storage.service", f"{wants}/lab-storage.service")
     if lab.state["bare"]:
         return
     for unit in SERVICES:
-        wants = f"{layer}/systemd/system/multi-user.target.wants"
-        os.makedirs(wants, exist_ok=True)
         os.symlink(f"/usr/lib/systemd/system/{unit}", f"{wants}/{unit}")
         _write(f"{layer}/systemd/system/{unit}.d/lab.conf", f"[Unit]\nConditionPathExists={ENABLED}\n")
 
@@ -93,6 +98,9 @@ def start_all(lab, supervisor, tree):
     authkey = os.urandom(256)
     for name in lab.state["nodes"]:
         _make_files(lab, name, authkey)
+        if lab.state["vm"]:
+            lab.daemon(name, labvm.machine(lab, name, tree, supervisor), "supervisor.log")
+            continue
         d = f"{lab.run_dir}/{name}"
         netns = f"{lab.prefix}-{name}"
         lower = [f"{d}/layer", *([tree] if tree else []), ROOT]
@@ -141,6 +149,8 @@ def exec_argv(lab, name, argv):
     leader = power_state(lab, name)["leader"]
     if not leader:
         return None
+    if lab.state["vm"]:
+        return labvm.exec_argv(lab, name, argv)
     return ["nsenter", "-t", str(leader), "-m", "-u", "-i", "-n", "-p", "-C", "--", "/usr/bin/env", "-i", "HOME=/root", "LANG=C.UTF-8",
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *argv]
 
@@ -170,7 +180,7 @@ def wait_up(lab, names, seconds=60):
             if done.stdout.strip() != "active":
                 return f"{n}: multi-user.target is {done.stdout.strip() or done.stderr.strip()}, see lab log {n}"
         return True
-    wait_for("nodes boot", seconds, probe)
+    wait_for("nodes boot", lab.patience(seconds), probe)
 
 
 def wait_ring(lab, names, seconds=30):
@@ -182,12 +192,15 @@ def wait_ring(lab, names, seconds=30):
             if len(members) != len(names):
                 return f"{n} sees {len(members)} of {len(names)} members, see lab log {n}"
         return True
-    wait_for("the corosync ring forms", seconds, probe)
+    wait_for("the corosync ring forms", lab.patience(seconds), probe)
 
 
 def enable_services(lab):
     for n in lab.state["nodes"]:
-        _write(f"{lab.run_dir}/{n}/dev/enabled", "")
+        if lab.state["vm"]:
+            node_run(lab, n, ["sh", "-c", f">{ENABLED}; sync"])
+        else:
+            _write(f"{lab.run_dir}/{n}/dev/enabled", "")
 
 
 def stop_all(lab, names):

@@ -41,29 +41,30 @@ def mirror():
     raise LabError(f"no apt source for {SUITE} main in /etc/apt; add one, the nodes are made from it")
 
 
-def ensure_root(say):
-    """Makes the root if there is none or if it was made from another list of packages."""
+def ensure_root(say, root, packages, made_from, then=None):
+    """Makes a root of these packages if there is none or if it was made from something else; then() is called with a new one before it counts."""
     os.makedirs(CACHE, exist_ok=True)
     with open(f"{CACHE}/.lock", "w", encoding="ascii") as lock:  # labs side by side share it
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _ensure_root_locked(say)
+        _ensure_root_locked(say, root, packages, made_from, then)
 
 
-def _ensure_root_locked(say):
-    packages = os.environ["KVM_HA_LAB_NODE_PACKAGES"]
-    want = hashlib.sha256(f"{SUITE} {packages}\n".encode()).hexdigest()
-    stamp = f"{CACHE}/rootfs.stamp"
-    if os.path.isdir(ROOT) and os.path.exists(stamp):
+def _ensure_root_locked(say, root, packages, made_from, then):
+    want = hashlib.sha256(f"{SUITE} {made_from}\n".encode()).hexdigest()
+    stamp = f"{root}.stamp"
+    if os.path.isdir(root) and os.path.exists(stamp):
         with open(stamp, encoding="ascii") as f:
             if f.read().strip() == want:
                 return
     say("making the nodes' root file system (about a minute, once)")
     os.makedirs(f"{CACHE}/debs", exist_ok=True)
-    new = f"{CACHE}/rootfs.new"
+    new = f"{root}.new"
     shutil.rmtree(new, ignore_errors=True)
     run(["debootstrap", "--variant=minbase", f"--cache-dir={CACHE}/debs", f"--include={packages}", SUITE, new, mirror()])
-    shutil.rmtree(ROOT, ignore_errors=True)
-    os.rename(new, ROOT)
+    if then:
+        then(new)
+    shutil.rmtree(root, ignore_errors=True)
+    os.rename(new, root)
     with open(stamp, "w", encoding="ascii") as f:
         f.write(want + "\n")
 

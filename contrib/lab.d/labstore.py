@@ -3,11 +3,14 @@
 import os
 import signal
 
+import labvm
 from labcore import IQN, STORAGE_IP, STORAGE_IP2, LabError, run, wait_for
 
 VOLUME_BYTES = 64 << 20
 SERVER = {"iscsi": "tgtd", "nfs": "ganesha"}
-KINDS = ("iscsi", "nfs", "file")
+PLACES = ("iscsi", "nfs", "file")
+KERNEL_KINDS = {"block": "iscsi", "mount": "nfs"}  # by a virtual machine's own kernel, of that server
+KINDS = ("iscsi", "nfs", "file", *KERNEL_KINDS)
 
 GANESHA = """NFS_CORE_PARAM {{
 	Protocols = 3;
@@ -45,6 +48,8 @@ def volume(lab, kind, index):
                 "url": f"iscsi://{','.join(h + ':3260' for h in hosts)}/{IQN}:vol{index}/1"}
     if kind == "nfs":
         return {"kind": kind, "image": f"{lab.image_dir}/nfs/vol{index}/hb.img", "url": f"nfs://{','.join(hosts)}/srv/vol{index}/hb.img"}
+    if kind in KERNEL_KINDS:
+        return _by_kernel(volume(lab, KERNEL_KINDS[kind], index), kind)
     return {"kind": kind, "image": f"{lab.image_dir}/file/vol{index}/hb.img", "url": f"/srv/kvm-ha/vol{index}/hb.img"}
 
 
@@ -54,7 +59,20 @@ def guest_disk(lab, kind, name):
                 "url": f"iscsi://{STORAGE_IP}:3260/{IQN}:guest-{name}/1"}
     if kind == "nfs":
         return {"kind": kind, "image": f"{lab.image_dir}/nfs/guests/{name}.img", "url": f"nfs://{STORAGE_IP}/srv/guests/{name}.img"}
+    if kind in KERNEL_KINDS:
+        return _by_kernel(guest_disk(lab, KERNEL_KINDS[kind], name), kind)
     return {"kind": kind, "image": f"{lab.image_dir}/file/guests/{name}.img", "url": f"/srv/kvm-ha/guests/{name}.img"}
+
+
+def _by_kernel(d, kind):
+    if kind == "block":
+        return {**d, "kind": kind, "url": f"/dev/disk/by-path/ip-{STORAGE_IP}:3260-iscsi-{d['target']}-lun-1"}
+    return {**d, "kind": kind, "url": d["url"].replace(f"nfs://{STORAGE_IP}/srv", labvm.NFS_MOUNT)}
+
+
+def served(lab):
+    """The servers this lab has."""
+    return {KERNEL_KINDS.get(k, k) for k in lab.kinds()} & set(SERVER)
 
 
 def _takes_direct_io(path):
@@ -80,7 +98,7 @@ def make_place(lab, kind):
 
 
 def remove_places(lab):
-    for kind in KINDS:
+    for kind in PLACES:
         path = f"{lab.image_dir}/{kind}"
         while os.path.ismount(path):
             run(["umount", "--lazy", path])
@@ -88,7 +106,7 @@ def remove_places(lab):
 
 def make_volumes(lab, kinds):
     lab.state["volumes"] = [volume(lab, k, i) for i, k in enumerate(kinds, 1)]
-    for kind in KINDS:
+    for kind in PLACES:
         make_place(lab, kind)
     for v in lab.state["volumes"]:
         sparse(v["image"], VOLUME_BYTES)
@@ -115,7 +133,7 @@ def tgtadm(lab, script):
 
 
 def targets(lab):
-    return [d for d in [*lab.state["volumes"], *lab.state["guests"].values()] if d["kind"] == "iscsi"]
+    return [d for d in [*lab.state["volumes"], *lab.state["guests"].values()] if "target" in d]
 
 
 def add_targets(lab, disks):
@@ -174,12 +192,12 @@ def start(lab, kind):
 
 def verb(lab, what, kind):
     """hang, resume, stop, start of one server or of all."""
-    served = [k for k in SERVER if k in lab.kinds()]
-    if kind and kind not in served:
-        raise LabError(f"this lab serves no {kind}; it has {', '.join(served) or 'file volumes only'}", 2)
-    if not served:
+    here = [k for k in SERVER if k in served(lab)]
+    if kind and kind not in here:
+        raise LabError(f"this lab serves no {kind}; it has {', '.join(here) or 'file volumes only'}", 2)
+    if not here:
         raise LabError("file volumes have no server to stop; bring the lab up with --volumes iscsi,nfs,iscsi", 2)
-    for k in [kind] if kind else served:
+    for k in [kind] if kind else here:
         if what == "start":
             start(lab, k)
             continue
