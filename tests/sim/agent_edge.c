@@ -1225,6 +1225,7 @@ static void volume_changed(struct client *c, unsigned volume, bool ready)
 		ev.ok = c->session[v].state == SESSION_READY;
 		a_event(n, &ev);
 	}
+	shutdown_agent_starts(n);
 }
 
 void agent_edge_start(struct node *n)

@@ -74,15 +74,15 @@ static void draw_liar(void)
 	sim.liar = lies ? (int)v : -1;
 }
 
-/* Operators who change the volume set, when asked for (`--only volset`, mutants), of a stream of its own: what the others draw stays as it is. In every seed it is
- * not yet: after mixed faults two of them may refuse each other for ever. A change of the set meets whatever does not lose what it has acknowledged. */
+/* Operators who change the volume set, of a stream of its own: what the others draw stays as it is. A change of the set meets whatever does not lose what it has
+ * acknowledged. */
 static void draw_volset(void)
 {
 	uint64_t world = sim.rng;
 	bool asked = (sim.only | chaos_often) >> CHAOS_VOLSET & 1;
 
 	sim.rng = rnd_stream(STREAM_VOLSET, 0);
-	allowed[CHAOS_VOLSET].on = sim.n_volumes > 1 && asked && !(sim.without >> CHAOS_VOLSET & 1);
+	allowed[CHAOS_VOLSET].on = sim.n_volumes > 1 && (asked || (chance(200) && !sim.only && !chaos_only)) && !(sim.without >> CHAOS_VOLSET & 1);
 	allowed[CHAOS_VOLSET].mean_ns = rnd_ms(5000, 60000);
 	for (unsigned k = 0; k < CHAOS_KIND_COUNT && allowed[CHAOS_VOLSET].on; k++)
 		allowed[k].on = allowed[k].on && !((LIES | 1ULL << CHAOS_CLONE) >> k & 1);

@@ -102,6 +102,9 @@ bool clone_heal(void)
 		busy = true;
 		clone.saved.valid = false;
 		keeper_edge_start(&clone);
+	} else if (clone.id != 0 && is_kept_out(sim_node(clone.id))) {
+		busy = true; /* by what the twin, stopped by now, has left on some volume */
+		say_off();
 	}
 	for (unsigned i = 0; i < sim.n_nodes && !busy; i++) {
 		struct node *n = &sim.node[i];

@@ -55,6 +55,13 @@ static void ask(struct node *n, bool goes)
 	agent_edge_event(n, &a);
 }
 
+/* A new agent asks systemd, too: what was called off before it came is none of its. */
+void shutdown_agent_starts(struct node *n)
+{
+	if (n == sim_node(n->id) && down[n->id - 1].boots == n->boots && down[n->id - 1].stage == STAGE_NONE)
+		ask(n, false);
+}
+
 static bool has_qemu(const struct node *n)
 {
 	for (unsigned v = 0; v < sim.n_vms; v++)

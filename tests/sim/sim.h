@@ -520,6 +520,7 @@ void shutdown_reset(void);
 /* By its own init: the VMs leave, then the agent ends, then the VMs' units, then the keeper, then the host. */
 void shutdown_begin(struct node *n, enum leave_policy policy, bool reboot, int64_t off_ns);
 bool shutdown_pending(void); /* a node is on its way down */
+void shutdown_agent_starts(struct node *n);
 bool shutdown_ends_agents(const struct node *n); /* init starts none again; nor keepers: */
 bool shutdown_ends_keepers(const struct node *n);
 

@@ -17,6 +17,7 @@ static struct operator {
 	struct node *node;
 	unsigned volume, tries, runs;
 	bool in_place;
+	unsigned old;           /* places whose device was replaced by another one since this run began: it goes on with the one that it has opened */
 	bool froze;             /* a run of its has written something: it must be brought to an end */
 	int64_t looked;
 	struct setchange c;
@@ -53,7 +54,7 @@ static struct volume_data *device(const struct operator *o, unsigned i)
 {
 	struct target *t = &sim.target[i < sim.n_volumes ? i : o->volume];
 
-	if (i == sim.n_volumes)
+	if (i == sim.n_volumes || (o->old >> i & 1 && (o->in_place || i != o->volume)))
 		return t->swapped ? &t->old : &t->data;
 	return t->has_next && i == o->volume && !o->in_place ? &t->next : &t->data;
 }
@@ -84,6 +85,9 @@ static void decide(struct operator *o)
 	t->next = (struct volume_data){ 0 };
 	t->has_next = false;
 	t->swapped = true;
+	for (unsigned i = 0; i < OPERATORS; i++)
+		if (&operators[i] != o && operators[i].running)
+			operators[i].old |= 1U << o->volume;
 	for (struct op *op = t->ops; op; op = op->next)
 		op->old = op->old || op->client;
 	/* Volumes= was changed before: who still waits for a set opens the new device. */
@@ -94,16 +98,58 @@ static void decide(struct operator *o)
 	check_new_device(o->volume);
 }
 
+/* Some volume says that the set is what it was last decided to be. */
+static bool is_shown(void)
+{
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		const struct volume_data *d = &sim.target[v].data;
+
+		if (d->sb == FORMAT_OK && !d->super.frozen && d->super.generation == sim.sb[0].generation && memcmp(d->super.set, sim.sb[0].set, sizeof(d->super.set)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Another operator, who had looked just before, has frozen the one volume that said so, and has decided on something else: what came into the set by that is of it no more. */
+static void take_back(const struct operator *o)
+{
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		struct target *t = &sim.target[v];
+		struct volume_data now = t->data;
+
+		if (v == o->volume || !t->swapped || !(o->old >> v & 1))
+			continue;
+		history_add("operator on node %u: volume %u is the former device again", o->node->id, v);
+		t->data = t->old;
+		t->old = (struct volume_data){ 0 };
+		t->next = now;
+		t->has_next = true;
+		t->swapped = false;
+		for (struct op *op = t->ops; op; op = op->next)
+			op->old = false;
+		for (unsigned i = 0; i < sim.n_nodes; i++) {
+			sim.node[i].kclient.old &= ~(1U << v);
+			sim.node[i].aclient.old &= ~(1U << v);
+		}
+		for (unsigned i = 0; i < OPERATORS; i++)
+			operators[i].old &= ~(1U << v);
+		check_new_device(v);
+	}
+}
+
 static void write_superblock(struct operator *o, struct volume_data *d)
 {
 	const struct superblock *sb = &o->c.sb;
+	bool again = !sb->frozen && sb->generation == sim.sb[0].generation && memcmp(sb->set, sim.sb[0].set, sizeof(sb->set)) != 0 && !is_shown();
 
 	o->froze = true;
 	d->sb = FORMAT_OK;
 	d->super = *sb;
 	history_add("operator on node %u: volume %u is %s, generation %llu", o->node->id, o->c.at, sb->frozen ? "frozen" : "of the set",
 		    (unsigned long long)sb->generation);
-	if (!sb->frozen && sb->generation > sim.sb[0].generation)
+	if (again)
+		take_back(o);
+	if (!sb->frozen && (again || sb->generation > sim.sb[0].generation))
 		decide(o);
 }
 
@@ -178,6 +224,7 @@ static bool others_at(const struct operator *o)
 static void over(struct operator *o)
 {
 	o->busy = o->running = false;
+	o->old = 0;
 	if (!others_at(o)) {
 		sim.target[o->volume].has_next = false;
 		unref_all(&sim.target[o->volume].next);
@@ -213,6 +260,7 @@ static void run_ends(struct operator *o)
 	enum setchange_act how = o->c.act;
 
 	o->running = false;
+	o->old = 0;
 	history_add("operator on node %u: volume %u %s%s%s", o->node->id, o->volume, how == SETCHANGE_DONE ? "is replaced" : how == SETCHANGE_REFUSED ?
 		    "is not replaced: " : "is half replaced: ", how == SETCHANGE_DONE ? "" : o->c.why, o->c.decided ? " (of an earlier run)" : "");
 	/* What is half done may be the other one's, who goes on with it now. */
@@ -249,6 +297,7 @@ static void on_act(struct sim_event *ev)
 	if (!healing && chance(40)) {
 		history_add("operator on node %u: is cut off", o->node->id);
 		o->running = false;
+		o->old = 0;
 		o->number = ++next_number;
 		later(o, rnd_ms(100, 20000), on_run);
 		return;
@@ -294,6 +343,7 @@ static void on_run(struct sim_event *ev)
 		return;
 	}
 	o->running = true;
+	o->old = 0;
 	o->runs++;
 	if (healing && !o->node->up)
 		o->node = &sim.node[rnd(sim.n_nodes)];
@@ -359,7 +409,7 @@ void volset_replace(struct node *n, unsigned v)
 {
 	struct operator *o = !operators[0].busy ? &operators[0] : &operators[1];
 
-	if (o->busy || sim.n_volumes < 2 || (o == &operators[1] && operators[0].in_place && operators[0].volume == v))
+	if (o->busy || sim.n_volumes < 2 || ((operators[0].old | operators[1].old) >> v & 1) || (o == &operators[1] && operators[0].in_place && operators[0].volume == v))
 		return;
 	/* Two operators replace the same volume by the same one, or each another one. */
 	*o = (struct operator){ .busy = true, .node = n, .volume = v, .number = ++next_number, .in_place = sim.n_volumes > 2 && chance(300) };
