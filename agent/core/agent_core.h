@@ -182,6 +182,7 @@ struct vm {
 	bool unclean;                 /* its last owner did not give it up: a takeover */
 	bool ours_before;             /* CLAIMING anew what this node had claimed before a restart of its agent: it may have run here */
 	bool full_drain;              /* DRAINING */
+	bool then_full;                /* DRAINING: once this host is silent, its storage is asked */
 	bool queued;                  /* DRAINING: all is proven, and other starts go first */
 	bool quit_sent, kill_sent;    /* STOPPING */
 	bool foreign;                 /* CLAIMING to STARTING: not to be started, but a QEMU that something else started here is to become it; */

@@ -150,9 +150,18 @@ static void drain(struct agent *a, struct vm *v, bool full, enum claim_state rel
 	v->queued = false;
 	v->release_as = release_as;
 	v->full_drain = full;
+	v->then_full = false;
 	act = agent_act(a, AGENT_ACT_DRAIN);
 	act->vm = v;
 	act->on = full;
+}
+
+/* Of one whose QEMU has died on this very host by itself: what the host still sends for it may be on its way long after storage has answered a new connection.
+ * First the host must be silent, then storage is asked, and T_drain passes. */
+static void drain_own(struct agent *a, struct vm *v, enum claim_state release_as)
+{
+	drain(a, v, false, release_as);
+	v->then_full = true;
 }
 
 bool vmlife_assign(struct agent *a, struct vm *v)
@@ -286,8 +295,10 @@ static void failed(struct agent *a, struct vm *v)
 		/* The next owner takes a failed one for quiet. Where its storage does not answer that cannot be shown here, but is shown there. */
 		if (elsewhere && v->last_failure == TROUBLE_IO_ERROR)
 			drain(a, v, false, CLAIM_UNCLEAN);
+		else if (MUTANT(FAILED_UNDRAINED))
+			drain(a, v, false, CLAIM_FAILED);
 		else
-			drain(a, v, !MUTANT(FAILED_UNDRAINED), CLAIM_FAILED);
+			drain_own(a, v, CLAIM_FAILED);
 		return;
 	}
 	agent_note(a, NOTE_VM_RESTART, v, v->failures);
@@ -363,7 +374,9 @@ static void on_drained(struct agent *a, struct vm *v)
 {
 	if (v->state != VM_DRAINING || v->queued)
 		return;
-	if (v->release_as != CLAIM_NONE)
+	if (v->then_full)
+		drain(a, v, true, v->release_as);
+	else if (v->release_as != CLAIM_NONE)
 		give_up(a, v, v->release_as);
 	else if (vmlife_wanted(a, v) && v->unclean && !v->full_drain)
 		drain(a, v, true, CLAIM_NONE);
@@ -440,7 +453,7 @@ static void tick_guest_off(struct agent *a, struct vm *v, bool wanted)
 		v->guest_off = false;
 		/* Powered off, QEMU has waited for its last write; one that failed must be proven quiet. */
 		if (v->off_failed && !MUTANT(STAYS_DOWN_UNDRAINED))
-			drain(a, v, true, CLAIM_RELEASED);
+			drain_own(a, v, CLAIM_RELEASED);
 		else
 			give_up(a, v, CLAIM_RELEASED);
 	} else if (a->now_ns >= v->retry_ns && (!v->off_failed || agent_gate_open(a))) {
@@ -515,7 +528,7 @@ void vmlife_tick(struct agent *a, struct vm *v)
 			break;
 		}
 		if (!vmlife_wanted(a, v))
-			drain(a, v, true, CLAIM_RELEASED);
+			drain_own(a, v, CLAIM_RELEASED);
 		else if (a->now_ns >= v->retry_ns && agent_gate_open(a))
 			drain(a, v, false, CLAIM_NONE);
 		break;
