@@ -560,6 +560,29 @@ static void test_migration(void)
 	run = GUEST_SENT;
 	pass(60 * S);
 	TAP_OK(v->state == VM_HANDING && acts[AGENT_ACT_CONT] == 0 && acts[AGENT_ACT_GO_ON] == 0, "nor once it is sent");
+	/* Claims cannot be written: of two volumes one is away. */
+	v->since_ns = v->health.answer_ns = a.now_ns;
+	a.now_ns += 9 * S;
+	migrate_tick(&a, v);
+	count();
+	TAP_OK(v->state == VM_HANDING && acts[AGENT_ACT_GO_ON] == 0 && claimer_pending(&a, v->def.uuid), "its release waits to be issued");
+	a.claimer.want[0].in_cycle = true;
+	a.now_ns += 60 * S;
+	migrate_tick(&a, v);
+	count();
+	TAP_OK(v->state == VM_HANDING && acts[AGENT_ACT_GO_ON] == 0, "one that is issued is never taken back");
+	a.claimer.want[0].in_cycle = false;
+	v->migration.gone = true;
+	migrate_tick(&a, v);
+	count();
+	TAP_OK(v->state == VM_HANDING && acts[AGENT_ACT_GO_ON] == 0, "nor one whose QEMU is gone: there is nothing to go on with");
+	v->migration.gone = false;
+	n = acts[AGENT_ACT_TELL];
+	migrate_tick(&a, v);
+	count();
+	TAP_OK(v->state == VM_RUNNING && v->migration.phase == MIGRATE_NONE && acts[AGENT_ACT_GO_ON] == 1 && acts[AGENT_ACT_TELL] == n + 1 &&
+	       !claimer_pending(&a, v->def.uuid), "one that never was is, after a while: its guest goes on here, and the target is told");
+	TAP_OK(v->health.answer_ns == a.now_ns, "what it has said meanwhile was not heard, and is no silence");
 
 	begin(&p);
 	to_node_2();

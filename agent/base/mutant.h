@@ -149,6 +149,7 @@
 	X(CONTINUED_UNCLAIMED, "!17", "the target continues the guest without claiming it", "S1 S2 S6") \
 	X(HANDED_BEFORE_INACTIVE, "!17", "the claim is handed over while the guest only stands still", "S1 S2") \
 	X(SOURCE_RESUMES, "!17", "the source continues its guest after it has handed it over", "S1 S2") \
+	X(ISSUED_TAKEN_BACK, "!17", "a release that was issued, and not acknowledged for long, is taken back and the guest goes on", "S1 S2") \
 	X(RELEASE_UNREAD, "!17", "a loaded target takes any VM that nobody holds, handed over or not", "S1 S2") \
 	X(RELEASE_OF_ANOTHER, "!17", "a loaded target takes what was handed over for another migration", "S1 S2") \
 	X(CONT_WHILE_SENT, "!17", "a guest that its storage had stopped is continued while it is being sent", "S1 S2") \

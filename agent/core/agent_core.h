@@ -519,6 +519,7 @@ void claimer_write_done(struct agent *a, const struct agent_event *ev);
 void claimer_read_done(struct agent *a, const struct agent_event *ev);
 void claimer_want(struct agent *a, const uint8_t vm[16], enum want_kind kind, enum claim_state to);
 void claimer_want_migration(struct agent *a, const uint8_t vm[16], enum want_kind kind, uint64_t migration); /* TAKE; GIVE_UP to HANDED */
+bool claimer_take_back(struct agent *a, const uint8_t vm[16]); /* what was asked for is no more: true if nothing of it was issued, and nothing will be */
 bool claimer_pending(const struct agent *a, const uint8_t vm[16]);
 const struct claim *claimer_seen(const struct agent *a, uint32_t node, const uint8_t vm[16]); /* as last read; NULL: none */
 const struct claim *claimer_own(const struct agent *a, const uint8_t vm[16]);
@@ -544,6 +545,7 @@ void health_begin(struct agent *a, struct vm *v, bool arrived); /* its QEMU was 
 void health_event(struct agent *a, struct vm *v, const struct agent_event *ev);
 void health_tick(struct agent *a, struct vm *v);   /* of a running VM */
 void health_gap(struct agent *a, int64_t gap_ns);  /* nobody looked for so long: that does not count */
+void health_unwatched(struct vm *v, int64_t ns); /* the same for one VM */
 bool health_reset_loop(struct agent *a, struct vm *v); /* one more reset by the guest: is it one too many? */
 enum vm_ready health_ready(const struct vm *v);
 

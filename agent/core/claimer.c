@@ -179,6 +179,16 @@ void claimer_want_migration(struct agent *a, const uint8_t vm[16], enum want_kin
 	find_want(&a->claimer, vm)->migration = migration;
 }
 
+bool claimer_take_back(struct agent *a, const uint8_t vm[16])
+{
+	struct want *w = find_want(&a->claimer, vm);
+
+	if (!w || (w->in_cycle && !MUTANT(ISSUED_TAKEN_BACK)))
+		return false;
+	drop_want(&a->claimer, w);
+	return true;
+}
+
 bool claimer_pending(const struct agent *a, const uint8_t vm[16]) { return find_want((struct claimer *)&a->claimer, vm) != NULL; }
 
 void claimer_reset(struct agent *a)

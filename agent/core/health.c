@@ -67,18 +67,22 @@ void health_begin(struct agent *a, struct vm *v, bool arrived)
 	h->arrived = arrived;
 }
 
+void health_unwatched(struct vm *v, int64_t ns)
+{
+	struct vm_health *h = &v->health;
+
+	h->answer_ns += ns;
+	h->boot_ns += ns;
+	h->ping_ns += ns;
+	h->trouble_ns += ns;
+}
+
 void health_gap(struct agent *a, int64_t gap_ns)
 {
 	if (gap_ns <= agent_ms(GAP_MS) || MUTANT(GAP_COUNTS_FOR_HEALTH))
 		return;
-	for (unsigned i = 0; i < a->vm_end; i++) {
-		struct vm_health *h = &a->vm[i].health;
-
-		h->answer_ns += gap_ns;
-		h->boot_ns += gap_ns;
-		h->ping_ns += gap_ns;
-		h->trouble_ns += gap_ns;
-	}
+	for (unsigned i = 0; i < a->vm_end; i++)
+		health_unwatched(&a->vm[i], gap_ns);
 }
 
 static bool can_answer(const struct vm_health *h) { return h->run == GUEST_RUNS || h->run == GUEST_UNKNOWN; }

@@ -7,7 +7,7 @@
  *      | guest stands still, disks still ours       LOADING
  *   phase SWITCHING                                 LOADED
  *      | completed: stopped and inactive
- *   HANDING: claim becomes "handed, that number"
+ *   HANDING: claim becomes "handed, that number" (not to be issued for HAND_MS: taken back, RUNNING)
  *      | on a fence quorum, in both buffers
  *   DISCARDING, IDLE          ------ handed ----->  TAKING: the whole claim cycle, only if that claim is the newest of all
  *                                                   STARTING: its guest goes on; RUNNING
@@ -25,6 +25,7 @@
 #define ASK_AGAIN_MS 3000 /* whether the source still means it */
 #define ARRIVE_MS 10000   /* handed over: the rest is here within this */
 #define SWITCH_MS 10000   /* the guest stands still meanwhile */
+#define HAND_MS 10000     /* until its release is issued: claims may not be to be had just now (of two volumes one is away) */
 #define CANCEL_AGAIN_MS 5000
 #define CANCEL_MS 30000   /* it does not listen: a VM that is to be stopped is stopped */
 #define KILL_AGAIN_MS 2000
@@ -557,9 +558,22 @@ bool migrate_gone(struct agent *a, struct vm *v)
 	}
 }
 
+/* Its release cannot be written, and nothing of it is: its guest goes on here. Once it is issued there is no way back. */
+static void tick_handing(struct agent *a, struct vm *v)
+{
+	if (v->migration.gone || a->now_ns - v->since_ns < agent_ms(HAND_MS) || !claimer_take_back(a, v->def.uuid))
+		return;
+	health_unwatched(v, a->now_ns - v->since_ns); /* what QEMU has said while it was being handed over was not listened to */
+	vmlife_move(a, v, VM_RUNNING);
+	let_go_on(a, v);
+	ended(a, v);
+}
+
 void migrate_tick(struct agent *a, struct vm *v)
 {
-	if (v->state == VM_INCOMING)
+	if (v->state == VM_HANDING)
+		tick_handing(a, v);
+	else if (v->state == VM_INCOMING)
 		tick_incoming(a, v);
 	else if (v->state == VM_DISCARDING && due(a, v, KILL_AGAIN_MS))
 		agent_act(a, AGENT_ACT_KILL)->vm = v;

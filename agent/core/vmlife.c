@@ -34,7 +34,7 @@ void vmlife_move(struct agent *a, struct vm *v, enum vm_state to)
 		[VM_STOPPING] = 1 << VM_IDLE | 1 << VM_RELEASING | 1 << VM_DRAINING,
 		[VM_RESTARTING] = 1 << VM_IDLE | 1 << VM_STARTING | 1 << VM_RELEASING | 1 << VM_DRAINING,
 		[VM_RELEASING] = 1 << VM_IDLE,
-		[VM_HANDING] = 1 << VM_IDLE | 1 << VM_DISCARDING | (MUTANT(SOURCE_RESUMES) ? 1 << VM_RUNNING : 0),
+		[VM_HANDING] = 1 << VM_IDLE | 1 << VM_DISCARDING | 1 << VM_RUNNING /* nothing was issued */,
 		[VM_INCOMING] = 1 << VM_IDLE | 1 << VM_DISCARDING | 1 << VM_TAKING | (MUTANT(CONTINUED_UNCLAIMED) ? 1 << VM_STARTING : 0),
 		[VM_TAKING] = 1 << VM_IDLE | 1 << VM_DISCARDING | 1 << VM_STARTING,
 		[VM_DISCARDING] = 1 << VM_IDLE,

@@ -110,6 +110,7 @@ static const struct hint { unsigned nodes, volumes; uint64_t often; bool only; }
 	[MUTANT_CONTINUED_UNCLAIMED] = { .nodes = 3, .often = OFTEN(MIGRATE) },
 	[MUTANT_HANDED_BEFORE_INACTIVE] = { .nodes = 3, .often = OFTEN(MIGRATE) },
 	[MUTANT_SOURCE_RESUMES] = { .nodes = 3, .often = OFTEN(MIGRATE) },
+	[MUTANT_ISSUED_TAKEN_BACK] = { .nodes = 3, .often = OFTEN(MIGRATE) | OFTEN(VOLUME_HANG) },
 	[MUTANT_RELEASE_UNREAD] = { .nodes = 3, .often = OFTEN(MIGRATE) | OFTEN(AGENT_CRASH) | OFTEN(AGENT_STEP) | OFTEN(QEMU_CRASH) },
 	[MUTANT_RELEASE_OF_ANOTHER] = { .nodes = 4, .often = OFTEN(MIGRATE) | OFTEN(RING_LOSS) | OFTEN(AGENT_STALL), .only = true },
 	[MUTANT_CONT_WHILE_SENT] = { .nodes = 3, .often = OFTEN(MIGRATE) | OFTEN(SICK) },
