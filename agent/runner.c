@@ -18,6 +18,7 @@
 
 #define QMP_START_MS 10000 /* until QEMU's first answer */
 #define QMP_AGAIN_MS 5000
+#define LOOK_AGAIN_MS 1000 /* what cannot be told now */
 #define LAST_WORDS_MS 100  /* between the pidfd and QMP's end of file */
 #define START_AGAIN_MS 20  /* a unit of that name is not quite gone yet */
 #define START_TRIES 250
@@ -35,6 +36,7 @@ struct run {
 	unsigned tries;
 	int pidfd;
 	bool started_told, gone, adopted, starting, want_powerdown;
+	bool unseen;   /* nobody can tell at the moment whether it lives: said */
 	bool cont_unanswered;
 	bool foreign;  /* something else started it: it is in a scope, and its QMP socket is where that has put it */
 	char socket[FOREIGN_SOCKET_LEN];
@@ -135,24 +137,54 @@ static void tell_started(struct run *n)
 }
 
 static void connect_qmp(void *data);
-static bool watch(struct run *n, pid_t pid);
+static void on_look(void *user, const char *error, const struct unit_info *info);
 
-static void on_exit_status(void *user, const char *error, const struct unit_info *info)
+/* -ESRCH: it is gone; another negative errno: that cannot be told. */
+static int watch(struct run *n, pid_t pid);
+
+/* May it live, nobody starts it anew and nobody gives it up: systemd is asked until it answers, and the process looked at until it can be. */
+static void look(void *data)
+{
+	struct run *n = data;
+
+	n->timer = 0;
+	if (units_query(n->r->d->units, n->uuid_text, on_look, n) == 0)
+		n->calls++;
+	else
+		set_timer(n, LOOK_AGAIN_MS, look);
+}
+
+static void on_look(void *user, const char *error, const struct unit_info *info)
 {
 	struct run *n = user;
-	bool refused = !error && !info->exit_killed && info->exit_code == EXIT_GATE;
+	int r = -EIO;
+	bool refused;
 
-	if (!answered(n) || !n->gone)
+	if (!answered(n) || n->pidfd >= 0)
 		return;
-	if (!error && n->pidfd < 0 && info->main_pid != 0 && (info->state == UNIT_RUNNING || info->state == UNIT_STARTING)) {
-		/* The answer to the start was lost, the start was not. */
-		n->gone = false;
-		if (watch(n, info->main_pid)) {
-			connect_qmp(n);
-			return;
-		}
-		n->gone = true;
+	if (n->gone)
+		r = -ESRCH;
+	else if (!error && info->main_pid != 0)
+		r = watch(n, info->main_pid);
+	else if (!error)
+		r = info->state == UNIT_STARTING ? -EAGAIN : -ESRCH;
+	if (r == 0) {
+		connect_qmp(n);
+		return;
 	}
+	if (r != -ESRCH) {
+		if (!n->unseen && r != -EAGAIN)
+			agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: cannot tell whether its QEMU runs: %s; trying on", n->name, error ? error : strerror(-r));
+		n->unseen = r != -EAGAIN;
+		set_timer(n, LOOK_AGAIN_MS, look);
+		return;
+	}
+	n->gone = true;
+	if (n->adopted) {
+		tell(n, AGENT_EV_EXIT, VM_EXIT_CRASH);
+		return;
+	}
+	refused = !error && !info->exit_killed && info->exit_code == EXIT_GATE;
 	if (!error && !refused && !n->was_up)
 		agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: QEMU ended before it answered (%s %d): see journalctl -u " UNITS_PREFIX "%s", n->name,
 			   info->exit_killed ? "signal" : "exit status", info->exit_code, n->uuid_text);
@@ -175,7 +207,7 @@ static void judge_exit(struct run *n)
 		how = VM_EXIT_RESET;
 	else if (ending == QMP_ENDING_HOST_STOP)
 		how = VM_EXIT_QUIT;
-	else if (!n->started_told && !n->adopted && units_query(n->r->d->units, n->uuid_text, on_exit_status, n) == 0) {
+	else if (!n->started_told && !n->adopted && units_query(n->r->d->units, n->uuid_text, on_look, n) == 0) {
 		n->calls++; /* never answered: the exit status tells a closed gate from a bad command line */
 		return;
 	}
@@ -205,12 +237,21 @@ static int32_t on_pidfd(int32_t fd, int32_t revents, void *data)
 	return 0;
 }
 
-static bool watch(struct run *n, pid_t pid)
+static int watch(struct run *n, pid_t pid)
 {
+	int r;
+
 	if (!n->incoming)
 		mover_unmark(n->uuid); /* the mark of an earlier process of it */
 	n->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	return n->pidfd >= 0 && qb_loop_poll_add(n->r->d->loop, QB_LOOP_HIGH, n->pidfd, POLLIN, n, on_pidfd) == 0;
+	if (n->pidfd < 0)
+		return -errno;
+	r = qb_loop_poll_add(n->r->d->loop, QB_LOOP_HIGH, n->pidfd, POLLIN, n, on_pidfd);
+	if (r == 0)
+		return 0;
+	(void)close(n->pidfd);
+	n->pidfd = -1;
+	return r == -ESRCH ? -EIO : r;
 }
 
 static void on_command_done(void *user, json_object *ret, const char *error)
@@ -342,14 +383,12 @@ static void on_unit_started(void *user, const char *error, const struct unit_inf
 		set_timer(n, START_AGAIN_MS, launch);
 		return;
 	}
-	if (error || info->main_pid == 0 || !watch(n, info->main_pid)) {
-		if (error)
-			agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: systemd could not start it: %s", n->name, error);
-		n->gone = true;
-		judge_exit(n);
-		return;
-	}
-	connect_qmp(n);
+	if (error)
+		agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: systemd could not start it: %s", n->name, error);
+	if (error || info->main_pid == 0 || watch(n, info->main_pid) < 0)
+		look(n); /* the answer to the start may be lost, and the start not */
+	else
+		connect_qmp(n);
 }
 
 struct argv {
@@ -435,8 +474,7 @@ static void launch(void *data)
 	} else if (r < 0) {
 		n->starting = false;
 		agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: cannot ask systemd to start it: %s", n->name, strerror(-r));
-		n->gone = true;
-		set_timer(n, START_AGAIN_MS, on_last_words_over);
+		set_timer(n, START_AGAIN_MS, look); /* an earlier try may have been obeyed */
 	}
 }
 
@@ -485,7 +523,7 @@ struct qmp_conn *runner_qmp(struct runner *r, const uint8_t uuid[16])
 static int watch_foreign(struct run *n)
 {
 	struct foreign_mark m;
-	int fd, r = 0;
+	int fd, r;
 
 	if (!foreign_marked(n->uuid, &m))
 		return -ESRCH;
@@ -495,9 +533,8 @@ static int watch_foreign(struct run *n)
 	fd = process_open(m.pid, m.start);
 	if (fd < 0)
 		return fd;
-	if (!watch(n, m.pid))
-		r = -EIO;
-	else if (process_gone(fd)) /* alive by now: it is no other that is watched */
+	r = watch(n, m.pid);
+	if (r == 0 && process_gone(fd)) /* alive by now: it is no other that is watched */
 		r = -ESRCH;
 	(void)close(fd);
 	return r;
@@ -532,34 +569,13 @@ void runner_take_in(struct runner *r, const struct vm *v)
 	set_timer(n, 0, adopt_foreign);
 }
 
-static void on_adopt(void *user, const char *error, const struct unit_info *info)
-{
-	struct run *n = user;
-
-	if (!answered(n) || n->pidfd >= 0)
-		return;
-	if (error || info->main_pid == 0 || !watch(n, info->main_pid)) {
-		n->gone = true;
-		tell(n, AGENT_EV_EXIT, VM_EXIT_CRASH);
-		return;
-	}
-	connect_qmp(n);
-}
-
 void runner_adopt(struct runner *r, const struct vm *v)
 {
 	struct run *n = new_run(r, v);
 	struct foreign_mark mark;
 
 	n->adopted = true;
-	if (foreign_marked(n->uuid, &mark)) {
-		set_timer(n, 0, adopt_foreign);
-		return;
-	}
-	if (units_query(r->d->units, n->uuid_text, on_adopt, n) == 0)
-		n->calls++;
-	else
-		agentd_say(r->d, LOG_LEVEL_ERR, "VM %s: cannot ask systemd about it", n->name);
+	set_timer(n, 0, foreign_marked(n->uuid, &mark) ? adopt_foreign : look);
 }
 
 void runner_powerdown(struct runner *r, const struct vm *v)

@@ -44,7 +44,7 @@ static struct { uint32_t against, own; } split_commit[SIM_MAX_NODES][SIM_MAX_NOD
 static struct { uint32_t by; int64_t ns; } lost[SIM_MAX_NODES];
 #define BEATS 64
 /* Heartbeats that reached a renew quorum: when the first volume had them, when the quorum. */
-static struct { struct { int64_t first, quorum; } at[BEATS]; unsigned n; uint32_t epoch; uint64_t seq; bool counted; int64_t first; } beats[SIM_MAX_NODES];
+static struct { struct { int64_t first, quorum; } at[BEATS]; unsigned n; uint32_t epoch, counted_epoch; uint64_t seq, counted_seq; bool counted; int64_t first; } beats[SIM_MAX_NODES];
 static struct { uint32_t life, epoch; } proven[SIM_MAX_NODES][SIM_MAX_NODES]; /* by evidence: the second's epoch, for the first */
 static uint32_t state_of[SIM_MAX_NODES];
 /* The newest heartbeat that has landed on a volume; and in which one a node's keeper has said last that claims are void, until when: 0: they are. */
@@ -508,15 +508,20 @@ static void forget(uint32_t node, uint32_t id, struct carried *c, bool commit)
 
 void check_lost(uint32_t node)
 {
-	bool left = false;
+	unsigned left = 0;
 
-	/* Heartbeats that storage has lost before anybody may have read them. */
-	for (unsigned i = 0; i < 2 * sim.n_volumes; i++) {
-		const struct heartbeat *hb = heartbeat_on(i / 2, node, i % 2);
+	/* Heartbeats that storage has lost before anybody may have read them: who reads a fence quorum must find one of a renew quorum. */
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		bool has = false;
 
-		left = left || (hb && format_compare(hb->epoch, hb->seq, beats[node - 1].epoch, beats[node - 1].seq) >= 0);
+		for (unsigned b = 0; b < 2; b++) {
+			const struct heartbeat *hb = heartbeat_on(v, node, b);
+
+			has = has || (hb && format_compare(hb->epoch, hb->seq, beats[node - 1].counted_epoch, beats[node - 1].counted_seq) >= 0);
+		}
+		left += has;
 	}
-	for (unsigned i = 0; !left && i < BEATS; i++)
+	for (unsigned i = 0; left < format_renew_quorum(sim.n_volumes) && i < BEATS; i++)
 		beats[node - 1].at[i].first = 0;
 	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
 		forget(node, id, &death[node - 1][id - 1], false);
@@ -572,6 +577,8 @@ static void check_heartbeat(const struct heartbeat *hb)
 	}
 	if (on >= format_renew_quorum(sim.n_volumes) && hb->seq == beats[me].seq && !beats[me].counted) {
 		beats[me].counted = true;
+		beats[me].counted_epoch = hb->epoch;
+		beats[me].counted_seq = hb->seq;
 		beats[me].at[beats[me].n].first = beats[me].first;
 		beats[me].at[beats[me].n].quorum = sim.now;
 		beats[me].n = (beats[me].n + 1) % BEATS;
