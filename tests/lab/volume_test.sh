@@ -65,7 +65,8 @@ for i in iscsi/vol1.img nfs/vol2/hb.img file/vol3/hb.img; do
 	check "$i: its scratch area is zero again" is_zero "$images/$i"
 done
 check "all volumes are good" ctl n2 volume list
-check "text says it, too" grep -q '^Fit for safe, the configured profile' <(ctl n1 volume test "$nfs" --seconds 3)
+says_fit() { ctl n1 volume test "$1" --seconds 3 >"$work/text" 2>&1; cat "$work/text"; grep -q '^Fit for safe, the configured profile' "$work/text"; }
+check "text says it, too" says_fit "$nfs"
 
 # Two at once, from two nodes
 vt n1 one "$iscsi" --seconds 8 &
