@@ -38,6 +38,8 @@ int vmslice_new(qb_loop_t *loop, const char *root, struct vmslice **ret)
 }
 
 int vmslice_register(struct vmslice *s, pid_t pid, const uint8_t vm[16]) { return 0; }
+int vmslice_adopt(struct vmslice *s, pid_t pid, uint64_t start, const uint8_t vm[16]) { return 0; }
+int vmslice_disown(struct vmslice *s, pid_t pid) { return 0; }
 bool vmslice_marks(struct vmslice *s, uint32_t *ret, unsigned max, unsigned *ret_n) { return true; }
 int vmslice_count(struct vmslice *s) { return 0; }
 
