@@ -493,7 +493,7 @@ static void start_scope(void *data)
 	r = units_start_scope(o->f->d->units, o->uuid_text, description, o->mark.pid, on_scope, o);
 	if (r == 0) {
 		o->calls++;
-			set_timer(o, SCOPE_AGAIN_MS, on_look);
+		set_timer(o, SCOPE_AGAIN_MS, on_look);
 	} else if ((r == -ENOTCONN || r == -EBUSY) && !late(o, KNOWN_MS)) {
 		set_timer(o, LOOK_MS, start_scope);
 	} else {

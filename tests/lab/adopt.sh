@@ -24,6 +24,13 @@ alive() { lab exec "$1" -- test -d "/proc/$2"; }
 main_pid() { lab exec "$1" -- systemctl show -P MainPID "$2"; }
 other_pid() { local p; p=$(main_pid "$1" "$2") && [ "$p" -gt 0 ] && [ "$p" != "$3" ]; }
 desired() { [ "$(vm "$1" .desired)" = "$2" ]; }
+# tell_qmp NODE NAME COMMAND: until QEMU has answered it
+tell_qmp()
+{
+	lab exec "$1" -- timeout 20 perl -MIO::Socket::UNIX -e 'my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die; <$s>;
+		for my $c ("qmp_capabilities", $ARGV[1]) { print $s "{\"execute\":\"$c\"}\n"; $s->flush; while (1) { my $l = <$s> // die; last if $l =~ /"return"/ } }' \
+		"$(qmp "$2")" "$3"
+}
 managed() { lab exec "$1" -- ha-ctl events | grep -q "VM $2: found running, managed again"; }
 
 lab_up --volumes iscsi,nfs,iscsi
@@ -59,9 +66,9 @@ check "a QEMU of another node" refuses n2 'there is no process|is not its own|no
 lab guest a n1 --print 2>/dev/null | sed -e 's/^State=.*/State=stopped/' -e 's/^Name=.*/Name=big/' -e 's/^Memory=.*/Memory=64M/' -e '/^Disk=/d' | lab exec n1 -- ha-ctl vm add - >/dev/null
 check "another size" refuses n1 'has 32 MiB of memory, and the VM.s file says Memory=64M' big "$pa" "$(qmp a)"
 lab exec n1 -- ha-ctl vm remove big >/dev/null
-lab exec n1 -- perl -MIO::Socket::UNIX -e 'my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die; <$s>; for my $c (qw(qmp_capabilities stop)) { print $s "{\"execute\":\"$c\"}\n"; $s->flush; <$s> } sleep 1' "$(qmp c)"
+tell_qmp n1 c stop || bail "c is not stopped"
 check "one that is paused" refuses n1 'its guest does not run but is paused' c "$pc" "$(qmp c)"
-lab exec n1 -- perl -MIO::Socket::UNIX -e 'my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die; <$s>; for my $c (qw(qmp_capabilities cont)) { print $s "{\"execute\":\"$c\"}\n"; $s->flush; <$s> } sleep 1' "$(qmp c)"
+tell_qmp n1 c cont || bail "c does not go on"
 for v in a c; do
 	check "$v is as it was: stopped for kvm-ha" is_down $v
 	check "$v lives on" same_life $v "${!v}"
