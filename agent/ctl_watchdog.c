@@ -263,7 +263,7 @@ int ctl_watchdog_test(const struct ctl *c)
 	if (mark < 0)
 		return ctl_fail(c, CTL_FAILED, MARK_FILE ": %s", strerror(errno));
 	sync();
-	watchdog_init(&w, conf.watchdog);
+	watchdog_init(&w, conf.watchdog, NULL);
 	began_ms = now_ms(); /* before its start, which pets: what is measured is never too short */
 	r = watchdog_start(&w, conf.timing.wd_ms, err, sizeof(err));
 	if (r < 0) {

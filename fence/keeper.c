@@ -22,6 +22,7 @@
 #include "storage/crc32c.h"
 
 #define STATE_FILE "/run/kvm-ha/keeper.state"
+#define PET_FILE "/run/kvm-ha/keeper.pet"
 #define BOOT_FILE "/run/kvm-ha/boot"
 #define WAITED_TICKS 4
 #define TICK_MS 500
@@ -629,7 +630,7 @@ static int start(struct daemon *d)
 		log_err("cannot start: %s", strerror(-r));
 		return r;
 	}
-	watchdog_init(&d->watchdog, d->conf.watchdog);
+	watchdog_init(&d->watchdog, d->conf.watchdog, PET_FILE);
 	find_earlier_life(d);
 	d->adopted_ns = clock_now_ns();
 	watch_for_outage(d);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/watchdog.h>
 #include <poll.h>
 #include <stdio.h>
@@ -10,12 +11,16 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "agent/base/clock.h"
+
 #define UNIX_PREFIX "unix:"
 #define ANSWER_MS 200 /* a supervisor that is slower than that is of no use as a watchdog */
 
-void watchdog_init(struct watchdog *w, const char *device)
+#define PET_LEN 21 /* one line, always as long: written over the last one at once */
+
+void watchdog_init(struct watchdog *w, const char *device, const char *pet_file)
 {
-	*w = (struct watchdog){ .device = device, .fd = -1 };
+	*w = (struct watchdog){ .device = device, .pet_file = pet_file, .fd = -1, .pet_fd = -1 };
 	w->is_unix = strncmp(device, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0;
 }
 
@@ -23,6 +28,35 @@ static int fail(int error, char *err, size_t err_size, const char *what, const c
 {
 	(void)snprintf(err, err_size, "watchdog %s: %s: %s", device, what, strerror(error));
 	return -error;
+}
+
+/* After a pet, the time before it: who dies in between leaves an earlier pet's time, and who reads it counts too little left, never too much. */
+static void write_down(struct watchdog *w, int64_t before_ns)
+{
+	char line[PET_LEN + 1];
+
+	if (!w->pet_file)
+		return;
+	if (w->pet_fd < 0)
+		w->pet_fd = open(w->pet_file, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	(void)snprintf(line, sizeof(line), "%020" PRId64 "\n", before_ns);
+	(void)!pwrite(w->pet_fd, line, PET_LEN, 0);
+}
+
+/* By the last pet that was written down. 0 = none was. */
+static uint32_t left_since_pet(const struct watchdog *w)
+{
+	_cleanup_close_ int fd = w->pet_file ? open(w->pet_file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+	char line[PET_LEN + 1] = "", *end;
+	int64_t at, age_ms;
+
+	if (fd < 0 || read(fd, line, PET_LEN) != PET_LEN)
+		return 0;
+	at = strtoll(line, &end, 10);
+	age_ms = (clock_host_ns() - at + NS_PER_MS - 1) / NS_PER_MS;
+	if (*end != '\n' || at <= 0 || age_ms < 0)
+		return 0;
+	return age_ms < w->timeout_ms ? w->timeout_ms - (uint32_t)age_ms : 1;
 }
 
 static int unix_ask(int fd, const char *command, char *answer, size_t size)
@@ -116,8 +150,14 @@ static int device_open(struct watchdog *w, uint32_t wanted_ms, char *err, size_t
 
 int watchdog_start(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size)
 {
+	int64_t before_ns = clock_host_ns();
+	int r;
+
 	CHECK(w->fd < 0);
-	return w->is_unix ? unix_open(w, wanted_ms, err, err_size) : device_open(w, wanted_ms, err, err_size);
+	r = w->is_unix ? unix_open(w, wanted_ms, err, err_size) : device_open(w, wanted_ms, err, err_size);
+	if (r == 0)
+		write_down(w, before_ns);
+	return r;
 }
 
 int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, size_t err_size)
@@ -143,16 +183,20 @@ int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, si
 	}
 	if (r == 0)
 		w->fd = fd;
+	if (r == 0 && w->left_ms == 0)
+		w->left_ms = left_since_pet(w);
 	return r;
 }
 
 int watchdog_pet(struct watchdog *w)
 {
+	int64_t before_ns = clock_host_ns();
 	int dummy = 0;
 
-	if (w->is_unix)
-		return send(w->fd, "P", 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
-	return ioctl(w->fd, WDIOC_KEEPALIVE, &dummy) < 0 ? -errno : 0;
+	if (w->is_unix ? send(w->fd, "P", 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 : ioctl(w->fd, WDIOC_KEEPALIVE, &dummy) < 0)
+		return -errno;
+	write_down(w, before_ns);
+	return 0;
 }
 
 int watchdog_stop(struct watchdog *w, char *err, size_t err_size)

@@ -3,20 +3,24 @@
  *
  * Opening /dev/watchdog arms it, so nothing is opened before watchdog_start; a start that fails after opening closes it the safe way. The fd is
  * meant to be held by systemd as well (FDSTORE), so that the death of the keeper is not a close.
+ *
+ * Many drivers (softdog) do not tell how long it is until they fire. So the time before each pet is written to a file that whoever goes on with the fd reads.
  */
 #pragma once
 
 #include "agent/base/util.h"
 
 struct watchdog {
-	const char *device; /* borrowed */
+	const char *device;   /* borrowed */
+	const char *pet_file; /* borrowed; NULL: pets are not written down */
 	bool is_unix;
-	int fd;             /* -1 while not running */
+	int fd, pet_fd;      /* -1 while not running; while nothing was written down */
 	uint32_t timeout_ms; /* as read back */
-	uint32_t left_ms;    /* after watchdog_adopt: until it fires; 0 = not known */
+	uint32_t left_ms;    /* after watchdog_adopt: until it fires, never more than there is; 0 = not known */
 };
 
-void watchdog_init(struct watchdog *w, const char *device);
+/* pet_file: on a memory file system (writing it must not block) that is empty after each boot. */
+void watchdog_init(struct watchdog *w, const char *device, const char *pet_file);
 
 /* Asks for wanted_ms, reads back what the driver took, refuses what is longer than that (I4) or cannot be stopped. Returns 0 or a negative errno with err. */
 int watchdog_start(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size);

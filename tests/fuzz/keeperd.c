@@ -50,7 +50,7 @@ void vmslice_kill(struct vmslice *s, void (*fn)(void *user), void *user)
 	keeper = user;
 }
 
-void watchdog_init(struct watchdog *w, const char *device) { *w = (struct watchdog){ .device = device, .fd = -1 }; }
+void watchdog_init(struct watchdog *w, const char *device, const char *pet_file) { *w = (struct watchdog){ .device = device, .fd = -1, .pet_fd = -1 }; }
 
 int watchdog_start(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size)
 {
