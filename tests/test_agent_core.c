@@ -2032,6 +2032,7 @@ static void test_migration(void)
 	from = boot_live(&to);
 	third = 6 - from - to;
 	node(to)->cannot = node(third)->cannot = true;
+	s.vm[0].move = (struct vm_move){ .live = true, .number = s.vm[0].move.number + 1 }; /* an operator's wish of before, over */
 	s.catalog.maintenance = bit(from);
 	spread_catalog();
 	TAP_OK(UNTIL(30000, did(from, 'P')) && times(to, 'I') + times(third, 'I') == 3, "maintenance, and nobody can take it as it runs: shut down after three attempts");

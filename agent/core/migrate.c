@@ -285,8 +285,8 @@ bool migrate_leaves(struct agent *a, struct vm *v, bool wanted)
 		m->wait_ns = a->now_ns; /* its turn comes */
 	if (m->failures < TRIES && a->now_ns - m->wait_ns < agent_ms(NO_OFFER_MS))
 		return true;
-	if (!v->def.move.live)
-		return false; /* it has to leave: by a stop here and a start there */
+	if (v->def.move.node == 0 || !v->def.move.live)
+		return false; /* no operator's wish: it has to leave, by a stop here and a start there */
 	withdraw_request(a, v);
 	return true;
 }
