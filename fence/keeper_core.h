@@ -263,7 +263,7 @@ struct keeper {
 	struct heartbeat mine;   /* what the next write will say */
 	enum release_reason release;
 	uint32_t release_by;
-	bool slot_taken, earlier_life, foreign_seen, epochs_spent;
+	bool slot_taken, epoch_shared, earlier_life, foreign_seen, epochs_spent;
 	int64_t foreign_ns;      /* while we start: when another host's block in our slot was last seen to move */
 
 	enum round_phase phase;

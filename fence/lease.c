@@ -64,7 +64,7 @@ static void move(struct keeper *k, enum lease_state to)
 		[LEASE_ARMED] = 1 << LEASE_DISARMING | 1 << LEASE_RELEASING | 1 << LEASE_LEAVING,
 		[LEASE_DISARMING] = 1 << LEASE_DISARMED | 1 << LEASE_ARMED | 1 << LEASE_RELEASING | 1 << LEASE_LEAVING,
 		[LEASE_RELEASING] = 1 << LEASE_RELEASED | 1 << LEASE_STARTING,
-		[LEASE_RELEASED] = 1 << LEASE_DISARMED | 1 << LEASE_LEAVING,
+		[LEASE_RELEASED] = 1 << LEASE_DISARMED | 1 << LEASE_LEAVING | 1 << LEASE_LEFT,
 		[LEASE_LEAVING] = 1 << LEASE_LEFT,
 	};
 
@@ -95,9 +95,12 @@ bool lease_may_hold(const struct keeper *k)
 
 bool lease_may_judge(const struct keeper *k) { return (leased(k->state) && k->known_to_all) || MUTANT(JUDGES_WITHOUT_LEASE); }
 
-static bool writes(enum lease_state s)
+/* Not once another host has begun the same epoch: our word of its end would be taken for the other's. */
+static bool writes(const struct keeper *k)
 {
-	return s != LEASE_STARTING && (s != LEASE_RELEASING || MUTANT(RELEASED_BEFORE_PROOF)) && s != LEASE_LEFT;
+	if (k->epoch_shared)
+		return false;
+	return k->state != LEASE_STARTING && (k->state != LEASE_RELEASING || MUTANT(RELEASED_BEFORE_PROOF)) && k->state != LEASE_LEFT;
 }
 
 /* Nothing but a renewal since the last pet allows one. */
@@ -218,7 +221,7 @@ static void start_round(struct keeper *k)
 	/* Answers to an earlier round that are still to come count for nothing but their slot. */
 	for (unsigned i = 0; i < k->opt.n_volumes; i++)
 		k->volume[i].write_ok = k->volume[i].read_ok = k->volume[i].write_wait = k->volume[i].read_wait = false;
-	if (!writes(k->state)) {
+	if (!writes(k)) {
 		start_reads(k);
 		return;
 	}
@@ -458,7 +461,7 @@ static void after_round(struct keeper *k, bool observed, bool acked, bool done, 
 			move(k, LEASE_DISARMED);
 		break;
 	case LEASE_LEAVING:
-		if (said && acked) {
+		if (k->epoch_shared || (said && acked)) {
 			stop_watchdog(k);
 			if (!k->wd_running) {
 				move(k, LEASE_LEFT);
@@ -486,7 +489,7 @@ static void end_round(struct keeper *k)
 	unsigned acks = count_volumes(k, was_written), reads = table_reads(k);
 	unsigned renew = MUTANT(RENEW_QUORUM_SHORT) ? 1 : format_renew_quorum(k->opt.n_volumes);
 	unsigned fence = MUTANT(FENCE_QUORUM_SHORT) ? 1 : format_fence_quorum(k->opt.n_volumes);
-	bool wrote = writes(k->state), observed = reads >= fence, acked = wrote && acks >= fence, done, renewed;
+	bool wrote = writes(k), observed = reads >= fence, acked = wrote && acks >= fence, done, renewed;
 	uint32_t committer = wrote ? table_commit_against(k) : 0;
 
 	k->phase = ROUND_IDLE;
@@ -601,10 +604,12 @@ static void leave(struct keeper *k)
 {
 	k->want_leave = true;
 	k->want_armed = false;
+	if (k->epoch_shared)
+		release(k, RELEASE_SLOT_TAKEN, 0);
 	if (k->state == LEASE_RELEASING)
 		return; /* once it is proven */
 	stop_watchdog(k);
-	if (k->state == LEASE_STARTING || !k->on_quorum) {
+	if (k->state == LEASE_STARTING || !k->on_quorum || (k->epoch_shared && k->state == LEASE_RELEASED)) {
 		move(k, LEASE_LEFT);
 		keeper_act(k, KEEPER_ACT_EXIT);
 	} else if (leased(k->state) || k->state == LEASE_RELEASED) {

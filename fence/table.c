@@ -3,20 +3,20 @@
 #include "fence/keeper_core.h"
 #include "storage/setchange.h"
 
-/* Two buffers a node: the newest valid one counts. Returns its number, or -1; *ret is where it was decoded. */
-static int newest_of(const struct keeper *k, const uint8_t *table, uint32_t node, struct heartbeat space[2], const struct heartbeat **ret, unsigned *ret_valid)
+/* Two buffers a node: the newest valid one counts. Returns its number, or -1; *ret is where it was decoded, *ret_other the older one, if it is valid. */
+static int newest_of(const struct keeper *k, const uint8_t *table, uint32_t node, struct heartbeat space[2], const struct heartbeat **ret, const struct heartbeat **ret_other)
 {
 	const struct heartbeat *hb[2];
 	int newest;
 
 	for (unsigned b = 0; b < 2; b++)
 		hb[b] = heartbeat_view(table + format_heartbeat_offset(node, b), node, b, k->opt.cluster, &space[b]);
-	*ret_valid = (hb[0] != NULL) + (hb[1] != NULL);
 	if (!hb[0] || !hb[1])
 		newest = hb[0] ? 0 : hb[1] ? 1 : -1;
 	else
 		newest = (format_compare(hb[0]->epoch, hb[0]->seq, hb[1]->epoch, hb[1]->seq) >= 0) != MUTANT(OLDER_BUFFER_COUNTS) ? 0 : 1;
 	*ret = newest >= 0 ? hb[newest] : NULL;
+	*ret_other = newest >= 0 ? hb[!newest] : NULL;
 	return newest;
 }
 
@@ -97,8 +97,8 @@ static void note_owner(struct keeper *k, struct keeper_volume *v, const struct h
 	memcpy(v->foreign.host, hb->host, 16);
 }
 
-/* Our own slot: what is there must be what we wrote. */
-static bool check_own(struct keeper *k, unsigned volume, int buffer, const struct heartbeat *hb, unsigned valid)
+/* Our own slot: what is there must be what we wrote, in both buffers: of two hosts that write it by turns the one with the higher numbers would not see the other. */
+static bool check_own(struct keeper *k, unsigned volume, int buffer, const struct heartbeat *hb, const struct heartbeat *other)
 {
 	struct keeper_volume *v = &k->volume[volume];
 	struct table_node *self = &k->node[k->opt.self - 1];
@@ -115,16 +115,19 @@ static bool check_own(struct keeper *k, unsigned volume, int buffer, const struc
 		return true;
 	}
 	if (format_compare(hb->epoch, hb->seq, v->expect_epoch, v->expect_seq) < 0) {
-		if (valid == 2)
+		if (other)
 			set_fault(k, volume, FAULT_ROLLED_BACK);
 		return false;
 	}
+	if (other && other->epoch == k->epoch && memcmp(other->host, k->opt.host, 16) != 0)
+		hb = other;
 	if (hb->epoch > k->epoch || (hb->epoch == k->epoch && (hb->seq > k->seq || memcmp(hb->life, k->mine.life, 16) != 0))) {
 		if (memcmp(hb->host, k->opt.host, 16) == 0) {
 			k->earlier_life = v->later = true; /* begin an epoch above it */
 			return false;
 		}
 		k->slot_taken = true;
+		k->epoch_shared = k->epoch_shared || hb->epoch == k->epoch;
 		set_fault(k, volume, FAULT_SLOT_TAKEN);
 		return false;
 	}
@@ -148,11 +151,10 @@ bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 	for (uint32_t node = 1; node <= k->opt.node_limit; node++) {
 		struct table_node *n = &k->node[node - 1];
 		struct heartbeat space[2];
-		const struct heartbeat *hb;
+		const struct heartbeat *hb, *other;
 		uint64_t bit = 1ULL << (node - 1);
-		unsigned valid;
 		bool moved;
-		int buffer = newest_of(k, table, node, space, &hb, &valid);
+		int buffer = newest_of(k, table, node, space, &hb, &other);
 
 		if (buffer < 0) {
 			unread |= MUTANT(UNREADABLE_IS_EMPTY) ? 0 : bit; /* unreadable is never empty */
@@ -161,7 +163,7 @@ bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 			continue;
 		}
 		if (format_compare(hb->epoch, hb->seq, n->on[volume].epoch, n->on[volume].seq) < 0 && !MUTANT(ROLLED_BACK_TAKEN)) {
-			if (valid == 2)
+			if (other)
 				set_fault(k, volume, FAULT_ROLLED_BACK);
 			else if (n->known && format_compare(n->hb.epoch, n->hb.seq, n->on[volume].epoch, n->on[volume].seq) >= 0) {
 				/* The newest block is damaged, but we know what it said: no news of a node that may be dead, and our own to mend. */
@@ -177,7 +179,7 @@ bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 		n->on[volume].seq = hb->seq;
 		if (node != k->opt.self)
 			take_newer(k, n, hb, moved);
-		else if (!check_own(k, volume, buffer, hb, valid))
+		else if (!check_own(k, volume, buffer, hb, other))
 			unread |= bit;
 	}
 	k->volume[volume].unread = unread;

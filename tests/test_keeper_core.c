@@ -1265,6 +1265,34 @@ static void forge_on_one(uint32_t id, const struct heartbeat *hb)
 		heartbeat_encode(hb, sim_cluster, b, s.volume[0] + format_heartbeat_offset(id, b));
 }
 
+/* Two hosts with one id have begun the same epoch. Who sees the other, be it in the older buffer, ends its VMs and says nothing more: the epoch may be the other's. */
+static void test_twin_in_one_epoch(void)
+{
+	struct heartbeat twin;
+	unsigned older;
+
+	armed_cluster(2, 3);
+	(void)SIM_UNTIL(&s, 1000, k(2)->phase == ROUND_IDLE);
+	twin = on_disk(2, 1);
+	(void)heartbeat_decode(s.volume[1] + format_heartbeat_offset(2, 0), 2, 0, sim_cluster, &twin);
+	older = twin.seq == on_disk(2, 1).seq;
+	twin.seq = on_disk(2, 1).seq - 1;
+	memset(twin.life, 0x55, 16);
+	memset(twin.host, 0x55, 16);
+	heartbeat_encode(&twin, sim_cluster, older, s.volume[1] + format_heartbeat_offset(2, older));
+	k(2)->volume[1].slot.buffer = older ^ 1; /* it has just written there by turns with the other */
+	sim_run(&s, 3000);
+	TAP_OK(n(2)->released_for == RELEASE_SLOT_TAKEN && n(2)->kills == 1, "another host's block of the same epoch in the older buffer: release");
+	sim_run(&s, 10000);
+	for (unsigned v = 0; v < 3; v++)
+		TAP_OK(on_disk(2, v).state == HEARTBEAT_ARMED, "and not a word of it on volume %u: the other may be armed under that epoch", v);
+	TAP_OK(k(1)->mine.over[1] == 0 || s.now - k(1)->node[1].t0_ns >= SIM_MS(w_ms()), "nobody believes that it is over but for its silence");
+	sim_leave(&s, 2);
+	sim_run(&s, 2000);
+	TAP_OK(state(2) == LEASE_LEFT && on_disk(2, 0).state == HEARTBEAT_ARMED, "it can be stopped, still without a word");
+	sound("two hosts in one epoch");
+}
+
 /* Of two hosts with one id one has been on a volume that the other does not use. */
 static void test_twin_on_one_volume(void)
 {
@@ -1494,6 +1522,7 @@ int main(void)
 	test_commit();
 	test_restart();
 	test_slot_owner();
+	test_twin_in_one_epoch();
 	test_twin_on_one_volume();
 	test_bad_volumes();
 	test_leave();
