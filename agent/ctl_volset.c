@@ -283,6 +283,15 @@ static int copy_all(struct change *x, unsigned to)
 	return r;
 }
 
+static bool any_finished(const struct setchange *s)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < s->n; i++)
+		any = any || s->volume[i].finished;
+	return any;
+}
+
 static bool step(struct change *x)
 {
 	unsigned v = x->s.at;
@@ -305,7 +314,8 @@ static bool step(struct change *x)
 		break;
 	case SETCHANGE_WAIT:
 		if (!x->c->json)
-			(void)printf("the present set is frozen: no VM is started for about %" PRIu32 " s; guests run on ...\n", x->s.ms / 1000 + 1);
+			(void)printf("%s: no VM is started for about %" PRIu32 " s; guests run on ...\n",
+				     any_finished(&x->s) ? "a first volume shows the new set; it must stay so" : "the present set is frozen", x->s.ms / 1000 + 1);
 		(void)fflush(stdout);
 		while (nanosleep(&ts, &ts) < 0 && errno == EINTR)
 			;

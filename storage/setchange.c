@@ -4,11 +4,12 @@
 #include "agent/base/mutant.h"
 
 enum step {
-	STEP_LOOK, STEP_STATE, STEP_FREEZE, STEP_WAIT, STEP_RECHECK, STEP_RESTATE, STEP_PREPARE, STEP_COPY, STEP_FINISH_LOOK, STEP_FINISH_WRITE, STEP_THAW, STEP_END,
+	STEP_LOOK, STEP_STATE, STEP_FREEZE, STEP_WAIT, STEP_RECHECK, STEP_RESTATE, STEP_PREPARE, STEP_COPY, STEP_FINISH_LOOK, STEP_FINISH_WRITE, STEP_SETTLE, STEP_SETTLE_LOOK, STEP_THAW, STEP_END,
 };
 
 #define LOCK_MS 1000 /* beyond two operations */
 #define OTHERS "somebody else changes the volume set at the same time: see `ha-ctl volume list`, then run this again"
+#define AWAY "a volume is away now: bring it back and run this again"
 
 static void end(struct setchange *c, enum setchange_act how)
 {
@@ -586,6 +587,50 @@ static void finish_next(struct setchange *c)
 	c->act = SETCHANGE_LOOK;
 }
 
+/* Longer than another operator takes from a look to its write, and than that may be late. */
+static void wait_for_others(struct setchange *c)
+{
+	c->act = SETCHANGE_WAIT;
+	c->ms = MAX(2 * c->timing.io_ms + LOCK_MS, c->timing.io_ms + c->timing.drain_ms + c->timing.drain_ms / 50);
+}
+
+/* This volume shows the new set: written by us, or by an earlier run. */
+static void finished(struct setchange *c, unsigned volume)
+{
+	c->volume[volume].finished = true;
+	if (c->settled) {
+		finish_next(c);
+		return;
+	}
+	c->step = STEP_SETTLE;
+	c->at = volume;
+	wait_for_others(c);
+}
+
+static void settle_looked(struct setchange *c, bool ok)
+{
+	const struct setchange_volume *v = &c->volume[c->at];
+
+	if (!ok) {
+		(void)fail(c, SETCHANGE_STOPPED, AWAY);
+	} else if (v->status != FORMAT_OK || v->sb.frozen || !same_members(&v->sb, &c->next)) {
+		(void)fail(c, SETCHANGE_STOPPED, OTHERS);
+	} else {
+		c->settled = true;
+		finish_next(c);
+	}
+}
+
+/* An earlier run's decision: which volume shows it. */
+static unsigned shows_next(const struct setchange *c)
+{
+	unsigned i = 0;
+
+	while (i + 1 < c->n && !(c->volume[i].reachable && c->volume[i].status == FORMAT_OK && !c->volume[i].sb.frozen && same_members(&c->volume[i].sb, &c->next)))
+		i++;
+	return i;
+}
+
 /* The step is over on all volumes: what comes next. */
 static void turn(struct setchange *c)
 {
@@ -594,7 +639,7 @@ static void turn(struct setchange *c)
 		if (!plan(c))
 			return;
 		if (c->decided)
-			finish_next(c);
+			finished(c, shows_next(c));
 		else /* what an earlier run has frozen is brought to an end, or taken back, by one that holds it; lost: heartbeats are looked at twice */
 			enter(c, c->was_frozen && !c->lost ? STEP_FREEZE : STEP_STATE);
 		return;
@@ -614,8 +659,7 @@ static void turn(struct setchange *c)
 			return;
 		}
 		enter(c, STEP_WAIT);
-		c->act = SETCHANGE_WAIT;
-		c->ms = MAX(2 * c->timing.io_ms + LOCK_MS, c->timing.io_ms + c->timing.drain_ms + c->timing.drain_ms / 50);
+		wait_for_others(c);
 		if (c->lost)
 			c->ms = MAX(c->ms, c->timing.w_ms + c->timing.w_ms / 50 + c->timing.hb_ms);
 		return;
@@ -644,7 +688,7 @@ static void turn(struct setchange *c)
 /* Goes to the next volume that has something to do, over as many steps as it takes. */
 static void seek(struct setchange *c)
 {
-	while (c->step != STEP_END && c->step != STEP_WAIT && c->step != STEP_FINISH_LOOK) {
+	while (c->step != STEP_END && c->step != STEP_WAIT && c->step != STEP_FINISH_LOOK && c->step != STEP_SETTLE) {
 		unsigned i = c->at;
 
 		while (i < c->n && !offer(c, i))
@@ -666,7 +710,7 @@ static bool look_again(struct setchange *c, bool ok)
 	const struct setchange_volume *v = &c->volume[c->at];
 
 	if (!ok)
-		return fail(c, SETCHANGE_STOPPED, "a volume is away now: bring it back and run this again");
+		return fail(c, SETCHANGE_STOPPED, AWAY);
 	if (!frozen_by_us(c, v->status, &v->sb))
 		return fail(c, SETCHANGE_STOPPED, OTHERS);
 	return true;
@@ -678,8 +722,7 @@ static void finish_looked(struct setchange *c, bool ok)
 	bool there = ok && v->status == FORMAT_OK && !v->sb.frozen && same_members(&v->sb, &c->next);
 
 	if (there) {
-		v->finished = true;
-		finish_next(c);
+		finished(c, c->at);
 		return;
 	}
 	/* Going on with what was decided before: by whomever it was frozen, its outcome is known. */
@@ -739,8 +782,14 @@ void setchange_next(struct setchange *c, bool ok)
 	case STEP_FINISH_WRITE:
 		if (!ok && !fail(c, SETCHANGE_STOPPED, "a volume cannot be written"))
 			return;
-		v->finished = true;
-		finish_next(c);
+		finished(c, c->at);
+		return;
+	case STEP_SETTLE:
+		c->step = STEP_SETTLE_LOOK;
+		c->act = SETCHANGE_LOOK;
+		return;
+	case STEP_SETTLE_LOOK:
+		settle_looked(c, ok);
 		return;
 	case STEP_THAW:
 		if (!ok && !fail(c, SETCHANGE_STOPPED, "a volume that was frozen cannot be written"))
@@ -764,6 +813,7 @@ const char *setchange_text(const struct setchange *c)
 	case STEP_FREEZE:
 		return "freezing the present set";
 	case STEP_WAIT:
+	case STEP_SETTLE:
 		return "waiting";
 	case STEP_COPY:
 		return "copying every node's state onto it";

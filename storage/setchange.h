@@ -11,6 +11,7 @@
  *   PREPARE   the new volume's superblock: of the new set, frozen
  *   COPY      the newest block of each node onto the new volume, then read back
  *   FINISH    superblocks of the new set: volumes of both sets first, the new one last
+ *   SETTLE    in FINISH, after the first one: WAIT, and it must still be there
  *
  * Why there are never two sets with a quorum each: keeper and agent take a read of a volume for one only if its superblock, read with it, is of their set
  * and not frozen. A frozen superblock on a fence quorum of the former set is met by every renewal and by every claim's re-read. So what counts under
@@ -22,8 +23,9 @@
  * the set changes only if no node's newest block says so, unless its epoch is over. With two volumes of which one is lost nobody can disarm: `lost` is
  * the operator's word that no node reaches it any more, and then no heartbeat may move for W.
  *
- * Two operators: RECHECK, and every volume is looked at right before it is written. A process that stands still between that look and its write, while
- * another one completes a change, can put one volume back; whoever carries the acts out does not write when the look was long ago. */
+ * Two operators: RECHECK, and every volume is looked at right before it is written. Who looked before the first superblock of FINISH was there and freezes
+ * after puts it back, has done so after SETTLE's wait, and would go on: so nothing else is written before that. A process that stands still between look and
+ * write for longer, while another one completes a change, can put one volume back; whoever carries the acts out does not write when the look was long ago. */
 #pragma once
 
 #include "storage/format.h"
@@ -101,6 +103,7 @@ struct setchange {
 	unsigned step;
 	bool looked;          /* the volume has just been looked at and is to be written now */
 	bool decided, was_frozen; /* an earlier run had got so far */
+	bool settled;         /* the first superblock of the new set is not put back any more */
 	bool goes_on;         /* all that is frozen was to become what this run makes of it */
 	unsigned has_set;
 	struct superblock former, next;

@@ -8,7 +8,7 @@
 #include "tests/tap.h"
 
 #define NODES 3
-#define DISKS 4
+#define DISKS 5
 
 /* What lies on each device. Disk 3 is the blank one. */
 static struct disk { bool up; bool has_sb; struct superblock sb; struct setchange_state state; } disk[DISKS];
@@ -155,6 +155,7 @@ static const struct how hows[] = {
 	{ "replace one of three by itself", SETCHANGE_REPLACE, 3, { 0, 1, 2 }, 3, 1, 1 },
 	{ "remove one of three", SETCHANGE_REMOVE, 3, { 0, 2 }, 2, -1, 1 },
 	{ "remove one of two", SETCHANGE_REMOVE, 2, { 1 }, 1, -1, 0 },
+	{ "replace the other of two", SETCHANGE_REPLACE, 2, { 4, 1 }, 2, 4, 0 },
 };
 
 static struct op *begin(const struct how *h) { return op_new(h->kind, h->conf, h->n, h->fresh, h->goes); }
@@ -216,7 +217,7 @@ static void dead_for_good(void)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(hows); i++) {
 		const struct how *h = &hows[i];
-		bool finishes = true, one = true, more = h->goes >= 0 && h->goes != h->fresh;
+		bool finishes = true, one = true, more = h->goes >= 0 && h->goes != h->fresh, done;
 
 		if (!more)
 			continue;
@@ -234,7 +235,8 @@ static void dead_for_good(void)
 			o = begin(h);
 			o->c.lost = h->before == 2;
 			/* Removed and dead, it cannot say any more that it was removed. */
-			finishes = finishes && (run(o) == SETCHANGE_DONE || (!more && h->kind == SETCHANGE_REMOVE));
+			done = h->kind == SETCHANGE_REMOVE && sets_with_quorum() == 1 && disk[h->conf[0]].sb.generation == 6;
+			finishes = finishes && (run(o) == SETCHANGE_DONE || done);
 			disk[h->goes].up = true;
 			one = one && sets_with_quorum() == 1 && !disk[h->conf[0]].sb.frozen && disk[h->conf[0]].sb.generation == 6;
 		}
@@ -252,6 +254,8 @@ static void missed_one(void)
 	reset(3);
 	disk[0].sb.generation = disk[2].sb.generation = 6;
 	disk[1].sb.frozen = true;
+	TAP_OK(run(begin(three)) == SETCHANGE_DONE && disk[1].sb.generation == 6 && !disk[1].sb.frozen, "what has missed a change is seen, and brought up first");
+	disk[1].sb.generation = 5;
 	o = begin(three);
 	while (o->c.act != SETCHANGE_WAIT && !over(o))
 		step(o);
@@ -332,6 +336,36 @@ static void not_told(void)
 	TAP_OK(disk[3].sb.set[0][0] > 100 && memcmp(disk[3].sb.set[0], disk[0].sb.set[0], 16) != 0, "by one that is not mistaken for the one that goes");
 }
 
+static bool is_about_to_write(const struct op *o, unsigned d) { return o->c.act == SETCHANGE_WRITE && o->disk[o->c.at] == d; }
+
+/* One has looked at what the other has frozen, and freezes it again right after the other's first superblock of the new set. */
+static void put_back(void)
+{
+	struct op *a, *b;
+	enum setchange_act how_a, how_b;
+
+	reset(2);
+	a = begin(&hows[2]);
+	while (!over(a) && a->c.act != SETCHANGE_WAIT)
+		step(a);
+	b = begin(&hows[7]);
+	for (unsigned looks = 0; looks < 3; looks++)
+		step(b);
+	step(a);
+	while (!over(a) && !is_about_to_write(a, 0))
+		step(a);
+	while (!over(b) && !is_about_to_write(b, 0))
+		step(b);
+	TAP_OK(!over(a) && !over(b), "two operators: both are about to write the volume that is in both sets");
+	step(a);
+	while (!over(a) && a->c.act != SETCHANGE_WAIT)
+		step(a);
+	step(b);
+	how_a = run(a);
+	how_b = run(b);
+	TAP_OK(how_a == SETCHANGE_STOPPED && how_b == SETCHANGE_DONE && sets_with_quorum() == 1, "whose was put back stops");
+}
+
 static void two_operators(void)
 {
 	unsigned bad = 0, done = 0, unfinished = 0;
@@ -341,6 +375,7 @@ static void two_operators(void)
 		const struct how *a = &hows[rand() % (int)ARRAY_SIZE(hows)], *b = &hows[rand() % (int)ARRAY_SIZE(hows)];
 		struct op *o[2];
 		bool waited[2] = { false, false };
+		unsigned again = 3; /* who is refused, or stopped, says it again */
 
 		if (a->before != b->before)
 			continue;
@@ -350,6 +385,12 @@ static void two_operators(void)
 		while (!over(o[0]) || !over(o[1])) {
 			unsigned w = (unsigned)rand() % 2;
 
+			if (over(o[w]) && o[w]->c.act != SETCHANGE_DONE && again > 0) {
+				again--;
+				free(o[w]);
+				o[w] = begin(w ? b : a);
+				waited[w] = false;
+			}
 			if (over(o[w]))
 				w ^= 1;
 			/* WAIT is longer than the other takes from a look to its write: each act of the other that is no wait comes first. */
@@ -357,6 +398,8 @@ static void two_operators(void)
 				for (unsigned k = 0; k < 2 && !over(o[!w]) && o[!w]->c.act != SETCHANGE_WAIT; k++)
 					step(o[!w]);
 				waited[w] = true;
+			} else if (o[w]->c.act != SETCHANGE_WAIT) {
+				waited[w] = false;
 			}
 			step(o[w]);
 			bad += sets_with_quorum() > 1;
@@ -445,6 +488,7 @@ int main(void)
 	cut_off();
 	other_after();
 	not_told();
+	put_back();
 	two_operators();
 	refused();
 	return tap_done();
