@@ -205,9 +205,12 @@ void places_runs(const struct qemu *q)
 
 void places_starts(const struct node *n, unsigned vm)
 {
-	const struct agent *a = n->agent;
+	struct agent *a = n->agent;
+	const struct vm *v = agent_vm_by_uuid(a, sim.vm[vm].uuid);
 	unsigned others = 0;
 
+	if (v && v->foreign)
+		return; /* it runs already */
 	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
 		others += a->vm[i].used && a->vm[i].state == VM_STARTING && memcmp(a->vm[i].def.uuid, sim.vm[vm].uuid, 16) != 0;
 	if (a->opt.starts_per_node != 0 && others >= a->opt.starts_per_node)
@@ -231,6 +234,9 @@ static void check_after(const struct node *n, unsigned vm, const struct vm_def *
 		unsigned o = (unsigned)strtoul(&d->after[i][2], NULL, 10);
 		bool believed = false;
 
+		/* An agent that finds a process takes it for a QEMU that runs: it may be a launcher yet. */
+		for (unsigned k = 0; k < sim.n_nodes; k++)
+			believed = believed || sim.node[k].qemu[o].state != QEMU_NONE;
 		if (!n->cat.present[o] || n->cat.desired[o] != DESIRED_STARTED || n->cat.frozen[o])
 			continue;
 		for (uint32_t id = 1; id <= sim.n_nodes; id++)
