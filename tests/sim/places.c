@@ -211,8 +211,9 @@ void places_starts(const struct node *n, unsigned vm)
 
 	if (v && v->foreign)
 		return; /* it runs already */
+	/* Those that go on here, migrated or taken in, wait for nobody. */
 	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
-		others += a->vm[i].used && a->vm[i].state == VM_STARTING && memcmp(a->vm[i].def.uuid, sim.vm[vm].uuid, 16) != 0;
+		others += a->vm[i].used && a->vm[i].state == VM_STARTING && !a->vm[i].foreign && a->vm[i].migration.phase == MIGRATE_NONE && memcmp(a->vm[i].def.uuid, sim.vm[vm].uuid, 16) != 0;
 	if (a->opt.starts_per_node != 0 && others >= a->opt.starts_per_node)
 		violation("P1", "node %u starts VM %u while it starts %u others", n->id, vm, others);
 }
@@ -234,6 +235,8 @@ static void check_after(const struct node *n, unsigned vm, const struct vm_def *
 		unsigned o = (unsigned)strtoul(&d->after[i][2], NULL, 10);
 		bool believed = false;
 
+		/* Its owner's end may not be known there yet. */
+		believed = ran[o].from != 0 && sim.vm[o].image.runner.node == agent_owner(n->agent, sim.vm[o].uuid);
 		/* An agent that finds a process takes it for a QEMU that runs: it may be a launcher yet. */
 		for (unsigned k = 0; k < sim.n_nodes; k++)
 			believed = believed || sim.node[k].qemu[o].state != QEMU_NONE;
