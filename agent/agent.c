@@ -406,6 +406,9 @@ void agentd_catalog_changed(struct agentd *d)
 	agentd_event(d, &ev);
 	free(def);
 	keeper_link_facts(d->keeper);
+	if (!d->capacity_told)
+		peers_status_changed(d->peers); /* no leader that limits nodes gives this one a VM before it knows what the node has */
+	d->capacity_told = true;
 }
 
 static void on_timer(void *data)

@@ -59,7 +59,7 @@ struct agentd {
 	struct conf conf;
 	unsigned waited;             /* ticks without a set of volumes */
 	struct agent core;
-	bool core_runs, dispatching;
+	bool core_runs, dispatching, capacity_told;
 	struct agent_event queue[AGENTD_MAX_EVENTS];
 	unsigned n_queue;
 	qb_loop_timer_handle timer;

@@ -240,7 +240,7 @@ static void take_ready(struct peers *p, uint32_t node, const char *uuid, json_ob
 	if (!uuid_parse(uuid, ev.uuid))
 		return;
 	v = agent_vm_by_uuid(&p->d->core, ev.uuid);
-	if (v && !(v->ready_node == node && lead_known_ready(v) == ev.ready)) /* most often it is no news */
+	if (v && !lead_ready_known(&p->d->core, v, node, ev.ready)) /* most often it is no news */
 		agentd_event(p->d, &ev);
 }
 

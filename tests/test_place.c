@@ -81,7 +81,12 @@ static void test_limits(void)
 	a.node[2].cpus = 8;
 	is(v, 3, "but where there are enough");
 	a.node[2].cpus = 0;
-	is(v, 3, "or nobody knows");
+	TAP_OK(place_fits(&a, v, 3) == PLACE_UNKNOWN && place_possible(&a, v, 3) == PLACE_FITS, "not where nobody knows yet");
+	a.node[2].cpus = 8;
+	a.node[2].memory_mib = 0;
+	TAP_OK(place_fits(&a, v, 3) == PLACE_UNKNOWN, "nor where nobody knows yet how much memory there is");
+	a.opt.memory_percent = a.opt.vcpus_percent = 0;
+	is(v, 3, "unless nothing is limited");
 
 	begin();
 	v = add(0, 4096, 1);
@@ -241,6 +246,22 @@ static void test_order(void)
 	/* What an owner has said is over with its ownership. */
 	lead_owners(&a);
 	TAP_OK(lead_awaited(&a, v) == db, "nobody owns it: it is not ready, whatever was said");
+	a.claimer.seen_any[1] = true;
+	a.claimer.seen[1].n = 1;
+	a.claimer.seen[1].claim[0] = (struct claim){ .vm = { 1 }, .generation = 5, .epoch = 7, .state = CLAIM_ACTIVE };
+	lead_ready(&a, db, 2, READY_CHECK);
+	a.now_ns += 5 * S;
+	lead_owners(&a);
+	TAP_OK(db->owner == 2 && lead_awaited(&a, v) == none, "its owner has said that it is ready");
+	a.claimer.seen[1].claim[0].generation = 7;
+	lead_owners(&a);
+	TAP_OK(db->owner == 2 && lead_awaited(&a, v) == db, "under an earlier claim than this one: it has begun anew since");
+	/* A keeper that has just started does not know yet that the life of node 2 is over. */
+	a.claimer.seen_any[2] = true;
+	a.claimer.seen[2].n = 1;
+	a.claimer.seen[2].claim[0] = (struct claim){ .vm = { 1 }, .generation = 9, .epoch = 7, .state = CLAIM_ACTIVE };
+	lead_owners(&a);
+	TAP_OK(db->owner == 3, "of two claims that seem to stand the newer one names the owner");
 }
 
 static unsigned assigned(const struct vm *v)
@@ -265,6 +286,51 @@ static unsigned started_after(const struct vm *v, unsigned most)
 			a.node[i].counter_ns = a.now_ns; /* all agents are there */
 	}
 	return most + 1;
+}
+
+/* How long it waits counts from when it may be started, and not from an earlier time that it was wanted. */
+static void test_waiting(void)
+{
+	struct vm *v;
+
+	begin();
+	a.leads = a.lead_read = true;
+	a.lead_generation = 4;
+	a.claimer.read_once = true;
+	a.claimer.mine.n = 1;
+	a.claimer.mine.claim[0] = (struct claim){ .generation = 4, .epoch = 7, .state = CLAIM_ACTIVE };
+	memcpy(a.claimer.mine.claim[0].vm, agent_leader_uuid, 16);
+	add(0, 1, 1)->def.required = 0;
+	vm(0)->def.has_required = true; /* it has no place: nobody runs it */
+	v = add(1, 1, 1);
+	v->def.preferred[v->def.n_preferred++] = 2;
+	(void)str_copy(v->def.after[v->def.n_after++], AGENT_MAX_NAME, "vm0");
+	TAP_OK(started_after(v, 50) == 51, "it waits");
+	v->def.desired = DESIRED_STOPPED;
+	TAP_OK(started_after(v, 30) == 31, "stopped: it is not started");
+	v->def.desired = DESIRED_STARTED;
+	TAP_OK(started_after(v, 50) == 51, "wanted again: it waits anew");
+	a.pause = PAUSE_FREEZE;
+	TAP_OK(started_after(v, 30) == 31, "hands off all: it is not started");
+	a.pause = PAUSE_NONE;
+	TAP_OK(started_after(v, 100) == 61, "its time counts from then");
+
+	/* As the claim of a node whose agent is silent, which seems to stand whenever its keeper has just written. */
+	v->assigned = 0;
+	v->wait_ns = 0;
+	a.claimer.seen_any[1] = true;
+	a.claimer.seen[1].claim[0] = (struct claim){ .vm = { 2 }, .generation = 3, .epoch = 7, .state = CLAIM_ACTIVE };
+	for (unsigned s = 0; s < 60; s++) {
+		a.claimer.seen[1].n = s % 3 == 0;
+		(void)started_after(v, 0);
+	}
+	a.claimer.seen[1].n = 0;
+	TAP_OK(v->assigned == 0 && started_after(v, 100) == 2, "an owner for a moment does not begin its time anew");
+	v->assigned = 0;
+	a.claimer.seen[1].n = 1;
+	(void)started_after(v, 10);
+	a.claimer.seen[1].n = 0;
+	TAP_OK(started_after(v, 50) == 51, "one that stays does");
 }
 
 /* Node 2 has handed it over, and whom it was for does not claim it. */
@@ -361,6 +427,7 @@ int main(void)
 	test_groups();
 	test_history();
 	test_order();
+	test_waiting();
 	test_handed();
 	test_parallel();
 	return tap_done();

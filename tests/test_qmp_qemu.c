@@ -13,7 +13,7 @@
 #include "qmp/migrate.h"
 #include "tests/tap.h"
 
-#define QEMU "/usr/bin/qemu-system-x86_64"
+#define QEMU_DEFAULT "/usr/bin/qemu-system-x86_64" /* KVM_HA_TEST_QEMU: another one */
 #define HANDSHAKE_MS 20000
 #define WAIT_MS 20000 /* a machine under load; a condition that holds is seen at once */
 
@@ -131,6 +131,7 @@ static void rig_init(struct rig *r, const char *dir, const char *name)
 
 static void qemu_start(struct rig *r, bool paused)
 {
+	const char *other = getenv("KVM_HA_TEST_QEMU"), *qemu = other ? other : QEMU_DEFAULT;
 	char qmp[128];
 
 	(void)snprintf(qmp, sizeof(qmp), "unix:%s,server=on,wait=off", r->path);
@@ -138,7 +139,7 @@ static void qemu_start(struct rig *r, bool paused)
 	CHECK(r->pid >= 0);
 	if (r->pid == 0) {
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-		execl(QEMU, QEMU, "-M", "q35", "-accel", "tcg", "-m", "32", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", qmp,
+		execl(qemu, qemu, "-M", "q35", "-accel", "tcg", "-m", "32", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", qmp,
 		      paused ? "-S" : NULL, (char *)NULL);
 		_exit(127);
 	}

@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "agent/units.h"
 #include "tests/tap.h"
@@ -176,6 +178,67 @@ static void test_properties(void)
 	TAP_OK(system("systemctl show -P Before 'kvmha-vm-*' | grep -w ha-agent.service | grep -qw ha-leave.service") == 0, "Before=ha-agent.service ha-leave.service");
 	TAP_OK(system("systemctl show -P After 'kvmha-vm-*' | grep -qw ha-keeper.service") == 0, "After=ha-keeper.service");
 	(void)kill_unit(7, SIGKILL, &a);
+}
+
+static bool scope(int n, pid_t pid, struct answer *a)
+{
+	begin(a);
+	return units_start_scope(units, name(n), "a foreign one", pid, on_done, a) == 0 && await(a);
+}
+
+static bool query_scope(int n, struct answer *a)
+{
+	begin(a);
+	return units_query_scope(units, name(n), on_done, a) == 0 && await(a) && !a->has_error && a->has_info;
+}
+
+static bool kill_scope(int n, struct answer *a)
+{
+	begin(a);
+	return units_kill_scope(units, name(n), SIGKILL, on_done, a) == 0 && await(a);
+}
+
+static pid_t sleeping_child(void)
+{
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		(void)execl("/bin/sleep", "sleep", "1000", NULL);
+		_exit(1);
+	}
+	return pid;
+}
+
+/* A process that something else has started: it is put where the units are, and killed there. */
+static void test_scope(void)
+{
+	int64_t end_us = clock_us() + WAIT_MS * US_PER_MS;
+	pid_t pid = sleeping_child(), other = sleeping_child();
+	static struct answer a;
+	int status, scopes = 0;
+
+	TAP_OK(query_scope(400, &a) && a.info.state == UNIT_ABSENT, "a scope that never was is absent");
+	TAP_OK(scope(400, pid, &a) && !a.has_error, "scope: %s", a.error);
+	TAP_OK(file_has(pid, "cgroup", "/kvmha.slice/kvmha-vms.slice/kvmha-vm-11111111-2222-4333-8444-000000000190.scope"), "its process is in the slice");
+	TAP_OK(query_scope(400, &a) && a.info.state == UNIT_RUNNING && a.info.is_scope, "query: it runs");
+	TAP_OK(query(400, &a) && a.info.state == UNIT_ABSENT, "there is no service of that name");
+	TAP_OK(scope(400, other, &a) && a.has_error && strstr(a.error, "already"), "a second one of it is refused: %s", a.error);
+	TAP_OK(!file_has(other, "cgroup", "kvmha-vms.slice"), "and its process is left alone");
+	begin(&a);
+	TAP_OK(units_list(units, on_list, &a) == 0 && await(&a) && !a.has_error, "list: %s", a.error);
+	for (size_t i = 0; i < a.n_list; i++)
+		scopes += a.list[i].is_scope && a.list[i].state == UNIT_RUNNING && streq(a.list[i].uuid, name(400));
+	TAP_OK(scopes == 1, "it is listed once");
+	TAP_OK(system("systemctl show -P Slice,KillMode,SendSIGKILL 'kvmha-vm-*.scope' | tr '\n' ' ' | grep -q kvmha-vms.slice") == 0, "its slice, as systemd says");
+	TAP_OK(kill_scope(400, &a) && !a.has_error && waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "kill: %s", a.error);
+	while (query_scope(400, &a) && a.info.state != UNIT_ABSENT && clock_us() < end_us)
+		turn_loop();
+	TAP_OK(a.info.state == UNIT_ABSENT, "killed: it is unloaded");
+	TAP_OK(kill_scope(400, &a) && a.has_error, "kill of an absent one: %s", a.error);
+	TAP_OK(scope(401, pid, &a) && a.has_error, "of a process that is gone: %s", a.error);
+	(void)kill(other, SIGKILL);
+	(void)waitpid(other, NULL, 0);
 }
 
 struct fate {
@@ -406,6 +469,7 @@ int main(int argc, char **argv)
 		test_properties();
 		test_exits();
 		test_refused_at_once();
+		test_scope();
 		test_many();
 		test_free();
 	}

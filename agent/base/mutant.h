@@ -129,6 +129,14 @@
 	/* Health: nobody is ended who need not be */ \
 	X(GAP_COUNTS_FOR_HEALTH, "health", "time in which the agent stood still counts as the guest's silence", "H1") \
 	X(HUNG_UNPROBED, "health", "a hung QEMU is ended though its storage does not answer", "H1") \
+	/* Order and place */ \
+	X(ORDER_IGNORED, "order", "a VM is started before those of its After=", "P1") \
+	X(PRIORITY_IGNORED, "order", "VMs are started in the order of their UUIDs", "P1") \
+	X(STARTS_AT_ONCE, "order", "a node starts all of its VMs at a time", "P1") \
+	X(REQUIRED_NODE_IGNORED, "place", "a VM goes to a node that is not among its RequiredNodes=", "P2") \
+	X(LIMIT_IGNORED, "place", "a node gets more than its processors and memory allow", "P2") \
+	X(CAPACITY_UNHEARD, "place", "a node of which nothing was heard yet is not limited", "P2") \
+	X(GROUPS_IGNORED, "place", "a VM starts against its groups though they are required", "P2") \
 	/* !14 */ \
 	X(OWN_CLAIM_STARTED, "!14", "after a restart of the agent an own claim is started as it stands", "S1") \
 	/* !15 and !16 */ \

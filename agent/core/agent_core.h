@@ -201,6 +201,8 @@ struct vm {
 	int64_t failed_ns;            /* when we gave it up as failed; 0 */
 	/* the leader's */
 	uint32_t owner;               /* as of this step */
+	uint64_t owner_generation;    /* of its claim */
+	int64_t owned_ns;             /* since when it has an owner, as the leader sees it; 0: it has none */
 	uint32_t assigned;            /* node asked to start it, 0 none */
 	int64_t assigned_ns;
 	int64_t remove_ns;            /* since when every living node knows that it is to be removed */
@@ -210,6 +212,7 @@ struct vm {
 	bool move_done;               /* what that edit says */
 	bool error_told;
 	uint32_t ready_node;          /* who has said how far it is: its owner */
+	uint64_t ready_generation;    /* under this claim */
 	int64_t ready_ns[READY_CHECK + 1]; /* since when it has been that far; 0: it is not */
 	int64_t wait_ns;              /* since when it waits for those of After= */
 	bool wait_told;
@@ -414,7 +417,7 @@ struct agent_node {
 	bool moved;             /* it was seen to move */
 	bool was_fresh, was_silent;
 	uint32_t over_told;
-	uint32_t cpus, memory_mib; /* as it says; 0: it has not said yet, and is not limited */
+	uint32_t cpus, memory_mib; /* as it says; 0: it has not said yet */
 };
 
 struct agent_options {
@@ -560,11 +563,12 @@ const struct vm *lead_awaited(const struct agent *a, const struct vm *v);
 void lead_owners(struct agent *a); /* looks anew who owns what */
 enum vm_ready lead_known_ready(const struct vm *v); /* as its ready_node has said last */
 void lead_ready(struct agent *a, struct vm *v, uint32_t node, enum vm_ready ready);
+bool lead_ready_known(const struct agent *a, const struct vm *v, uint32_t node, enum vm_ready ready); /* it would be no news */
 void lead_claim_result(struct agent *a, enum claim_result result, uint64_t generation);
 bool lead_claim_void(const struct agent *a, uint32_t node);
 
 /* place.c */
-enum place_why { PLACE_FITS, PLACE_NO_MEMBER, PLACE_EMPTIED, PLACE_NOT_ONLINE, PLACE_NOT_ARMED, PLACE_NO_AGENT, PLACE_NOT_REQUIRED, PLACE_CPUS,
+enum place_why { PLACE_FITS, PLACE_NO_MEMBER, PLACE_EMPTIED, PLACE_NOT_ONLINE, PLACE_NOT_ARMED, PLACE_NO_AGENT, PLACE_UNKNOWN, PLACE_NOT_REQUIRED, PLACE_CPUS,
 		 PLACE_VCPUS, PLACE_MEMORY, PLACE_APART, PLACE_TOGETHER, PLACE_WHY_COUNT };
 const char *place_why_text(enum place_why w);
 /* What speaks for a node, the most important first; the node with the lowest values is taken, among equals the one with the lowest id. */

@@ -254,9 +254,26 @@ static bool may_start(const struct agent *a, const struct vm *v)
 	return last && (last->state == CLAIM_RELEASED || last->state == CLAIM_HANDED);
 }
 
+static uint64_t claim_generation(const struct agent *a, const struct vm *v, uint32_t node)
+{
+	const struct claim *c = node == 0 ? NULL : node == a->opt.self ? claimer_own(a, v->def.uuid) : claimer_seen(a, node, v->def.uuid);
+
+	return c ? c->generation : 0;
+}
+
+bool lead_ready_known(const struct agent *a, const struct vm *v, uint32_t node, enum vm_ready ready)
+{
+	return v->ready_node == node && v->ready_generation == claim_generation(a, v, node) && lead_known_ready(v) == ready;
+}
+
 void lead_ready(struct agent *a, struct vm *v, uint32_t node, enum vm_ready ready)
 {
+	uint64_t generation = claim_generation(a, v, node);
+
+	if (v->ready_node != node || v->ready_generation != generation)
+		memset(v->ready_ns, 0, sizeof(v->ready_ns));
 	v->ready_node = node;
+	v->ready_generation = generation;
 	for (unsigned i = READY_RUNNING; i <= READY_CHECK; i++) {
 		if (i > (unsigned)ready)
 			v->ready_ns[i] = 0;
@@ -275,19 +292,23 @@ enum vm_ready lead_known_ready(const struct vm *v)
 	return (enum vm_ready)ready;
 }
 
-/* As agent_owner, of all VMs: few of the claims are live. */
+/* As agent_owner, of all VMs: few of the claims are live. A keeper that has just started knows of fewer deaths: of two owners the newer claim is meant. */
 static void find_owners(struct agent *a)
 {
-	for (unsigned i = 0; i < a->vm_end; i++)
+	for (unsigned i = 0; i < a->vm_end; i++) {
 		a->vm[i].owner = 0;
+		a->vm[i].owner_generation = 0;
+	}
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
 		const struct claims *c = id == a->opt.self ? &a->claimer.mine : &a->claimer.seen[id - 1];
 
 		for (uint32_t i = 0; i < c->n; i++) {
 			struct vm *v = claim_is_live(a, id, &c->claim[i]) ? agent_vm_by_uuid(a, c->claim[i].vm) : NULL;
 
-			if (v && v->owner == 0)
-				v->owner = id;
+			if (!v || (v->owner != 0 && c->claim[i].generation <= v->owner_generation))
+				continue;
+			v->owner = id;
+			v->owner_generation = c->claim[i].generation;
 		}
 	}
 }
@@ -302,9 +323,12 @@ void lead_owners(struct agent *a)
 			continue;
 		if (v->owner == a->opt.self)
 			lead_ready(a, v, v->owner, health_ready(v));
-		else if (v->owner == 0 || v->ready_node != v->owner)
-			lead_ready(a, v, 0, READY_NOT); /* what its owner before has said of it is over */
-		if (v->owner != 0) {
+		else if (v->owner == 0 || v->ready_node != v->owner || v->ready_generation != v->owner_generation)
+			lead_ready(a, v, 0, READY_NOT); /* what its owner before has said of it is over, or this one under an earlier claim */
+		if (v->owner == 0 || v->owned_ns == 0)
+			v->owned_ns = v->owner != 0 ? a->now_ns : 0;
+		/* The claim of a silent node may seem to stand for a moment, until what its keeper says of it is here: that must not begin the wait anew. */
+		if (v->owned_ns != 0 && a->now_ns - v->owned_ns >= agent_ms(a->opt.timing.leader_ms)) {
 			v->wait_ns = 0;
 			v->wait_told = false;
 		}
@@ -340,7 +364,7 @@ const struct vm *lead_awaited(const struct agent *a, const struct vm *v)
 /* Says whether its turn has not come yet. It comes in any case: who is waited for may wait for it, or have no place. */
 static bool must_wait(struct agent *a, struct vm *v)
 {
-	if (v->def.n_after == 0)
+	if (v->def.n_after == 0 || MUTANT(ORDER_IGNORED))
 		return false;
 	if (v->wait_ns == 0)
 		v->wait_ns = a->now_ns;
@@ -461,11 +485,17 @@ static void lead_vm(struct agent *a, struct vm *v)
 	}
 	if (v->def.desired != DESIRED_STARTED || !v->in_catalog) {
 		v->planned = 0;
+		v->wait_ns = 0; /* how long it has waited for others counts from when it is wanted */
+		v->wait_told = false;
 		return;
 	}
 	if (v->state != VM_IDLE)
 		return;
-	if (!may_start(a, v) || handed)
+	if (!may_start(a, v)) {
+		v->wait_ns = 0;
+		return;
+	}
+	if (handed)
 		return;
 	if (v->assigned != 0 && since < agent_ms(ASSIGN_AGAIN_MS) && agent_node_usable(a, v->assigned))
 		return;
@@ -478,7 +508,7 @@ static void lead_vm(struct agent *a, struct vm *v)
 
 static bool goes_before(const struct vm *v, const struct vm *o)
 {
-	return v->def.priority != o->def.priority ? v->def.priority > o->def.priority : memcmp(v->def.uuid, o->def.uuid, 16) < 0;
+	return v->def.priority != o->def.priority && !MUTANT(PRIORITY_IGNORED) ? v->def.priority > o->def.priority : memcmp(v->def.uuid, o->def.uuid, 16) < 0;
 }
 
 /* Highest priority first. */

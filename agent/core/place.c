@@ -2,6 +2,7 @@
 /* Where a VM should be tried: among the nodes that can take it (its file's RequiredNodes=, processors, memory, groups) first those where it has not
  * failed, then those not in quarantine (fenced too often), then as its groups want it, its preferred nodes in their order, the node with the fewest VMs, where it was last, the lowest id. The same facts
  * give the same answer everywhere. An operator's request to have it on a node goes before all that, except what is not possible there at all. */
+#include "agent/base/mutant.h"
 #include "agent/core/agent_core.h"
 
 bool agent_node_emptied(const struct agent *a, uint32_t id)
@@ -99,34 +100,38 @@ enum place_why place_possible(const struct agent *a, const struct vm *v, uint32_
 {
 	uint32_t cpus = a->node[id - 1].cpus;
 
-	if (v->def.has_required && !(v->def.required >> (id - 1) & 1))
+	if (v->def.has_required && !MUTANT(REQUIRED_NODE_IGNORED) && !(v->def.required >> (id - 1) & 1))
 		return PLACE_NOT_REQUIRED;
-	return cpus != 0 && v->def.vcpus > cpus ? PLACE_CPUS : PLACE_FITS;
+	return cpus != 0 && v->def.vcpus > cpus && !MUTANT(LIMIT_IGNORED) ? PLACE_CPUS : PLACE_FITS;
 }
 
 enum place_why place_fits(const struct agent *a, const struct vm *v, uint32_t id)
 {
 	const struct agent_node *n = &a->node[id - 1];
 	uint64_t memory = v->def.memory_mib, vcpus = v->def.vcpus;
+	bool limited = (a->opt.vcpus_percent != 0 || a->opt.memory_percent != 0) && !MUTANT(LIMIT_IGNORED);
 	enum place_why why = node_why(a, id);
 
 	if (why == PLACE_FITS)
 		why = place_possible(a, v, id);
 	if (why != PLACE_FITS)
 		return why;
+	/* An agent that has just started would give a node it has not heard of yet whatever there is. */
+	if (limited && (n->cpus == 0 || n->memory_mib == 0) && !MUTANT(CAPACITY_UNHEARD))
+		return PLACE_UNKNOWN;
 	for (unsigned i = 0; i < a->vm_end; i++) {
 		if (&a->vm[i] == v || !is_on(&a->vm[i], id))
 			continue;
 		memory += a->vm[i].def.memory_mib;
 		vcpus += a->vm[i].def.vcpus;
 	}
-	if (a->opt.vcpus_percent != 0 && n->cpus != 0 && vcpus * 100 > (uint64_t)n->cpus * a->opt.vcpus_percent)
+	if (limited && a->opt.vcpus_percent != 0 && n->cpus != 0 && vcpus * 100 > (uint64_t)n->cpus * a->opt.vcpus_percent)
 		return PLACE_VCPUS;
-	if (a->opt.memory_percent != 0 && n->memory_mib != 0 && memory * 100 > (uint64_t)n->memory_mib * a->opt.memory_percent)
+	if (limited && a->opt.memory_percent != 0 && n->memory_mib != 0 && memory * 100 > (uint64_t)n->memory_mib * a->opt.memory_percent)
 		return PLACE_MEMORY;
-	if (v->def.groups_required && too_near(a, v, id) > 0)
+	if (v->def.groups_required && too_near(a, v, id) > 0 && !MUTANT(GROUPS_IGNORED))
 		return PLACE_APART;
-	return v->def.groups_required && too_far(a, v, id) > 0 ? PLACE_TOGETHER : PLACE_FITS;
+	return v->def.groups_required && !MUTANT(GROUPS_IGNORED) && too_far(a, v, id) > 0 ? PLACE_TOGETHER : PLACE_FITS;
 }
 
 const char *place_why_text(enum place_why w)
@@ -138,6 +143,7 @@ const char *place_why_text(enum place_why w)
 		[PLACE_NOT_ONLINE] = "is not online",
 		[PLACE_NOT_ARMED] = "is not armed",
 		[PLACE_NO_AGENT] = "has no agent that answers",
+		[PLACE_UNKNOWN] = "has not said yet how many processors and how much memory it has",
 		[PLACE_NOT_REQUIRED] = "is not among its RequiredNodes=",
 		[PLACE_CPUS] = "has fewer processors than it has vCPUs",
 		[PLACE_VCPUS] = "would have more vCPUs than VCPUOvercommit= allows",

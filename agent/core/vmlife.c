@@ -99,7 +99,7 @@ static bool others_first(const struct agent *a, const struct vm *v)
 
 		n += o->used && o != v && (o->state == VM_STARTING || (o->state == VM_DRAINING && o->queued && o->def.priority > v->def.priority));
 	}
-	return a->opt.starts_per_node != 0 && n >= a->opt.starts_per_node;
+	return a->opt.starts_per_node != 0 && n >= a->opt.starts_per_node && !MUTANT(STARTS_AT_ONCE);
 }
 
 /* The gate was closed since this claim was last seen to be ours: others may have taken it for void. */

@@ -212,6 +212,7 @@ static void op_numbered(void *edge, uint64_t seq) { ((struct node *)edge)->a_seq
 
 static void try_edit(struct node *n);
 static void look_after(struct node *n);
+static void tell_capacity(struct node *n);
 
 static void on_tick(struct sim_event *ev)
 {
@@ -306,6 +307,7 @@ static void use_cat(struct node *n, const struct cat *cat)
 	struct catalog c = { .generation = cat->generation, .seq = cat->seq, .armed = cat->armed, .pause = cat->pause,
 			     .maintenance = cat->maintenance, .vm = def };
 	struct agent_event ev = { .kind = AGENT_EV_CATALOG, .catalog = &c };
+	bool first = !n->have_cat;
 
 	n->cat = *cat;
 	n->have_cat = true;
@@ -328,6 +330,8 @@ static void use_cat(struct node *n, const struct cat *cat)
 	}
 	a_event(n, &ev);
 	send_facts(n);
+	if (first)
+		tell_capacity(n);
 }
 
 static void tell_catalog_read(struct node *n)
@@ -594,6 +598,7 @@ static void op_prepare(void *edge, uint32_t node, uint32_t epoch, const struct v
 	struct node *n = edge, *to = sim_node(node);
 	int64_t delay = 0;
 
+	places_prepared(n, (unsigned)sim_vm_index(v->def.uuid), node);
 	if (to == n || ring_carries(n, to, &delay))
 		world_post_proc(&to->aproc, delay, on_prepare, to, (uint64_t)epoch << 16 | n->id << 8 | (unsigned)sim_vm_index(v->def.uuid));
 }
@@ -679,6 +684,29 @@ static void on_qemu(struct sim_event *ev)
 	a_event(n, &a);
 }
 
+/* A cont that a migration has ended with is answered, whatever was said of this QEMU before. */
+static void on_went_on(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	unsigned vm = (unsigned)(ev->arg & 0xff);
+	struct run *r = &n->run[vm];
+	struct agent_event a = about(AGENT_EV_STARTED, vm);
+
+	if (!r->used || r->number != (uint32_t)(ev->arg >> 32))
+		return;
+	r->told = true;
+	a_event(n, &a);
+}
+
+void agent_edge_went_on(struct qemu *q)
+{
+	struct node *n = q->node;
+	struct run *r = &n->run[q->vm];
+
+	if (r->used && r->life == q->proc.life)
+		world_post_proc(&n->aproc, rnd_ms(1, 30), on_went_on, n, (uint64_t)r->number << 32 | q->vm);
+}
+
 static void exit_later(struct node *n, unsigned vm, enum vm_exit how, int64_t delay)
 {
 	world_post_proc(&n->aproc, delay, on_qemu, n, pack(vm, n->run[vm].number, false, how));
@@ -734,6 +762,7 @@ static void op_start(void *edge, const struct vm *v)
 	unsigned vm = (unsigned)sim_vm_index(v->def.uuid);
 
 	check_started(n, vm, v->generation);
+	places_starts(n, vm);
 	n->run[vm] = (struct run){ .used = true, .number = ++next_number, .generation = v->generation, .term = v->term, .epoch = n->agent->epoch };
 	world_post_proc(&n->aproc, 0, on_launch, n, pack(vm, next_number, false, VM_EXIT_CRASH));
 }
@@ -990,15 +1019,33 @@ static void health_fact(struct node *n, unsigned vm, enum health_fact fact, enum
 	a_event(n, &a);
 }
 
+static void on_capacity(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+	struct agent_event a = places_capacity((uint32_t)ev->arg);
+
+	if (n->a_runs && (n->agent->node[a.node - 1].cpus != a.cpus || n->agent->node[a.node - 1].memory_mib != a.memory_mib))
+		a_event(n, &a);
+}
+
+static void tell_capacity(struct node *n)
+{
+	int64_t delay;
+
+	for (unsigned i = 0; i < sim.n_nodes && places_drawn() && n->a_runs && n->have_cat; i++)
+		if (&sim.node[i] != n && ring_carries(n, &sim.node[i], &delay))
+			world_post_proc(&sim.node[i].aproc, delay, on_capacity, &sim.node[i], n->id);
+}
+
 /* What health.c and peers.c of the agent do from time to time. QEMU's state always, as it says what a migration has come to. */
 static void look_after(struct node *n)
 {
 	int64_t delay;
 
+	tell_capacity(n);
 	for (unsigned vm = 0; vm < sim.n_vms && n->a_runs; vm++) {
 		const struct run *r = &n->run[vm];
 		struct qemu *q = &n->qemu[vm];
-		const struct vm *v = agent_vm_by_uuid(n->agent, sim.vm[vm].uuid);
 
 		if (!r->used || r->life != q->proc.life || q->state != QEMU_RUNS || q->proc.stopped || q->quitting || q->kill_pending)
 			continue;
@@ -1009,7 +1056,11 @@ static void look_after(struct node *n)
 			health_fact(n, vm, HEALTH_RESET, GUEST_UNKNOWN);
 		else if (!q->mute && !q->panicked && !q->io_error)
 			health_fact(n, vm, HEALTH_PING, GUEST_UNKNOWN);
-		for (unsigned i = 0; i < sim.n_nodes && v; i++)
+	}
+	for (unsigned vm = 0; vm < sim.n_vms && n->a_runs && (sim.health || places_drawn()); vm++) {
+		const struct vm *v = agent_vm_by_uuid(n->agent, sim.vm[vm].uuid);
+
+		for (unsigned i = 0; i < sim.n_nodes && v && v->state != VM_IDLE; i++)
 			if (&sim.node[i] != n && ring_carries(n, &sim.node[i], &delay))
 				world_post_proc(&sim.node[i].aproc, delay, on_ready, &sim.node[i],
 						(uint64_t)vm | (uint64_t)n->id << 16 | (uint64_t)health_ready(v) << 24);
@@ -1160,6 +1211,10 @@ static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32
 		check_granted(n, (unsigned)sim_vm_index(v->def.uuid), v->generation);
 		failover_at(FAILOVER_CLAIMED, (uint32_t)sim_vm_index(v->def.uuid));
 	}
+	if (note == NOTE_VM_LOST)
+		places_lost(n, (unsigned)sim_vm_index(v->def.uuid));
+	if (note == NOTE_VM_ASSIGNED)
+		places_assigned(n, (unsigned)sim_vm_index(v->def.uuid), id);
 	if (note == NOTE_VM_TAKEN_IN)
 		edit_post(EDIT_START, (unsigned)sim_vm_index(v->def.uuid), 0); /* as the shell asks for it */
 	if (note == NOTE_VM_ADOPTED)
@@ -1216,8 +1271,14 @@ static void volume_changed(struct client *c, unsigned volume, bool ready)
 		return;
 	}
 	memcpy(opt.cluster, sim.sb[0].cluster, 16);
+	places_options(&opt);
 	agent_init(n->agent, &opt, node_now(n));
 	n->a_runs = true;
+	if (places_drawn()) {
+		struct agent_event own = places_capacity(n->id);
+
+		a_event(n, &own);
+	}
 	world_post_proc(&n->aproc, rnd_ms(1, 50), on_listed, n, 0);
 	scan(n);
 	for (unsigned v = 0; v < sim.n_volumes; v++) {

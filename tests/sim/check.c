@@ -90,6 +90,7 @@ void check_reset(void)
 	memset(held, 0, sizeof(held));
 	memset(began, 0, sizeof(began));
 	n_edits_made = last_counted = 0;
+	places_reset();
 }
 
 void violation(const char *invariant, const char *fmt, ...)
@@ -657,6 +658,7 @@ void check_landed(const struct op *op)
 	if (kind == BLOCK_CLAIMS) {
 		note_claimed(op);
 		check_landed_claims(op);
+		places_claims(op);
 	} else {
 		note_silence(op);
 		check_heartbeat(&op->block->hb);
@@ -708,6 +710,7 @@ void check_exec(const struct qemu *q)
 		ran[i][q->vm].generation = i + 1 == q->node->id ? q->stamp.generation : 0;
 	ran[q->node->id - 1][q->vm].incarnation = q->stamp.incarnation;
 	check_claimed(q, "at its start");
+	places_runs(q);
 	im->runner = q->stamp;
 }
 
@@ -946,6 +949,8 @@ void check_over(struct node *by, uint32_t id, uint32_t epoch)
 		violation("S3", "node %u declares epoch %u of node %u over without its commit on a fence quorum", by->id, epoch, id);
 	if (said_over[id - 1] < epoch && !by->is_clone)
 		check_wait(by, id, epoch);
+	if (epoch > sim.over[id - 1])
+		places_over(id, epoch);
 	sim.over[id - 1] = MAX(sim.over[id - 1], epoch);
 }
 
@@ -1212,6 +1217,7 @@ void check_gone(const struct qemu *q, bool by_node)
 	if (sim.outage && !q->quitting)
 		violation("L6", "VM %u ends on node %u in an outage of the storage that hits everybody", q->vm, q->node->id);
 	sim.vm[q->vm].gone_ns = sim.now;
+	places_gone(q->vm);
 	sim.vm[q->vm].gone_by_node = by_node;
 }
 
@@ -1266,7 +1272,7 @@ const char *check_lively_on(uint64_t nodes, uint64_t managed, bool arrived)
 		if (running == 0 && !arrived && sim.vm[v].sent_ns != 0 &&
 		    sim.now - sim.vm[v].sent_ns < (int64_t)(sim.timing.leader_ms + 12 * sim.timing.io_ms + HANDOVER_MS) * NS_PER_MS)
 			continue;
-		if (running == 1)
+		if (running == 1 || (running == 0 && !places_has_place(v, nodes & managed)))
 			continue;
 		(void)snprintf(text, sizeof(text), "VM %u runs %u times", v, running);
 		return text;

@@ -106,6 +106,7 @@ static void build(void)
 	static struct vm_def policy[N_VMS];
 
 	power_none(); /* as in the lab */
+	places_reset();
 	sim.edges = edges;
 	sim.no_message_lost = true;
 	sim.guest_write_ns = LAB_WRITE_MS * NS_PER_MS;

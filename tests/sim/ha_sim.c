@@ -93,7 +93,7 @@ static void report(const struct options *o, double wall, double cpu, uint64_t ha
 		     (unsigned long long)s->resets, (unsigned long long)s->releases, (unsigned long long)s->commits,
 		     (unsigned long long)s->false_fences, (double)s->heal_max_ms / 1000, (unsigned long long)s->power_offs,
 		     (unsigned long long)s->proofs[EVIDENCE_POWER], (unsigned long long)s->proofs[EVIDENCE_OPERATOR]);
-	(void)printf("\"migrations\": %llu, \"guest_writes\": %llu, \"late_same_claim\": %llu, \"violations\": %llu, \"failing_seeds\": [", (unsigned long long)s->migrations,
+	(void)printf("\"migrations\": %llu, \"ordered\": %llu, \"placed\": %llu, \"guest_writes\": %llu, \"late_same_claim\": %llu, \"violations\": %llu, \"failing_seeds\": [", (unsigned long long)s->migrations, (unsigned long long)s->ordered, (unsigned long long)s->placed,
 		     (unsigned long long)s->guest_writes,
 		     (unsigned long long)s->late_same, (unsigned long long)s->violations);
 	sep = "";

@@ -147,6 +147,7 @@ void qemu_go_on(struct qemu *q, uint64_t generation)
 		history_add("node %u: VM %u goes on where it was", q->node->id, q->vm);
 		check_resumed(q);
 	} else {
+		agent_edge_went_on(q); /* it does already */
 		return;
 	}
 	q->live = true;
@@ -154,7 +155,7 @@ void qemu_go_on(struct qemu *q, uint64_t generation)
 	q->io_error = q->io_error && !agent_edge_storage(q->node, q->vm);
 	q->out = OUT_NONE;
 	let_run(q);
-	agent_edge_qemu(q, true, VM_EXIT_CRASH, q->proc.life);
+	agent_edge_went_on(q);
 }
 
 void qemu_cont(struct qemu *q)

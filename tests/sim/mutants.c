@@ -137,7 +137,7 @@ struct options {
 	enum mutant only;
 };
 
-static const char *const invariants[] = { "S1", "S2", "S3", "S4", "S5", "S6", "L1", "L2", "L3", "L4", "L5", "L6", "C1", "H1" };
+static const char *const invariants[] = { "S1", "S2", "S3", "S4", "S5", "S6", "L1", "L2", "L3", "L4", "L5", "L6", "C1", "H1", "P1", "P2" };
 
 static bool expected(enum mutant m, const char *invariant)
 {

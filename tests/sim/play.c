@@ -121,6 +121,7 @@ static void build(const struct sim_options *o, uint64_t seed)
 	build_storage(o);
 	power_reset();
 	build_policies();
+	places_draw();
 	for (unsigned i = 0; i < sim.n_nodes; i++) {
 		struct node *n = &sim.node[i];
 

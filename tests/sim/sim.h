@@ -17,6 +17,7 @@
  *   machine.c      a node's power and boot, restarts of its daemons
  *   chaos.c        which faults may occur in a seed, how often; healing
  *   check.c        the invariants
+ *   places.c       those of order and place, and what VM files say of them
  *   replay*.c      another program, which plays scenarios that others wrote: see replay.h
  *   volset.c       operators who change the volume set
  *   clone.c        a second host with a node's id
@@ -65,6 +66,7 @@ struct sim_proc {
 	unsigned stall_in;      /* > 0: is stopped before its n-th next effect, in the middle of a dispatch */
 	int64_t stall_ns;
 	int64_t hurt_ns;        /* last time it was not running as it should */
+	int64_t stood_ns;       /* last time this life of it stood still; 0: never */
 	int64_t still_ns;       /* when it last came to stand still, after it had gone well for 10 s */
 };
 
@@ -476,6 +478,7 @@ void agent_edge_assign(struct node *n, uint32_t from, uint32_t epoch, unsigned v
 void agent_edge_take_in(struct node *n, unsigned vm, int64_t delay); /* an operator there adopts a QEMU of it */
 bool agent_edge_storage(const struct node *n, unsigned vm); /* would its image's storage answer this node? */
 void agent_edge_qemu(struct qemu *q, bool started, enum vm_exit how, uint32_t life);
+void agent_edge_went_on(struct qemu *q); /* its guest, told so at the end of a migration */
 void agent_edge_migration(struct qemu *q, enum migrate_news news);
 struct table_msg *table_msg_new(void);
 
@@ -561,6 +564,23 @@ bool volset_frozen(void); /* a change is half done */
 bool volset_heal(void);   /* says whether somebody is still at it */
 void volset_chaos(void);
 
+/* ---- places.c ---- */
+
+void places_reset(void);
+void places_draw(void);
+bool places_drawn(void); /* this seed's VMs have an order and its nodes limits */
+void places_options(struct agent_options *opt);
+struct agent_event places_capacity(uint32_t id);
+void places_claims(const struct op *op);                          /* a block of claims has landed */
+void places_lost(const struct node *n, unsigned vm); /* with its lease */
+void places_over(uint32_t id, uint32_t epoch); /* for the first time */
+void places_runs(const struct qemu *q); /* it is executed, or its guest goes on here */
+void places_gone(unsigned vm);
+void places_assigned(const struct node *n, unsigned vm, uint32_t id); /* its leader has it started there, */
+void places_prepared(const struct node *n, unsigned vm, uint32_t id); /* or sent there */
+void places_starts(const struct node *n, unsigned vm);
+bool places_has_place(unsigned vm, uint64_t nodes);
+
 /* ---- lively.c ---- */
 
 void lively_begin(void); /* in a cluster that is well: one lone fault. Others may follow after lively_ns() */
@@ -617,7 +637,7 @@ const char *check_arrived(void); /* the same, with none on its way */
 struct stats {
 	uint64_t faults[CHAOS_KIND_COUNT], effects[CHAOS_KIND_COUNT]; /* played; did something to somebody */
 	uint64_t events, failovers, resets, releases, false_fences, commits, violations, power_offs, proofs[3];
-	uint64_t seeds, guest_writes, late_same, episodes, holds, outages, silences, voids, migrations;
+	uint64_t seeds, guest_writes, late_same, episodes, holds, outages, silences, voids, migrations, ordered, placed;
 	int64_t virtual_ns;
 	uint32_t failover_ms[SIM_HISTOGRAM]; /* how many took that long, in steps of SIM_HISTOGRAM_MS */
 	int64_t heal_max_ms;

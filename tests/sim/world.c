@@ -276,6 +276,7 @@ void proc_start(struct sim_proc *p)
 	p->life++;
 	p->stopped = false;
 	p->stall_in = 0;
+	p->stood_ns = 0;
 	p->hurt_ns = sim.now;
 }
 
@@ -314,7 +315,7 @@ void proc_resume(struct sim_proc *p)
 	if (!p->stopped)
 		return;
 	p->stopped = false;
-	p->hurt_ns = sim.now;
+	p->hurt_ns = p->stood_ns = sim.now;
 	let_go(p);
 }
 

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* agent/runner.c while systemd does not tell whether a VM's QEMU lives: it is neither given up nor started anew until that is known. systemd's side is a process
+ * with a real sd-bus server, which answers what the test wants or hangs up; QEMU is a process that sleeps; runner.c and units.c are the agent's own. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <systemd/sd-bus.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/agentd.h"
+#include "agent/health.h"
+#include "tests/tap.h"
+
+#define WAIT_MS 20000
+
+enum answer { ANSWER_REFUSES, ANSWER_HANGS_UP, ANSWER_NONSENSE, ANSWER_RUNS, ANSWER_EXITED };
+
+/* Between the two processes. */
+static volatile struct shared { int answer, pid, exit_code; int queries, starts, connections; } *shared;
+
+static qb_loop_t *loop;
+static struct agentd d;
+static struct sockaddr_un address = { .sun_family = AF_UNIX };
+static socklen_t address_len;
+static unsigned n_started, n_exits, n_cannot_tell, n_tries;
+static enum vm_exit last_exit;
+static struct vm vm = { .used = true, .term = 7 };
+
+/* ---- the rest of the agent ---- */
+
+void agentd_event(struct agentd *x, const struct agent_event *ev)
+{
+	n_started += ev->kind == AGENT_EV_STARTED;
+	n_exits += ev->kind == AGENT_EV_EXIT;
+	if (ev->kind == AGENT_EV_EXIT)
+		last_exit = ev->exit;
+}
+
+void agentd_say(struct agentd *x, enum log_level level, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	printf("# %s\n", text);
+	n_cannot_tell += strstr(text, "cannot tell whether its QEMU runs") != NULL;
+}
+
+struct health *health_new(struct agentd *x, const uint8_t uuid[16]) { return NULL; }
+void health_free(struct health *h) {}
+void health_qmp(struct health *h, struct qmp_conn *conn, enum qmp_run_state state) {}
+void health_qmp_event(struct health *h, const struct qmp_event *ev) {}
+enum qmp_run_state health_run_state(const struct health *h) { return QMP_RUN_UNKNOWN; }
+void mover_adopted(struct mover *m, const uint8_t uuid[16]) {}
+void mover_cannot(struct mover *m, const uint8_t uuid[16], const char *why) {}
+void mover_forget(struct mover *m, const uint8_t uuid[16]) {}
+void mover_incoming_ready(struct mover *m, const uint8_t uuid[16]) {}
+int mover_mark(const uint8_t uuid[16]) { return 0; }
+void mover_qmp_event(struct mover *m, const uint8_t uuid[16]) {}
+void mover_unmark(const uint8_t uuid[16]) {}
+bool foreign_in_scope(const uint8_t uuid[16], pid_t pid) { return false; }
+bool foreign_marked(const uint8_t uuid[16], struct foreign_mark *ret) { return false; }
+void foreign_unmark(const uint8_t uuid[16]) {}
+void peers_status_changed(struct peers *p) {}
+
+/* ---- systemd ---- */
+
+static int reply_properties(sd_bus_message *m)
+{
+	bool runs = shared->answer == ANSWER_RUNS;
+	sd_bus_message *r = NULL;
+	int e = sd_bus_message_new_method_return(m, &r);
+
+	if (e >= 0)
+		e = sd_bus_message_append(r, "a{sv}", 7, "LoadState", "s", "loaded", "ActiveState", "s",
+					  shared->answer == ANSWER_NONSENSE ? "confused" : runs ? "active" : "failed", "Description", "s", "a VM", "Result", "s",
+					  runs ? "success" : "exit-code", "ExecMainCode", "i", (int32_t)(runs ? 0 : CLD_EXITED), "ExecMainStatus", "i",
+					  (int32_t)shared->exit_code, "MainPID", "u", (uint32_t)(runs ? shared->pid : 0));
+	if (e >= 0)
+		e = sd_bus_send(NULL, r, NULL);
+	(void)sd_bus_message_unref(r);
+	return e < 0 ? e : 1;
+}
+
+static int on_call(sd_bus_message *m, void *user, sd_bus_error *error)
+{
+	bool *hangs_up = user, query = sd_bus_message_is_method_call(m, NULL, "GetAll"), start = sd_bus_message_is_method_call(m, NULL, "StartTransientUnit");
+
+	if (!sd_bus_message_is_method_call(m, NULL, NULL))
+		return 0;
+	shared->queries += query;
+	shared->starts += start;
+	if ((query || start) && shared->answer == ANSWER_HANGS_UP) {
+		*hangs_up = true;
+		return 1;
+	}
+	if (query && shared->answer != ANSWER_REFUSES)
+		return reply_properties(m);
+	if (query || start)
+		return sd_bus_reply_method_errorf(m, "org.freedesktop.DBus.Error.NoReply", "made to fail");
+	return sd_bus_reply_method_return(m, NULL); /* Subscribe, ResetFailedUnit */
+}
+
+static _Noreturn void be_systemd(int listener)
+{
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		sd_id128_t id = { .bytes = "test" };
+		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), r = 0;
+		sd_bus *bus = NULL;
+		bool hangs_up = false;
+
+		if (fd < 0)
+			_exit(1);
+		shared->connections++;
+		if (sd_bus_new(&bus) < 0 || sd_bus_set_fd(bus, fd, fd) < 0 || sd_bus_set_server(bus, 1, id) < 0 || sd_bus_set_anonymous(bus, 1) < 0 ||
+		    sd_bus_add_filter(bus, NULL, on_call, &hangs_up) < 0 || sd_bus_start(bus) < 0)
+			_exit(1);
+		while (!hangs_up && r >= 0) {
+			r = sd_bus_process(bus, NULL);
+			if (r == 0)
+				r = sd_bus_wait(bus, UINT64_MAX);
+		}
+		(void)sd_bus_close_unref(bus);
+	}
+}
+
+/* Not this machine's. */
+int __wrap_sd_bus_set_address(sd_bus *bus, const char *text);
+int __wrap_sd_bus_open_system(sd_bus **ret);
+int __wrap_mkdir(const char *path, mode_t mode);
+int __wrap_qmp_conn_new(qb_loop_t *l, const char *path, uint32_t deadline_ms, const struct qmp_callbacks *cb, void *user, struct qmp_conn **ret);
+int __wrap_sd_bus_set_address(sd_bus *bus, const char *text) { return -ENOENT; }
+int __wrap_mkdir(const char *path, mode_t mode) { return 0; }
+
+/* Its QMP socket is not there. */
+int __wrap_qmp_conn_new(qb_loop_t *l, const char *path, uint32_t deadline_ms, const struct qmp_callbacks *cb, void *user, struct qmp_conn **ret)
+{
+	n_tries++;
+	return -ENOENT;
+}
+
+int __wrap_sd_bus_open_system(sd_bus **ret)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	CHECK(fd >= 0 && sd_bus_new(ret) >= 0);
+	if (connect(fd, (struct sockaddr *)&address, address_len) < 0 || sd_bus_set_fd(*ret, fd, fd) < 0 || sd_bus_start(*ret) < 0)
+		return -ECONNREFUSED;
+	return 0;
+}
+
+/* ---- the tests ---- */
+
+static void on_beat(void *user) { qb_loop_stop(loop); }
+
+static void turn_loop(void)
+{
+	qb_loop_timer_handle timer;
+
+	CHECK(qb_loop_timer_add(loop, QB_LOOP_LOW, 5 * NS_PER_MS, NULL, on_beat, &timer) == 0);
+	qb_loop_run(loop);
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+#define UNTIL(cond)                                                                  \
+	({                                                                           \
+		int64_t end_ms = now_ms() + WAIT_MS;                                 \
+		while (!(cond) && now_ms() < end_ms)                                 \
+			turn_loop();                                                 \
+		(cond);                                                              \
+	})
+
+static pid_t sleeper(void)
+{
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		(void)execl("/bin/sleep", "sleep", "1000", NULL);
+		_exit(1);
+	}
+	return pid;
+}
+
+static void end_sleeper(pid_t pid)
+{
+	(void)kill(pid, SIGKILL);
+	(void)waitpid(pid, NULL, 0);
+}
+
+static void begin(enum answer answer, pid_t pid)
+{
+	shared->answer = (int)answer;
+	shared->pid = pid;
+	shared->exit_code = 0;
+	shared->queries = shared->starts = 0;
+	n_started = n_exits = n_cannot_tell = 0;
+}
+
+/* However systemd fails to tell: it is asked again, and what it says at last is believed. */
+static void test_adopted(enum answer answer, const char *how)
+{
+	pid_t pid = sleeper();
+	unsigned tries = n_tries;
+
+	begin(answer, pid);
+	runner_adopt(d.runner, &vm);
+	TAP_OK(UNTIL(shared->queries >= 3), "%s: it is asked again and again", how);
+	TAP_OK(n_exits == 0 && n_cannot_tell == 1, "%s: nobody takes it for dead, and it is said once", how);
+	shared->answer = ANSWER_RUNS;
+	TAP_OK(UNTIL(n_tries > tries) && n_exits == 0, "%s: systemd tells that it runs: QEMU is spoken to", how);
+	end_sleeper(pid);
+	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == VM_EXIT_CRASH, "%s: its end is seen, as it is watched", how);
+}
+
+static void test_adopted_dead(void)
+{
+	pid_t pid = sleeper();
+
+	end_sleeper(pid);
+	begin(ANSWER_REFUSES, pid);
+	runner_adopt(d.runner, &vm);
+	TAP_OK(UNTIL(shared->queries >= 2) && n_exits == 0, "not told: not dead");
+	shared->answer = ANSWER_RUNS;
+	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1, "systemd names a process that is gone: it is dead");
+	begin(ANSWER_REFUSES, 0);
+	runner_adopt(d.runner, &vm);
+	TAP_OK(UNTIL(shared->queries >= 2) && n_exits == 0, "not told: not dead");
+	shared->answer = ANSWER_EXITED;
+	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1, "its unit has failed: it is dead");
+}
+
+/* The answer to a start is lost: it may have been obeyed. */
+static void test_started(void)
+{
+	pid_t pid = sleeper();
+	unsigned tries = n_tries;
+
+	begin(ANSWER_HANGS_UP, pid);
+	runner_start(d.runner, &vm);
+	TAP_OK(UNTIL(shared->starts == 1 && shared->queries >= 2), "the answer to a start is lost: systemd is asked for the unit");
+	TAP_OK(n_exits == 0, "nobody takes it for dead");
+	shared->answer = ANSWER_RUNS;
+	TAP_OK(UNTIL(n_tries > tries) && n_exits == 0, "it was started, as systemd says at last: QEMU is spoken to");
+	TAP_OK(shared->starts == 1, "and not a second time");
+	end_sleeper(pid);
+	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == VM_EXIT_CRASH, "its end is seen");
+
+	begin(ANSWER_REFUSES, 0);
+	runner_start(d.runner, &vm);
+	TAP_OK(UNTIL(shared->starts == 1 && shared->queries >= 2) && n_exits == 0, "the same with a refusal");
+	shared->exit_code = 75;
+	shared->answer = ANSWER_EXITED;
+	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == VM_EXIT_REFUSED && n_started == 0, "it was started, and the gate was closed");
+	TAP_OK(shared->starts == 1, "and not started again");
+}
+
+int main(void)
+{
+	static const char file[] = "[VM]\nName=web\nUUID=11111111-2222-4333-8444-000000000001\nMemory=32M\nVCPUs=1\n[QEMU]\nBinary=/bin/sleep\nArguments=1000\n";
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char err[256] = "";
+	pid_t systemd;
+
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK(shared != MAP_FAILED && listener >= 0);
+	address_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
+				  (size_t)snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "kvm-ha-test-runner-%d", (int)getpid()));
+	CHECK(bind(listener, (struct sockaddr *)&address, address_len) == 0 && listen(listener, 5) == 0);
+	systemd = fork();
+	CHECK(systemd >= 0);
+	if (systemd == 0)
+		be_systemd(listener);
+	log_init("test_runner", LOG_LEVEL_ERR);
+	loop = d.loop = qb_loop_create();
+	d.catalog = catalog_new();
+	CHECK(loop && d.catalog && catalog_add(d.catalog, file, sizeof(file) - 1, err, sizeof(err)) == 0);
+	memcpy(vm.def.uuid, d.catalog->entry[0].uuid, 16);
+	(void)str_copy(vm.def.name, sizeof(vm.def.name), "web");
+	CHECK(units_new(loop, &d.units) == 0 && runner_new(&d, &d.runner) == 0);
+	test_adopted(ANSWER_REFUSES, "systemd refuses");
+	test_adopted(ANSWER_HANGS_UP, "systemd hangs up");
+	test_adopted(ANSWER_NONSENSE, "systemd says what we do not understand");
+	test_adopted_dead();
+	test_started();
+	(void)kill(systemd, SIGKILL);
+	(void)waitpid(systemd, NULL, 0);
+	return tap_done();
+}
