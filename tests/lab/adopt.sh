@@ -21,8 +21,6 @@ refuses()
 in_scope() { lab exec "$1" -- grep -q "kvmha-vm-$(vm_uuid "$2").scope" "/proc/$3/cgroup"; }
 untouched() { lab exec "$1" -- grep -q "lab-guest-$2.service" "/proc/$3/cgroup"; }
 alive() { lab exec "$1" -- test -d "/proc/$2"; }
-main_pid() { lab exec "$1" -- systemctl show -P MainPID "$2"; }
-other_pid() { local p; p=$(main_pid "$1" "$2") && [ "$p" -gt 0 ] && [ "$p" != "$3" ]; }
 desired() { [ "$(vm "$1" .desired)" = "$2" ]; }
 # tell_qmp NODE NAME COMMAND: until QEMU has answered it
 tell_qmp()

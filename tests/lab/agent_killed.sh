@@ -3,10 +3,6 @@
 # Agent, keeper and corosync are killed, stopped and restarted under running VMs: no guest notices, and all are managed again.
 . "$(dirname -- "$0")/lib.sh"
 
-main_pid() { lab exec "$1" -- systemctl show -P MainPID "$2"; }
-other_pid() { local p; p=$(main_pid "$1" "$2") && [ "$p" -gt 0 ] && [ "$p" != "$3" ]; }
-agent_answers() { ctl "$1" vm list; }
-
 lab_up --volumes iscsi,nfs,iscsi
 guest a n1 --disk iscsi
 guest b n2 --disk nfs

@@ -136,6 +136,11 @@ all_online() { local n; for n in $nodes; do back "$n" || return 1; done; }
 # Every agent runs, with all three volumes: after a change of the volume set, agents and keepers have started again with it
 usable() { [ "$(ctl "$1" status -o json | jq '.status.quorum.good')" = 3 ]; }
 all_usable() { local n; for n in $nodes; do usable "$n" || return 1; done; }
+# holds NODE true|false: whether it rides out a storage outage by its peers' word
+holds() { [ "$(ctl "$1" status -o json | jq '.status.hold_since_ms != 0')" = "$2" ]; }
+all_hold() { local n; for n in $nodes; do holds "$n" true || return 1; done; }
+none_holds() { local n; for n in $nodes; do holds "$n" false || return 1; done; }
+disarmed() { [ "$(ctl_any status -o json | jq '[.status.nodes[] | select(.armed)] | length')" = 0 ]; }
 leader() { ctl_any status -o json | jq -r '.status.leader // "none"'; }
 led() { [ "$(leader)" != none ]; }
 
@@ -146,6 +151,12 @@ runs() { [ "$(vm "$1" .state)" = running ]; }
 runs_on() { [ "$(vm "$1" '.state + " " + (.node // "none")')" = "running $2" ]; }
 runs_elsewhere() { runs "$1" && [ "$(vm_node "$1")" != "$2" ]; }
 is_down() { [ "$(vm "$1" '.state + " " + (.node // "none")')" = "stopped none" ]; }
+
+# A unit's main process in its node
+main_pid() { lab exec "$1" -- systemctl show -P MainPID "$2"; }
+other_pid() { local p; p=$(main_pid "$1" "$2") && [ "$p" -gt 0 ] && [ "$p" != "$3" ]; }
+agent_answers() { ctl "$1" vm list; }
+kill_qemu_of() { lab exec "$1" -- kill -KILL "$(main_pid "$1" "kvmha-vm-$(vm_uuid "$2").service")"; }
 
 stamp() { lab stamps "$1" | jq -r ".$2"; }
 token() { stamp "$1" token; }
@@ -177,7 +188,29 @@ power_off()
 	lab power "$1" off || bail "power of $1"
 	cut_ns=$(grep " $1 off" "$state/events.log" | tail -n +$((before + 1)) | tail -n 1 | cut -d' ' -f1)
 }
+boots() { lab status -o json | jq ".nodes.$1.boots"; }
 resets() { grep -c " $1 reset" "$state/events.log"; }
+
+# The storage host's own processes, and its iSCSI server's operator
+server() { jq -r ".pids.$1[0]" "$state/state.json"; }
+tgt() { nsenter -t "$(server tgtd)" -m -n tgtadm --lld iscsi "$@"; }
+
+# Fence devices for all nodes (fence_lab); devices_do works|fails|hangs|lies: what they do
+devices_do() { local n; for n in $nodes; do echo "$1" >"$state/$n/dev/fence-mode"; done; }
+configure_devices()
+{
+	local n x
+	for n in $nodes; do
+		for x in $nodes; do ln -f "$state/$x/ctl.sock" "$state/$n/dev/power-$x.sock" || return 1; done
+		install -m 755 "$here/fence_lab" "$state/$n/etc/kvm-ha/fence_lab"
+		(umask 077; printf '# of the power switch\npassword=open sesame\n' >"$state/$n/etc/kvm-ha/power.secret")
+		mkdir -p "$state/$n/etc/kvm-ha/conf.d"
+		for x in $nodes; do
+			printf '[PowerDevice]\nNode=%s\nAgent=/etc/kvm-ha/fence_lab\nOptions=plug=%s\nSecretFile=/etc/kvm-ha/power.secret\nTimeout=3s\n' "$x" "$x"
+		done >"$state/$n/etc/kvm-ha/conf.d/50-power.conf"
+	done
+}
+restart_agents() { local n; for n in $nodes; do lab exec "$n" -- systemctl restart ha-agent || return 1; done; }
 
 # in_bound NS VM: its QEMU was executed, after NS, within the bound that `ha-ctl config show` prints
 in_bound()

@@ -3,8 +3,6 @@
 # A node loses the ring but not the storage: it gives its VMs up, they run elsewhere, and its host is not reset.
 . "$(dirname -- "$0")/lib.sh"
 
-boots() { lab status -o json | jq ".nodes.$1.boots"; }
-
 lab_up --volumes iscsi,nfs,iscsi
 
 # cut NODE VM...

@@ -4,21 +4,6 @@
 # nothing but that. An operator's word, an operator's wish, quarantine.
 . "$(dirname -- "$0")/lib.sh"
 
-set_mode() { local n; for n in $nodes; do echo "$1" >"$state/$n/dev/fence-mode"; done; }
-configure_devices()
-{
-	local n x
-	for n in $nodes; do
-		for x in $nodes; do ln -f "$state/$x/ctl.sock" "$state/$n/dev/power-$x.sock" || return 1; done
-		install -m 755 "$here/fence_lab" "$state/$n/etc/kvm-ha/fence_lab"
-		(umask 077; printf '# of the power switch\npassword=open sesame\n' >"$state/$n/etc/kvm-ha/power.secret")
-		mkdir -p "$state/$n/etc/kvm-ha/conf.d"
-		for x in $nodes; do
-			printf '[PowerDevice]\nNode=%s\nAgent=/etc/kvm-ha/fence_lab\nOptions=plug=%s\nSecretFile=/etc/kvm-ha/power.secret\nTimeout=3s\n' "$x" "$x"
-		done >"$state/$n/etc/kvm-ha/conf.d/50-power.conf"
-	done
-}
-restart_agents() { local n; for n in $nodes; do lab exec "$n" -- systemctl restart ha-agent || return 1; done; }
 exec_ms() { ms_between "$1" "$(when "$1" "ha-keeper: VM $(vm_uuid "$2"): .* passes the gate")"; }
 earlier_than_w() { local ms; ms=$(exec_ms "$@"); note "$2: QEMU executed after $ms ms, W is $w_ms ms"; [ "$ms" -lt "$w_ms" ]; }
 not_before_w() { local ms; ms=$(exec_ms "$@"); note "$2: QEMU executed after $ms ms, W is $w_ms ms"; [ "$ms" -ge $((w_ms - hb_ms)) ]; } # W counts from its last heartbeat
@@ -32,7 +17,7 @@ lab_up --volumes iscsi,nfs,iscsi --profile standard
 w_ms=$(value W) hb_ms=$(value Heartbeat)
 [ "$w_ms" -gt 0 ] || bail "no W"
 configure_devices || bail "no devices"
-set_mode works
+devices_do works
 chmod 644 "$state/n1/etc/kvm-ha/power.secret"
 check "a secret that others can read is refused" exits 78 ctl n1 config check
 chmod 600 "$state/n1/etc/kvm-ha/power.secret"
@@ -55,7 +40,7 @@ check "with a new epoch" in_epoch_after n3 "$old"
 
 # Devices that hang, or do not do what they say: W, as if there were none.
 for mode in hangs lies fails; do
-	set_mode $mode
+	devices_do $mode
 	a=$(token a) from=$(vm_node a)
 	power_off "$from"
 	[ $mode != lies ] || lab power "$from" on || bail "$from does not boot" # a device that lies about a node that is on: it must not be believed
@@ -86,7 +71,7 @@ check "it can be confirmed" confirm "$from"
 moved a "$from" "$a"
 check "the operator's word was the proof" told "$cut_ns" "node $from: no need to wait for its watchdog: an operator has confirmed"
 check "a was started before W had passed" earlier_than_w "$cut_ns" a
-set_mode works
+devices_do works
 lab power "$from" on || bail "$from does not boot"
 check "$from is back" within $patience back "$from"
 

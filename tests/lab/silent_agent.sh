@@ -3,9 +3,6 @@
 # An agent is stopped, and one is killed and kept from starting again: VMs of its node run on, and one that ends there runs again on another node.
 . "$(dirname -- "$0")/lib.sh"
 
-main_pid() { lab exec "$1" -- systemctl show -P MainPID "$2"; }
-kill_qemu() { lab exec "$1" -- kill -KILL "$(main_pid "$1" "kvmha-vm-$(vm_uuid "$2").service")"; }
-agent_answers() { ctl "$1" vm list; }
 is_told() { [ -n "$(when "$1" "$2")" ]; }
 stays() { check "$1 stays where it is, in the same life" same_life "$1" "$2"; }
 silent="ha-keeper: ha-agent of this node has not been heard"
@@ -32,7 +29,7 @@ watch_stamps c
 pid=$(main_pid n2 ha-agent)
 stopped_ns=$(now_ns)
 lab exec n2 -- kill -STOP "$pid"
-kill_qemu n2 a
+kill_qemu_of n2 a
 view="n1 n3"
 moved a n2 "$a"
 check "a was executed within the bound" in_bound "$stopped_ns" a
@@ -49,7 +46,7 @@ check "all nodes online and armed" within $patience all_online
 check "b runs on n2" within $patience runs_on b n2
 stays a "$a"
 check "b noticed nothing" noticed_nothing b
-kill_qemu n2 b
+kill_qemu_of n2 b
 check "b ends with the agent back: it runs in a new life" within $patience other_life b "$b"
 check "on its node" within $patience runs_on b n2
 stamps_on b || bail "b does not stamp"
@@ -67,7 +64,7 @@ check "n1's keeper says so" within $patience is_told "$killed_ns" "$silent"
 check "c stamps on" stamps_on c
 stays c "$c"
 died_ns=$(now_ns)
-kill_qemu n1 c
+kill_qemu_of n1 c
 moved c n1 "$c"
 check "c was executed within the bound" in_bound "$died_ns" c
 check "c stamps" stamps_on c

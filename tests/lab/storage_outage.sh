@@ -22,9 +22,6 @@ qemus()
 epochs() { local n; for n in $nodes; do epoch "$n"; done | xargs; }
 all_resets() { local n; for n in $nodes; do resets "$n"; done | xargs; }
 tokens() { local v; for v in a b c; do token $v; done | xargs; }
-holds() { [ "$(ctl "$1" status -o json | jq '.status.hold_since_ms != 0')" = "$2" ]; }
-all_hold() { local n; for n in $nodes; do holds "$n" true || return 1; done; }
-none_holds() { local n; for n in $nodes; do holds "$n" false || return 1; done; }
 as_before() { [ "$(qemus)" = "$qemus_before" ] && [ "$(all_resets)" = "$resets_before" ]; }
 
 for seconds in 10 60; do

@@ -6,7 +6,6 @@
 
 # What `ha-ctl COMMAND` says on a node
 says() { local regex=$1; shift; "$@" 2>&1 </dev/null | grep -qE -- "$regex"; }
-disarmed() { [ "$(ctl_any status -o json | jq '[.status.nodes[] | select(.armed)] | length')" = 0 ]; }
 volumes_good() { local n; for n in $nodes; do ctl "$n" volume list || return 1; done; }
 generation() { ctl n1 volume list -o json | jq '[.volumes[].generation] | max'; }
 

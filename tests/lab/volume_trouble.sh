@@ -12,9 +12,6 @@ trouble() { [ "$(ctl n1 status -o json | jq -r --arg w "$2" --argjson v "$1" --a
 in_list() { [ "$(lab exec n1 -- timeout 40 ha-ctl volume list -o json | jq -r ".volumes[$1].trouble")" = "$2" ]; }
 url() { ctl n1 status -o json | jq -r ".status.volumes[$1].url"; }
 well() { local v; for v in 0 1 2; do trouble $v none || return 1; done; }
-server() { jq -r ".pids.$1[0]" "$state/state.json"; }
-tgt() { nsenter -t "$(server tgtd)" -m -n tgtadm --lld iscsi "$@"; }
-disarmed() { [ "$(ctl_any status -o json | jq '[.status.nodes[] | select(.armed)] | length')" = 0 ]; }
 images=/var/tmp/kvm-ha-lab/$KVM_HA_LAB_PREFIX
 slow_pid=
 no_more_slow()
