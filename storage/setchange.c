@@ -328,6 +328,18 @@ static bool may_go_back(const struct setchange *c)
 	return c->goes_on;
 }
 
+/* What is to be new is another volume of the set, by another address or mapped wrongly, or a copy of it: who knows which? Written over, it might be that one. */
+static bool is_another(const struct setchange *c)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct setchange_volume *v = &c->volume[i];
+
+		if (v->is_new && v->member && v->old_index != v->index)
+			return true;
+	}
+	return false;
+}
+
 static bool check_kind(struct setchange *c, int goes)
 {
 	if (c->kind == SETCHANGE_ADD && c->former.n_volumes == FORMAT_MAX_VOLUMES)
@@ -362,6 +374,9 @@ static bool plan(struct setchange *c)
 	}
 	if (new_volume(c) && !new_volume(c)->reachable)
 		return fail(c, SETCHANGE_REFUSED, "the new volume cannot be read");
+	if (is_another(c))
+		return fail(c, SETCHANGE_REFUSED, "what is to be new shows another volume of this set: it is that one's disk, by this address, too, or a copy of it. See where it "
+			    "is mapped to; if it is a disk of its own, overwrite its first 8 KiB with zeros and run this again");
 	members = count_members(c);
 	if (members < needed(c))
 		return fail_count(c, 0, members, needed(c), "too few volumes of the present set can be read to know every node's state (the one that is replaced "

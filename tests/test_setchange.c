@@ -451,6 +451,19 @@ static void refused(void)
 	reset(3);
 	o = op_new(SETCHANGE_REPLACE, (const unsigned[]){ 3, 0, 2 }, 3, 3, 1);
 	TAP_OK(run(o) == SETCHANGE_REFUSED, "another order in Volumes=: refused");
+	/* It may be the very same disk. */
+	reset(3);
+	disk[1] = disk[0];
+	memcpy(before, disk, sizeof(disk));
+	TAP_OK(run(begin(by_itself)) == SETCHANGE_REFUSED && memcmp(before, disk, sizeof(disk)) == 0, "to be replaced by itself, and shows another of the set: refused");
+	reset(3);
+	disk[3] = disk[0];
+	memcpy(before, disk, sizeof(disk));
+	TAP_OK(run(begin(three)) == SETCHANGE_REFUSED && memcmp(before, disk, sizeof(disk)) == 0, "the new volume shows another of the set: refused");
+	reset(2);
+	disk[3] = disk[0];
+	memcpy(before, disk, sizeof(disk));
+	TAP_OK(run(begin(&hows[1])) == SETCHANGE_REFUSED && memcmp(before, disk, sizeof(disk)) == 0, "one of the set is added once more: refused");
 	reset(3);
 	disk[3].up = false;
 	TAP_OK(run(begin(three)) == SETCHANGE_REFUSED && disk[0].sb.generation == 5 && !disk[0].sb.frozen, "the new volume away: refused");
