@@ -93,7 +93,7 @@ fault=(
 	[one_of_two_power]="1 of 2 volumes gone, power lost; the volume is back 30 s later"
 	[wiped]="1 of 3 volumes wiped, then replaced by itself"
 	[rolled_back]="1 of 3 volumes rolled back, then replaced by itself"
-	[replaced]="1 of 3 volumes becomes another one's image, then replaced by itself"
+	[replaced]="1 of 3 volumes shows another one's image; wiped, then replaced by itself"
 	[wiped_only]="the only volume wiped"
 	[twin]="a second host with the node id of a live one"
 	[stalled]="a whole node stands still for less than its lease, and goes on"
@@ -180,9 +180,18 @@ done
 
 declare -A home life_before resets_before epoch_before
 vms= row= lab_now=
-as_words() { local w=" $* "; echo $w; }
 is_in() { [[ " $2 " == *" $1 "* ]]; }
 
+# Guests are watched from when they run, so their newest stamp is at hand.
+stamp() # stamp NAME token|counter
+{
+	local ns counter token
+	[ -n "${watcher[$1]}" ] || { lab stamps "$1" | jq -r ".$2"; return; }
+	within 20 test -s "$test_name.$1.stamps" || return
+	read -r ns counter token < <(tail -n 1 "$test_name.$1.stamps")
+	echo "${!2}"
+}
+unwatch_all() { local v; for v in "${!watcher[@]}"; do unwatch "$v"; rm -f "$test_name.$v.stamps"; done; }
 # One look for all: online, armed, in the ring, agents there, somebody leads
 all_well()
 {
@@ -211,12 +220,8 @@ begin()
 {
 	local v n
 	hurt=$*
-	failures_before=$failures
 	view=
-	for v in $vms; do
-		life_before[$v]=$(token "$v")
-		watch_stamps "$v"
-	done
+	for v in $vms; do life_before[$v]=$(token "$v"); done
 	for n in $nodes; do resets_before[$n]=$(resets "$n"); done
 	while read -r n v; do epoch_before[$n]=$v; done < <(epochs)
 	leader_before=$(leader)
@@ -276,40 +281,32 @@ gap_of()
 {
 	awk -v since="$since" 'NR > 1 && $1 > since && $1 - last > gap { gap = $1 - last } { last = $1 } END { printf "%s", ((last > since && gap) ? int(gap / 1000000) : "null") }' "$test_name.$1.stamps"
 }
-exec_of()
+fate_of() # fate_of VM STATE NODE
 {
-	local at
-	at=$(when "$since" "ha-keeper: VM $(vm_uuid "$1"): .* passes the gate")
-	[ -z "$at" ] && echo null || ms_between "$since" "$at"
-}
-fate_of()
-{
-	local where life
-	where=$(vm_node "$1") life="a new life"
+	local life="a new life"
 	! same_life "$1" "${life_before[$1]}" || life="same life"
-	if ! runs "$1"; then echo "down"; elif [ "$where" = "${home[$1]}" ]; then echo "$life"; else echo "$life elsewhere"; fi
+	if [ "$2" != running ]; then echo "down"; elif [ "$3" = "${home[$1]}" ]; then echo "$life"; else echo "$life elsewhere"; fi
 }
 words_json() { printf '%s\n' $1 | jq -cRn '[inputs | select(. != "")]'; }
 
-# The row's line. Called as soon as its judgements are made, so that the time of healing is no guest's gap.
+# What the row's line tells, but for whether all was as it must: healing belongs to that, and comes later. So its time is no guest's gap.
 end()
 {
-	local v twice=false vm_json= well=true
-	for v in $vms; do unwatch "$v"; done
-	says "no guest ever ran twice" lab check || true
+	local v uuid state_now node at gates vm_json twice=false
 	lab check >/dev/null || twice=true
-	[ "$failures" = "$failures_before" ] || well=false
-	for v in $vms; do
-		vm_json="$vm_json$(jq -cn --arg v "$v" --arg was "${home[$v]}" --arg is "$(vm_node "$v")" --arg fate "$(fate_of "$v")" --argjson gap "$(gap_of "$v")" --argjson exec "$(exec_of "$v")" \
-			--argjson hurt "$(is_in "$v" "$hurt" && echo true || echo false)" '{vm: $v, hurt: $hurt, was: $was, is: $is, fate: $fate, gap_ms: $gap, exec_ms: $exec}')"
-		rm -f "$test_name.$v.stamps"
-	done
+	says "no guest ever ran twice" test $twice = false
+	gates=$(told "$since" "ha-keeper: VM .* passes the gate")
+	vm_json=$(ctl_any status -o json | jq -r '.status.vms[] | "\(.name) \(.uuid) \(.state) \(.node // "none")"' | while read -r v uuid state_now node; do
+		is_in "$v" "$vms" || continue
+		at=$(grep -m 1 "$uuid" <<<"$gates" | cut -d' ' -f1)
+		jq -cn --arg v "$v" --arg was "${home[$v]}" --arg is "$node" --arg fate "$(fate_of "$v" "$state_now" "$node")" --argjson gap "$(gap_of "$v")" \
+			--argjson exec "$([ -z "$at" ] && echo null || ms_between "$since" "$at")" --argjson hurt "$(is_in "$v" "$hurt" && echo true || echo false)" \
+			'{vm: $v, hurt: $hurt, was: $was, is: $is, fate: $fate, gap_ms: $gap, exec_ms: $exec}'
+	done)
 	line=$(jq -cn --arg row "$row" --arg fault "${fault[$row]}" --arg profile "$profile" --arg lab "${lab_options[$lab_now]}" --argjson bound "$bound_ms" --arg leader "$leader_before" \
 		--argjson reset "$(words_json "$(new_resets)")" --argjson released "$(words_json "$(released)")" --argjson vms "$(jq -cs . <<<"$vm_json")" \
-		--argjson twice $twice --argjson ok $well --argjson load "$(cut -d' ' -f1 /proc/loadavg)" --arg date "$(date -u +%FT%TZ)" \
-		'{row: $row, fault: $fault, profile: $profile, lab: $lab, bound_ms: $bound, leader: $leader, reset: $reset, released: $released, vms: $vms, twice: $twice, ok: $ok, load: $load, date: $date}')
-	note "$line"
-	[ -z "$json" ] || echo "$line" >>"$json"
+		--argjson twice $twice --argjson load "$(cut -d' ' -f1 /proc/loadavg)" --arg date "$(date -u +%FT%TZ)" \
+		'{row: $row, fault: $fault, profile: $profile, lab: $lab, bound_ms: $bound, leader: $leader, reset: $reset, released: $released, vms: $vms, twice: $twice, load: $load, date: $date}')
 	view=
 }
 
@@ -758,15 +755,20 @@ row_one_of_two_power()
 trouble() { [ "$(ctl n1 status -o json | jq -r ".status.volumes[2].trouble")" = "$1" ]; }
 damaged() # damaged WORD COMMAND...
 {
-	local word=$1 image url
+	local word=$1 image
 	shift
-	image=$(jq -r '.volumes[2].image' "$state/state.json") url=$(ctl n1 status -o json | jq -r '.status.volumes[2].url')
+	image=$(jq -r '.volumes[2].image' "$state/state.json")
 	begin
 	"$@" "$image" || bail "$row: $*"
 	says "status says so: $word" within $patience trouble "$word"
 	says "nobody is reset or releases for 10 s" throughout 10 eval '[ -z "$(new_resets)$(released)" ]'
 	nothing_happens
 	end
+}
+mended()
+{
+	local url
+	url=$(ctl n1 status -o json | jq -r '.status.volumes[2].url')
 	says "disarm" ctl n1 disarm
 	says "all are disarmed" within $patience disarmed
 	says "it is replaced by itself" within $patience ctl n1 volume replace "$url"
@@ -776,9 +778,19 @@ damaged() # damaged WORD COMMAND...
 	says "no guest has noticed that" eval 'for v in $vms; do same_life $v "${life_before[$v]}" || exit 1; done'
 }
 wipe() { dd if=/dev/zero of="$1" bs=4096 count=2 conv=notrunc status=none; }
-row_wiped() { damaged foreign wipe; }
+row_wiped() { damaged foreign wipe; mended; }
 other_image() { dd if="$(jq -r '.volumes[0].image' "$state/state.json")" of="$1" bs=4096 count=2000 conv=notrunc status=none; }
-row_replaced() { damaged foreign other_image; }
+row_replaced()
+{
+	damaged foreign other_image
+	# It might be the other volume itself, by this address: only an operator can know.
+	says "disarm" ctl n1 disarm
+	says "all are disarmed" within $patience disarmed
+	says "it is not written over unasked" exits 1 ctl n1 volume replace "$(ctl n1 status -o json | jq -r '.status.volumes[2].url')"
+	wipe "$(jq -r '.volumes[2].image' "$state/state.json")"
+	mended
+}
+roll_back() { dd if="$test_name.img" of="$1" bs=4096 count=2000 conv=notrunc status=none; }
 # What n3 has written last is not on it: n3 has to be off, else it would just write again.
 row_rolled_back()
 {
@@ -790,11 +802,12 @@ row_rolled_back()
 	power_off n3
 	nodes="n1 n2"
 	says "n3 is over" within $patience node_is n3 .state offline
-	damaged stale eval 'roll_back() { dd if="$test_name.img" of="$1" bs=4096 count=2000 conv=notrunc status=none; }; roll_back'
+	damaged stale roll_back
 	rm -f "$test_name.img"
 	nodes="n1 n2 n3"
 	power_on n3
 	all_back
+	mended
 }
 row_wiped_only()
 {
@@ -822,7 +835,13 @@ row_operator_live()
 	nothing_happens
 	end
 }
-earlier_than_w() { local ms; ms=$(exec_of "$1"); note "$1: QEMU executed after $ms ms, W is $(timing W) ms"; [ "$ms" != null ] && [ "$ms" -lt "$(timing W)" ]; }
+earlier_than_w()
+{
+	local ms w
+	w=$(timing W) ms=$(ms_between "$since" "$(when "$since" "ha-keeper: VM $(vm_uuid "$1"): .* passes the gate")")
+	note "$1: QEMU executed after $ms ms, W is $w ms"
+	[ "$ms" -lt "$w" ]
+}
 row_operator_dead()
 {
 	begin a b
@@ -875,6 +894,7 @@ row_guest_off()
 	file=$(lab guest off n3 --print | sed 's|-nodefaults|-nodefaults -qmp unix:/run/off.qmp,server=on,wait=off|') || bail "no VM file"
 	lab exec n1 -- ha-ctl vm add - <<<"$file" >/dev/null || bail "$row: vm add"
 	within $patience runs_on off n3 && stamps_on off || bail "$row: the guest does not run"
+	watch_stamps off
 	vms="$vms off" home[off]=n3
 	begin off
 	lab exec n3 -- timeout 20 perl -MIO::Socket::UNIX -e 'my $s = IO::Socket::UNIX->new(Peer => "/run/off.qmp") or die; <$s>;
@@ -886,6 +906,8 @@ row_guest_off()
 	releases_are ""
 	end
 	ctl_any vm remove off
+	unwatch off
+	rm -f "$test_name.off.stamps"
 	vms="a b c"
 	unset "home[off]"
 }
@@ -949,8 +971,9 @@ row_clock()
 
 lab_for() # lab_for LAB: a new one, with its guests
 {
-	local disk=nfs
+	local disk=nfs v
 	lab_now=$1
+	unwatch_all
 	# shellcheck disable=SC2086
 	lab_up ${lab_options[$1]} --profile "$profile"
 	vms="a b c"
@@ -966,6 +989,7 @@ lab_for() # lab_for LAB: a new one, with its guests
 		guest d n5
 		vms="a b c d" home[d]=n5
 	fi
+	for v in $vms; do watch_stamps $v; done
 }
 
 chosen() # chosen LAB: its rows that are to be played
@@ -985,7 +1009,11 @@ for which in $labs; do
 		row_before=$failures
 		note "$row: ${fault[$row]}"
 		"row_$row"
-		[ "$failures" = "$row_before" ] || lab_now= # begin the next one with a cluster that nothing has happened to
+		line=$(jq -c --argjson ok "$([ "$failures" = "$row_before" ] && echo true || echo false)" '. + {ok: $ok}' <<<"$line")
+		note "$line"
+		[ -z "$json" ] || echo "$line" >>"$json"
+		[ "$failures" = "$row_before" ] || lab_now= # the next one begins with a cluster that nothing has happened to
 	done
 done
+unwatch_all
 finish
