@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The table of faults: each row a fault on a real cluster, what it did to the host and to the VMs, and whether that is what must happen. Not in `make check`, for it takes
 # most of an hour a profile: `contrib/bench --only cases` and `contrib/test --full` run it; docs/FAULTS.md has what came out.
-#   cases.sh [--profile fast|standard|safe] [--rows NAME,...] [--json FILE] [--vm]
+#   cases.sh [--profile fast|standard|safe] [--rows NAME,...] [--json FILE]
 #     --profile  timings of the lab (default fast)
-#     --rows     only these (default: all that need no virtual machines)
+#     --rows     only these
 #     --json     one object a row is appended to FILE
 #   cases.sh --list           the rows
 #   cases.sh --table FILE...  what --json has written, as a table (markdown); rows played several times with their medians
@@ -15,7 +15,7 @@
 # The gap is the longest time without a write of the guest, by its stamps as they came to the disk's server: measured, judged by nothing.
 
 profile=fast rows= json= table=
-usage() { sed -n '5,12s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '5,10s/^# \{0,1\}//p' "$0"; }
 while [ $# -gt 0 ]; do
 	case $1 in
 	--profile) profile=${2:?} && shift ;;
@@ -30,13 +30,12 @@ while [ $# -gt 0 ]; do
 done
 
 # Each lab: its options, and its rows in their order
-labs="three two one five vm"
+labs="three two one five"
 declare -A lab_options=(
 	[three]="--volumes iscsi,nfs,iscsi"
 	[two]="--volumes iscsi,nfs"
 	[one]="--volumes iscsi"
-	[five]="--nodes 5 --volumes iscsi,nfs,iscsi"
-	[vm]="--vm --volumes block,mount,iscsi")
+	[five]="--nodes 5 --volumes iscsi,nfs,iscsi")
 declare -A lab_rows=(
 	[three]="power power_leader power_cycled back_in_fence power_two power_torn power_all keeper_stopped keeper_killed keeper_upgraded agent_killed agent_stopped
 		agent_upgraded agent_gone corosync_killed corosync_stopped corosync_restarted corosync_all ring_cut ring_and_storage_cut ring_split one_way one_way_all flapping
@@ -45,12 +44,11 @@ declare -A lab_rows=(
 		operator_live operator_dead power_fence qemu_killed guest_off migration maintenance all_hang_600"
 	[two]="one_of_two one_of_two_power"
 	[one]="wiped_only"
-	[five]="split_three twin"
-	[vm]="panic clock")
+	[five]="split_three twin")
 
 declare -A fault
 fault=(
-	[power]="power lost"
+	[power]="power lost (a kernel panic looks no different to the others)"
 	[power_leader]="power lost, of the node that leads"
 	[power_cycled]="power lost and back at once"
 	[back_in_fence]="power back while the node is being fenced"
@@ -105,13 +103,11 @@ fault=(
 	[qemu_killed]="QEMU killed"
 	[guest_off]="guest powers itself off"
 	[migration]="planned: live migration"
-	[maintenance]="planned: maintenance of a node"
-	[panic]="kernel panic (virtual machines, softdog)"
-	[clock]="wall clock set forward by a day, and back (virtual machines)")
+	[maintenance]="planned: maintenance of a node")
 # What must happen, as the functions below judge it
 declare -A must
 musts() { local r; for r in $2; do must[$r]=$1; done; }
-musts "its VMs start elsewhere within the bound, nobody is reset" "power power_leader power_two power_torn one_of_three_power panic"
+musts "its VMs start elsewhere within the bound, nobody is reset" "power power_leader power_two power_torn one_of_three_power"
 musts "its VMs run again within the bound; it comes back with a new epoch and is not fenced for its old life" "power_cycled back_in_fence"
 musts "every VM starts, once" power_all
 musts "its watchdog resets it, its VMs run again within the bound" "keeper_stopped frozen"
@@ -132,7 +128,6 @@ musts "no wait for W: its VMs start elsewhere within the bound" "operator_dead p
 musts "again on its node within the bound" qemu_killed
 musts "no failure: stopped, and stays so" guest_off
 musts "the same life elsewhere" "migration maintenance"
-musts "nothing, no wall clock is believed" clock
 # Pacemaker + sbd where it was measured in the same kind of lab
 declare -A others=([ring_cut]="VM back after 14.0 s, host reset" [corosync_stopped]="VM back after 15.4 s, host reset" [all_hang_60]="40 s: no reset")
 
@@ -942,31 +937,6 @@ row_maintenance()
 	says "it ends" ctl_any node maintenance off n3
 }
 
-# Rows on whole virtual machines
-
-row_panic()
-{
-	begin a b
-	lab exec n3 -- timeout 5 sh -c 'echo 0 >/proc/sys/kernel/panic; echo c >/proc/sysrq-trigger'
-	view="n1 n2"
-	must_move a b
-	must_go_on c
-	end
-	lab power n3 off
-	power_on n3
-	all_back
-}
-row_clock()
-{
-	begin a b
-	lab exec n3 -- date -s '+1 day'
-	says "nobody is reset or releases for 30 s" throughout 30 eval '[ -z "$(new_resets)$(released)" ]'
-	lab exec n3 -- date -s '-1 day'
-	all_back
-	nothing_happens
-	end
-}
-
 # Plays them
 
 lab_for() # lab_for LAB: a new one, with its guests
@@ -977,12 +947,8 @@ lab_for() # lab_for LAB: a new one, with its guests
 	# shellcheck disable=SC2086
 	lab_up ${lab_options[$1]} --profile "$profile"
 	vms="a b c"
-	[ "$1" != vm ] || patience=240
-	case $1 in
-	one) disk=iscsi ;;
-	vm) disk=mount ;;
-	esac
-	guest a n3 --disk "$([ "$1" = vm ] && echo block || echo iscsi)"
+	[ "$1" != one ] || disk=iscsi
+	guest a n3 --disk iscsi
 	guest b n3 --disk $disk
 	guest c n1
 	if [ "$1" = five ]; then
@@ -996,7 +962,7 @@ chosen() # chosen LAB: its rows that are to be played
 {
 	local r
 	for r in ${lab_rows[$1]}; do
-		if [ -n "$rows" ]; then is_in "$r" "${rows//,/ }" && echo "$r"; else [ "$1" != vm ] && echo "$r"; fi
+		[ -n "$rows" ] && ! is_in "$r" "${rows//,/ }" || echo "$r"
 	done
 }
 
