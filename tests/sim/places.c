@@ -82,7 +82,7 @@ void places_draw(void)
 	uint32_t share, largest = 0;
 
 	sim.rng = rnd_stream(STREAM_PLACES, 0);
-	drawn = chance(500);
+	drawn = chance(500) && !sim.no_placement;
 	for (unsigned v = 0; v < sim.n_vms && drawn; v++) {
 		struct vm_def *d = &sim.vm[v].own_policy;
 
