@@ -34,7 +34,7 @@ check "all volumes are usable on all nodes" within $patience all_usable
 check "a has noticed nothing" same_life a "$a"
 check "a stamps on" stamps_on a
 
-check "arm" ctl n1 arm
+check "arm, as soon as one of the agents that have just started again leads" within $patience ctl n1 arm
 check "all nodes are armed" within $patience all_online
 power_off n1
 moved a n1 "$a"

@@ -92,7 +92,7 @@ check "its hook is called" within $patience hook_told volume-foreign "$third"
 check "it is replaced by itself" within $patience ctl n1 volume replace "$third"
 check "all volumes are usable on all nodes" within $patience all_usable
 check "it is well again" within $patience well
-check "arm" ctl n1 arm
+check "arm, as soon as one of the agents that have just started again leads" within $patience ctl n1 arm
 check "all nodes are armed" within $patience all_online
 check "a has noticed nothing" same_life a "$a"
 check "a stamps on" stamps_on a

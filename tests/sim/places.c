@@ -209,7 +209,7 @@ void places_starts(const struct node *n, unsigned vm)
 	const struct vm *v = agent_vm_by_uuid(a, sim.vm[vm].uuid);
 	unsigned others = 0;
 
-	if (v && v->foreign)
+	if ((v && v->foreign) || sim.no_placement)
 		return; /* it runs already */
 	/* Those that go on here, migrated or taken in, wait for nobody. */
 	for (unsigned i = 0; i < AGENT_MAX_VMS; i++)
@@ -309,7 +309,7 @@ void places_assigned(const struct node *n, unsigned vm, uint32_t id)
 {
 	const struct vm_def *d = policy_of(vm), *before = policy_of(last.vm);
 
-	if (!d)
+	if (!d || sim.no_placement)
 		return;
 	if (is_dim(n))
 		return;

@@ -677,7 +677,7 @@ struct sim {
 	uint64_t n_faults; /* of this seed so far */
 	uint8_t fault_kind[SIM_MAX_FAULTS], left_out[SIM_MAX_FAULTS / 8];
 	uint64_t period;   /* of chaos */
-	bool no_placement;      /* no VM has an order, groups, nodes or limits of places.c */
+	bool no_placement;      /* places.c gives no VM an order, groups, nodes or limits, and checks none */
 	uint64_t without, only; /* bit: enum chaos_kind that may not occur; that alone occur and always do, 0: as drawn */
 	struct stats stats;
 };
