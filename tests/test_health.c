@@ -161,6 +161,7 @@ static void test_hung(void)
 	answers = storage = false;
 	pass(69 * S);
 	TAP_OK(v->health.trouble == TROUBLE_NONE, "found by a new agent: its start, if it is one, does not count as silence");
+	TAP_OK(health_ready(v) == READY_NOT, "nor does it count as running before it has answered");
 	pass(2 * S);
 	TAP_OK(v->health.trouble == TROUBLE_HUNG, "but then");
 	answers = true;

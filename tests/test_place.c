@@ -262,6 +262,13 @@ static void test_order(void)
 	a.claimer.seen[2].claim[0] = (struct claim){ .vm = { 1 }, .generation = 9, .epoch = 7, .state = CLAIM_ACTIVE };
 	lead_owners(&a);
 	TAP_OK(db->owner == 3, "of two claims that seem to stand the newer one names the owner");
+	a.opt.memory_percent = 100;
+	db->def.memory_mib = a.node[1].memory_mib;
+	a.node[1].counter_ns = a.now_ns;
+	TAP_OK(place_fits(&a, v, 2) == PLACE_MEMORY, "until one of them is withdrawn it counts on both nodes");
+	a.claimer.seen[1].n = 0;
+	lead_owners(&a);
+	TAP_OK(place_fits(&a, v, 2) == PLACE_FITS, "and then no more");
 }
 
 static unsigned assigned(const struct vm *v)
@@ -331,6 +338,25 @@ static void test_waiting(void)
 	(void)started_after(v, 10);
 	a.claimer.seen[1].n = 0;
 	TAP_OK(started_after(v, 50) == 51, "one that stays does");
+}
+
+/* Node 3 was asked and did nothing; by then nobody can take it. */
+static void test_asked_in_vain(void)
+{
+	struct vm *v;
+
+	begin();
+	a.leads = a.lead_read = true;
+	a.lead_generation = 4;
+	a.claimer.read_once = true;
+	a.claimer.mine.n = 1;
+	a.claimer.mine.claim[0] = (struct claim){ .generation = 4, .epoch = 7, .state = CLAIM_ACTIVE };
+	memcpy(a.claimer.mine.claim[0].vm, agent_leader_uuid, 16);
+	v = add(0, 1, 1);
+	v->assigned = 3;
+	v->assigned_ns = a.now_ns;
+	a.maintenance = 15;
+	TAP_OK(started_after(v, 10) == 11 && v->assigned == 0, "it counts on no node any more");
 }
 
 /* Node 2 has handed it over, and whom it was for does not claim it. */
@@ -428,6 +454,7 @@ int main(void)
 	test_history();
 	test_order();
 	test_waiting();
+	test_asked_in_vain();
 	test_handed();
 	test_parallel();
 	return tap_done();

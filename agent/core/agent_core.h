@@ -202,6 +202,7 @@ struct vm {
 	/* the leader's */
 	uint32_t owner;               /* as of this step */
 	uint64_t owner_generation;    /* of its claim */
+	uint64_t holders;             /* every node with a live claim on it: one that is about to be withdrawn may be the newest */
 	int64_t owned_ns;             /* since when it has an owner, as the leader sees it; 0: it has none */
 	uint32_t assigned;            /* node asked to start it, 0 none */
 	int64_t assigned_ns;

@@ -91,7 +91,8 @@ enum vm_ready health_ready(const struct vm *v)
 {
 	const struct vm_health *h = &v->health;
 
-	if (v->state != VM_RUNNING || h->kill_ns != 0 || (!can_answer(h) && h->run != GUEST_ASLEEP))
+	/* What an agent has found may be no QEMU yet. */
+	if (v->state != VM_RUNNING || h->found || h->kill_ns != 0 || (!can_answer(h) && h->run != GUEST_ASLEEP))
 		return READY_NOT;
 	if (!h->pinged)
 		return READY_RUNNING;

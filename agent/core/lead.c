@@ -111,6 +111,7 @@ static void assign(struct agent *a, struct vm *v)
 	v->planned = 0;
 	node = move ? move : planned && place_fits(a, v, planned) == PLACE_FITS ? planned : place_choose(a, v);
 	if (node == 0) {
+		v->assigned = 0; /* whoever was asked before has not done it: others need not keep out of its way there */
 		if (v->assigned_ns == 0 || a->now_ns - v->assigned_ns > agent_ms(FAILED_AGAIN_MS)) {
 			agent_note(a, NOTE_VM_NO_PLACE, v, 0);
 			v->assigned_ns = a->now_ns;
@@ -297,7 +298,7 @@ static void find_owners(struct agent *a)
 {
 	for (unsigned i = 0; i < a->vm_end; i++) {
 		a->vm[i].owner = 0;
-		a->vm[i].owner_generation = 0;
+		a->vm[i].owner_generation = a->vm[i].holders = 0;
 	}
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
 		const struct claims *c = id == a->opt.self ? &a->claimer.mine : &a->claimer.seen[id - 1];
@@ -305,7 +306,10 @@ static void find_owners(struct agent *a)
 		for (uint32_t i = 0; i < c->n; i++) {
 			struct vm *v = claim_is_live(a, id, &c->claim[i]) ? agent_vm_by_uuid(a, c->claim[i].vm) : NULL;
 
-			if (!v || (v->owner != 0 && c->claim[i].generation <= v->owner_generation))
+			if (!v)
+				continue;
+			v->holders |= 1ULL << (id - 1);
+			if (v->owner != 0 && c->claim[i].generation <= v->owner_generation)
 				continue;
 			v->owner = id;
 			v->owner_generation = c->claim[i].generation;

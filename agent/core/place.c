@@ -47,7 +47,10 @@ bool place_failed(const struct agent *a, uint32_t id, const uint8_t uuid[16])
 }
 
 /* It is on the node, or on its way there. */
-static bool is_on(const struct vm *v, uint32_t id) { return v->used && (v->owner == id || v->assigned == id || v->planned == id); }
+static bool is_on(const struct vm *v, uint32_t id)
+{
+	return v->used && (v->owner == id || v->assigned == id || v->planned == id || (v->holders >> (id - 1) & 1));
+}
 
 static unsigned load_of(const struct agent *a, uint32_t id)
 {
