@@ -196,6 +196,9 @@ struct keeper_volume {
 	enum volume_fault fault; /* sticky until the keeper starts again */
 	bool later;              /* it was away and holds a later block of an earlier life: not to be written over by this epoch */
 	struct slot slot;
+	bool looked;             /* our slot was read since our last write there: only then the other buffer may be written. A second host with this node's id, which can
+				  * write and not read, must not end up with both: they would hide what the first one has published */
+	int64_t wrote_ns;        /* when that write was acknowledged */
 	bool read_busy, write_busy; /* not settled: no other operation of that kind on this volume */
 	bool write_wait, write_ok, read_wait, read_ok; /* this round */
 	uint64_t unread;         /* bit (id - 1): nodes of which the last read showed no block that counts */
@@ -312,6 +315,8 @@ static inline int64_t keeper_ms(uint32_t ms) { return (int64_t)ms * NS_PER_MS; }
 
 /* table.c: takes in what a volume's read showed. Says whether the read counts, for all nodes but those in `unread`. */
 bool table_absorb(struct keeper *k, unsigned volume, const void *data);
+/* The same of a read that came too late for its round, which says only who has written to our slot. */
+void table_look(struct keeper *k, unsigned volume, const void *data);
 /* On how many volumes this round's reads have shown the block of every node: a quorum is one for each node's block. */
 unsigned table_reads(const struct keeper *k);
 /* A fence quorum of reads has completed. */

@@ -187,7 +187,11 @@ static unsigned count_volumes(const struct keeper *k, bool (*fn)(const struct ke
 /* Acknowledged, by a volume that is still trusted after its read. */
 static bool was_written(const struct keeper_volume *v) { return v->write_ok && v->fault == FAULT_NONE; }
 static bool waits(const struct keeper_volume *v) { return v->write_wait || v->read_wait; }
-static bool may_write(const struct keeper_volume *v) { return v->ready && v->fault == FAULT_NONE && !v->later && !v->write_busy && slot_writable(&v->slot); }
+
+static bool may_write(const struct keeper_volume *v)
+{
+	return v->ready && v->fault == FAULT_NONE && !v->later && !v->write_busy && slot_writable(&v->slot) && v->looked;
+}
 
 static void start_reads(struct keeper *k)
 {
@@ -668,6 +672,8 @@ static void on_write_done(struct keeper *k, const struct keeper_event *ev)
 	if (ev->ok) {
 		v->acked_epoch = v->slot.writing_epoch;
 		v->acked_seq = v->slot.writing_seq;
+		v->looked = false;
+		v->wrote_ns = k->now_ns;
 	}
 	if (!v->write_wait)
 		return;
@@ -679,8 +685,11 @@ static void on_read_done(struct keeper *k, const struct keeper_event *ev)
 {
 	struct keeper_volume *v = &k->volume[ev->volume];
 
-	if (!v->read_wait)
+	if (!v->read_wait) {
+		if (ev->ok)
+			table_look(k, ev->volume, ev->data);
 		return;
+	}
 	v->read_wait = false;
 	v->read_ok = ev->ok && table_absorb(k, ev->volume, ev->data);
 }

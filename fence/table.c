@@ -136,6 +136,24 @@ static bool check_own(struct keeper *k, unsigned volume, int buffer, const struc
 	return true;
 }
 
+static void looked(struct keeper_volume *v)
+{
+	if (v->read_issued_ns >= v->wrote_ns)
+		v->looked = true;
+}
+
+void table_look(struct keeper *k, unsigned volume, const void *data)
+{
+	struct heartbeat space[2];
+	const struct heartbeat *hb, *other;
+
+	if (check_superblock(k, volume, data) != FAULT_NONE || newest_of(k, data, k->opt.self, space, &hb, &other) < 0)
+		return;
+	/* Another host's block is for a read that counts. */
+	if (memcmp(hb->host, k->opt.host, 16) == 0 && (!other || other->epoch == 0 || memcmp(other->host, k->opt.host, 16) == 0))
+		looked(&k->volume[volume]);
+}
+
 bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 {
 	const uint8_t *table = data;
@@ -156,6 +174,8 @@ bool table_absorb(struct keeper *k, unsigned volume, const void *data)
 		bool moved;
 		int buffer = newest_of(k, table, node, space, &hb, &other);
 
+		if (node == k->opt.self)
+			looked(&k->volume[volume]);
 		if (buffer < 0) {
 			unread |= MUTANT(UNREADABLE_IS_EMPTY) ? 0 : bit; /* unreadable is never empty */
 			if (node == k->opt.self) /* but ours to mend: as soon as nothing of an earlier life can land any more */

@@ -25,7 +25,7 @@
 #define SIM_TABLE ((2 + 2 * SIM_NODES) * FORMAT_BLOCK)
 #define SIM_NEVER INT64_MAX
 
-enum sim_path { SIM_OK, SIM_GONE, SIM_HANG_WRITES, SIM_HANG, SIM_REFUSE_WRITES };
+enum sim_path { SIM_OK, SIM_GONE, SIM_HANG_WRITES, SIM_HANG, SIM_REFUSE_WRITES, SIM_REFUSE_READS };
 
 struct sim;
 
@@ -182,7 +182,7 @@ static inline struct sim_io *sim_io_new(struct sim_node *n, unsigned volume, boo
 /* Not connected, or refused: answered at once with a definite error, nothing lands. */
 static inline bool sim_refused(const struct sim_node *n, unsigned volume, bool is_write)
 {
-	return !n->up[volume] || n->path[volume] == SIM_GONE || (is_write && n->path[volume] == SIM_REFUSE_WRITES);
+	return !n->up[volume] || n->path[volume] == SIM_GONE || n->path[volume] == (is_write ? SIM_REFUSE_WRITES : SIM_REFUSE_READS);
 }
 
 static inline void sim_op_write(void *edge, unsigned volume, unsigned buffer, const struct heartbeat *block)

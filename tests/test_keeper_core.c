@@ -1293,6 +1293,35 @@ static void test_twin_in_one_epoch(void)
 	sound("two hosts in one epoch");
 }
 
+/* The node's other host has begun a later epoch, and this one, which can write the slot and not read it, does not know. */
+static void test_twin_unread(void)
+{
+	struct heartbeat twin;
+	uint64_t seq;
+
+	armed_cluster(2, 1);
+	sim_path(&s, 2, 0, SIM_REFUSE_READS);
+	twin = on_disk(2, 0);
+	twin.epoch++;
+	memset(twin.life, 55, 16);
+	memset(twin.host, 55, 16);
+	forge_on_one(2, &twin);
+	sim_run(&s, 15000);
+	TAP_OK(n(2)->released_for == RELEASE_STORAGE && on_disk(2, 0).epoch == twin.epoch, "what cannot be read is not written over in both buffers");
+	sim_path(&s, 2, 0, SIM_OK);
+	sim_run(&s, 10000);
+	TAP_OK(k(2)->slot_taken && on_disk(2, 0).epoch == twin.epoch, "and once it can, the other one is seen");
+
+	/* A volume whose answers come after the others' rounds is read late, and written all the same. */
+	armed_cluster(2, 3);
+	n(2)->latency_ms[2] = 400;
+	sim_run(&s, 3000);
+	seq = on_disk(2, 2).seq;
+	sim_run(&s, 3000);
+	TAP_OK(on_disk(2, 2).seq >= seq + 2 && undisturbed(), "one volume is slow: what it shows late counts for that");
+	sound("a slot that is not read");
+}
+
 /* Of two hosts with one id one has been on a volume that the other does not use. */
 static void test_twin_on_one_volume(void)
 {
@@ -1523,6 +1552,7 @@ int main(void)
 	test_restart();
 	test_slot_owner();
 	test_twin_in_one_epoch();
+	test_twin_unread();
 	test_twin_on_one_volume();
 	test_bad_volumes();
 	test_leave();
