@@ -357,6 +357,11 @@ static void test_asked_in_vain(void)
 	v->assigned_ns = a.now_ns;
 	a.maintenance = 15;
 	TAP_OK(started_after(v, 10) == 11 && v->assigned == 0, "it counts on no node any more");
+	a.maintenance = 1; /* the others are to start it */
+	a.have_table = false;
+	TAP_OK(started_after(v, 3) == 4, "without its keeper, which tells whose claims stand, nobody has anything started");
+	a.have_table = true;
+	TAP_OK(started_after(v, 3) == 0, "with it: at once");
 }
 
 /* Node 2 has handed it over, and whom it was for does not claim it. */

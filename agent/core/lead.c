@@ -555,7 +555,8 @@ void lead_step(struct agent *a)
 		claimer_want(a, agent_leader_uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
 		return;
 	}
-	if (!a->leads || !a->lead_read || !a->have_catalog || agent_behind(a))
+	/* Without its keeper it does not know whose claims stand. */
+	if (!a->leads || !a->lead_read || !a->have_catalog || !a->have_table || agent_behind(a))
 		return;
 	lead_owners(a);
 	memset(a->migrating, 0, sizeof(a->migrating));

@@ -1272,7 +1272,7 @@ const char *check_lively_on(uint64_t nodes, uint64_t managed, bool arrived)
 		if (running == 0 && !arrived && sim.vm[v].sent_ns != 0 &&
 		    sim.now - sim.vm[v].sent_ns < (int64_t)(sim.timing.leader_ms + 12 * sim.timing.io_ms + HANDOVER_MS) * NS_PER_MS)
 			continue;
-		if (running == 1 || (running == 0 && !places_has_place(v, nodes & managed)))
+		if (running == 1 || (running == 0 && places_may_lack(v, nodes & managed)))
 			continue;
 		(void)snprintf(text, sizeof(text), "VM %u runs %u times", v, running);
 		return text;

@@ -20,7 +20,7 @@
 static struct { int64_t from, until, before /* until, of the life before this one */; } ran[SIM_MAX_VMS]; /* 0: never */
 static uint32_t held[SIM_MAX_NODES][SIM_MAX_VMS]; /* epoch of its active claim on the newest block that has landed; 0: none */
 static struct { uint32_t epoch; uint64_t seq; } landed[SIM_MAX_NODES];
-static int64_t held_until[SIM_MAX_VMS];
+static int64_t held_until[SIM_MAX_VMS], placeless_ns[SIM_MAX_VMS]; /* when it was last seen to have no place */
 static struct { const struct node *by; int64_t ns; unsigned vm; uint32_t version; } last;
 static struct { uint32_t cpus, memory_mib; } has[SIM_MAX_NODES];
 static uint32_t memory_percent, vcpus_percent;
@@ -32,6 +32,7 @@ void places_reset(void)
 	memset(held, 0, sizeof(held));
 	memset(landed, 0, sizeof(landed));
 	memset(held_until, 0, sizeof(held_until));
+	memset(placeless_ns, 0, sizeof(placeless_ns));
 	memset(&last, 0, sizeof(last));
 	drawn = false;
 }
@@ -358,4 +359,13 @@ bool places_has_place(unsigned vm, uint64_t nodes)
 			return true;
 	}
 	return !d || !drawn;
+}
+
+/* Whether a VM need not run: it has no place, or one that was made for it, by others that move, a moment ago. */
+bool places_may_lack(unsigned vm, uint64_t nodes)
+{
+	if (places_has_place(vm, nodes))
+		return placeless_ns[vm] != 0 && sim.now - placeless_ns[vm] < (int64_t)timing_failover_bound_ms(&sim.timing) * NS_PER_MS;
+	placeless_ns[vm] = sim.now;
+	return true;
 }

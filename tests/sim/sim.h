@@ -580,6 +580,7 @@ void places_assigned(const struct node *n, unsigned vm, uint32_t id); /* its lea
 void places_prepared(const struct node *n, unsigned vm, uint32_t id); /* or sent there */
 void places_starts(const struct node *n, unsigned vm);
 bool places_has_place(unsigned vm, uint64_t nodes);
+bool places_may_lack(unsigned vm, uint64_t nodes);
 
 /* ---- lively.c ---- */
 
