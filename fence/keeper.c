@@ -218,6 +218,7 @@ static void op_note(void *edge, enum keeper_note note, uint32_t node, uint32_t a
 			    "Stop ha-keeper there; if that host is gone for good and was not armed, say so on a node that is: `ha-ctl node confirm-fenced`. "
 			    "Waiting until the others say that its lease is over, and W",
 			    node);
+		(void)sd_notify(0, "STATUS=waiting: another host has this node's slot on the volumes");
 		break;
 	case NOTE_SILENT:
 		if (arg)
