@@ -196,9 +196,9 @@ struct keeper_volume {
 	enum volume_fault fault; /* sticky until the keeper starts again */
 	bool later;              /* it was away and holds a later block of an earlier life: not to be written over by this epoch */
 	struct slot slot;
-	bool looked;             /* our slot was read since our last write there: only then the other buffer may be written. A second host with this node's id, which can
-				  * write and not read, must not end up with both: they would hide what the first one has published */
-	int64_t wrote_ns;        /* when that write was acknowledged */
+	bool looked;             /* our slot was read since our last write there was issued: only then the next one may be. A second host with this node's id, which can
+				  * write and not read, must not end up with both buffers: they would hide what the first one has published */
+	int64_t wrote_ns;        /* when that write was issued */
 	bool read_busy, write_busy; /* not settled: no other operation of that kind on this volume */
 	bool write_wait, write_ok, read_wait, read_ok; /* this round */
 	uint64_t unread;         /* bit (id - 1): nodes of which the last read showed no block that counts */

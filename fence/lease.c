@@ -246,6 +246,8 @@ static void start_round(struct keeper *k)
 		if (!may_write(v))
 			continue;
 		v->write_wait = v->write_busy = true;
+		v->looked = false;
+		v->wrote_ns = k->now_ns;
 		act_volume(k, KEEPER_ACT_WRITE, i);
 		slot_written(&v->slot, k->epoch, k->seq);
 	}
@@ -672,8 +674,6 @@ static void on_write_done(struct keeper *k, const struct keeper_event *ev)
 	if (ev->ok) {
 		v->acked_epoch = v->slot.writing_epoch;
 		v->acked_seq = v->slot.writing_seq;
-		v->looked = false;
-		v->wrote_ns = k->now_ns;
 	}
 	if (!v->write_wait)
 		return;

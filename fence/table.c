@@ -149,8 +149,8 @@ void table_look(struct keeper *k, unsigned volume, const void *data)
 
 	if (check_superblock(k, volume, data) != FAULT_NONE || newest_of(k, data, k->opt.self, space, &hb, &other) < 0)
 		return;
-	/* Another host's block is for a read that counts. */
-	if (memcmp(hb->host, k->opt.host, 16) == 0 && (!other || other->epoch == 0 || memcmp(other->host, k->opt.host, 16) == 0))
+	/* Another host's block of our epoch or a later one is for a read that counts. */
+	if ((hb->epoch < k->epoch || memcmp(hb->host, k->opt.host, 16) == 0) && (!other || other->epoch < k->epoch || memcmp(other->host, k->opt.host, 16) == 0))
 		looked(&k->volume[volume]);
 }
 
