@@ -1235,6 +1235,19 @@ void check_ended(const struct node *n, unsigned vm, enum vm_trouble why)
 		violation("H1", "node %u ends VM %u as hung, whose storage hangs, too", n->id, vm);
 }
 
+/* Of these nodes those that a VM may be given to: without any ring the leader can ask nobody but itself. */
+static uint64_t askable(uint64_t nodes)
+{
+	uint64_t leads = 0;
+
+	for (unsigned i = 0; i < sim.n_nodes; i++) {
+		if (sim.node[i].up && sim.node[i].corosync)
+			return nodes;
+		leads |= sim.node[i].a_runs && sim.node[i].agent->leads ? 1ULL << i : 0;
+	}
+	return nodes & leads;
+}
+
 const char *check_lively_on(uint64_t nodes, uint64_t managed, bool arrived)
 {
 	static char text[160];
@@ -1272,7 +1285,7 @@ const char *check_lively_on(uint64_t nodes, uint64_t managed, bool arrived)
 		if (running == 0 && !arrived && sim.vm[v].sent_ns != 0 &&
 		    sim.now - sim.vm[v].sent_ns < (int64_t)(sim.timing.leader_ms + 12 * sim.timing.io_ms + HANDOVER_MS) * NS_PER_MS)
 			continue;
-		if (running == 1 || (running == 0 && places_may_lack(v, nodes & managed)))
+		if (running == 1 || (running == 0 && places_may_lack(v, askable(nodes & managed))))
 			continue;
 		(void)snprintf(text, sizeof(text), "VM %u runs %u times", v, running);
 		return text;
@@ -1309,6 +1322,10 @@ void check_dump(void)
 				history_add("  %s: %s, wanted %d, owner %u, assigned to %u, unit %d", a->vm[v].def.name, vm_state_name(a->vm[v].state),
 					    (int)a->vm[v].def.desired, agent_owner(a, a->vm[v].def.uuid), a->vm[v].assigned,
 					    (int)n->qemu[sim_vm_index(a->vm[v].def.uuid)].state);
+		for (unsigned v = 0; v < AGENT_MAX_VMS && n->a_runs && a->leads; v++)
+			for (unsigned id = 1; id <= sim.n_nodes && a->vm[v].used; id++)
+				if (place_fits(a, &a->vm[v], id) != PLACE_FITS)
+					history_add("  %s: node %u %s", a->vm[v].def.name, id, place_why_text(place_fits(a, &a->vm[v], id)));
 	}
 	volset_dump();
 	for (unsigned v = 0; v < sim.n_volumes; v++)
