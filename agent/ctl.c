@@ -113,9 +113,10 @@ static const struct command commands[] = {
 	{ "", "events", "[--follow]", 0, 0, OPTION_FOLLOW, ctl_events, "what happened, oldest first",
 	  "  --follow   go on and print each new event; end with Ctrl-C\n" },
 	{ "node", "list", "", 0, 0, 0, ctl_node_list, "the nodes, their state and why", "" },
-	{ "node", "maintenance", "on|off NODE [--return]", 2, 2, OPTION_RETURN, ctl_node_maintenance,
+	{ "node", "maintenance", "on|off NODE [--return] [--wait]", 2, 2, OPTION_RETURN | OPTION_WAIT, ctl_node_maintenance,
 	  "move the VMs off a node and keep it empty, or use it again",
-	  "  --return   with off: the VMs that left it for its maintenance, and were not moved by an operator since, come back\n" },
+	  "  --return   with off: the VMs that left it for its maintenance, and were not moved by an operator since, come back\n"
+	  "  --wait     until the node is empty, or with --return until all are back; says what has left, and what no other node can take\n" },
 	{ "node", "leave", "", 0, 0, 0, ctl_node_leave, "wait until this node's VMs have left it, if its host goes down; for ha-leave.service",
 	  "What becomes of the VMs says ShutdownPolicy= in kvm-ha.conf(5). With a host that does not go down nothing happens.\n" },
 	{ "node", "fence", "NODE [--off]", 1, 1, OPTION_OFF, ctl_node_fence, "take a node's VMs away, dead or alive, and give it none",

@@ -2,6 +2,7 @@
 /* ha-ctl, the operator's command. One command a function; each returns the exit code that ha-ctl(8) documents.
  *   ctl.c         command line, command table, help, configuration commands
  *   ctl_agent.c   commands the agent carries out
+ *   ctl_maintenance.c node maintenance, and waiting for its end
  *   ctl_fence.c   fencing by hand; ctl_watchdog.c: what the watchdog is, and how long it takes
  *   ctl_print.c   colors, tables, lists; ctl_status.c: the status in words
  *   ctl_import.c  vm import
@@ -61,7 +62,6 @@ int ctl_status(const struct ctl *c);
 int ctl_arm(const struct ctl *c);
 int ctl_disarm(const struct ctl *c);
 int ctl_node_list(const struct ctl *c);
-int ctl_node_maintenance(const struct ctl *c);
 int ctl_node_leave(const struct ctl *c);
 int ctl_vm_add(const struct ctl *c);
 int ctl_vm_list(const struct ctl *c);
@@ -81,6 +81,13 @@ int ctl_events(const struct ctl *c);
 /* For other files' commands. ctl_ask puts request; 0 and *ret, to put, or an exit code after saying why. */
 json_object *ctl_request(const char *command);
 int ctl_ask(const struct ctl *c, json_object *request, json_object **ret);
+/* The same once more, after a moment; an agent that is being restarted is waited for as long as for an answer. The answer has key, an object. */
+int ctl_ask_again(const struct ctl *c, json_object *request, const char *key, json_object **ret);
+int64_t ctl_now_ms(void); /* CLOCK_MONOTONIC */
+int ctl_check_name(const struct ctl *c, const char *what, const char *name); /* 0, or CTL_USAGE after saying why */
+
+/* ctl_maintenance.c */
+int ctl_node_maintenance(const struct ctl *c);
 
 /* ctl_fence.c */
 int ctl_node_confirm_fenced(const struct ctl *c);

@@ -123,7 +123,7 @@ int ctl_disarm(const struct ctl *c)
 }
 
 /* 0, or CTL_USAGE after saying why. */
-static int check_name(const struct ctl *c, const char *what, const char *name)
+int ctl_check_name(const struct ctl *c, const char *what, const char *name)
 {
 	char err[200] = "";
 
@@ -131,26 +131,12 @@ static int check_name(const struct ctl *c, const char *what, const char *name)
 		       ctl_fail(c, CTL_USAGE, "\"%.80s\" is no name of a %s: %s", name, what, err);
 }
 
-int ctl_node_maintenance(const struct ctl *c)
+int64_t ctl_now_ms(void)
 {
-	bool on = streq(c->args[0], "on");
-	json_object *o;
-	int r;
+	struct timespec ts;
 
-	if (!on && !streq(c->args[0], "off"))
-		return ctl_fail(c, CTL_USAGE, "node maintenance %.64s: write `on NODE` or `off NODE`", c->args[0]);
-	if (on && c->back)
-		return ctl_fail(c, CTL_USAGE, "--return is for `node maintenance off`: what comes back comes back then");
-	r = check_name(c, "node", c->args[1]);
-	if (r != 0)
-		return r;
-	o = request_new("node-maintenance");
-	json_object_object_add(o, "node", json_object_new_string(c->args[1]));
-	json_object_object_add(o, "on", json_object_new_boolean(on));
-	if (c->back)
-		json_object_object_add(o, "return", json_object_new_boolean(true));
-	return ask_and_say(c, o, on ? "Node %s is being emptied; `ha-ctl node list` shows 0 VMs when it is done."
-			      : c->back ? "Node %s takes VMs again; those that left it come back." : "Node %s takes VMs again.", c->args[1]);
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * MS_PER_S + ts.tv_nsec / NS_PER_MS;
 }
 
 static void pause_ms(int64_t ms)
@@ -159,8 +145,6 @@ static void pause_ms(int64_t ms)
 
 	(void)nanosleep(&t, NULL);
 }
-
-static int64_t now_ms(void);
 
 /* One answer. 1: ask again, 0: over; or an exit code, below 0. */
 static int look_at_leaving(const struct ctl *c, json_object *answer, int64_t since_ms, int64_t *ret_told)
@@ -176,7 +160,7 @@ static int look_at_leaving(const struct ctl *c, json_object *answer, int64_t sin
 	}
 	if (ctl_bool(answer, "in_vain"))
 		return -ctl_fail(c, CTL_FAILED, "the agent has no keeper or no quorum of the volumes: VMs that still run here are ended as the host goes down");
-	if (now_ms() - since_ms > ctl_int(answer, "timeout_ms"))
+	if (ctl_now_ms() - since_ms > ctl_int(answer, "timeout_ms"))
 		return -ctl_fail(c, CTL_FAILED, "%" PRId64 " VMs have not left within ShutdownTimeout=: they are ended as the host goes down", vms);
 	if (vms != *ret_told && !c->json)
 		(void)printf("This host goes down: waiting for %" PRId64 " VMs.\n", vms);
@@ -188,7 +172,7 @@ static int look_at_leaving(const struct ctl *c, json_object *answer, int64_t sin
 /* Runs in the stop of a unit: whatever happens it ends. */
 int ctl_node_leave(const struct ctl *c)
 {
-	int64_t since_ms = now_ms(), heard_ms = since_ms, told = -1;
+	int64_t since_ms = ctl_now_ms(), heard_ms = since_ms, told = -1;
 	json_object *request = request_new("node-leave");
 	char err[CTL_ERROR_LEN] = "";
 	int again = 1;
@@ -199,8 +183,8 @@ int ctl_node_leave(const struct ctl *c)
 
 		if (r == 0 && ctl_bool(answer, "ok")) {
 			again = look_at_leaving(c, answer, since_ms, &told);
-			heard_ms = now_ms();
-		} else if (now_ms() - heard_ms > LEAVE_UNHEARD_MS) {
+			heard_ms = ctl_now_ms();
+		} else if (ctl_now_ms() - heard_ms > LEAVE_UNHEARD_MS) {
 			again = -ctl_fail(c, CTL_UNAVAILABLE, "%s: VMs that still run here are ended as the host goes down", r < 0 ? err : ctl_str(answer, "error"));
 		}
 		json_object_put(answer);
@@ -214,7 +198,7 @@ int ctl_node_leave(const struct ctl *c)
 static int ask_about_vm(const struct ctl *c, const char *command, const char *said)
 {
 	json_object *o;
-	int r = check_name(c, "VM", c->args[0]);
+	int r = ctl_check_name(c, "VM", c->args[0]);
 
 	if (r != 0)
 		return r;
@@ -244,7 +228,7 @@ int ctl_adopt(const struct ctl *c)
 	json_object *o, *answer;
 	char err[160] = "";
 	uint32_t pid;
-	int r = check_name(c, "VM", c->args[0]);
+	int r = ctl_check_name(c, "VM", c->args[0]);
 
 	if (r != 0)
 		return r;
@@ -267,40 +251,37 @@ int ctl_adopt(const struct ctl *c)
 	return CTL_OK;
 }
 
-static int64_t now_ms(void)
+int ctl_ask_again(const struct ctl *c, json_object *request, const char *key, json_object **ret)
 {
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * MS_PER_S + ts.tv_nsec / NS_PER_MS;
-}
-
-/* Asks about a VM again, after a moment. An agent that is being restarted is waited for as long as for an answer. 0 and *ret, to put; or an exit code. */
-static int look_again(const struct ctl *c, json_object **ret)
-{
-	struct timespec pause = { .tv_nsec = LOOK_AGAIN_MS * NS_PER_MS };
-	int64_t until_ms = now_ms() + CTL_CLIENT_TIMEOUT_MS;
+	int64_t until_ms = ctl_now_ms() + CTL_CLIENT_TIMEOUT_MS;
 	char err[CTL_ERROR_LEN] = "";
-	json_object *o = request_new("vm-show");
 	bool again;
 	int r;
 
-	json_object_object_add(o, "name", json_object_new_string(c->args[0]));
 	do {
-		(void)nanosleep(&pause, NULL);
-		r = ctl_client_ask(c->socket, o, CTL_CLIENT_TIMEOUT_MS, ret, err, sizeof(err));
-		again = now_ms() < until_ms && (r < 0 ? r != -EACCES : ctl_bool(*ret, "temporary"));
+		pause_ms(LOOK_AGAIN_MS);
+		r = ctl_client_ask(c->socket, request, CTL_CLIENT_TIMEOUT_MS, ret, err, sizeof(err));
+		again = ctl_now_ms() < until_ms && (r < 0 ? r != -EACCES : ctl_bool(*ret, "temporary"));
 		if (again && r == 0)
 			json_object_put(*ret);
 	} while (again);
-	json_object_put(o);
+	json_object_put(request);
 	if (r < 0)
 		return ctl_fail(c, exit_of_errno(r), "%s", err);
-	if (ctl_get(*ret, "vm", json_type_object))
+	if (ctl_get(*ret, key, json_type_object))
 		return 0;
-	r = ctl_fail(c, CTL_FAILED, "%s", *ctl_str(*ret, "error") ? ctl_str(*ret, "error") : "the agent's answer has no VM in it");
+	r = ctl_fail(c, CTL_FAILED, "%s", *ctl_str(*ret, "error") ? ctl_str(*ret, "error") : "the agent's answer does not have in it what was asked for");
 	json_object_put(*ret);
 	return r;
+}
+
+/* About the VM of the command. */
+static int look_again(const struct ctl *c, json_object **ret)
+{
+	json_object *o = request_new("vm-show");
+
+	json_object_object_add(o, "name", json_object_new_string(c->args[0]));
+	return ctl_ask_again(c, o, "vm", ret);
 }
 
 enum relocation { RELOCATION_PENDING, RELOCATION_DONE, RELOCATION_LOST, RELOCATION_ELSEWHERE };
@@ -365,8 +346,8 @@ static int wait_for_relocation(const struct ctl *c, int64_t number, bool live)
 		show_progress(c, vm, last, sizeof(last));
 		failure = ctl_get(vm, "not_migrated", json_type_object);
 		why = failure && ctl_int(failure, "number") == number ? ctl_str(failure, "why") : "";
-		elsewhere_ms = is != RELOCATION_ELSEWHERE ? 0 : elsewhere_ms ? elsewhere_ms : now_ms();
-		if (is == RELOCATION_PENDING || (is == RELOCATION_ELSEWHERE && now_ms() - elsewhere_ms < SETTLE_MS)) {
+		elsewhere_ms = is != RELOCATION_ELSEWHERE ? 0 : elsewhere_ms ? elsewhere_ms : ctl_now_ms();
+		if (is == RELOCATION_PENDING || (is == RELOCATION_ELSEWHERE && ctl_now_ms() - elsewhere_ms < SETTLE_MS)) {
 			json_object_put(answer);
 			continue;
 		}
@@ -390,9 +371,9 @@ int ctl_vm_relocate(const struct ctl *c)
 	json_object *o, *answer;
 	int64_t number;
 	bool runs;
-	int r = check_name(c, "VM", c->args[0]);
+	int r = ctl_check_name(c, "VM", c->args[0]);
 
-	if (r != 0 || (r = check_name(c, "node", c->args[1])) != 0)
+	if (r != 0 || (r = ctl_check_name(c, "node", c->args[1])) != 0)
 		return r;
 	o = request_new("vm-relocate");
 	json_object_object_add(o, "name", json_object_new_string(c->args[0]));
@@ -422,7 +403,7 @@ int ctl_vm_migrate(const struct ctl *c)
 {
 	json_object *o, *answer;
 	int64_t number;
-	int r = check_name(c, "VM", c->args[0]);
+	int r = ctl_check_name(c, "VM", c->args[0]);
 
 	if (r != 0)
 		return r;
@@ -432,7 +413,7 @@ int ctl_vm_migrate(const struct ctl *c)
 		return ask_about_vm(c, "vm-migrate-cancel", "The migration of VM %s is called off; it stays where it is.");
 	if (c->n_args != 2)
 		return ctl_fail(c, CTL_USAGE, "vm migrate: to which node? Write `vm migrate %s NODE`", c->args[0]);
-	r = check_name(c, "node", c->args[1]);
+	r = ctl_check_name(c, "node", c->args[1]);
 	if (r != 0)
 		return r;
 	o = request_new("vm-migrate");
@@ -453,7 +434,7 @@ int ctl_vm_migrate(const struct ctl *c)
 /* 0 when no living node holds on to a failure of the VM any more, or an exit code. */
 static int wait_forgotten(const struct ctl *c)
 {
-	int64_t until_ms = now_ms() + FORGET_MS;
+	int64_t until_ms = ctl_now_ms() + FORGET_MS;
 
 	for (;;) {
 		json_object *answer, *failed_on;
@@ -463,7 +444,7 @@ static int wait_forgotten(const struct ctl *c)
 		if (r != 0)
 			return r;
 		n = ctl_list(ctl_get(answer, "vm", json_type_object), "failed_on", &failed_on);
-		if (n > 0 && now_ms() >= until_ms) {
+		if (n > 0 && ctl_now_ms() >= until_ms) {
 			const char *node = json_object_get_string(json_object_array_get_idx(failed_on, 0));
 
 			r = ctl_fail(c, CTL_AGAIN, "the agent of node %s does not forget that VM %s failed there: `ha-ctl node list` says how it is; the VM is stopped"
@@ -479,7 +460,7 @@ static int wait_forgotten(const struct ctl *c)
 int ctl_vm_clear_error(const struct ctl *c)
 {
 	json_object *o, *answer;
-	int r = check_name(c, "VM", c->args[0]);
+	int r = ctl_check_name(c, "VM", c->args[0]);
 
 	if (r != 0)
 		return r;
@@ -536,7 +517,7 @@ int ctl_vm_show(const struct ctl *c)
 {
 	static const char *const lines[] = { "name", "uuid", "state", "node", "desired", "ready", "last_failure", "reason" };
 	json_object *o, *answer, *vm, *why, *failure;
-	int r = check_name(c, "VM", c->args[0]);
+	int r = ctl_check_name(c, "VM", c->args[0]);
 
 	if (r != 0)
 		return r;
