@@ -1084,6 +1084,28 @@ static void test_takeover(void)
 	TAP_OK(UNTIL(2000, node(owner)->notes[NOTE_MAINTENANCE_DONE] == 1), "and the node says that it is empty");
 	sound("maintenance");
 
+	/* Nobody else can take it: shutting it down would help nobody. */
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
+	other = 3 - owner;
+	s.vm[0].has_required = true;
+	s.vm[0].required = bit(owner);
+	s.catalog.maintenance = bit(owner);
+	spread_catalog();
+	run(200000);
+	TAP_OK(runs(owner, 0) && !did(owner, 'P') && node(owner)->notes[NOTE_VM_STAYS] == 1, "maintenance, and no other node may run it: it runs on, which is told once");
+	s.vm[0].required = bit(owner) | bit(other);
+	spread_catalog();
+	TAP_OK(UNTIL(15000, runs(other, 0)), "one may: it leaves");
+	s.vm[0].required = bit(owner);
+	s.catalog.maintenance = bit(other);
+	spread_catalog();
+	run(20000);
+	s.vm[0].desired = DESIRED_STOPPED;
+	spread_catalog();
+	TAP_OK(UNTIL(15000, running(0) == 0), "what is to be stopped is");
+	sound("maintenance of a node that is needed");
+
 	/* QEMU had to be killed: nothing may be on its way any more. */
 	boot(2, 1, 1);
 	owner = runs(1, 0) ? 1 : 2;

@@ -190,6 +190,8 @@ struct vm {
 	bool guest_off;               /* RESTARTING: not to be restarted, its guest powered it off, */
 	bool off_failed;              /* or it failed, and its file says Restart=never */
 	struct vm_health health;      /* RUNNING */
+	bool stays;                   /* RUNNING in a node's maintenance: as of looked_ns no other node could take it */
+	int64_t looked_ns;
 	bool going_on;                /* QEMU was told to let the guest go on and has not answered yet: it may do so at any moment */
 	enum vm_trouble last_failure; /* of its last exit; NONE: QEMU died by itself */
 	uint64_t generation;          /* of our claim */
@@ -345,7 +347,7 @@ enum agent_note {
 	NOTE_LEADER, NOTE_NOT_LEADER, NOTE_NODE_LOST, NOTE_NODE_OVER, NOTE_NODE_BACK, NOTE_MAINTENANCE_DONE,
 	NOTE_VM_MOVING, NOTE_VM_MOVED, NOTE_VM_NOT_MOVED, NOTE_VM_ERROR, NOTE_VM_TROUBLE, NOTE_VM_WELL, NOTE_VM_ENDED, NOTE_VM_RESET, NOTE_VM_CONT,
 	NOTE_VM_STAYS_DOWN, NOTE_VM_UNQUIET, NOTE_VM_NOT_AWAITED, NOTE_VM_CONFIRM, NOTE_AGENT_SILENT, NOTE_AGENT_BACK,
-	NOTE_VM_MIGRATING, NOTE_VM_MIGRATED, NOTE_VM_NOT_MIGRATED, NOTE_VM_HANDED, NOTE_VM_INCOMING, NOTE_VM_DISCARDED, NOTE_VM_TAKEN_IN, NOTE_COUNT,
+	NOTE_VM_MIGRATING, NOTE_VM_MIGRATED, NOTE_VM_NOT_MIGRATED, NOTE_VM_HANDED, NOTE_VM_INCOMING, NOTE_VM_DISCARDED, NOTE_VM_TAKEN_IN, NOTE_VM_STAYS, NOTE_COUNT,
 };
 
 struct agent_action {

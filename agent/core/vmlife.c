@@ -9,6 +9,7 @@
 #define BUSY_AGAIN_MS 50
 #define GUEST_OFF_AGAIN_MS 1000
 #define STAYS_DOWN_MS 2000 /* a keeper that kills its VMs tells of it within this: that is the node's failure, not the VM's */
+#define PLACE_LOOK_MS 1000
 #define STUCK_MS 30000    /* a start that systemd never answers */
 #define QUIET_MS 15000    /* beyond T_drain: a proof that takes longer is left to the next owner */
 
@@ -477,13 +478,36 @@ static bool may_forget_failure(const struct agent *a, const struct vm *v)
 	return a->now_ns - v->failed_ns > agent_ms(v->def.restart_window_ms) && (v->def.failed_limit == 0 || agent_owner(a, v->def.uuid) != 0);
 }
 
+/* In maintenance a VM that nobody else can take runs on: shutting it down would help nobody. A host that goes down does not wait for it. */
+static bool must_stay(struct agent *a, struct vm *v)
+{
+	uint32_t self = a->opt.self;
+	bool stays = v->stays;
+
+	if (!(a->maintenance >> (self - 1) & 1) || a->leave.alone || (a->leaving[self - 1] != 0 && a->epoch <= a->leaving[self - 1]) || !v->in_catalog ||
+	    v->def.desired != DESIRED_STARTED || place_move(a, v) != 0) {
+		v->stays = false;
+		return false;
+	}
+	if (v->looked_ns == 0 || a->now_ns - v->looked_ns >= agent_ms(PLACE_LOOK_MS)) {
+		lead_owners(a);
+		v->stays = place_choose(a, v) == 0;
+		v->looked_ns = a->now_ns;
+	}
+	if (v->stays)
+		v->migration.wait_ns = a->now_ns; /* whoever can take it has a minute to do so as it runs */
+	if (v->stays && !stays)
+		agent_note(a, NOTE_VM_STAYS, v, 0);
+	return v->stays;
+}
+
 void vmlife_tick(struct agent *a, struct vm *v)
 {
 	const struct claim *own;
 
 	switch (v->state) {
 	case VM_RUNNING:
-		if (!migrate_leaves(a, v, vmlife_wanted(a, v) || agent_held(a, v))) {
+		if (!migrate_leaves(a, v, vmlife_wanted(a, v) || agent_held(a, v)) && !must_stay(a, v)) {
 			if (v->in_catalog && v->def.desired == DESIRED_STARTED && !agent_node_emptied(a, a->opt.self))
 				agent_note(a, NOTE_VM_MOVING, v, v->def.move.node);
 			stop(a, v);

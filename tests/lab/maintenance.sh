@@ -10,18 +10,19 @@ lab_up --volumes iscsi,nfs,iscsi
 work=$(mktemp) || bail "mktemp"
 lab guest a n3 --disk iscsi --print >"$work" && printf '\n[Migration]\nMigrate=no\n' >>"$work" && lab exec n1 -- ha-ctl vm add - <"$work" >/dev/null ||
 	bail "guest a cannot be added"
-rm -f "$work"
 within $patience runs_on a n3 || bail "guest a does not run on n3"
 stamps_on a || bail "guest a does not stamp its disk"
 guest b n3 --disk nfs
 guest c n1
 a=$(token a) b=$(token b) c=$(token c) old=$(epoch n3)
 since=$(now_ns)
-check "maintenance on is taken" ctl n1 node maintenance on n3
+said=$(ctl n1 node maintenance on n3 --wait)
+check "maintenance on --wait ends well" [ $? -eq 0 ]
+check "when the node is empty" empty n3
+check "having said where each VM went" eval 'grep -q "^VM a: .* on n[12]\.$" <<<"$said" && grep -q "^VM b: .* on n[12]\.$" <<<"$said" && grep -q "^Node n3 is empty\.$" <<<"$said"' || note "$said"
 moved a n3 "$a"
 migrated b n3 "$b"
-check "n3 is in maintenance" within $patience in_maintenance n3 true
-check "n3 is empty" within $patience empty n3
+check "n3 is in maintenance" in_maintenance n3 true
 check "a's guest shut down by itself: QEMU ended without a signal" told "$since" "n3 systemd: kvmha-vm-$(vm_uuid a).service: Deactivated successfully"
 check "nothing killed a" not told "$since" "n3 systemd: kvmha-vm-$(vm_uuid a).service: (Killing|Main process exited, code=(killed|dumped))"
 check "c noticed nothing" same_life c "$c"
@@ -42,6 +43,27 @@ guest e n3
 check "it can take VMs" runs_on e n3
 check "an unknown node is refused" exits 1 ctl n1 node maintenance on n9
 
+# One that no other node may run stays, and the wait says so. It leaves once it is to be stopped.
+lab guest g n3 --disk iscsi --print >"$work" && sed -i 's/^\[HA\]$/&\nRequiredNodes=n3/' "$work" && lab exec n1 -- ha-ctl vm add - <"$work" >/dev/null ||
+	bail "guest g cannot be added"
+within $patience runs_on g n3 || bail "guest g does not run on n3"
+stamps_on g || bail "guest g does not stamp its disk"
+g=$(token g) e=$(token e)
+said=$(ctl n2 node maintenance on n3 --wait 2>&1)
+check "--wait fails when a VM must stay" [ $? -eq 1 ]
+check "and says which, and why" eval 'grep -q "VM g stays on n3, since no other node can take it" <<<"$said"' || note "$said"
+check "it runs on, in the same life" same_life g "$g"
+check "and stamps" stamps_on g
+migrated e n3 "$e"
+(ctl n2 node maintenance on n3 --wait >/dev/null 2>&1) &
+waits=$!
+check "it is stopped" ctl n1 vm stop g
+check "a wait ends well then" wait $waits
+check "e is wanted back: off --return --wait is taken, and ends" ctl n2 node maintenance off n3 --return --wait
+check "and e is back" runs_on e n3
+check "in the same life" same_life e "$e"
+check "--wait without anything to wait for is refused" exits 64 ctl n1 node maintenance off n3 --wait
+
 # The leader itself
 lead=$(leader)
 note "$lead leads"
@@ -53,4 +75,5 @@ check "the leader is empty" within $patience empty "$lead"
 check "somebody leads" within $patience led
 check "maintenance of it ends" ctl_any node maintenance off "$lead"
 check "all are online" within $patience all_online
+rm -f "$work"
 finish
