@@ -9,24 +9,14 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <time.h>
 
 #include "fence/watchdog.h"
+#include "fence/watchdog_facts.h"
 
 #define STATE_DIR "/var/lib/kvm-ha"
-#define STATE_FILE STATE_DIR "/watchdog-test"
-#define MARK_FILE "/run/kvm-ha-watchdog-test"
-#define SYS_DIR "/sys/class/watchdog"
 #define RECORD_LEN 128
 #define GIVE_UP_MS 60000 /* beyond twice its timeout */
-#define LEGACY_MINOR 130 /* /dev/watchdog of the misc devices (major 10): the same as /dev/watchdog0 */
-
-struct record {
-	char device[CONF_URL_LEN];
-	uint32_t timeout_ms;
-	int64_t elapsed_ms, gap_ms; /* gap: longest time between two records */
-};
 
 static int64_t now_ms(void)
 {
@@ -37,70 +27,17 @@ static int64_t now_ms(void)
 }
 
 static bool is_unix(const struct conf *conf) { return strncmp(conf->watchdog, "unix:", 5) == 0; }
-static const char *state_file(const struct ctl *c) { return c->file ? c->file : STATE_FILE; }
-
-/* One attribute of the driver; "" where the kernel has none. */
-static void attribute(const char *name, const char *which, char *ret, size_t size)
-{
-	char path[256];
-	FILE *f;
-
-	ret[0] = '\0';
-	(void)snprintf(path, sizeof(path), SYS_DIR "/%s/%s", name, which);
-	f = fopen(path, "re");
-	if (!f)
-		return;
-	if (!fgets(ret, (int)size, f))
-		ret[0] = '\0';
-	ret[strcspn(ret, "\n")] = '\0';
-	(void)fclose(f);
-}
-
-/* The name under SYS_DIR of a device node. */
-static int sys_name(const char *device, char ret[64])
-{
-	char dev[64], want[64];
-	struct stat st;
-
-	if (stat(device, &st) < 0)
-		return -errno;
-	if (!S_ISCHR(st.st_mode))
-		return -ENOTTY;
-	if (major(st.st_rdev) == 10 && minor(st.st_rdev) == LEGACY_MINOR) {
-		(void)str_copy(ret, 64, "watchdog0");
-		return access(SYS_DIR "/watchdog0", F_OK) == 0 ? 0 : -ENOENT;
-	}
-	(void)snprintf(want, sizeof(want), "%u:%u", major(st.st_rdev), minor(st.st_rdev));
-	for (unsigned i = 0; i < 32; i++) {
-		(void)snprintf(ret, 64, "watchdog%u", i);
-		attribute(ret, "dev", dev, sizeof(dev));
-		if (streq(dev, want))
-			return 0;
-	}
-	return -ENOENT;
-}
-
-static bool read_record(const char *path, struct record *ret)
-{
-	FILE *f = fopen(path, "re");
-	bool ok;
-
-	if (!f)
-		return false;
-	ok = fscanf(f, "%511s %" SCNu32 " %" SCNd64 " %" SCNd64, ret->device, &ret->timeout_ms, &ret->elapsed_ms, &ret->gap_ms) == 4 && ret->timeout_ms > 0;
-	(void)fclose(f);
-	return ok;
-}
+static const char *state_file(const struct ctl *c) { return c->file ? c->file : WATCHDOG_RECORD; }
 
 /* What the last test has shown. d_wd is all that comes after the timeout that the driver names: its granularity, and the reset. */
 static void show_record(const struct ctl *c, const struct conf *conf, json_object *o)
 {
-	struct record r;
+	struct watchdog_record r;
 	int64_t delay;
 
-	if (!read_record(state_file(c), &r) || access(MARK_FILE, F_OK) == 0)
+	if (!watchdog_record_read(state_file(c), &r) || access(WATCHDOG_TEST_MARK, F_OK) == 0)
 		return;
-	delay = MAX(r.elapsed_ms + r.gap_ms - (int64_t)r.timeout_ms, 0);
+	delay = watchdog_record_delay_ms(&r);
 	if (o) {
 		json_object *t = json_object_new_object();
 
@@ -125,18 +62,17 @@ static void show_record(const struct ctl *c, const struct conf *conf, json_objec
 static int query_device(const struct ctl *c, const struct conf *conf, json_object *o)
 {
 	static const char *const shown[] = { "identity", "state", "timeout", "min_timeout", "max_timeout", "timeleft", "nowayout", "bootstatus" };
-	char name[64], value[128];
-	int r = sys_name(conf->watchdog, name);
+	char name[WATCHDOG_NAME_LEN], value[128];
+	int r = watchdog_sysfs_name(WATCHDOG_SYSFS, conf->watchdog, name);
 
-	if (r == -ENOENT && access(conf->watchdog, F_OK) == 0)
-		return ctl_fail(c, CTL_FAILED, "%s: this kernel tells nothing of it under " SYS_DIR "; `ha-ctl watchdog test` tries it", conf->watchdog);
-	if (r < 0)
+	if (r < 0 && r != -ENODATA)
 		return ctl_fail(c, CTL_FAILED, "%s: %s; load the driver of this host's watchdog, or softdog", conf->watchdog,
 				r == -ENOTTY ? "not a device" : strerror(-r));
 	if (!o)
-		(void)printf("%s (%s), asked without opening it, which would arm it:\n", conf->watchdog, name);
-	for (size_t i = 0; i < ARRAY_SIZE(shown); i++) {
-		attribute(name, shown[i], value, sizeof(value));
+		(void)printf("%s (%s), asked without opening it, which would arm it:\n", conf->watchdog,
+			     r == 0 ? name : "this kernel tells nothing of it under " WATCHDOG_SYSFS);
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(shown); i++) {
+		watchdog_sysfs_get(WATCHDOG_SYSFS, name, shown[i], value, sizeof(value));
 		if (!*value)
 			continue;
 		if (o)
@@ -144,14 +80,23 @@ static int query_device(const struct ctl *c, const struct conf *conf, json_objec
 		else
 			(void)printf("  %-12s %s\n", shown[i], value);
 	}
-	attribute(name, "nowayout", value, sizeof(value));
-	if (streq(value, "1"))
-		return ctl_fail(c, CTL_FAILED, "%s cannot be stopped (nowayout): this version does not arm it; load its driver with nowayout=0", conf->watchdog);
-	attribute(name, "max_timeout", value, sizeof(value));
-	if (*value && !streq(value, "0") && strtoul(value, NULL, 10) < conf->timing.wd_ms / MS_PER_S)
-		return ctl_fail(c, CTL_FAILED, "%s takes %s s at most, the profile needs %u s; lower Watchdog=", conf->watchdog, value,
-				(unsigned)(conf->timing.wd_ms / MS_PER_S));
 	return CTL_OK;
+}
+
+/* The keeper's own check, with what the keeper reads; FILE in place of its record. */
+static int query_fit(const struct ctl *c, const struct conf *conf, json_object *o)
+{
+	struct watchdog_record record;
+	struct watchdog_fit fit = { .sysfs = WATCHDOG_SYSFS, .mark = WATCHDOG_TEST_MARK, .device = conf->watchdog, .timeout_ms = conf->timing.wd_ms,
+				    .delay_ms = conf->timing.wd_delay_ms, .record = &record };
+	char err[512] = "";
+	int r;
+
+	(void)watchdog_record_read(state_file(c), &record);
+	r = watchdog_fit(&fit, err, sizeof(err));
+	if (o)
+		json_object_object_add(o, "armable", json_object_new_boolean(r == 0));
+	return r == 0 ? CTL_OK : ctl_fail(c, CTL_FAILED, "%s", err);
 }
 
 int ctl_watchdog_query(const struct ctl *c)
@@ -171,12 +116,15 @@ int ctl_watchdog_query(const struct ctl *c)
 		r = query_device(c, &conf, o);
 	else if (!o)
 		(void)printf("%s is a supervisor's socket: whoever connects takes it over, so it is not asked.\n", conf.watchdog);
-	show_record(c, &conf, o);
-	if (o) {
-		if (r == CTL_OK)
+	if (r == CTL_OK) {
+		show_record(c, &conf, o);
+		if (!o)
+			(void)fflush(stdout);
+		r = query_fit(c, &conf, o);
+		if (o)
 			ctl_print_json(o);
-		json_object_put(o);
 	}
+	json_object_put(o);
 	return r;
 }
 
@@ -259,23 +207,23 @@ int ctl_watchdog_test(const struct ctl *c)
 	fd = open(state_file(c), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0)
 		return ctl_fail(c, CTL_FAILED, "%s: %s", state_file(c), strerror(errno));
-	mark = open(MARK_FILE, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (mark < 0)
-		return ctl_fail(c, CTL_FAILED, MARK_FILE ": %s", strerror(errno));
+	mark = open(WATCHDOG_TEST_MARK, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (mark < 0 || write(mark, conf.watchdog, strlen(conf.watchdog)) != (ssize_t)strlen(conf.watchdog))
+		return ctl_fail(c, CTL_FAILED, WATCHDOG_TEST_MARK ": %s", strerror(errno));
 	sync();
 	watchdog_init(&w, conf.watchdog, NULL);
 	began_ms = now_ms(); /* before its start, which pets: what is measured is never too short */
 	r = watchdog_start(&w, conf.timing.wd_ms, err, sizeof(err));
 	if (r < 0) {
-		(void)unlink(MARK_FILE);
+		(void)unlink(WATCHDOG_TEST_MARK);
 		return ctl_fail(c, CTL_FAILED, "%s", err);
 	}
 	r = record_until_reset(&conf, &w, fd, began_ms);
 	(void)watchdog_stop(&w, err, sizeof(err));
-	(void)unlink(MARK_FILE);
 	(void)unlink(state_file(c));
-	if (r == -ETIMEDOUT)
+	if (r == -ETIMEDOUT) /* the mark stays: a keeper that has read an earlier record must not arm it */
 		return ctl_fail(c, CTL_FAILED, "%s has NOT reset this host within %" PRId64 " s: it is of no use, choose another Device=", conf.watchdog,
 				(int64_t)((2LL * w.timeout_ms + GIVE_UP_MS) / MS_PER_S));
+	(void)unlink(WATCHDOG_TEST_MARK);
 	return ctl_fail(c, CTL_FAILED, "%s: %s; the watchdog was stopped", state_file(c), strerror(-r));
 }

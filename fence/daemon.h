@@ -12,6 +12,7 @@
 #include "fence/keeper_proto.h"
 #include "fence/vmslice.h"
 #include "fence/watchdog.h"
+#include "fence/watchdog_facts.h"
 #include "storage/trouble.h"
 #include "storage/volop.h"
 #include "storage/volset.h"
@@ -52,6 +53,7 @@ struct daemon {
 	uint64_t ring_view;
 
 	struct watchdog watchdog;
+	struct watchdog_record measured; /* of the last test, when this process started */
 	bool resume, clean; /* clean: no VM of an earlier life is left */
 	int64_t adopted_ns; /* when the held watchdog was taken over */
 	uint32_t resume_epoch;

@@ -94,14 +94,23 @@ static void op_processes(void *edge, uint32_t number)
 	daemon_event(d, &ev);
 }
 
+static int start_watchdog(struct daemon *d, char *err, size_t err_size)
+{
+	struct watchdog_fit fit = { .sysfs = WATCHDOG_SYSFS, .mark = WATCHDOG_TEST_MARK, .device = d->conf.watchdog, .timeout_ms = d->conf.timing.wd_ms,
+				    .delay_ms = d->conf.timing.wd_delay_ms, .record = &d->measured };
+	int r = watchdog_fit(&fit, err, err_size);
+
+	return r < 0 ? r : watchdog_start(&d->watchdog, d->conf.timing.wd_ms, err, err_size);
+}
+
 static void op_watchdog(void *edge, bool start)
 {
 	struct daemon *d = edge;
 	struct keeper_event ev = { .kind = KEEPER_EV_WATCHDOG };
-	char err[256] = "";
+	char err[512] = "";
 	int r;
 
-	r = start ? watchdog_start(&d->watchdog, d->conf.timing.wd_ms, err, sizeof(err)) : watchdog_stop(&d->watchdog, err, sizeof(err));
+	r = start ? start_watchdog(d, err, sizeof(err)) : watchdog_stop(&d->watchdog, err, sizeof(err));
 	ev.ok = r == 0;
 	if (r < 0)
 		daemon_text(d, LOG_LEVEL_ERR, "%s", err);
@@ -632,6 +641,7 @@ static int start(struct daemon *d)
 		return r;
 	}
 	watchdog_init(&d->watchdog, d->conf.watchdog, PET_FILE);
+	(void)watchdog_record_read(WATCHDOG_RECORD, &d->measured); /* once, as a disk may hang later: a test that measures anything ends in a boot */
 	find_earlier_life(d);
 	d->adopted_ns = clock_now_ns();
 	watch_for_outage(d);

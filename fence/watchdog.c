@@ -12,6 +12,7 @@
 #include <sys/un.h>
 
 #include "agent/base/clock.h"
+#include "fence/watchdog_facts.h"
 
 #define UNIX_PREFIX "unix:"
 #define ANSWER_MS 200 /* a supervisor that is slower than that is of no use as a watchdog */
@@ -20,7 +21,7 @@
 
 void watchdog_init(struct watchdog *w, const char *device, const char *pet_file)
 {
-	*w = (struct watchdog){ .device = device, .pet_file = pet_file, .fd = -1, .pet_fd = -1 };
+	*w = (struct watchdog){ .device = device, .pet_file = pet_file, .sysfs = WATCHDOG_SYSFS, .fd = -1, .pet_fd = -1 };
 	w->is_unix = strncmp(device, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0;
 }
 
@@ -93,7 +94,7 @@ static int unix_open(struct watchdog *w, uint32_t wanted_ms, char *err, size_t e
 	if (r < 0)
 		return fail(-r, err, err_size, "set timeout", w->device);
 	w->timeout_ms = answer[0] == 'T' ? (uint32_t)strtoul(answer + 1, NULL, 10) : 0;
-	if (w->timeout_ms == 0 || w->timeout_ms > wanted_ms) {
+	if (w->timeout_ms != wanted_ms) {
 		(void)snprintf(err, err_size, "watchdog %s: asked for %u ms, got \"%s\"", w->device, wanted_ms, answer);
 		return -ERANGE;
 	}
@@ -105,6 +106,13 @@ static int unix_open(struct watchdog *w, uint32_t wanted_ms, char *err, size_t e
 	return 0;
 }
 
+static int unfit(char *err, size_t err_size, const char *device, const char *what)
+{
+	(void)snprintf(err, err_size, "watchdog %s: %s: choose another Device=", device, what);
+	return -EOPNOTSUPP;
+}
+
+/* Of one that is to be started, and of one that runs. */
 static int device_check(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, size_t err_size)
 {
 	struct watchdog_info info = { 0 };
@@ -112,13 +120,13 @@ static int device_check(struct watchdog *w, int fd, uint32_t wanted_ms, char *er
 
 	if (ioctl(fd, WDIOC_GETSUPPORT, &info) < 0)
 		return fail(errno, err, err_size, "WDIOC_GETSUPPORT", w->device);
-	if (!(info.options & WDIOF_MAGICCLOSE)) {
-		(void)snprintf(err, err_size, "watchdog %s: the driver cannot be stopped (no magic close): choose another Device=", w->device);
-		return -EOPNOTSUPP;
-	}
+	if (!(info.options & WDIOF_MAGICCLOSE))
+		return unfit(err, err_size, w->device, "the driver cannot be stopped (no magic close)");
+	if (!(info.options & WDIOF_KEEPALIVEPING))
+		return unfit(err, err_size, w->device, "the driver cannot be petted (no WDIOC_KEEPALIVE)");
 	if (ioctl(fd, WDIOC_GETTIMEOUT, &got) < 0)
 		return fail(errno, err, err_size, "WDIOC_GETTIMEOUT", w->device);
-	if (got <= 0 || (uint32_t)got * 1000 > wanted_ms) {
+	if (got <= 0 || (uint64_t)got * MS_PER_S > wanted_ms) {
 		(void)snprintf(err, err_size, "watchdog %s: its timeout is %d s and cannot be set to %u s: use a profile or Watchdog= of at least %d s",
 			       w->device, got, wanted_ms / 1000, got);
 		return -ERANGE;
@@ -130,14 +138,24 @@ static int device_check(struct watchdog *w, int fd, uint32_t wanted_ms, char *er
 static int device_open(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size)
 {
 	int seconds = (int)(wanted_ms / 1000), r;
-	_cleanup_close_ int fd = open(w->device, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+	_cleanup_close_ int fd = -1;
 
+	r = watchdog_stoppable(w->sysfs, w->device, err, err_size);
+	if (r < 0)
+		return r;
+	fd = open(w->device, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return fail(errno, err, err_size, errno == EBUSY ? "open (does something else pet it?)" : "open", w->device);
 	if (ioctl(fd, WDIOC_SETTIMEOUT, &seconds) < 0 && errno != EOPNOTSUPP && errno != EINVAL) {
 		r = fail(errno, err, err_size, "WDIOC_SETTIMEOUT", w->device);
 	} else {
 		r = device_check(w, fd, wanted_ms, err, err_size);
+	}
+	if (r == 0 && w->timeout_ms < wanted_ms) {
+		(void)snprintf(err, err_size,
+			       "watchdog %s: asked for %u s the driver takes %u s, and would reset the host before its VMs could be ended: write Watchdog=%us on every node, or choose another Device=",
+			       w->device, wanted_ms / 1000, w->timeout_ms / 1000, w->timeout_ms / 1000);
+		r = -ERANGE;
 	}
 	if (r < 0) {
 		(void)!write(fd, "V", 1);

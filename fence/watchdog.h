@@ -13,6 +13,7 @@
 struct watchdog {
 	const char *device;   /* borrowed */
 	const char *pet_file; /* borrowed; NULL: pets are not written down */
+	const char *sysfs;    /* borrowed; WATCHDOG_SYSFS but in tests */
 	bool is_unix;
 	int fd, pet_fd;      /* -1 while not running; while nothing was written down */
 	uint32_t timeout_ms; /* as read back */
@@ -22,7 +23,8 @@ struct watchdog {
 /* pet_file: on a memory file system (writing it must not block) that is empty after each boot. */
 void watchdog_init(struct watchdog *w, const char *device, const char *pet_file);
 
-/* Asks for wanted_ms, reads back what the driver took, refuses what is longer than that (I4) or cannot be stopped. Returns 0 or a negative errno with err. */
+/* Asks for wanted_ms, reads back what the driver took, refuses what is longer than that (I4), what is shorter (it would come before the soft deadline, L4), and what
+ * cannot be stopped or petted. Returns 0 or a negative errno with err. watchdog_fit (watchdog_facts.h) comes before it: this alone arms what was never measured. */
 int watchdog_start(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size);
 /* Goes on with a running one whose fd was held over a restart. Does not pet it. */
 int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, size_t err_size);

@@ -1,16 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The time left of a watchdog that runs on without its keeper, when its driver does not tell: by the last pet that was written down. */
+/* The time left of a watchdog that runs on without its keeper, when its driver does not tell: by the last pet that was written down. And what is refused, of a device and
+ * of its driver: /dev/null plays the device, this program's ioctl() its driver, a folder sysfs. */
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/watchdog.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
 #include "agent/base/clock.h"
 #include "fence/watchdog.h"
+#include "fence/watchdog_facts.h"
 #include "tests/tap.h"
 
 #define TIMEOUT_MS 10000
+#define DEVICE "/dev/null"
+#define DEVICE_NUMBERS "1:3"
 
 static char dir[] = "/tmp/kvm-ha-watchdog-XXXXXX", pet_file[40], device[sizeof("unix:") + sizeof(((struct sockaddr_un *)NULL)->sun_path)];
 
@@ -110,6 +120,247 @@ static void starts_and_pets(void)
 	(void)unlink(addr.sun_path);
 }
 
+/* The driver, and what it was asked for */
+static struct driver {
+	uint32_t options;
+	int takes_s;       /* its timeout whatever it is asked for; 0: what it is asked for */
+	int set_error, stop_error;
+	int timeout_s, left_s;
+	unsigned asked;    /* for anything: it was opened */
+	bool stopped;
+	unsigned closed_well; /* magic characters written */
+} driver;
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	va_list ap;
+	void *arg;
+
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	driver.asked++;
+	switch (request) {
+	case WDIOC_GETSUPPORT:
+		((struct watchdog_info *)arg)->options = driver.options;
+		return 0;
+	case WDIOC_SETTIMEOUT:
+		if (driver.set_error) {
+			errno = driver.set_error;
+			return -1;
+		}
+		driver.timeout_s = driver.takes_s ? driver.takes_s : *(int *)arg;
+		return 0;
+	case WDIOC_GETTIMEOUT:
+		*(int *)arg = driver.timeout_s;
+		return 0;
+	case WDIOC_GETTIMELEFT:
+		*(int *)arg = driver.left_s;
+		return 0;
+	case WDIOC_SETOPTIONS:
+		errno = driver.stop_error;
+		driver.stopped = driver.stop_error == 0 && *(int *)arg == WDIOS_DISABLECARD;
+		return driver.stop_error ? -1 : 0;
+	case WDIOC_KEEPALIVE:
+		return 0;
+	}
+	errno = ENOTTY;
+	return -1;
+}
+
+ssize_t write(int fd, const void *data, size_t len)
+{
+	if (len == 1 && *(const char *)data == 'V')
+		driver.closed_well++;
+	return syscall(SYS_write, fd, data, len);
+}
+
+static void sysfs_put(const char *attribute, const char *value)
+{
+	char path[128];
+	FILE *f;
+
+	CHECK(snprintf(path, sizeof(path), "%s/watchdog1/%s", dir, attribute) > 0);
+	if (!value) {
+		(void)unlink(path);
+		return;
+	}
+	f = fopen(path, "we");
+	CHECK(f && fprintf(f, "%s\n", value) > 0 && fclose(f) == 0);
+}
+
+/* As of softdog, with a timeout of TIMEOUT_MS */
+static void plug_in(void)
+{
+	driver = (struct driver){ .options = WDIOF_MAGICCLOSE | WDIOF_KEEPALIVEPING | WDIOF_SETTIMEOUT, .timeout_s = 60 };
+	sysfs_put("dev", DEVICE_NUMBERS);
+	sysfs_put("nowayout", "0");
+	sysfs_put("state", "active");
+	sysfs_put("max_timeout", "65535");
+}
+
+static struct watchdog w;
+static char err[512];
+
+static int start(void)
+{
+	watchdog_init(&w, DEVICE, NULL);
+	w.sysfs = dir;
+	*err = '\0';
+	return watchdog_start(&w, TIMEOUT_MS, err, sizeof(err));
+}
+
+static void let_go(void)
+{
+	if (w.fd >= 0)
+		(void)close(w.fd);
+	w.fd = -1;
+}
+
+/* It was refused with these words after it had been opened, and closed so that it does not bite. */
+static void refused(int want, const char *words, const char *what)
+{
+	int r = start();
+
+	TAP_OK(r == want && strstr(err, words) && w.fd < 0 && driver.closed_well == 1, "%s: %s", what, err);
+	let_go();
+}
+
+static void drivers(void)
+{
+	plug_in();
+	TAP_OK(start() == 0 && w.timeout_ms == TIMEOUT_MS && driver.timeout_s == TIMEOUT_MS / 1000, "a driver that takes the timeout is started: %s", err);
+	TAP_OK(watchdog_pet(&w) == 0 && watchdog_stop(&w, err, sizeof(err)) == 0 && driver.closed_well == 1 && w.fd < 0,
+	       "it is closed the magic way");
+
+	plug_in();
+	driver.options &= ~(uint32_t)WDIOF_MAGICCLOSE;
+	refused(-EOPNOTSUPP, "no magic close", "one that cannot be stopped");
+	plug_in();
+	driver.options &= ~(uint32_t)WDIOF_KEEPALIVEPING;
+	refused(-EOPNOTSUPP, "WDIOC_KEEPALIVE", "one that cannot be petted");
+	plug_in();
+	driver.takes_s = 11;
+	refused(-ERANGE, "at least 11 s", "a longer timeout (I4)");
+	plug_in();
+	driver.set_error = EINVAL;
+	refused(-ERANGE, "at least 60 s", "one whose timeout cannot be set");
+	plug_in();
+	driver.takes_s = 9;
+	refused(-ERANGE, "write Watchdog=9s", "a shorter timeout, that would come before the soft deadline");
+	plug_in();
+	driver.set_error = EIO;
+	refused(-EIO, "WDIOC_SETTIMEOUT", "a driver that fails");
+	plug_in();
+	driver.takes_s = INT32_MAX;
+	refused(-ERANGE, "its timeout is", "a timeout beyond all sense");
+
+	plug_in();
+	sysfs_put("nowayout", "1");
+	TAP_OK(start() == -EOPNOTSUPP && strstr(err, "nowayout=0") && driver.asked == 0, "nowayout is refused before it is opened: %s", err);
+	let_go();
+	sysfs_put("nowayout", NULL);
+	TAP_OK(start() == 0, "where the kernel does not tell it is not refused for that");
+	let_go();
+}
+
+/* fits DEVICE RECORD: what arming says of it with TIMEOUT_MS and a delay of a second */
+static int fits(const char *which, const struct watchdog_record *record)
+{
+	char mark[64];
+	struct watchdog_fit f = { .sysfs = dir, .mark = mark, .device = which, .timeout_ms = TIMEOUT_MS, .delay_ms = 1000, .record = record };
+
+	CHECK(snprintf(mark, sizeof(mark), "%s/mark", dir) > 0);
+	*err = '\0';
+	return watchdog_fit(&f, err, sizeof(err));
+}
+
+static void put_mark(const char *text)
+{
+	char path[64];
+	FILE *f;
+
+	CHECK(snprintf(path, sizeof(path), "%s/mark", dir) > 0);
+	if (!text) {
+		(void)unlink(path);
+		return;
+	}
+	f = fopen(path, "we");
+	CHECK(f && fputs(text, f) >= 0 && fclose(f) == 0);
+}
+
+static void fitness(void)
+{
+	static const struct watchdog_record none;
+	struct watchdog_record good = { .device = DEVICE, .timeout_ms = TIMEOUT_MS, .elapsed_ms = 10600, .gap_ms = 400 }, r;
+
+	plug_in();
+	TAP_OK(fits(DEVICE, &none) == 0, "a driver with a longest timeout needs no measuring: %s", err);
+	sysfs_put("max_timeout", "9");
+	TAP_OK(fits(DEVICE, &good) < 0 && strstr(err, "takes 9 s at most"), "one whose longest is too short is refused: %s", err);
+	for (unsigned i = 0; i < 2; i++) {
+		const char *what = i == 0 ? "no longest timeout" : "nothing told of it";
+
+		sysfs_put("max_timeout", i == 0 ? "0" : "65535");
+		sysfs_put("dev", i == 0 ? DEVICE_NUMBERS : NULL);
+		TAP_OK(fits(DEVICE, &none) < 0 && strstr(err, "ha-ctl watchdog test"), "%s: to be measured first: %s", what, err);
+		TAP_OK(fits(DEVICE, &good) == 0, "%s: it was: %s", what, err);
+		r = good;
+		r.timeout_ms = TIMEOUT_MS - 1000;
+		TAP_OK(fits(DEVICE, &r) < 0, "%s: with another timeout", what);
+		r = good;
+		(void)str_copy(r.device, sizeof(r.device), "/dev/watchdog1");
+		TAP_OK(fits(DEVICE, &r) < 0, "%s: another device", what);
+		r = good;
+		r.gap_ms++;
+		TAP_OK(fits(DEVICE, &r) < 0 && strstr(err, "up to 1001 ms"), "%s: too slow: %s", what, err);
+	}
+	TAP_OK(driver.asked == 0, "nothing was opened for all that");
+	plug_in();
+	r = good;
+	r.elapsed_ms = 14000;
+	TAP_OK(fits(DEVICE, &r) < 0 && strstr(err, "4400 ms") && strstr(err, "6600ms"), "a measured delay above WatchdogDelay= is refused: %s", err);
+	TAP_OK(fits("unix:/x", &none) == 0, "a supervisor is not measured");
+	(void)str_copy(r.device, sizeof(r.device), "unix:/x");
+	TAP_OK(fits("unix:/x", &r) < 0, "but believed what was");
+	put_mark(DEVICE);
+	TAP_OK(fits(DEVICE, &good) < 0 && strstr(err, "tested"), "one that is being tested, or did not bite: %s", err);
+	put_mark("/dev/watchdog1");
+	TAP_OK(fits(DEVICE, &good) == 0, "another one was tested");
+	put_mark(NULL);
+	sysfs_put("nowayout", "1");
+	TAP_OK(fits(DEVICE, &good) < 0 && strstr(err, "nowayout=0"), "nowayout: %s", err);
+	TAP_OK(fits("/nowhere/watchdog", &none) == 0, "what is not there is for the opening to tell");
+}
+
+static void reads_records(void)
+{
+	static const char *const bad[] = { "", "/dev/watchdog", "/dev/watchdog 0 1 1", "/dev/watchdog 10000 -1 1", "/dev/watchdog 10000 1 x", "/dev/watchdog 10000 9223372036854775807 1" };
+	struct watchdog_record r = { .timeout_ms = 1 };
+
+	put("/dev/watchdog 10000 10345 55                    \n");
+	TAP_OK(watchdog_record_read(pet_file, &r) && streq(r.device, "/dev/watchdog") && watchdog_record_delay_ms(&r) == 400, "a record is read");
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		put(bad[i]);
+		TAP_OK(!watchdog_record_read(pet_file, &r) && r.timeout_ms == 0, "\"%s\" is none", bad[i]);
+	}
+	(void)unlink(pet_file);
+	TAP_OK(!watchdog_record_read(pet_file, &r), "nor is no file");
+}
+
+static void with_sysfs(void (*fn)(void))
+{
+	static const char *const attributes[] = { "dev", "nowayout", "state", "max_timeout" };
+	char path[64];
+
+	CHECK(snprintf(path, sizeof(path), "%s/watchdog1", dir) > 0);
+	CHECK(mkdir(path, 0755) == 0);
+	fn();
+	for (size_t i = 0; i < ARRAY_SIZE(attributes); i++)
+		sysfs_put(attributes[i], NULL);
+	CHECK(rmdir(path) == 0);
+}
+
 int main(void)
 {
 	uint32_t left;
@@ -132,6 +383,9 @@ int main(void)
 	put("0000000000000000000x\n");
 	TAP_OK(adopted_left(0) == 0, "nor is what is no number");
 	starts_and_pets();
+	with_sysfs(drivers);
+	with_sysfs(fitness);
+	reads_records();
 	(void)unlink(pet_file);
 	(void)rmdir(dir);
 	return tap_done();
