@@ -590,14 +590,17 @@ static int held_watchdog(void)
 static void find_earlier_life(struct daemon *d)
 {
 	char life[UUID_STR_LEN] = "", state[32] = "", err[256];
-	int fd = held_watchdog();
+	int fd = held_watchdog(), r = 0;
 	bool armed = false;
 	FILE *f;
 
-	if (fd >= 0 && watchdog_adopt(&d->watchdog, fd, d->conf.timing.wd_ms, err, sizeof(err)) < 0) {
+	if (fd >= 0 && (r = watchdog_adopt(&d->watchdog, fd, d->conf.timing.wd_ms, err, sizeof(err))) < 0) {
 		log_warning("the held watchdog is of no use: %s", err);
 		(void)close(fd);
 	}
+	/* One that runs on must not be let go: the last close would pet it once more (I2). */
+	if (r == -ENODEV)
+		(void)sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=watchdog");
 	f = fopen(STATE_FILE, "re");
 	if (!f)
 		return;

@@ -166,6 +166,28 @@ static int device_open(struct watchdog *w, uint32_t wanted_ms, char *err, size_t
 	return 0;
 }
 
+/* By what the kernel tells; false also where it tells nothing. */
+static bool device_state_is(const struct watchdog *w, const char *state)
+{
+	char name[WATCHDOG_NAME_LEN], value[16];
+
+	if (watchdog_sysfs_name(w->sysfs, w->device, name) < 0)
+		return false;
+	watchdog_sysfs_get(w->sysfs, name, "state", value, sizeof(value));
+	return streq(value, state);
+}
+
+/* The magic close is that of the last holder, systemd, which closes it when it gets round to it. So it is stopped before, but only where whoever adopts the fd meanwhile
+ * is told so. Drivers of old know no WDIOC_SETOPTIONS. nowayout may have been set since the start: then it runs on, and has to be petted. */
+static int device_stop(const struct watchdog *w)
+{
+	int disable = WDIOS_DISABLECARD;
+
+	if (device_state_is(w, "active") && ioctl(w->fd, WDIOC_SETOPTIONS, &disable) < 0 && errno == EBUSY)
+		return -EBUSY;
+	return write(w->fd, "V", 1) == 1 ? 0 : -errno;
+}
+
 int watchdog_start(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size)
 {
 	int64_t before_ns = clock_host_ns();
@@ -187,12 +209,16 @@ int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, si
 	if (!w->is_unix) {
 		int left = 0;
 
+		if (device_state_is(w, "inactive"))
+			return fail(ENODEV, err, err_size, "it was stopped", w->device);
 		r = device_check(w, fd, wanted_ms, err, err_size);
 		if (ioctl(fd, WDIOC_GETTIMELEFT, &left) == 0 && left > 0)
 			w->left_ms = (uint32_t)left * 1000;
 	} else {
 		r = unix_ask(fd, "Q", answer, sizeof(answer));
-		if (r == 0 && (sscanf(answer, "Q %u %u %u", &timeout_ms, &armed, &left_ms) != 3 || !armed || timeout_ms > wanted_ms))
+		if (r == 0 && (sscanf(answer, "Q %u %u %u", &timeout_ms, &armed, &left_ms) != 3 || timeout_ms > wanted_ms))
+			r = -ERANGE;
+		if (r == 0 && !armed)
 			r = -ENODEV;
 		if (r < 0)
 			return fail(-r, err, err_size, "query", w->device);
@@ -220,14 +246,11 @@ int watchdog_pet(struct watchdog *w)
 int watchdog_stop(struct watchdog *w, char *err, size_t err_size)
 {
 	char answer[64];
-	int r = 0;
+	int r;
 
 	if (w->fd < 0)
 		return 0;
-	if (w->is_unix)
-		r = unix_ask(w->fd, "V", answer, sizeof(answer));
-	else if (write(w->fd, "V", 1) != 1)
-		r = -errno;
+	r = w->is_unix ? unix_ask(w->fd, "V", answer, sizeof(answer)) : device_stop(w);
 	if (r < 0)
 		return fail(-r, err, err_size, "stop", w->device);
 	(void)close(w->fd);

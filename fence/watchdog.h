@@ -26,8 +26,8 @@ void watchdog_init(struct watchdog *w, const char *device, const char *pet_file)
 /* Asks for wanted_ms, reads back what the driver took, refuses what is longer than that (I4), what is shorter (it would come before the soft deadline, L4), and what
  * cannot be stopped or petted. Returns 0 or a negative errno with err. watchdog_fit (watchdog_facts.h) comes before it: this alone arms what was never measured. */
 int watchdog_start(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size);
-/* Goes on with a running one whose fd was held over a restart. Does not pet it. */
+/* Goes on with a running one whose fd was held over a restart. Does not pet it. -ENODEV: it was stopped, so whoever holds the fd may close it. */
 int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, size_t err_size);
 int watchdog_pet(struct watchdog *w);
-/* Magic close. After success it does not run (once every other holder of the fd has closed it, too). */
+/* Magic close. After success it does not run: at once where the kernel tells whether it does (sysfs), else once every other holder of the fd has closed it, too. */
 int watchdog_stop(struct watchdog *w, char *err, size_t err_size);

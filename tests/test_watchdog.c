@@ -230,8 +230,8 @@ static void drivers(void)
 {
 	plug_in();
 	TAP_OK(start() == 0 && w.timeout_ms == TIMEOUT_MS && driver.timeout_s == TIMEOUT_MS / 1000, "a driver that takes the timeout is started: %s", err);
-	TAP_OK(watchdog_pet(&w) == 0 && watchdog_stop(&w, err, sizeof(err)) == 0 && driver.closed_well == 1 && w.fd < 0,
-	       "it is closed the magic way");
+	TAP_OK(watchdog_pet(&w) == 0 && watchdog_stop(&w, err, sizeof(err)) == 0 && driver.stopped && driver.closed_well == 1 && w.fd < 0,
+	       "it is stopped at once, and closed the magic way");
 
 	plug_in();
 	driver.options &= ~(uint32_t)WDIOF_MAGICCLOSE;
@@ -262,6 +262,54 @@ static void drivers(void)
 	sysfs_put("nowayout", NULL);
 	TAP_OK(start() == 0, "where the kernel does not tell it is not refused for that");
 	let_go();
+}
+
+static void stops(void)
+{
+	plug_in();
+	CHECK(start() == 0);
+	driver.stop_error = EBUSY;
+	TAP_OK(watchdog_stop(&w, err, sizeof(err)) == -EBUSY && w.fd >= 0 && driver.closed_well == 0, "nowayout since the start: it is not taken for stopped");
+	TAP_OK(watchdog_pet(&w) == 0, "it is petted on");
+	let_go();
+	plug_in();
+	CHECK(start() == 0);
+	driver.stop_error = ENOTTY;
+	TAP_OK(watchdog_stop(&w, err, sizeof(err)) == 0 && driver.closed_well == 1, "a driver without WDIOC_SETOPTIONS is closed the magic way");
+	plug_in();
+	CHECK(start() == 0);
+	sysfs_put("state", NULL);
+	TAP_OK(watchdog_stop(&w, err, sizeof(err)) == 0 && !driver.stopped && driver.closed_well == 1,
+	       "nor is it stopped before that where nobody who adopts it could see it");
+}
+
+static int adopt(void)
+{
+	int fd = open(DEVICE, O_WRONLY | O_CLOEXEC), r;
+
+	watchdog_init(&w, DEVICE, NULL);
+	w.sysfs = dir;
+	r = watchdog_adopt(&w, fd, TIMEOUT_MS, err, sizeof(err));
+	(void)close(fd);
+	w.fd = -1;
+	return r;
+}
+
+static void adopts(void)
+{
+	plug_in();
+	driver.timeout_s = TIMEOUT_MS / 1000;
+	driver.left_s = 7;
+	TAP_OK(adopt() == 0 && w.left_ms == 7000, "one that runs is adopted, with the time that is left");
+	driver.timeout_s = 9;
+	TAP_OK(adopt() == 0 && w.timeout_ms == 9000, "with a shorter timeout, too, as it runs");
+	driver.timeout_s = 11;
+	TAP_OK(adopt() == -ERANGE, "never with a longer one");
+	driver.timeout_s = TIMEOUT_MS / 1000;
+	sysfs_put("state", "inactive");
+	TAP_OK(adopt() == -ENODEV, "one that was stopped is none: %s", err);
+	sysfs_put("state", NULL);
+	TAP_OK(adopt() == 0, "where the kernel does not tell, it is");
 }
 
 /* fits DEVICE RECORD: what arming says of it with TIMEOUT_MS and a delay of a second */
@@ -384,6 +432,8 @@ int main(void)
 	TAP_OK(adopted_left(0) == 0, "nor is what is no number");
 	starts_and_pets();
 	with_sysfs(drivers);
+	with_sysfs(stops);
+	with_sysfs(adopts);
 	with_sysfs(fitness);
 	reads_records();
 	(void)unlink(pet_file);
