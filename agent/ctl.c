@@ -105,7 +105,7 @@ static int config_check(const struct ctl *c)
 static const struct command commands[] = {
 	{ "", "status", "", 0, 0, 0, ctl_status, "what runs where, problems first", "" },
 	{ "", "arm", "", 0, 0, 0, ctl_arm, "start protecting: watchdogs run, lost nodes are fenced",
-	  "Checks timings, watchdog, volumes and ring encryption first and refuses with the reason.\n" },
+	  "Refused with the reason on a ring without encryption. A node whose watchdog does not allow it stays unarmed, and its journal says why.\n" },
 	{ "", "disarm", "[--freeze|--ignore]", 0, 0, OPTION_PAUSE, ctl_disarm, "stop protecting, VMs run on",
 	  "Until `ha-ctl arm` no node is fenced and no VM of a lost node is started elsewhere.\n"
 	  "  --freeze   and no VM is started, stopped, restarted or moved, whatever was asked for; that is done after `ha-ctl arm`\n"
