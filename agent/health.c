@@ -145,20 +145,23 @@ static void on_set_action(void *user, json_object *ret, const char *error)
 {
 	const struct health *h = user;
 
-	if (error && !streq(error, "disconnected"))
+	const struct vmfile *f = file_of(h);
+
+	/* One that cannot end by itself is ended when its guest is found powered off. */
+	if (error && !streq(error, "disconnected") && f && f->health.panic != REACT_RESTART)
 		agentd_say(h->d, LOG_LEVEL_WARNING, "VM %s: QEMU does not take OnPanic=: %.100s", name_of(h), error);
 }
 
-/* A guest that is not to be ended by its panic stays for whoever looks at it. */
-static void set_panic_action(struct health *h)
+/* A guest that powers itself off takes its QEMU with it, -no-shutdown or not (libvirt's all have that); one that is not to be ended by its panic stays for
+ * whoever looks at it. */
+static void set_actions(struct health *h)
 {
 	const struct vmfile *f = file_of(h);
-	json_object *args;
+	json_object *args = json_object_new_object();
 
-	if (!f || f->health.panic == REACT_RESTART)
-		return;
-	args = json_object_new_object();
-	json_object_object_add(args, "panic", json_object_new_string(f->health.panic == REACT_ALERT ? "pause" : "none"));
+	json_object_object_add(args, "shutdown", json_object_new_string("poweroff"));
+	if (f && f->health.panic != REACT_RESTART)
+		json_object_object_add(args, "panic", json_object_new_string(f->health.panic == REACT_ALERT ? "pause" : "none"));
 	(void)qmp_conn_execute(h->qmp, "set-action", args, QMP_TIMEOUT_OF_CLASS, on_set_action, h);
 }
 
@@ -171,7 +174,7 @@ void health_qmp(struct health *h, struct qmp_conn *conn, enum qmp_run_state stat
 	set_timer(h, &h->look_timer, LOOK_MS, conn ? on_look : NULL);
 	if (!conn)
 		return;
-	set_panic_action(h);
+	set_actions(h);
 	take_state(h, state);
 	if (!h->guest_timer)
 		set_timer(h, &h->guest_timer, 0, on_guest_tick);
@@ -199,6 +202,8 @@ void health_qmp_event(struct health *h, const struct qmp_event *ev)
 
 	if (news == QMP_NEWS_ERROR)
 		tell_event(h, ev);
+	if (h->state == QMP_RUN_SHUTDOWN && (ev->kind == QMP_EVENT_RESET || ev->kind == QMP_EVENT_RESUME))
+		h->state = QMP_RUN_UNKNOWN; /* until it is asked */
 	if (ev->kind == QMP_EVENT_GUEST_PANICKED)
 		tell(h, HEALTH_PANIC, GUEST_UNKNOWN, true);
 	if (ev->kind == QMP_EVENT_RESET) {

@@ -45,7 +45,7 @@ struct run {
 	struct qmp_conn *qmp;
 	bool qmp_up, was_up; /* now; ever */
 	struct health *health;
-	bool saw_shutdown, by_guest;
+	bool saw_shutdown, by_guest; /* since the guest ran last */
 	char shutdown_reason[32];
 	qb_loop_timer_handle timer; /* START_AGAIN, QMP_AGAIN or LAST_WORDS: never two at once */
 };
@@ -193,13 +193,34 @@ static void on_look(void *user, const char *error, const struct unit_info *info)
 	tell(n, AGENT_EV_EXIT, refused ? VM_EXIT_REFUSED : VM_EXIT_CRASH);
 }
 
+/* What ended the guest counts, not what then ends a QEMU that -no-shutdown has kept. */
+static void take_shutdown(struct run *n, bool by_guest, const char *reason)
+{
+	if (n->saw_shutdown)
+		return;
+	n->saw_shutdown = true;
+	n->by_guest = by_guest;
+	(void)str_copy(n->shutdown_reason, sizeof(n->shutdown_reason), reason);
+}
+
+/* Found off: this agent has not heard why. */
+static void was_off(struct run *n)
+{
+	if (health_run_state(n->health) == QMP_RUN_SHUTDOWN)
+		take_shutdown(n, true, "guest-shutdown");
+}
+
 /* The process is gone and its last words were heard: what was it? */
 static void judge_exit(struct run *n)
 {
-	struct qmp_event shutdown = { .kind = QMP_EVENT_SHUTDOWN, .guest = n->by_guest, .reason = n->shutdown_reason };
-	enum qmp_ending ending = qmp_meaning_ending(n->saw_shutdown ? &shutdown : NULL);
+	struct qmp_event shutdown = { .kind = QMP_EVENT_SHUTDOWN };
+	enum qmp_ending ending;
 	enum vm_exit how = VM_EXIT_CRASH;
 
+	was_off(n);
+	shutdown.guest = n->by_guest;
+	shutdown.reason = n->shutdown_reason;
+	ending = qmp_meaning_ending(n->saw_shutdown ? &shutdown : NULL);
 	set_timer(n, 0, NULL);
 	if (ending == QMP_ENDING_GUEST_OFF)
 		how = VM_EXIT_GUEST_OFF;
@@ -318,9 +339,10 @@ static void on_qmp_event(void *user, const struct qmp_event *ev)
 	struct run *n = user;
 
 	if (ev->kind == QMP_EVENT_SHUTDOWN) {
-		n->saw_shutdown = true;
-		n->by_guest = ev->guest;
-		(void)str_copy(n->shutdown_reason, sizeof(n->shutdown_reason), ev->reason);
+		was_off(n);
+		take_shutdown(n, ev->guest, ev->reason);
+	} else if (ev->kind == QMP_EVENT_RESET || ev->kind == QMP_EVENT_RESUME) {
+		n->saw_shutdown = false; /* kept, and somebody lets it run again */
 	} else if (ev->kind == QMP_EVENT_MIGRATION) {
 		mover_qmp_event(n->r->d->mover, n->uuid);
 	}

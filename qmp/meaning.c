@@ -22,7 +22,7 @@ static const struct state_row {
 	[QMP_RUN_IO_ERROR] = { QMP_HEALTH_ERROR, "A disk failed, with werror=stop or rerror=stop: continued once its storage is back." },
 	[QMP_RUN_WATCHDOG] = { QMP_HEALTH_ERROR, "The guest's own watchdog ran out, with action pause." },
 	[QMP_RUN_GUEST_PANICKED] = { QMP_HEALTH_ERROR, "The guest's kernel panicked (pvpanic), with action pause." },
-	[QMP_RUN_SHUTDOWN] = { QMP_HEALTH_ENDING, "The guest is powered off and -no-shutdown keeps the process: never continued." },
+	[QMP_RUN_SHUTDOWN] = { QMP_HEALTH_ENDING, "The guest is powered off and -no-shutdown keeps the process: ended (quit), as if it had ended by itself." },
 	[QMP_RUN_POSTMIGRATE] = { QMP_HEALTH_ENDING, "The migration's target has it: continued here it would run twice." },
 };
 
@@ -30,7 +30,7 @@ static const struct event_row {
 	enum qmp_news news;
 	const char *text;
 } events[QMP_EVENT_KIND_COUNT] = {
-	[QMP_EVENT_SHUTDOWN] = { QMP_NEWS_ENDING, "QEMU is about to exit; the reason says why, see below." },
+	[QMP_EVENT_SHUTDOWN] = { QMP_NEWS_ENDING, "QEMU is about to exit, or with -no-shutdown to stop for good; the reason says why, see below." },
 	[QMP_EVENT_POWERDOWN] = { QMP_NEWS_NONE, "The power button was pressed; the guest may well ignore it." },
 	[QMP_EVENT_RESET] = { QMP_NEWS_STATE,
 		"The guest rebooted, or was reset: no failure, unless it comes too often. Most error "

@@ -30,7 +30,7 @@ enum qmp_ending {
 enum qmp_health qmp_meaning_health(enum qmp_run_state state);
 enum qmp_news qmp_meaning_news(enum qmp_event_kind kind);
 
-/* shutdown: the last SHUTDOWN event of this process, or NULL if the connection ended, or the process died, without one. Only guest and
+/* shutdown: the first SHUTDOWN event of this process since its guest ran last, or NULL if the connection ended, or the process died, without one. Only guest and
  * reason are looked at. The end of a connection alone is not the end of the process: that is for its pidfd or its unit to say. */
 enum qmp_ending qmp_meaning_ending(const struct qmp_event *shutdown);
 

@@ -231,7 +231,7 @@ static void test_states(void)
 	} table[] = {
 		{ "running", GUEST_RUNS, TROUBLE_NONE, false }, { "asleep", GUEST_ASLEEP, TROUBLE_NONE, false },
 		{ "paused by somebody", GUEST_PAUSED, TROUBLE_NONE, false }, { "busy", GUEST_BUSY, TROUBLE_NONE, false },
-		{ "powered off and kept", GUEST_OVER, TROUBLE_NONE, false }, { "a state nobody knows", GUEST_UNKNOWN, TROUBLE_NONE, false },
+		{ "powered off and kept", GUEST_OVER, TROUBLE_NONE, false } /* test_kept */, { "a state nobody knows", GUEST_UNKNOWN, TROUBLE_NONE, false },
 		{ "panicked", GUEST_PANICKED, TROUBLE_PANIC, true }, { "its watchdog ran out", GUEST_WATCHDOG, TROUBLE_WATCHDOG, true },
 		{ "internal error", GUEST_INTERNAL_ERROR, TROUBLE_INTERNAL_ERROR, true },
 	};
@@ -694,6 +694,61 @@ static void test_restart(void)
 	TAP_OK(v->state == VM_RESTARTING && !v->guest_off && v->failures == 1, "Restart=always: started again, within the limits");
 }
 
+/* Off, but its process stays: -no-shutdown. */
+static void test_kept(void)
+{
+	unsigned n;
+
+	begin(&defaults);
+	pass(10 * S);
+	run = GUEST_OVER;
+	pass(2 * S);
+	TAP_OK(acts[AGENT_ACT_QUIT] > 0 && acts[AGENT_ACT_KILL] == 0 && notes[NOTE_VM_TROUBLE] == 0, "powered off and kept: QEMU is told to quit");
+	TAP_OK(health_ready(v) == READY_NOT, "it is not ready for anybody");
+	exits(VM_EXIT_GUEST_OFF);
+	TAP_OK(v->state == VM_RESTARTING && v->guest_off && v->failures == 0, "and that was its own end");
+
+	begin(&defaults);
+	v->def.desired = DESIRED_STOPPED;
+	vmlife_tick(&a, v);
+	count();
+	fact(HEALTH_STATE, GUEST_OVER, true);
+	count();
+	TAP_OK(v->state == VM_STOPPING && acts[AGENT_ACT_POWERDOWN] == 1 && acts[AGENT_ACT_QUIT] == 1, "shut down and kept: StopTimeout= is not waited for");
+
+	begin(&defaults);
+	v->def.desired = DESIRED_IGNORED;
+	run = GUEST_OVER;
+	pass(60 * S);
+	TAP_OK(acts[AGENT_ACT_QUIT] == 0, "an ignored one is left as it is");
+	begin(&defaults);
+	v->migration.phase = MIGRATE_SWITCHING;
+	fact(HEALTH_STATE, GUEST_OVER, true);
+	count();
+	TAP_OK(acts[AGENT_ACT_QUIT] == 0, "no word in the middle of a switch-over");
+
+	/* It says SHUTDOWN, waits for its storage to take the last writes, and is killed while it does. */
+	begin(&defaults);
+	answers = false;
+	pass(70 * S);
+	n = acts[AGENT_ACT_KILL];
+	exits(VM_EXIT_GUEST_OFF);
+	v->def.desired = DESIRED_STOPPED;
+	vmlife_tick(&a, v);
+	count();
+	TAP_OK(n == 1 && v->state == VM_DRAINING && v->release_as == CLAIM_RELEASED && v->then_full, "powered off, and killed on its way out: proven quiet before it is given up");
+	begin(&defaults);
+	v->def.desired = DESIRED_STOPPED;
+	v->def.stop_timeout_ms = 1000;
+	vmlife_tick(&a, v);
+	a.now_ns += 10 * S;
+	vmlife_tick(&a, v);
+	count();
+	n = acts[AGENT_ACT_KILL];
+	exits(VM_EXIT_GUEST_OFF);
+	TAP_OK(n == 1 && v->state == VM_DRAINING && v->full_drain && v->release_as == CLAIM_RELEASED, "the same when it was told to stop");
+}
+
 int main(void)
 {
 	test_hung();
@@ -707,5 +762,6 @@ int main(void)
 	test_not_ours();
 	test_migration();
 	test_restart();
+	test_kept();
 	return tap_done();
 }

@@ -32,6 +32,10 @@ static struct sockaddr_un address = { .sun_family = AF_UNIX };
 static socklen_t address_len;
 static unsigned n_started, n_exits, n_cannot_tell, n_tries;
 static enum vm_exit last_exit;
+static enum qmp_run_state run_state; /* what QEMU has said last */
+static bool qmp_is_there;
+static const struct qmp_callbacks *qmp_cb;
+static void *qmp_user;
 static struct vm vm = { .used = true, .term = 7 };
 
 /* ---- the rest of the agent ---- */
@@ -60,7 +64,7 @@ struct health *health_new(struct agentd *x, const uint8_t uuid[16]) { return NUL
 void health_free(struct health *h) {}
 void health_qmp(struct health *h, struct qmp_conn *conn, enum qmp_run_state state) {}
 void health_qmp_event(struct health *h, const struct qmp_event *ev) {}
-enum qmp_run_state health_run_state(const struct health *h) { return QMP_RUN_UNKNOWN; }
+enum qmp_run_state health_run_state(const struct health *h) { return run_state; }
 void mover_adopted(struct mover *m, const uint8_t uuid[16]) {}
 void mover_cannot(struct mover *m, const uint8_t uuid[16], const char *why) {}
 void mover_forget(struct mover *m, const uint8_t uuid[16]) {}
@@ -143,11 +147,16 @@ int __wrap_qmp_conn_new(qb_loop_t *l, const char *path, uint32_t deadline_ms, co
 int __wrap_sd_bus_set_address(sd_bus *bus, const char *text) { return -ENOENT; }
 int __wrap_mkdir(const char *path, mode_t mode) { return 0; }
 
-/* Its QMP socket is not there. */
+/* Its QMP socket is not there, or the test speaks for QEMU. */
 int __wrap_qmp_conn_new(qb_loop_t *l, const char *path, uint32_t deadline_ms, const struct qmp_callbacks *cb, void *user, struct qmp_conn **ret)
 {
 	n_tries++;
-	return -ENOENT;
+	if (!qmp_is_there)
+		return -ENOENT;
+	qmp_cb = cb;
+	qmp_user = user;
+	*ret = NULL;
+	return 0;
 }
 
 int __wrap_sd_bus_open_system(sd_bus **ret)
@@ -274,6 +283,55 @@ static void test_started(void)
 	TAP_OK(shared->starts == 1, "and not started again");
 }
 
+/* What QEMU has said before it ended. "!": it was not heard, but its state is `shutdown`; "+": the guest was reset, and runs again. */
+static void test_ends(void)
+{
+	static const struct {
+		const char *say[4];
+		enum vm_exit how;
+		const char *text;
+	} table[] = {
+		{ { "guest-shutdown" }, VM_EXIT_GUEST_OFF, "powered off" },
+		{ { "host-qmp-quit" }, VM_EXIT_QUIT, "told to quit" },
+		{ { "guest-shutdown", "!", "host-qmp-quit" }, VM_EXIT_GUEST_OFF, "powered off, kept by -no-shutdown, then told to quit" },
+		{ { "guest-reset", "!", "host-qmp-quit" }, VM_EXIT_RESET, "rebooted under -no-reboot, kept, then told to quit" },
+		{ { "!", "host-qmp-quit" }, VM_EXIT_GUEST_OFF, "found powered off, told to quit" },
+		{ { "!" }, VM_EXIT_GUEST_OFF, "found powered off, and killed" },
+		{ { "guest-shutdown", "!", "+" }, VM_EXIT_CRASH, "powered off, kept, reset and continued by somebody: it crashes like any other" },
+		{ { "guest-shutdown", "!", "+", "host-qmp-quit" }, VM_EXIT_QUIT, "the same, told to quit" },
+	};
+
+	qmp_is_there = true;
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		pid_t pid = sleeper();
+
+		begin(ANSWER_RUNS, pid);
+		run_state = QMP_RUN_RUNNING;
+		qmp_cb = NULL;
+		runner_adopt(d.runner, &vm);
+		CHECK(UNTIL(qmp_cb != NULL));
+		for (size_t j = 0; j < ARRAY_SIZE(table[i].say) && table[i].say[j]; j++) {
+			const char *s = table[i].say[j];
+			struct qmp_event ev = { .kind = QMP_EVENT_SHUTDOWN, .guest = strncmp(s, "guest", 5) == 0, .reason = s };
+
+			if (streq(s, "!")) {
+				run_state = QMP_RUN_SHUTDOWN;
+				continue;
+			}
+			if (streq(s, "+")) {
+				run_state = QMP_RUN_RUNNING;
+				ev = (struct qmp_event){ .kind = QMP_EVENT_RESET, .reason = "host-qmp-system-reset" };
+				qmp_cb->event(qmp_user, &ev);
+				ev.kind = QMP_EVENT_RESUME;
+			}
+			qmp_cb->event(qmp_user, &ev);
+		}
+		end_sleeper(pid);
+		TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == table[i].how, "%s", table[i].text);
+	}
+	qmp_is_there = false;
+}
+
 int main(void)
 {
 	static const char file[] = "[VM]\nName=web\nUUID=11111111-2222-4333-8444-000000000001\nMemory=32M\nVCPUs=1\n[QEMU]\nBinary=/bin/sleep\nArguments=1000\n";
@@ -302,6 +360,7 @@ int main(void)
 	test_adopted(ANSWER_NONSENSE, "systemd says what we do not understand");
 	test_adopted_dead();
 	test_started();
+	test_ends();
 	(void)kill(systemd, SIGKILL);
 	(void)waitpid(systemd, NULL, 0);
 	return tap_done();

@@ -120,7 +120,7 @@ enum vm_exit { VM_EXIT_CRASH, VM_EXIT_GUEST_OFF, VM_EXIT_QUIT, VM_EXIT_KILLED, V
 
 /* QEMU's run state, as far as it matters here. */
 enum guest_run { GUEST_UNKNOWN, GUEST_RUNS, GUEST_ASLEEP, GUEST_PAUSED, GUEST_BUSY, GUEST_IO_ERROR, GUEST_PANICKED, GUEST_WATCHDOG,
-		 GUEST_INTERNAL_ERROR, GUEST_OVER, GUEST_SENT /* a migration from here is over, one way or the other */ };
+		 GUEST_INTERNAL_ERROR, GUEST_OVER /* powered off, its process kept */, GUEST_SENT /* a migration from here is over, one way or the other */ };
 
 /* What is the matter with a running guest; the worst of it. */
 enum vm_trouble { TROUBLE_NONE, TROUBLE_HUNG, TROUBLE_PANIC, TROUBLE_INTERNAL_ERROR, TROUBLE_WATCHDOG, TROUBLE_RESETS, TROUBLE_IO_ERROR,
@@ -188,7 +188,8 @@ struct vm {
 	bool foreign;                 /* CLAIMING to STARTING: not to be started, but a QEMU that something else started here is to become it; */
 	bool called_off;              /* and is not any more */
 	bool guest_off;               /* RESTARTING: not to be restarted, its guest powered it off, */
-	bool off_failed;              /* or it failed, and its file says Restart=never */
+	bool off_failed;              /* or it failed, and its file says Restart=never; */
+	bool off_killed;              /* its QEMU had to be killed on its way out: what it wrote last may be on its way, too */
 	struct vm_health health;      /* RUNNING */
 	bool stays;                   /* RUNNING in a node's maintenance: as of looked_ns no other node could take it */
 	int64_t looked_ns;

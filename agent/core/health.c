@@ -166,8 +166,17 @@ static void take_fact(struct agent *a, struct vm *v, const struct agent_event *e
 	}
 }
 
+/* Its guest has powered itself off, or reboots under -no-reboot, and -no-shutdown keeps the process: nothing of it will ever run again. */
+static void end_kept(struct agent *a, struct vm *v)
+{
+	if (!agent_held(a, v) && v->migration.phase <= MIGRATE_SENDING)
+		agent_act(a, AGENT_ACT_QUIT)->vm = v; /* with each answer until it has ended */
+}
+
 void health_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 {
+	if (ev->kind == AGENT_EV_HEALTH && ev->fact == HEALTH_STATE && ev->run == GUEST_OVER && (v->state == VM_RUNNING || v->state == VM_STOPPING))
+		end_kept(a, v);
 	if (v->state != VM_RUNNING)
 		return;
 	if (ev->kind == AGENT_EV_HEALTH) {

@@ -356,12 +356,13 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 		agent_note(a, NOTE_VM_STOPPED, v, 0);
 		vmlife_move(a, v, VM_RESTARTING);
 		v->off_failed = false;
+		v->off_killed = v->health.kill_ns != 0;
 		v->guest_off = v->def.desired == DESIRED_STARTED; /* of a VM that is ignored nobody has a say */
 		v->retry_ns = a->now_ns;
 		break;
 	case VM_STOPPING:
 		agent_note(a, NOTE_VM_STOPPED, v, 0);
-		if (how == VM_EXIT_GUEST_OFF || how == VM_EXIT_QUIT)
+		if ((how == VM_EXIT_GUEST_OFF || how == VM_EXIT_QUIT) && !v->kill_sent && v->health.kill_ns == 0)
 			give_up(a, v, CLAIM_RELEASED); /* QEMU itself waited for its last write */
 		else
 			drain(a, v, true, CLAIM_RELEASED);
@@ -452,8 +453,8 @@ static void tick_guest_off(struct agent *a, struct vm *v, bool wanted)
 {
 	if (!wanted) {
 		v->guest_off = false;
-		/* Powered off, QEMU has waited for its last write; one that failed must be proven quiet. */
-		if (v->off_failed && !MUTANT(STAYS_DOWN_UNDRAINED))
+		/* Powered off, QEMU has waited for its last write; one that failed, or was killed meanwhile, must be proven quiet. */
+		if ((v->off_failed || v->off_killed) && !MUTANT(STAYS_DOWN_UNDRAINED))
 			drain_own(a, v, CLAIM_RELEASED);
 		else
 			give_up(a, v, CLAIM_RELEASED);

@@ -83,9 +83,11 @@ def vm_file(name, node, d):
 
 
 def run_by_hand(lab, name, node, d):
-    """Without kvm-ha: nothing keeps the same guest from running twice. QMP at /run/lab-guest-NAME.qmp in the node."""
+    """Without kvm-ha: nothing keeps the same guest from running twice. As libvirt's are: -no-shutdown, and a monitor of its own at /run/lab-guest-NAME.monitor
+    in the node beside the one for kvm-ha, /run/lab-guest-NAME.qmp."""
     argv = ["systemd-run", "--quiet", "--slice=lab-guests.slice", f"--unit=lab-guest-{name}", "--collect",
-            "/usr/bin/qemu-system-x86_64", "-name", name, "-m", "32M", *qemu_arguments(d), "-qmp", f"unix:/run/lab-guest-{name}.qmp,server=on,wait=off"]
+            "/usr/bin/qemu-system-x86_64", "-name", name, "-m", "32M", *qemu_arguments(d), "-no-shutdown",
+            *(word for end in ("qmp", "monitor") for word in ("-qmp", f"unix:/run/lab-guest-{name}.{end},server=on,wait=off"))]
     done = labnode.node_run(lab, node, argv)
     if done.returncode != 0:
         raise LabError(f"{node}: {done.stderr.strip()}")

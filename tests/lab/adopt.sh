@@ -22,19 +22,20 @@ in_scope() { lab exec "$1" -- grep -q "kvmha-vm-$(vm_uuid "$2").scope" "/proc/$3
 untouched() { lab exec "$1" -- grep -q "lab-guest-$2.service" "/proc/$3/cgroup"; }
 alive() { lab exec "$1" -- test -d "/proc/$2"; }
 desired() { [ "$(vm "$1" .desired)" = "$2" ]; }
-# tell_qmp NODE NAME COMMAND: until QEMU has answered it
+# tell_qmp NODE NAME COMMAND: at the other monitor, until QEMU has answered it
 tell_qmp()
 {
 	lab exec "$1" -- timeout 20 perl -MIO::Socket::UNIX -e 'my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die; <$s>;
 		for my $c ("qmp_capabilities", $ARGV[1]) { print $s "{\"execute\":\"$c\"}\n"; $s->flush; while (1) { my $l = <$s> // die; last if $l =~ /"return"/ } }' \
-		"$(qmp "$2")" "$3"
+		"/run/lab-guest-$2.monitor" "$3"
 }
 managed() { lab exec "$1" -- ha-ctl events | grep -q "VM $2: found running, managed again"; }
 
 lab_up --volumes iscsi,nfs,iscsi
-for v in a b c; do
+for v in a b c d; do
 	kind=iscsi; [ $v != c ] || kind=nfs
-	node=n1; [ $v != b ] || node=n3
+	node=n1
+	case $v in b) node=n3 ;; d) node=n2 ;; esac
 	lab guest $v $node --by-hand --disk $kind >/dev/null 2>&1 || bail "$v does not run by hand"
 	within $patience eval "stamps_on $v" || bail "$v does not stamp"
 done
@@ -43,6 +44,7 @@ pa=$(pid_of n1 a) pb=$(pid_of n3 b) pc=$(pid_of n1 c)
 file a n1
 file b n3
 file c n1
+file d n2
 
 # What is refused
 check "a name that nobody has is refused" refuses n1 'no VM named nobody' nobody "$pa" "$(qmp a)"
@@ -92,6 +94,16 @@ wait $first
 check "of two at a time one adopts c, and only one" eval "[ $((second == 0)) != $(($? == 0)) ]"
 check "c runs" within $patience runs_on c n1
 check "c is in the same life" same_life c "$c"
+
+# It powers itself off, with -no-shutdown as all that libvirt starts
+pd=$(pid_of n2 d)
+check "d is adopted" adopt n2 d "$pd" "$(qmp d)"
+check "d runs" within $patience runs_on d n2
+tell_qmp n2 d system_powerdown || bail "d is not told to power off"
+check "d powers itself off: its process ends" within $patience not alive n2 "$pd"
+check "d is stopped" within $patience is_down d
+check "d is wanted stopped" within $patience desired d stopped
+check "that was no failure" test "$(vm d .restarts)" = 0
 
 # Agent and keeper come and go
 watch_stamps a
