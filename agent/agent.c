@@ -239,6 +239,8 @@ struct note_text {
 	enum log_level level;
 	const char *text; /* %s: VM, then node where there is one */
 	int hook;         /* enum hook_event, -1 none */
+	bool everywhere;  /* one node's alone, and an operator may be anywhere: into all nodes' events */
+	bool of_cluster;  /* the hook's: it is about no node */
 };
 
 static const struct note_text vm_note[] = {
@@ -249,11 +251,11 @@ static const struct note_text vm_note[] = {
 	[NOTE_VM_RECOVERED] = { LOG_LEVEL_NOTICE, "VM %s: recovered on node %s", HOOK_VM_RECOVERED },
 	[NOTE_VM_FAILED] = { LOG_LEVEL_ERR, "VM %s: failed here too often: given up on this node, to be tried elsewhere", HOOK_VM_FAILED },
 	[NOTE_VM_RESTART] = { LOG_LEVEL_WARNING, "VM %s: restarting it here: %s", HOOK_VM_FAILED },
-	[NOTE_VM_STAYS_DOWN] = { LOG_LEVEL_ERR, "VM %s: failed, and stays down (Restart=never): %s", HOOK_VM_FAILED },
-	[NOTE_VM_TROUBLE] = { LOG_LEVEL_ERR, "VM %s: %s", HOOK_VM_UNHEALTHY },
-	[NOTE_VM_WELL] = { LOG_LEVEL_NOTICE, "VM %s: is well again", HOOK_VM_HEALTHY },
+	[NOTE_VM_STAYS_DOWN] = { LOG_LEVEL_ERR, "VM %s: failed, and stays down (Restart=never): %s", HOOK_VM_FAILED, true },
+	[NOTE_VM_TROUBLE] = { LOG_LEVEL_ERR, "VM %s: %s", HOOK_VM_UNHEALTHY, true },
+	[NOTE_VM_WELL] = { LOG_LEVEL_NOTICE, "VM %s: is well again", HOOK_VM_HEALTHY, true },
 	[NOTE_VM_ENDED] = { LOG_LEVEL_WARNING, "VM %s: its QEMU is being killed: %s", -1 },
-	[NOTE_VM_NOT_AWAITED] = { LOG_LEVEL_WARNING, "VM %s: a VM of its After= has not become ready within AfterTimeout=: started without it", -1 },
+	[NOTE_VM_NOT_AWAITED] = { LOG_LEVEL_WARNING, "VM %s: a VM of its After= has not become ready within AfterTimeout=: started without it", -1, true },
 	[NOTE_VM_RESET] = { LOG_LEVEL_WARNING, "VM %s: being reset: %s", -1 },
 	[NOTE_VM_CONT] = { LOG_LEVEL_NOTICE, "VM %s: its storage answers: going on", -1 },
 	[NOTE_VM_UNQUIET] = { LOG_LEVEL_WARNING, "VM %s: its storage does not answer this node: left to its next owner to prove it quiet", -1 },
@@ -266,19 +268,21 @@ static const struct note_text vm_note[] = {
 	[NOTE_VM_ALIEN] = { LOG_LEVEL_ERR, "VM %s: runs here without a claim of this node: killed", -1 },
 	[NOTE_VM_LOST] = { LOG_LEVEL_ERR, "VM %s: lost with this node's lease", -1 },
 	[NOTE_VM_ASSIGNED] = { LOG_LEVEL_INFO, "VM %s: node %s is to start it", -1 },
-	[NOTE_VM_NO_PLACE] = { LOG_LEVEL_ERR, "VM %s: no node can take it at the moment; trying on", -1 },
+	[NOTE_VM_NO_PLACE] = { LOG_LEVEL_ERR, "VM %s: no node can take it at the moment; trying on: `ha-ctl vm show %s --why` says why", HOOK_VM_NO_PLACE, true, true },
 	[NOTE_VM_CONFIRM] = { LOG_LEVEL_INFO, "VM %s: claimed anew: the gate was closed meanwhile, other nodes may have taken it", -1 },
 	[NOTE_VM_STAYS] = { LOG_LEVEL_WARNING, "VM %s: runs on here, in maintenance, since no other node can take it: ha-ctl vm show --why", -1 },
 	[NOTE_VM_MOVING] = { LOG_LEVEL_NOTICE, "VM %s: on its way to node %s", -1 },
-	[NOTE_VM_MOVED] = { LOG_LEVEL_NOTICE, "VM %s: moved to node %s", -1 },
-	[NOTE_VM_NOT_MOVED] = { LOG_LEVEL_ERR, "VM %s: not moved: node %s cannot take it, or it failed there", -1 },
+	[NOTE_VM_MOVED] = { LOG_LEVEL_NOTICE, "VM %s: moved to node %s", -1, true },
+	[NOTE_VM_NOT_MOVED] = { LOG_LEVEL_ERR, "VM %s: not moved: node %s cannot take it, or it failed there", -1, true },
 	[NOTE_VM_MIGRATING] = { LOG_LEVEL_NOTICE, "VM %s: being migrated to node %s", -1 },
 	[NOTE_VM_MIGRATED] = { LOG_LEVEL_NOTICE, "VM %s: migrated, its guest goes on on node %s", -1 },
 	[NOTE_VM_NOT_MIGRATED] = { LOG_LEVEL_WARNING, "VM %s: not migrated to node %s; it is still this node's", -1 },
 	[NOTE_VM_HANDED] = { LOG_LEVEL_NOTICE, "VM %s: handed over to node %s", -1 },
 	[NOTE_VM_INCOMING] = { LOG_LEVEL_INFO, "VM %s: to be taken over from node %s as it runs", -1 },
 	[NOTE_VM_DISCARDED] = { LOG_LEVEL_NOTICE, "VM %s: not taken over from node %s: what was to become of it is killed", -1 },
-	[NOTE_VM_ERROR] = { LOG_LEVEL_ERR, "VM %s: given up: it has failed on more nodes than RelocateLimit= allows; `ha-ctl vm clear-error` tries again", -1 },
+	[NOTE_VM_ERROR] = { LOG_LEVEL_ERR, "VM %s: given up: it has failed on more nodes than RelocateLimit= allows; `ha-ctl vm clear-error` tries again", HOOK_VM_ERROR, true, true },
+	[NOTE_VM_STUCK] = { LOG_LEVEL_ERR, "VM %s: its QEMU was killed again and again and does not end; it goes elsewhere once node %s does: see its kernel's log, or `ha-ctl node fence` it",
+			    HOOK_VM_STUCK, true },
 };
 
 static void op_vm_note(struct agentd *d, enum agent_note note, const struct vm *v, uint32_t node)
@@ -291,6 +295,8 @@ static void op_vm_note(struct agentd *d, enum agent_note note, const struct vm *
 		what = vm_trouble_text(v->health.trouble);
 	else if (note == NOTE_VM_ENDED)
 		what = vm_trouble_text(v->health.ending);
+	else if (note == NOTE_VM_NO_PLACE)
+		what = name;
 	else if (note == NOTE_VM_RESTART || note == NOTE_VM_STAYS_DOWN)
 		what = vm_trouble_text(v->last_failure);
 	/* The formats are the table's own. */
@@ -299,11 +305,10 @@ static void op_vm_note(struct agentd *d, enum agent_note note, const struct vm *
 	(void)snprintf(text, sizeof(text), t->text, name, what);
 #pragma GCC diagnostic pop
 	agentd_say(d, t->level, "%s", text);
-	if (note == NOTE_VM_MOVED || note == NOTE_VM_NOT_MOVED || note == NOTE_VM_ERROR || note == NOTE_VM_TROUBLE || note == NOTE_VM_WELL ||
-	    note == NOTE_VM_STAYS_DOWN || note == NOTE_VM_NOT_AWAITED)
-		peers_say(d->peers, text); /* one node's alone, and an operator may be anywhere */
+	if (t->everywhere)
+		peers_say(d->peers, text);
 	if (t->hook >= 0 && v)
-		agentd_hook(d, (enum hook_event)t->hook, d->conf.self_id, v, text);
+		agentd_hook(d, (enum hook_event)t->hook, t->of_cluster ? 0 : d->conf.self_id, v, text);
 }
 
 static void op_note(void *edge, enum agent_note note, const struct vm *v, uint32_t node)

@@ -22,8 +22,7 @@ struct health {
 	enum qmp_run_state state;
 	bool asking, ask_again;      /* query-status is under way; and the answer may be old already */
 	qb_loop_timer_handle look_timer;
-	enum qmp_event_kind told;    /* last event that was told, and when */
-	int64_t told_ns;
+	int64_t told_ns[QMP_EVENT_KIND_COUNT]; /* when events of the kind were told last; 0: never */
 	/* the guest's agent */
 	struct qmp_conn *guest;
 	bool in_step, busy;
@@ -180,20 +179,46 @@ void health_qmp(struct health *h, struct qmp_conn *conn, enum qmp_run_state stat
 		set_timer(h, &h->guest_timer, 0, on_guest_tick);
 }
 
-static void tell_event(struct health *h, const struct qmp_event *ev)
+static const char *word_of(const struct qmp_event *ev, const char *key)
 {
-	int64_t now_ns = clock_now_ns();
-	const char *id = "";
 	json_object *v;
 
-	if (h->told == ev->kind && now_ns - h->told_ns < EVENT_GAP_MS * NS_PER_MS)
+	return ev->data && json_object_object_get_ex(ev->data, key, &v) && json_object_is_type(v, json_type_string) ? json_object_get_string(v) : "";
+}
+
+/* Whether no run state follows, and so no trouble that would be told: the guest runs on with it, or goes on by itself. */
+static bool stands_alone(const struct health *h, const struct qmp_event *ev)
+{
+	const struct vmfile *f = file_of(h);
+
+	switch (ev->kind) {
+	case QMP_EVENT_MEMORY_FAILURE:
+	case QMP_EVENT_GUEST_CRASHLOADED:
+		return true;
+	case QMP_EVENT_BLOCK_IO_ERROR:
+		return !streq(word_of(ev, "action"), "stop") && f && f->health.io_error != REACT_IGNORE;
+	case QMP_EVENT_WATCHDOG:
+		return !streq(word_of(ev, "action"), "pause") && f && f->health.watchdog != REACT_IGNORE;
+	default:
+		return false;
+	}
+}
+
+static void tell_event(struct health *h, const struct qmp_event *ev)
+{
+	int64_t now_ns = clock_now_ns(), *told_ns = &h->told_ns[ev->kind];
+	const char *id = word_of(ev, "device");
+	char text[256];
+
+	if (*told_ns != 0 && now_ns - *told_ns < EVENT_GAP_MS * NS_PER_MS)
 		return;
-	h->told = ev->kind;
-	h->told_ns = now_ns;
-	if (ev->data && (json_object_object_get_ex(ev->data, "device", &v) || json_object_object_get_ex(ev->data, "action", &v)) &&
-	    json_object_is_type(v, json_type_string))
-		id = json_object_get_string(v);
-	agentd_say(h->d, LOG_LEVEL_WARNING, "VM %s: %s %.40s %.100s%s", name_of(h), ev->name, id, ev->reason, ev->nospace ? " (no space left)" : "");
+	*told_ns = now_ns;
+	(void)snprintf(text, sizeof(text), "VM %s: %s %.40s %.100s%s", name_of(h), ev->name, *id ? id : word_of(ev, "action"), ev->reason,
+		       ev->nospace ? " (no space left)" : "");
+	agentd_say(h->d, LOG_LEVEL_WARNING, "%s", text);
+	peers_say(h->d->peers, text); /* this node's alone, and an operator may be anywhere */
+	if (stands_alone(h, ev))
+		agentd_hook(h->d, HOOK_VM_EVENT, h->d->conf.self_id, agent_vm_by_uuid(&h->d->core, h->uuid), text);
 }
 
 void health_qmp_event(struct health *h, const struct qmp_event *ev)

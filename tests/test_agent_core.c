@@ -2567,6 +2567,38 @@ static void test_given_up(void)
 	sound("where it was last");
 }
 
+static void test_no_place(void)
+{
+	init(2, 1, 1);
+	s.vm[0].has_required = true;
+	s.vm[0].required = 2;
+	start_agent(1);
+	run(300000);
+	TAP_OK(running(0) == 0 && notes(NOTE_VM_NO_PLACE) == 1, "its only node is away: told, and once");
+	start_agent(2);
+	TAP_OK(UNTIL(90000, runs(2, 0)), "it comes: the VM runs");
+	run(20000);
+	want(0, DESIRED_STOPPED);
+	TAP_OK(UNTIL(20000, disk_state(2, 0) == CLAIM_RELEASED), "stopped");
+	run(3000);
+	stop_agent(2);
+	run(20000);
+	TAP_OK(notes(NOTE_VM_NO_PLACE) == 1, "one that is not wanted needs no place");
+	want(0, DESIRED_STARTED);
+	run(300000);
+	TAP_OK(running(0) == 0 && notes(NOTE_VM_NO_PLACE) == 2, "its next outage is told again");
+	sound("no place");
+
+	init(2, 1, 1);
+	s.vm[0].has_required = true;
+	s.vm[0].required = 2;
+	start_agent(1);
+	TAP_OK(UNTIL(20000, agent(1)->leads), "somebody leads");
+	start_agent(2);
+	TAP_OK(UNTIL(20000, runs(2, 0)) && notes(NOTE_VM_NO_PLACE) == 0, "a moment without a place, while its node comes up, is none");
+	sound("a place soon");
+}
+
 /* Placement alone: who is armed, in maintenance, how loaded, where it failed, what is preferred. */
 static void test_place(void)
 {
@@ -2790,6 +2822,7 @@ int main(void)
 	test_frozen_vm();
 	test_take_in();
 	test_given_up();
+	test_no_place();
 	test_place();
 	for (int st = 0; st < VM_STATE_COUNT; st++)
 		if (strcmp(vm_state_name((enum vm_state)st), "unknown") == 0)

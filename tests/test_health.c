@@ -137,6 +137,9 @@ static void test_hung(void)
 	TAP_OK(acts[AGENT_ACT_KILL] == 1, "once");
 	pass(15 * S);
 	TAP_OK(acts[AGENT_ACT_KILL] == 2, "again after half a minute: it may have been in a system call");
+	TAP_OK(notes[NOTE_VM_STUCK] == 0, "it may yet end");
+	pass(300 * S);
+	TAP_OK(notes[NOTE_VM_STUCK] == 1 && acts[AGENT_ACT_KILL] > 5, "it does not: told with the third time, once");
 	exits(VM_EXIT_CRASH);
 	TAP_OK(v->state == VM_RESTARTING && v->failures == 1 && v->last_failure == TROUBLE_HUNG, "its exit is a failure, restarted here");
 

@@ -97,6 +97,32 @@ static struct hooks *start(uint32_t timeout_ms)
 	return h;
 }
 
+/* An operator learns of events from ha-agent(8). */
+static void test_man(void)
+{
+	char path[512], text[65536] = "", word[64];
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "%s/man/ha-agent.8", getenv("srcdir") ? getenv("srcdir") : ".");
+	f = fopen(path, "re");
+	if (f) {
+		text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
+		(void)fclose(f);
+	}
+	for (unsigned e = 0; e < HOOK_EVENT_COUNT; e++) {
+		const char *name = hook_event_name((enum hook_event)e);
+		size_t n = 0;
+
+		for (size_t i = 0; name[i] && n + 3 < sizeof(word); i++) {
+			if (name[i] == '-')
+				word[n++] = '\\';
+			word[n++] = name[i];
+		}
+		word[n] = '\0';
+		TAP_OK(!streq(name, "unknown") && strstr(text, word), "ha-agent(8) has %s", name);
+	}
+}
+
 static void test_order_and_environment(void)
 {
 	struct hook_facts f = { .event = HOOK_VM_FAILED, .node = "n2", .vm = "web 1", .vm_uuid = "u-u", .reason = "guest 'panicked'\n$(id)\thard" };
@@ -283,6 +309,7 @@ int main(void)
 	(void)str_copy(conf.cluster, sizeof(conf.cluster), "lab");
 	(void)str_copy(conf.self_name, sizeof(conf.self_name), "n1");
 	(void)str_copy(conf.hooks_dir, sizeof(conf.hooks_dir), hooks_dir);
+	test_man();
 	test_order_and_environment();
 	test_permissions();
 	test_time_limit();

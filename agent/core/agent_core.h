@@ -134,6 +134,7 @@ struct vm_health {
 	enum vm_trouble ending;      /* for this it was killed; its exit is still to come, or was the last one */
 	bool elsewhere;              /* and is not to be started here again */
 	int64_t kill_ns;             /* 0: not killed */
+	unsigned kills;
 	int64_t trouble_ns;
 	int64_t answer_ns, ping_ns;  /* last answers of QEMU and of the guest's agent */
 	int64_t boot_ns;             /* start or reset, or since the guest could go on */
@@ -214,7 +215,8 @@ struct vm {
 	uint64_t move_tried;          /* number of the move it was assigned for */
 	int64_t move_wait_ns, move_over_ns; /* since when the node it is to move to cannot take it; when we asked for the edit that ends the move */
 	bool move_done;               /* what that edit says */
-	bool error_told;
+	bool error_told, no_place_told;
+	int64_t no_place_ns;          /* since when no node can take it; 0: one could */
 	uint32_t ready_node;          /* who has said how far it is: its owner */
 	uint64_t ready_generation;    /* under this claim */
 	int64_t ready_ns[READY_CHECK + 1]; /* since when it has been that far; 0: it is not */
@@ -348,7 +350,8 @@ enum agent_note {
 	NOTE_LEADER, NOTE_NOT_LEADER, NOTE_NODE_LOST, NOTE_NODE_OVER, NOTE_NODE_BACK, NOTE_MAINTENANCE_DONE,
 	NOTE_VM_MOVING, NOTE_VM_MOVED, NOTE_VM_NOT_MOVED, NOTE_VM_ERROR, NOTE_VM_TROUBLE, NOTE_VM_WELL, NOTE_VM_ENDED, NOTE_VM_RESET, NOTE_VM_CONT,
 	NOTE_VM_STAYS_DOWN, NOTE_VM_UNQUIET, NOTE_VM_NOT_AWAITED, NOTE_VM_CONFIRM, NOTE_AGENT_SILENT, NOTE_AGENT_BACK,
-	NOTE_VM_MIGRATING, NOTE_VM_MIGRATED, NOTE_VM_NOT_MIGRATED, NOTE_VM_HANDED, NOTE_VM_INCOMING, NOTE_VM_DISCARDED, NOTE_VM_TAKEN_IN, NOTE_VM_STAYS, NOTE_COUNT,
+	NOTE_VM_MIGRATING, NOTE_VM_MIGRATED, NOTE_VM_NOT_MIGRATED, NOTE_VM_HANDED, NOTE_VM_INCOMING, NOTE_VM_DISCARDED, NOTE_VM_TAKEN_IN,
+	NOTE_VM_STAYS, NOTE_VM_STUCK, NOTE_COUNT,
 };
 
 struct agent_action {

@@ -17,6 +17,7 @@
 #define CONT_MIN_MS 1000
 #define CONT_MAX_MS 30000
 #define KILL_AGAIN_MS 30000
+#define KILLS_TOLD 3         /* what so many do not end only its node's end will */
 #define RESET_BURST_MS 1000  /* a guest that reboots asks for it several times, and QEMU tells each */
 
 static const struct {
@@ -267,6 +268,7 @@ static void end(struct agent *a, struct vm *v, bool elsewhere)
 	h->ending = h->trouble;
 	h->elsewhere = elsewhere;
 	h->kill_ns = a->now_ns;
+	h->kills = 1;
 	agent_note(a, NOTE_VM_ENDED, v, 0);
 	agent_act(a, AGENT_ACT_KILL)->vm = v;
 }
@@ -353,6 +355,8 @@ void health_tick(struct agent *a, struct vm *v)
 		h->cont_wait_ms = 0;
 	if (h->kill_ns != 0 && a->now_ns - h->kill_ns > agent_ms(KILL_AGAIN_MS)) {
 		h->kill_ns = a->now_ns; /* in a system call that does not return, perhaps */
+		if (++h->kills == KILLS_TOLD)
+			agent_note(a, NOTE_VM_STUCK, v, a->opt.self);
 		agent_act(a, AGENT_ACT_KILL)->vm = v;
 	}
 	/* Also one that is to leave as it runs: it could not. */

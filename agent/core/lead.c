@@ -84,7 +84,7 @@ static void resign(struct agent *a)
 	a->leads = a->lead_read = false;
 	for (unsigned i = 0; i < a->vm_end; i++) {
 		a->vm[i].assigned = a->vm[i].planned = 0;
-		a->vm[i].move_wait_ns = a->vm[i].wait_ns = 0;
+		a->vm[i].move_wait_ns = a->vm[i].wait_ns = a->vm[i].no_place_ns = 0;
 	}
 	agent_act(a, AGENT_ACT_LEAD)->on = false;
 	agent_note(a, NOTE_NOT_LEADER, NULL, 0);
@@ -103,6 +103,17 @@ void lead_claim_result(struct agent *a, enum claim_result result, uint64_t gener
 	a->lead_retry_ns = a->now_ns + agent_ms(LEAD_RETRY_MS * a->opt.self);
 }
 
+/* Once an outage. For a moment that may be: who has just come up has not said yet what it has. */
+static void tell_no_place(struct agent *a, struct vm *v)
+{
+	if (v->no_place_ns == 0)
+		v->no_place_ns = a->now_ns;
+	if (v->no_place_told || a->now_ns - v->no_place_ns < agent_ms(a->opt.timing.leader_ms))
+		return;
+	v->no_place_told = true;
+	agent_note(a, NOTE_VM_NO_PLACE, v, 0);
+}
+
 static void assign(struct agent *a, struct vm *v)
 {
 	uint32_t move = place_move(a, v), planned = v->planned, node;
@@ -112,12 +123,12 @@ static void assign(struct agent *a, struct vm *v)
 	node = move ? move : planned && place_fits(a, v, planned) == PLACE_FITS ? planned : place_choose(a, v);
 	if (node == 0) {
 		v->assigned = 0; /* whoever was asked before has not done it: others need not keep out of its way there */
-		if (v->assigned_ns == 0 || a->now_ns - v->assigned_ns > agent_ms(FAILED_AGAIN_MS)) {
-			agent_note(a, NOTE_VM_NO_PLACE, v, 0);
+		if (v->assigned_ns == 0 || a->now_ns - v->assigned_ns > agent_ms(FAILED_AGAIN_MS))
 			v->assigned_ns = a->now_ns;
-		}
+		tell_no_place(a, v);
 		return;
 	}
+	v->no_place_ns = 0;
 	v->assigned = node;
 	v->assigned_ns = a->now_ns;
 	if (move != 0)
@@ -334,7 +345,7 @@ void lead_owners(struct agent *a)
 		/* The claim of a silent node may seem to stand for a moment, until what its keeper says of it is here: that must not begin the wait anew. */
 		if (v->owned_ns != 0 && a->now_ns - v->owned_ns >= agent_ms(a->opt.timing.leader_ms)) {
 			v->wait_ns = 0;
-			v->wait_told = false;
+			v->wait_told = v->no_place_told = false;
 		}
 	}
 }
@@ -489,8 +500,8 @@ static void lead_vm(struct agent *a, struct vm *v)
 	}
 	if (v->def.desired != DESIRED_STARTED || !v->in_catalog) {
 		v->planned = 0;
-		v->wait_ns = 0; /* how long it has waited for others counts from when it is wanted */
-		v->wait_told = false;
+		v->wait_ns = v->no_place_ns = 0; /* how long it has waited for others counts from when it is wanted */
+		v->wait_told = v->no_place_told = false;
 		return;
 	}
 	if (v->state != VM_IDLE)

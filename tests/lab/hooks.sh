@@ -44,11 +44,27 @@ check "maintenance-off is told" within $patience hook_told maintenance-off "clus
 
 # A VM whose QEMU cannot run
 since=$(now_ns)
-lab guest broken n2 --print | sed 's/-display none/-display none -device no-such-device/' >"$test_name.vm"
+lab guest broken n2 --print | sed -e 's/-display none/-display none -device no-such-device/' -e 's/^State=started/&\nRestartLimit=0\nRelocateLimit=1/' >"$test_name.vm"
 lab exec n1 -- ha-ctl vm add - <"$test_name.vm" >/dev/null || bail "vm add"
 rm -f "$test_name.vm"
 check "vm-failed is told" within $patience hook_told vm-failed "cluster=lab node=n[123] host=n[123] vm=broken uuid=[0-9a-f-]+ $stamp_re reason=.+"
+check "given up on one node, it is tried on the next, then given up for good: vm-error is told" within $patience \
+	hook_told vm-error "cluster=lab node= host=n[123] vm=broken uuid=[0-9a-f-]+ $stamp_re reason=.+clear-error"
 ctl_any vm remove broken >/dev/null
+
+# One that nobody can take
+since=$(now_ns)
+lab guest alone n3 --print | sed 's/^PreferredNodes=.*/RequiredNodes=n3/' >"$test_name.vm"
+ctl n1 node maintenance on n3 >/dev/null
+lab exec n1 -- ha-ctl vm add - <"$test_name.vm" >/dev/null || bail "vm add"
+rm -f "$test_name.vm"
+check "vm-no-place is told" within $patience hook_told vm-no-place "cluster=lab node= host=n[123] vm=alone uuid=[0-9a-f-]+ $stamp_re reason=.+--why"
+for n in $nodes; do
+	check "$n's events have it" eval 'ctl $n events | grep -q "VM alone: no node can take it"'
+done
+ctl n1 node maintenance off n3 >/dev/null
+check "and its start, once n3 takes it" within $patience hook_told vm-started "cluster=lab node=n3 host=n3 vm=alone "
+ctl_any vm remove alone >/dev/null
 
 # Hanging hooks on every node, first in order: busy with the maintenance when the power goes
 put 10-hang "$hang_hook"
