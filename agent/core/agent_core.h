@@ -138,6 +138,7 @@ struct vm_health {
 	int64_t trouble_ns;
 	int64_t answer_ns, ping_ns;  /* last answers of QEMU and of the guest's agent */
 	int64_t boot_ns;             /* start or reset, or since the guest could go on */
+	bool heard;                  /* this agent has had an answer of its QEMU */
 	bool found;                  /* by an agent that has not heard of it yet: it may be at its very start */
 	bool arrived;                /* it was up before it came here as it ran: no boot to wait for */
 	bool pinged, checked;        /* since it booted: the agent has answered, the check was good */

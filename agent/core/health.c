@@ -92,8 +92,8 @@ enum vm_ready health_ready(const struct vm *v)
 {
 	const struct vm_health *h = &v->health;
 
-	/* What an agent has found may be no QEMU yet. */
-	if (v->state != VM_RUNNING || h->found || h->kill_ns != 0 || (!can_answer(h) && h->run != GUEST_ASLEEP))
+	/* What an agent has found may be no QEMU yet, and one that it has started itself may hang in opening its disks. */
+	if (v->state != VM_RUNNING || !h->heard || h->kill_ns != 0 || (!can_answer(h) && h->run != GUEST_ASLEEP))
 		return READY_NOT;
 	if (!h->pinged)
 		return READY_RUNNING;
@@ -131,6 +131,7 @@ static void take_state(struct agent *a, struct vm_health *h, enum guest_run run)
 		h->ping_ns = a->now_ns;
 	}
 	h->answer_ns = a->now_ns;
+	h->heard = true;
 	h->found = false;
 	h->run = run;
 }
