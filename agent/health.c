@@ -13,6 +13,7 @@
 #define SYNC_MS 5000
 #define RECONNECT_MS 1000
 #define EVENT_GAP_MS 10000   /* a guest's errors come in bursts: one line in so long */
+#define CHECKS_LEFT 4        /* so many of a check's processes may hang in the guest before no more are begun */
 
 struct health {
 	struct agentd *d;
@@ -30,6 +31,8 @@ struct health {
 	int64_t ping_ns, check_ns;   /* next */
 	int64_t check_until_ns;      /* 0: no check is under way */
 	int64_t check_pid;           /* in the guest; -1: not begun yet */
+	int64_t left_pid[CHECKS_LEFT]; /* not ended within CheckTimeout=; */
+	unsigned n_left, left_at;    /* seen to, before the next one is begun, up to this one */
 	bool check_told;
 };
 
@@ -233,6 +236,7 @@ void health_qmp_event(struct health *h, const struct qmp_event *ev)
 		tell(h, HEALTH_PANIC, GUEST_UNKNOWN, true);
 	if (ev->kind == QMP_EVENT_RESET) {
 		h->check_until_ns = 0;
+		h->n_left = 0; /* nothing of it is left */
 		tell(h, HEALTH_RESET, GUEST_UNKNOWN, ev->guest);
 	}
 	if (news == QMP_NEWS_STATE || news == QMP_NEWS_ERROR)
@@ -243,12 +247,14 @@ enum qmp_run_state health_run_state(const struct health *h) { return h->state; }
 
 /* The guest's agent: one question at a time, the next one when the one before is over. */
 
+static bool no_answer(const char *error) { return error && (streq(error, "timeout") || streq(error, "disconnected")); }
+
 static void on_ping(void *user, json_object *ret, const char *error)
 {
 	struct health *h = user;
 
 	h->busy = false;
-	if (!error || !(streq(error, "timeout") || streq(error, "disconnected")))
+	if (!no_answer(error))
 		tell(h, HEALTH_PING, GUEST_UNKNOWN, true); /* a refusal is a sign of life, too */
 }
 
@@ -264,10 +270,18 @@ static void check_over(struct health *h, bool good, const char *why)
 
 	h->check_until_ns = 0;
 	h->check_ns = clock_now_ns() + (int64_t)(f ? f->check_interval_ms : PING_MS) * NS_PER_MS;
+	h->left_at = 0;
 	if (!good && !h->check_told)
 		agentd_say(h->d, LOG_LEVEL_WARNING, "VM %s: Check= of its service is not good: %.150s", name_of(h), why);
 	h->check_told = !good;
 	tell(h, good ? HEALTH_CHECK_GOOD : HEALTH_CHECK_BAD, GUEST_UNKNOWN, good);
+}
+
+/* The guest's agent cannot end it, and keeps it in mind until it is told that it has ended. */
+static void leave_check(struct health *h, int64_t pid)
+{
+	if (pid >= 0 && h->n_left < CHECKS_LEFT)
+		h->left_pid[h->n_left++] = pid;
 }
 
 static bool member_of(json_object *o, const char *key, enum json_type type, json_object **ret)
@@ -279,30 +293,40 @@ static void on_exec(void *user, json_object *ret, const char *error)
 {
 	struct health *h = user;
 	json_object *pid;
+	bool begun = member_of(ret, "pid", json_type_int, &pid);
 
 	h->busy = false;
-	if (h->check_until_ns == 0)
-		return;
-	if (member_of(ret, "pid", json_type_int, &pid))
+	if (begun && h->check_until_ns != 0)
 		h->check_pid = json_object_get_int64(pid);
-	else
+	else if (begun)
+		leave_check(h, json_object_get_int64(pid)); /* too late */
+	else if (h->check_until_ns != 0)
 		check_over(h, false, error ? error : "guest-exec gave no pid");
+}
+
+static bool has_exited(json_object *ret)
+{
+	json_object *exited;
+
+	return member_of(ret, "exited", json_type_boolean, &exited) && json_object_get_boolean(exited);
 }
 
 static void on_exec_status(void *user, json_object *ret, const char *error)
 {
 	struct health *h = user;
-	json_object *exited, *code;
+	json_object *code;
 	char why[64];
 
 	h->busy = false;
 	if (h->check_until_ns == 0)
 		return;
 	if (error && !streq(error, "timeout")) {
+		if (no_answer(error))
+			leave_check(h, h->check_pid);
 		check_over(h, false, error);
 		return;
 	}
-	if (!member_of(ret, "exited", json_type_boolean, &exited) || !json_object_get_boolean(exited))
+	if (!has_exited(ret))
 		return; /* asked again until CheckTimeout= */
 	if (!member_of(ret, "exitcode", json_type_int, &code)) {
 		check_over(h, false, "it was ended by a signal");
@@ -310,6 +334,20 @@ static void on_exec_status(void *user, json_object *ret, const char *error)
 	}
 	(void)snprintf(why, sizeof(why), "exit status %d", json_object_get_int(code));
 	check_over(h, json_object_get_int64(code) == 0, why);
+}
+
+/* Unknown: the guest's agent was started anew. */
+static void on_left_status(void *user, json_object *ret, const char *error)
+{
+	struct health *h = user;
+
+	h->busy = false;
+	if (no_answer(error))
+		h->left_at = h->n_left; /* the next check will show it */
+	else if (h->left_at < h->n_left && (error || has_exited(ret)))
+		h->left_pid[h->left_at] = h->left_pid[--h->n_left];
+	else
+		h->left_at++;
 }
 
 static void begin_check(struct health *h, const struct vmfile *f)
@@ -326,12 +364,22 @@ static void begin_check(struct health *h, const struct vmfile *f)
 		h->check_until_ns = 0;
 }
 
-static void go_on_checking(struct health *h)
+static void ask_process(struct health *h, int64_t pid, qmp_reply_fn fn)
 {
 	json_object *args = json_object_new_object();
 
-	json_object_object_add(args, "pid", json_object_new_int64(h->check_pid));
-	(void)guest_ask(h, "guest-exec-status", args, on_exec_status);
+	json_object_object_add(args, "pid", json_object_new_int64(pid));
+	(void)guest_ask(h, "guest-exec-status", args, fn);
+}
+
+static void next_check(struct health *h, const struct vmfile *f)
+{
+	if (h->left_at < h->n_left)
+		ask_process(h, h->left_pid[h->left_at], on_left_status);
+	else if (h->n_left < CHECKS_LEFT)
+		begin_check(h, f);
+	else
+		check_over(h, false, "too many before it have not ended");
 }
 
 static void on_guest_ready(void *user)
@@ -370,6 +418,7 @@ static void ask_guest(struct health *h, const struct vmfile *f)
 	int64_t now_ns = clock_now_ns();
 
 	if (h->check_until_ns != 0 && now_ns > h->check_until_ns) {
+		leave_check(h, h->check_pid);
 		check_over(h, false, "it did not end within CheckTimeout=");
 		return;
 	}
@@ -379,9 +428,9 @@ static void ask_guest(struct health *h, const struct vmfile *f)
 		h->ping_ns = now_ns + PING_MS * NS_PER_MS;
 		(void)guest_ask(h, "guest-ping", NULL, on_ping);
 	} else if (h->check_until_ns != 0 && h->check_pid >= 0) {
-		go_on_checking(h);
+		ask_process(h, h->check_pid, on_exec_status);
 	} else if (h->check_until_ns == 0 && f->n_check > 0 && now_ns >= h->check_ns) {
-		begin_check(h, f);
+		next_check(h, f);
 	}
 }
 

@@ -241,11 +241,64 @@ static void test_events(void)
 	TAP_OK(n_told_all == 3 && n_hooks == 3, "and again later");
 }
 
+#define CHECKED "GuestAgent=yes\nCheck=/bin/true\nCheckInterval=5s\nCheckTimeout=2s\n"
+
+static void test_checks(void)
+{
+	begin(CHECKED);
+	pass(60000);
+	TAP_OK(n_good >= 10 && n_bad == 0 && n_execs - n_good <= 1, "a check that ends: good each interval (%u of %u)", n_good, n_execs);
+
+	exit_code = 1;
+	n_good = n_bad = 0;
+	pass(60000);
+	TAP_OK(n_good == 0 && n_bad >= 10, "exit status 1 is bad");
+
+	begin(CHECKED);
+	hangs = true;
+	pass(3500);
+	hangs = false;
+	pass(10000);
+	TAP_OK(n_bad == 1 && n_good >= 1 && n_execs >= 2, "one hangs: it is bad, the next is begun all the same");
+
+	begin(CHECKED);
+	hangs = true;
+	pass(600000);
+	TAP_OK(n_execs == 4 && n_bad >= 80, "all hang for 10 minutes: no more than 4 are begun (%u), each interval is bad (%u)", n_execs, n_bad);
+	n_bad = n_asked_status = 0;
+	pass(60000);
+	TAP_OK(n_execs == 4 && n_bad >= 7 && n_asked_status + 4 >= 4 * n_bad, "each that is left is asked for each time");
+	ended_pid = 2;
+	pass(60000);
+	TAP_OK(n_execs == 6, "two of them end: two more are begun (%u)", n_execs - 4);
+	hangs = false;
+	n_good = 0;
+	pass(12000);
+	TAP_OK(n_good >= 1 && n_bad >= 10, "all have ended: it is checked as before");
+
+	begin(CHECKED);
+	hangs = true;
+	pass(120000);
+	CHECK(n_execs == 4);
+	forgetful = true;
+	pass(10000);
+	TAP_OK(n_execs > 4, "the guest's agent was started anew and knows none of them: checked again");
+
+	begin(CHECKED);
+	hangs = true;
+	pass(120000);
+	CHECK(n_execs == 4);
+	hear(QMP_EVENT_RESET, "");
+	pass(6000);
+	TAP_OK(n_execs == 5 && question.pid != 4, "the guest was reset: none of them is left");
+}
+
 int main(void)
 {
 	log_init("test_health_shell", LOG_LEVEL_ERR);
 	test_actions();
 	test_events();
+	test_checks();
 	health_free(h);
 	catalog_free(d.catalog);
 	return tap_done();
