@@ -29,6 +29,8 @@
 struct job {
 	struct mover *m;
 	bool used, incoming, begun, listening;
+	bool going_on;           /* its guest is to go on here, and QEMU has not said yet that it does */
+	bool late;               /* not in time, as was said */
 	uint32_t serial;         /* another one each time the place is used */
 	uint8_t uuid[16];
 	uint64_t id;
@@ -245,13 +247,17 @@ static void tell(struct job *j, enum migrate_news news)
 }
 
 static void look(struct job *j);
+static void tell_cont(struct job *j);
 
 static void on_timer(void *data)
 {
 	struct job *j = data;
 
 	j->timer = 0;
-	look(j);
+	if (j->going_on)
+		tell_cont(j);
+	else
+		look(j);
 }
 
 static void look_in(struct job *j, uint64_t ms)
@@ -439,7 +445,7 @@ static void on_progress(void *user, const struct qmp_migration_progress *p)
 	struct job *j = job_of(user);
 	uint32_t port;
 
-	if (!j)
+	if (!j || j->going_on)
 		return;
 	port = j->progress.port;
 	j->asked = false;
@@ -461,6 +467,8 @@ static void look(struct job *j)
 {
 	struct qmp_conn *q = runner_qmp(j->m->d->runner, j->uuid);
 
+	if (j->going_on)
+		return;
 	if (!q)
 		j->asked = false; /* what was asked of a connection that is gone is not answered */
 	/* Before it has begun QEMU would tell of the one before. */
@@ -539,21 +547,13 @@ void mover_offer(struct mover *m, uint32_t node, const struct vm *v)
 		peers_offer(m->d->peers, node, v->def.uuid, j->id, ring_address(m->d->ring), j->progress.port, has_tls(m));
 }
 
-static void on_cont(void *user, json_object *ret, const char *error)
-{
-	struct job *j = job_of(user);
-	struct agent_event ev = { .kind = AGENT_EV_STARTED };
-	struct agentd *d;
+/* ---- its guest goes on here, at the target or at the source ---- */
 
-	if (!j)
-		return;
-	d = j->m->d;
-	if (error) {
-		agentd_say(j->m->d, LOG_LEVEL_ERR, "VM %s: its guest cannot go on here: %s; its QEMU is killed", name_of(j), error);
-		runner_kill(j->m->d->runner, j->uuid);
-		forget(j);
-		return;
-	}
+static void went_on(struct job *j)
+{
+	struct agent_event ev = { .kind = AGENT_EV_STARTED };
+	struct agentd *d = j->m->d;
+
 	mover_unmark(j->uuid);
 	forget_tls(j->m, j->uuid);
 	runner_continued(d->runner, j->uuid);
@@ -562,15 +562,88 @@ static void on_cont(void *user, json_object *ret, const char *error)
 	agentd_event(d, &ev);
 }
 
+static void cannot_go_on(struct job *j, const char *why)
+{
+	agentd_say(j->m->d, LOG_LEVEL_ERR, "VM %s: its guest cannot go on here: %s; its QEMU is killed", name_of(j), why);
+	runner_kill(j->m->d->runner, j->uuid);
+	forget(j);
+}
+
+/* What is stopped for another reason by now has gone on before. */
+static bool never_went_on(enum qmp_run_state s)
+{
+	return s == QMP_RUN_POSTMIGRATE || s == QMP_RUN_INMIGRATE || s == QMP_RUN_PAUSED || s == QMP_RUN_FINISH_MIGRATE || s == QMP_RUN_PRELAUNCH;
+}
+
+static void ask_whether(struct job *j);
+
+/* QEMU answers in order: what it says of its guest now it says after the cont, obeyed or refused. */
+static void on_whether(void *user, json_object *ret, const char *error)
+{
+	struct job *j = job_of(user);
+	json_object *status;
+
+	if (!j)
+		return;
+	if (error && streq(error, "timeout"))
+		ask_whether(j);
+	else if (error || !json_object_is_type(ret, json_type_object) || !json_object_object_get_ex(ret, "status", &status))
+		look_later(j); /* the connection is another one then: cont again */
+	else if (never_went_on(qmp_run_state_parse(json_object_get_string(status))))
+		cannot_go_on(j, "QEMU was told to, and did not");
+	else
+		went_on(j);
+}
+
+static void ask_whether(struct job *j)
+{
+	struct qmp_conn *q = runner_qmp(j->m->d->runner, j->uuid);
+
+	if (!q || qmp_conn_execute(q, "query-status", NULL, QMP_TIMEOUT_OF_CLASS, on_whether, ref(j)) < 0)
+		look_later(j);
+}
+
+/* It takes its disks again, which waits for storage: unanswered it is no failure, and may be obeyed at any time. Who is silent for too long the core sees. */
+static void on_cont(void *user, json_object *ret, const char *error)
+{
+	struct job *j = job_of(user);
+
+	if (!j)
+		return;
+	if (!error) {
+		went_on(j);
+	} else if (streq(error, "timeout")) {
+		if (!j->late)
+			agentd_say(j->m->d, LOG_LEVEL_WARNING, "VM %s: QEMU does not say that its guest goes on; it waits for its storage, perhaps", name_of(j));
+		j->late = true;
+		ask_whether(j);
+	} else if (streq(error, "disconnected")) {
+		look_later(j);
+	} else {
+		cannot_go_on(j, error);
+	}
+}
+
+static void tell_cont(struct job *j)
+{
+	struct qmp_conn *q = runner_qmp(j->m->d->runner, j->uuid);
+
+	if (!q || qmp_conn_execute(q, "cont", NULL, QMP_TIMEOUT_OF_CLASS, on_cont, ref(j)) < 0)
+		look_later(j);
+}
+
 void mover_go_on(struct mover *m, const struct vm *v)
 {
-	struct qmp_conn *q = runner_qmp(m->d->runner, v->def.uuid);
 	struct job *j = find(m, v->def.uuid);
 
 	if (!j)
 		j = new_job(m, v->def.uuid);
-	if (!j || !q || qmp_conn_execute(q, "cont", NULL, 10000, on_cont, ref(j)) < 0)
-		runner_kill(m->d->runner, v->def.uuid);
+	CHECK(j);
+	if (j->timer)
+		(void)qb_loop_timer_del(m->d->loop, j->timer);
+	j->timer = 0;
+	j->going_on = true;
+	tell_cont(j);
 }
 
 /* ---- the source ---- */

@@ -53,7 +53,7 @@ struct node {
 		cannot,    /* none of them can wait for a guest */
 		unheeding; /* those that send one do not hear that it is called off */
 	uint32_t holder; /* who has the VM that is not adopted */
-	uint32_t drain_ms, quiet_ms, start_ms;
+	uint32_t drain_ms, quiet_ms, start_ms, cont_ms;
 	struct process process[VMS];
 	uint8_t read_buf[VOLUMES][REGION];
 	char trace[256];
@@ -584,8 +584,8 @@ static void op_go_on(void *edge, const struct vm *v)
 		return;
 	check_start(n, v);
 	*p = (struct process){ .runs = true, .epoch = n->epoch };
-	later_vm(n, 5, came ? AGENT_EV_STARTED : AGENT_EV_CONTINUED, v->def.uuid, VM_EXIT_CRASH);
-	later_runs(n, 10, v->def.uuid);
+	later_vm(n, n->cont_ms + 5, came ? AGENT_EV_STARTED : AGENT_EV_CONTINUED, v->def.uuid, VM_EXIT_CRASH);
+	later_runs(n, n->cont_ms + 10, v->def.uuid);
 }
 
 static void op_tell(void *edge, uint32_t to, const struct vm *v, uint64_t migration, enum migrate_news news)
@@ -2195,6 +2195,24 @@ static void test_migration_hold(void)
 	sound("a handover to a gate that stays closed");
 }
 
+/* Its storage is away just when its guest is to go on, and QEMU says nothing until it has taken its disks. */
+static void test_migration_waits(void)
+{
+	uint32_t from, to;
+
+	from = boot_live(&to);
+	node(to)->cont_ms = 120000;
+	ask_migration(to);
+	TAP_OK(UNTIL(10000, did(to, 'g')), "handed over, and told to go on");
+	TAP_OK(UNTIL(15000, vm_of(to, 0)->state == VM_RUNNING) && vm_of(to, 0)->going_on && notes(NOTE_VM_MIGRATED) == 0, "unanswered: it is watched as one that runs here");
+	TAP_OK(health_ready(vm_of(to, 0)) == READY_NOT, "and is not there yet for those that wait for it");
+	run(100000);
+	TAP_OK(!did(to, 'K') && !did(to, 'S') && runs(to, 0) && running(0) == 1, "nobody kills it for that");
+	TAP_OK(UNTIL(20000, notes(NOTE_VM_MIGRATED) == 1) && !vm_of(to, 0)->going_on && untouched(to), "answered at last: migrated");
+	sound("a cont that waits for storage");
+	(void)from;
+}
+
 /* A shutdown that is called off: what has not left stays, as it runs. */
 static void test_shutdown_called_off(void)
 {
@@ -2817,6 +2835,7 @@ int main(void)
 	test_migration();
 	test_migration_faults();
 	test_migration_hold();
+	test_migration_waits();
 	test_shutdown_called_off();
 	test_hands_off();
 	test_frozen_vm();

@@ -129,6 +129,7 @@
 	/* Health: nobody is ended who need not be */ \
 	X(GAP_COUNTS_FOR_HEALTH, "health", "time in which the agent stood still counts as the guest's silence", "H1") \
 	X(HUNG_UNPROBED, "health", "a hung QEMU is ended though its storage does not answer", "H1") \
+	X(GO_ON_STUCK, "health", "a migrated guest whose QEMU waits for its disks is ended as a start that hangs", "H1") \
 	/* Order and place */ \
 	X(ORDER_IGNORED, "order", "a VM is started before those of its After=", "P1") \
 	X(PRIORITY_IGNORED, "order", "VMs are started in the order of their UUIDs", "P1") \

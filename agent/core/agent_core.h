@@ -169,6 +169,7 @@ struct vm_migration {
 	uint64_t number;          /* of the request */
 	bool counts;              /* its failure does: it was not called off */
 	bool gone;                /* HANDING, TAKING: its QEMU has ended meanwhile */
+	bool unanswered;          /* target, RUNNING: QEMU was told to let its guest go on and has not said yet that it does */
 	bool kept;                /* the last attempt has failed, as this process has seen: nothing was handed over */
 	unsigned failures;
 	int64_t wait_ns;          /* since when no target has offered itself */
@@ -336,7 +337,7 @@ enum agent_action_kind {
 	AGENT_ACT_MIGRATE,      /* vm: send it to who offered under this number: news PAUSED, then COMPLETED; or FAILED */
 	AGENT_ACT_SWITCH,       /* vm: after PAUSED, send the rest */
 	AGENT_ACT_CANCEL,       /* vm: COMPLETED may still come instead of FAILED */
-	AGENT_ACT_GO_ON,        /* vm: its guest, sent here or not sent after all, goes on here, under v->generation; STARTED. If it cannot, its QEMU is killed: EXIT */
+	AGENT_ACT_GO_ON,        /* vm: its guest, sent here or not sent after all, goes on here, under v->generation; STARTED, which storage may delay. If it cannot, its QEMU is killed: EXIT */
 	AGENT_ACT_TELL,         /* node, vm, migration, news (HANDED, OFF, ASK) */
 	AGENT_ACT_LEAD,         /* on: we lead (claimer generation) or no longer */
 	AGENT_ACT_LEAD_CHECKED, /* on */

@@ -11,6 +11,7 @@
 #define STAYS_DOWN_MS 2000 /* a keeper that kills its VMs tells of it within this: that is the node's failure, not the VM's */
 #define PLACE_LOOK_MS 1000
 #define STUCK_MS 30000    /* a start that systemd never answers */
+#define GO_ON_MS 10000    /* a guest that came as it ran: until its QEMU is watched like any other that does not answer */
 #define QUIET_MS 15000    /* beyond T_drain: a proof that takes longer is left to the next owner */
 
 const char *vm_state_name(enum vm_state s)
@@ -320,7 +321,7 @@ static void stop(struct agent *a, struct vm *v)
 
 static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 {
-	v->going_on = false;
+	v->going_on = v->migration.unanswered = false;
 	if (migrate_gone(a, v))
 		return;
 	switch (v->state) {
@@ -390,8 +391,27 @@ static void on_drained(struct agent *a, struct vm *v)
 		give_up(a, v, CLAIM_RELEASED); /* quiet, and never started */
 }
 
+/* How far it was where it came from: no boot is waited for. */
+static bool has_arrived(const struct vm *v) { return v->migration.ready >= (v->def.health.has_check ? READY_CHECK : READY_AGENT); }
+
+/* Its QEMU does not say that its guest goes on: it takes its disks, and waits for its storage. It may go on at any moment, and is ours: whether it hangs is judged
+ * as of any other, by HangTimeout= and what its storage says. */
+static void unanswered(struct agent *a, struct vm *v)
+{
+	v->unclean = false;
+	v->health.resets = 0;
+	v->migration.phase = MIGRATE_NONE;
+	v->migration.unanswered = true;
+	vmlife_move(a, v, VM_RUNNING);
+	health_begin(a, v, has_arrived(v));
+	v->health.found = true;
+}
+
 static void on_started(struct agent *a, struct vm *v)
 {
+	if (v->state == VM_RUNNING && v->migration.unanswered)
+		agent_note(a, NOTE_VM_MIGRATED, v, a->opt.self);
+	v->migration.unanswered = false;
 	v->going_on = false;
 	if (v->state == VM_STARTING) {
 		bool migrated = v->migration.phase == MIGRATE_LOADED, foreign = v->foreign;
@@ -402,7 +422,7 @@ static void on_started(struct agent *a, struct vm *v)
 		v->health.resets = migrated ? 0 : v->health.resets;
 		v->migration.phase = MIGRATE_NONE;
 		vmlife_move(a, v, VM_RUNNING);
-		health_begin(a, v, foreign || (migrated && v->migration.ready >= (v->def.health.has_check ? READY_CHECK : READY_AGENT)));
+		health_begin(a, v, foreign || (migrated && has_arrived(v)));
 	}
 }
 
@@ -537,6 +557,11 @@ void vmlife_tick(struct agent *a, struct vm *v)
 		}
 		break;
 	case VM_STARTING:
+		if (v->migration.phase == MIGRATE_LOADED && !MUTANT(GO_ON_STUCK)) {
+			if (a->now_ns - v->since_ns >= agent_ms(GO_ON_MS))
+				unanswered(a, v);
+			break;
+		}
 		if (!v->foreign && a->now_ns - v->since_ns > agent_ms(STUCK_MS)) {
 			v->since_ns = a->now_ns;
 			agent_act(a, AGENT_ACT_KILL)->vm = v; /* its exit, or its start, is still to come */
@@ -584,7 +609,7 @@ void vmlife_lost_lease(struct agent *a, struct vm *v)
 	v->term = 0;
 	v->guest_off = false;
 	v->health.kill_ns = 0;
-	v->going_on = false;
+	v->going_on = v->migration.unanswered = false;
 	v->migration.phase = MIGRATE_NONE;
 	v->migration.id = 0;
 	not_taken_in(a, v, 0);
@@ -600,6 +625,8 @@ int64_t vmlife_deadline(const struct agent *a, const struct vm *v)
 	case VM_RESTARTING:
 		return agent_gate_open(a) && !agent_held(a, v) ? v->retry_ns : INT64_MAX;
 	case VM_STARTING:
+		if (v->migration.phase == MIGRATE_LOADED)
+			return v->since_ns + agent_ms(GO_ON_MS);
 		return v->foreign ? INT64_MAX : v->since_ns + agent_ms(STUCK_MS); /* who takes it in knows what is the matter with systemd */
 	default:
 		return INT64_MAX;

@@ -905,13 +905,34 @@ static void op_migrate_cancel(void *edge, const struct vm *v)
 		qemu_cancel(q);
 }
 
+/* QEMU takes its disks again first. While their storage is away it may wait for that, and its path there may take its time by itself. */
+static bool waits_for_disks(struct qemu *q)
+{
+	bool away = !agent_edge_storage(q->node, q->vm);
+
+	if (!q->waits) {
+		if (away ? chance(300) : lively_ns() > 0 || !chance(30))
+			return false;
+		q->waits = true;
+		q->waits_by = q->node->aproc.life;
+		q->waits_ns = sim.now + (away ? 0 : rnd_ms(1000, sim.health ? 4000 : 45000));
+		history_add("node %u: VM %u waits for its disks to go on", q->node->id, q->vm);
+	}
+	q->waits = away || sim.now < q->waits_ns;
+	return q->waits;
+}
+
 static void on_go_on(struct sim_event *ev)
 {
 	struct node *n = ev->obj;
 	unsigned vm = (unsigned)(ev->arg & 0xff);
 	struct run *r = &n->run[vm];
 
-	if (r->used && r->number == (uint32_t)(ev->arg >> 32) && r->life == n->qemu[vm].proc.life)
+	if (!r->used || r->number != (uint32_t)(ev->arg >> 32) || r->life != n->qemu[vm].proc.life)
+		n->qemu[vm].waits = false; /* another agent's now, which ends it or finds it as it is */
+	else if (waits_for_disks(&n->qemu[vm]))
+		world_post_proc(&n->qemu[vm].proc, rnd_ms(100, 1000), on_go_on, n, ev->arg);
+	else
 		qemu_go_on(&n->qemu[vm], r->generation);
 }
 
@@ -932,6 +953,9 @@ static void op_kill(void *edge, const uint8_t uuid[16])
 
 	if (q && v && v->state == VM_RUNNING && v->health.kill_ns != 0)
 		check_ended(n, q->vm, v->health.ending);
+	/* Not for what it waits for. */
+	if (q && v && q->waits && q->waits_by == n->aproc.life && (v->state == VM_STARTING || v->state == VM_RUNNING) && !q->proc.stopped)
+		violation("H1", "node %u ends VM %u, which waits for its disks to go on after a migration", n->id, q->vm);
 	if (q)
 		qemu_kill(q, GONE_DIED);
 }
@@ -1047,7 +1071,7 @@ static void look_after(struct node *n)
 		const struct run *r = &n->run[vm];
 		struct qemu *q = &n->qemu[vm];
 
-		if (!r->used || r->life != q->proc.life || q->state != QEMU_RUNS || q->proc.stopped || q->quitting || q->kill_pending)
+		if (!r->used || r->life != q->proc.life || q->state != QEMU_RUNS || q->proc.stopped || q->quitting || q->kill_pending || q->waits)
 			continue;
 		health_fact(n, vm, HEALTH_STATE, run_of(q));
 		if (!sim.health || q->halted || !q->live)

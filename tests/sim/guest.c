@@ -63,7 +63,7 @@ bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoc
 	q->stamp = (struct stamp){ sim.vm[vm].incarnation, generation, n->id, epoch, ++sim.instances };
 	q->kill_pending = q->quitting = q->off = q->powering_down = false;
 	q->io_error = q->mute = q->panicked = q->resets = false;
-	q->live = q->halted = q->writing = q->loaded = q->left = false;
+	q->live = q->halted = q->writing = q->loaded = q->left = q->waits = false;
 	q->incoming = incoming;
 	q->in_id = incoming ? (uint32_t)q->stamp.instance * 0x9e3779b1U : 0; /* no two alike */
 	q->out = 0;

@@ -94,6 +94,7 @@ static const struct hint { unsigned nodes, volumes; uint64_t often; bool only; }
 	[MUTANT_UNQUIET_RELEASED] = { .nodes = 3, .often = OFTEN(IMAGE_HANG) | OFTEN(IMAGE_CUT) | OFTEN(QEMU_CRASH) | OFTEN(OPERATOR) | OFTEN(SICK) },
 	[MUTANT_GAP_COUNTS_FOR_HEALTH] = { .often = OFTEN(AGENT_STOP) | OFTEN(SICK) },
 	[MUTANT_HUNG_UNPROBED] = { .often = OFTEN(IMAGE_HANG) | OFTEN(QEMU_STOP) | OFTEN(SICK) },
+	[MUTANT_GO_ON_STUCK] = { .nodes = 3, .often = OFTEN(MIGRATE) },
 	[MUTANT_OWN_CLAIM_STARTED] = { .often = OFTEN(AGENT_CRASH) | OFTEN(SLOW) },
 	[MUTANT_LEADER_FOR_EVER] = { .nodes = 4, .often = OFTEN(AGENT_STOP) },
 	[MUTANT_SILENT_GATE_OPEN] = { .often = OFTEN(AGENT_STALL) | OFTEN(AGENT_STOP) | OFTEN(QEMU_CRASH) },

@@ -308,6 +308,9 @@ struct qemu {
 	uint64_t loaded_lands;   /* writes that its image had seen when the guest was sent */
 	uint64_t cont, cont_done; /* the last "cont" that was sent to it, and the last that it has obeyed */
 	uint32_t cont_by;         /* which life of the agent has sent it */
+	bool waits;              /* takes its disks again to let its guest go on, and says nothing until it has them; */
+	uint32_t waits_by;       /* which life of the agent has told it to */
+	int64_t waits_ns;        /* not before that */
 	unsigned out;            /* migrate.c */
 	uint32_t out_to;
 	uint64_t out_id, out_number;

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* agent/mover.c with a QEMU that answers late, not at all, or on another connection. What it is asked is caught where it would go out; the rest of the agent is
+ * what the test says. */
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "agent/agentd.h"
+#include "qmp/qmp.h"
+#include "tests/tap.h"
+
+#define WAIT_MS 10000
+
+static qb_loop_t *loop;
+static struct agentd d;
+static struct vm vm = { .used = true, .state = VM_RUNNING, .migration = { .id = 77, .peer = 2 } };
+static bool connected = true;
+static unsigned n_started, n_kills, n_continued;
+static unsigned news[MIGRATE_NEWS_CANNOT + 1];
+
+/* ---- QEMU ---- */
+
+static struct asked { bool used; char command[40]; uint32_t timeout_ms; qmp_reply_fn fn; void *user; } asked[32];
+
+int __wrap_qmp_conn_execute(struct qmp_conn *c, const char *command, json_object *args, uint32_t timeout_ms, qmp_reply_fn fn, void *user);
+int __wrap_qmp_conn_execute(struct qmp_conn *c, const char *command, json_object *args, uint32_t timeout_ms, qmp_reply_fn fn, void *user)
+{
+	json_object_put(args);
+	for (size_t i = 0; connected && i < ARRAY_SIZE(asked); i++)
+		if (!asked[i].used) {
+			asked[i] = (struct asked){ .used = true, .timeout_ms = timeout_ms, .fn = fn, .user = user };
+			(void)str_copy(asked[i].command, sizeof(asked[i].command), command);
+			return 0;
+		}
+	return -ENOTCONN;
+}
+
+static unsigned times(const char *command)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(asked); i++)
+		n += asked[i].used && streq(asked[i].command, command);
+	return n;
+}
+
+/* error: NULL, or instead of the answer. False: it was not asked that. */
+static bool answer(const char *command, const char *json, const char *error)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(asked); i++) {
+		struct asked a = asked[i];
+		json_object *o;
+
+		if (!a.used || !streq(a.command, command))
+			continue;
+		asked[i].used = false;
+		o = error ? NULL : json_tokener_parse(json);
+		a.fn(a.user, o, error);
+		json_object_put(o);
+		return true;
+	}
+	return false;
+}
+
+/* ---- the rest of the agent ---- */
+
+void agentd_event(struct agentd *x, const struct agent_event *ev)
+{
+	n_started += ev->kind == AGENT_EV_STARTED;
+	if (ev->kind == AGENT_EV_MIGRATION)
+		news[ev->news]++;
+}
+
+void agentd_say(struct agentd *x, enum log_level level, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	printf("# %s\n", text);
+}
+
+void agentd_hook(struct agentd *x, enum hook_event event, uint32_t node, const struct vm *v, const char *text) {}
+const char *agentd_node_name(const struct agentd *x, uint32_t id) { return "n2"; }
+void peers_offer(struct peers *p, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, uint32_t port, bool tls) {}
+void peers_refuse(struct peers *p, uint32_t node, const uint8_t uuid[16], const char *why) {}
+void peers_say(struct peers *p, const char *text) {}
+void peers_status_changed(struct peers *p) {}
+const char *ring_address(const struct ring *r) { return "192.0.2.1"; }
+void runner_continued(struct runner *r, const uint8_t uuid[16]) { n_continued++; }
+void runner_kill(struct runner *r, const uint8_t uuid[16]) { n_kills++; }
+struct qmp_conn *runner_qmp(struct runner *r, const uint8_t uuid[16]) { return connected ? (struct qmp_conn *)&asked : NULL; }
+
+/* ---- the tests ---- */
+
+static void on_beat(void *user) { qb_loop_stop(loop); }
+
+static void turn_loop(void)
+{
+	qb_loop_timer_handle timer;
+
+	CHECK(qb_loop_timer_add(loop, QB_LOOP_LOW, 5 * NS_PER_MS, NULL, on_beat, &timer) == 0);
+	qb_loop_run(loop);
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+#define UNTIL(cond)                                                                  \
+	({                                                                           \
+		int64_t end_ms = now_ms() + WAIT_MS;                                 \
+		while (!(cond) && now_ms() < end_ms)                                 \
+			turn_loop();                                                 \
+		(cond);                                                              \
+	})
+
+static void begin(void)
+{
+	mover_forget(d.mover, vm.def.uuid);
+	memset(asked, 0, sizeof(asked));
+	memset(news, 0, sizeof(news));
+	connected = true;
+	n_started = n_kills = n_continued = 0;
+}
+
+/* Its guest is to go on, and QEMU waits for storage to take its disks again: nobody is killed for that. */
+static void test_cont_waits(void)
+{
+	begin();
+	mover_go_on(d.mover, &vm);
+	TAP_OK(times("cont") == 1, "a guest is to go on");
+	(void)answer("cont", NULL, "timeout");
+	TAP_OK(n_kills == 0 && n_started == 0 && times("query-status") == 1, "no answer in time: it may be obeyed yet, and QEMU is asked");
+	for (int i = 0; i < 5; i++)
+		(void)answer("query-status", NULL, "timeout");
+	TAP_OK(n_kills == 0 && n_started == 0 && times("query-status") == 1, "for as long as that takes");
+	(void)answer("query-status", "{\"status\": \"running\"}", NULL);
+	TAP_OK(n_kills == 0 && n_started == 1 && n_continued == 1, "it runs: it was obeyed");
+
+	begin();
+	mover_go_on(d.mover, &vm);
+	(void)answer("cont", NULL, "timeout");
+	(void)answer("query-status", "{\"status\": \"io-error\"}", NULL);
+	TAP_OK(n_kills == 0 && n_started == 1, "stopped by its storage by now: it had gone on");
+
+	begin();
+	mover_go_on(d.mover, &vm);
+	(void)answer("cont", NULL, "timeout");
+	(void)answer("query-status", "{\"status\": \"postmigrate\"}", NULL);
+	TAP_OK(n_kills == 1 && n_started == 0, "it stands as before: it was refused, and is killed");
+
+	begin();
+	mover_go_on(d.mover, &vm);
+	(void)answer("cont", NULL, "Could not reopen its disk");
+	TAP_OK(n_kills == 1 && n_started == 0, "refused: killed");
+}
+
+static void test_cont_connection(void)
+{
+	begin();
+	connected = false;
+	mover_go_on(d.mover, &vm);
+	turn_loop();
+	TAP_OK(n_kills == 0, "no connection to QEMU just now: none is killed for that");
+	connected = true;
+	TAP_OK(UNTIL(times("cont") == 1), "told once there is one");
+	connected = false;
+	(void)answer("cont", NULL, "disconnected");
+	connected = true;
+	TAP_OK(n_kills == 0 && UNTIL(times("cont") == 1), "the connection is lost: told again on the next one");
+	(void)answer("cont", NULL, "timeout");
+	(void)answer("query-status", NULL, "disconnected");
+	TAP_OK(n_kills == 0 && UNTIL(times("cont") == 1), "lost while it was waited for: the same");
+	mover_qmp_event(d.mover, vm.def.uuid);
+	TAP_OK(times("query-migrate") == 0, "nothing else is asked meanwhile");
+	(void)answer("cont", "{}", NULL);
+	TAP_OK(n_started == 1 && n_kills == 0, "it goes on");
+
+	begin();
+	mover_go_on(d.mover, &vm);
+	mover_forget(d.mover, vm.def.uuid);
+	(void)answer("cont", NULL, "disconnected");
+	TAP_OK(n_started == 0 && n_kills == 0 && times("cont") == 0, "its QEMU has ended: that is all");
+}
+
+int main(void)
+{
+	static const char file[] = "[VM]\nName=web\nUUID=11111111-2222-4333-8444-000000000001\nMemory=32M\nVCPUs=1\n[QEMU]\nBinary=/bin/sleep\nArguments=1000\n";
+	char err[256] = "";
+
+	log_init("test_mover", LOG_LEVEL_ERR);
+	loop = d.loop = qb_loop_create();
+	d.catalog = catalog_new();
+	CHECK(loop && d.catalog && catalog_add(d.catalog, file, sizeof(file) - 1, err, sizeof(err)) == 0);
+	memcpy(vm.def.uuid, d.catalog->entry[0].uuid, 16);
+	CHECK(mover_new(&d, &d.mover) == 0);
+	test_cont_waits();
+	test_cont_connection();
+	return tap_done();
+}
