@@ -625,25 +625,50 @@ void runner_quit(struct runner *r, const struct vm *v)
 	command(r, v, "quit");
 }
 
+/* systemd cannot be asked: what is watched is killed all the same. */
+static void kill_watched(struct run *n)
+{
+	if (n && n->used && n->pidfd >= 0)
+		(void)process_kill(n->pidfd);
+}
+
+static void tell_unkilled(struct runner *r, const char *error)
+{
+	agentd_say(r->d, LOG_LEVEL_WARNING, "a VM's unit could not be killed: %s", error);
+}
+
 static void on_killed(void *user, const char *error, const struct unit_info *info)
 {
-	struct runner *r = user;
+	struct run *n = user;
+	struct runner *r = n->r;
+	bool used = answered(n);
 
+	if (!error)
+		return;
+	tell_unkilled(r, error);
+	if (used)
+		kill_watched(n);
+}
+
+static void on_other_killed(void *user, const char *error, const struct unit_info *info)
+{
 	if (error)
-		agentd_say(r->d, LOG_LEVEL_WARNING, "a VM's unit could not be killed: %s", error);
+		tell_unkilled(user, error);
 }
 
 void runner_kill(struct runner *r, const uint8_t uuid[16])
 {
-	char text[UUID_STR_LEN];
-
+	struct run *n = find(r, uuid);
 	struct foreign_mark mark;
+	char text[UUID_STR_LEN];
+	int e;
 
 	uuid_format(uuid, text);
-	if (foreign_marked(uuid, &mark))
-		(void)units_kill_scope(r->d->units, text, SIGKILL, on_killed, r);
-	else
-		(void)units_kill(r->d->units, text, SIGKILL, on_killed, r);
+	e = (foreign_marked(uuid, &mark) ? units_kill_scope : units_kill)(r->d->units, text, SIGKILL, n ? on_killed : on_other_killed, n ? (void *)n : r);
+	if (e < 0)
+		kill_watched(n);
+	else if (n)
+		n->calls++;
 }
 
 void runner_reset(struct runner *r, const struct vm *v) { command(r, v, "system_reset"); }

@@ -52,6 +52,7 @@ struct node {
 		very_deaf, /* its QEMUs: end at once; the gate says no; guests, QEMU itself ignore requests */
 		cannot,    /* none of them can wait for a guest */
 		unheeding; /* those that send one do not hear that it is called off */
+	unsigned kills_lost; /* so many are not obeyed */
 	uint32_t holder; /* who has the VM that is not adopted */
 	uint32_t drain_ms, quiet_ms, start_ms, cont_ms;
 	struct process process[VMS];
@@ -376,6 +377,10 @@ static void op_kill(void *edge, const uint8_t uuid[16])
 	struct node *n = edge;
 
 	trace(n, 'K');
+	if (n->kills_lost > 0) {
+		n->kills_lost--;
+		return;
+	}
 	process_ends(n, vm_index(uuid), 5, VM_EXIT_KILLED);
 }
 
@@ -1120,6 +1125,16 @@ static void test_takeover(void)
 	TAP_OK(UNTIL(15000, runs(3 - owner, 0)) && in_order(owner, 'K', 'D'),
 	       "after a kill its own node drains before it gives the claim up");
 	sound("a deaf guest");
+
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
+	node(owner)->deaf = node(owner)->very_deaf = true;
+	node(owner)->kills_lost = 2;
+	memset(node(owner)->trace, 0, 256);
+	s.catalog.maintenance = bit(owner);
+	spread_catalog();
+	TAP_OK(UNTIL(60000, runs(3 - owner, 0)) && node(owner)->kills_lost == 0, "a kill that is lost is said again");
+	sound("a lost kill");
 
 	/* Everything dies and comes back. */
 	boot(3, 1, 6);

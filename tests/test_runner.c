@@ -24,7 +24,7 @@
 enum answer { ANSWER_REFUSES, ANSWER_HANGS_UP, ANSWER_NONSENSE, ANSWER_RUNS, ANSWER_EXITED };
 
 /* Between the two processes. */
-static volatile struct shared { int answer, pid, exit_code; int queries, starts, connections; } *shared;
+static volatile struct shared { int answer, pid, exit_code; int queries, starts, kills, connections; } *shared;
 
 static qb_loop_t *loop;
 static struct agentd d;
@@ -99,18 +99,20 @@ static int reply_properties(sd_bus_message *m)
 static int on_call(sd_bus_message *m, void *user, sd_bus_error *error)
 {
 	bool *hangs_up = user, query = sd_bus_message_is_method_call(m, NULL, "GetAll"), start = sd_bus_message_is_method_call(m, NULL, "StartTransientUnit");
+	bool kills = sd_bus_message_is_method_call(m, NULL, "KillUnit");
 
 	if (!sd_bus_message_is_method_call(m, NULL, NULL))
 		return 0;
 	shared->queries += query;
 	shared->starts += start;
-	if ((query || start) && shared->answer == ANSWER_HANGS_UP) {
+	shared->kills += kills;
+	if ((query || start || kills) && shared->answer == ANSWER_HANGS_UP) {
 		*hangs_up = true;
 		return 1;
 	}
 	if (query && shared->answer != ANSWER_REFUSES)
 		return reply_properties(m);
-	if (query || start)
+	if (query || start || kills)
 		return sd_bus_reply_method_errorf(m, "org.freedesktop.DBus.Error.NoReply", "made to fail");
 	return sd_bus_reply_method_return(m, NULL); /* Subscribe, ResetFailedUnit */
 }
@@ -221,7 +223,7 @@ static void begin(enum answer answer, pid_t pid)
 	shared->answer = (int)answer;
 	shared->pid = pid;
 	shared->exit_code = 0;
-	shared->queries = shared->starts = 0;
+	shared->queries = shared->starts = shared->kills = 0;
 	n_started = n_exits = n_cannot_tell = 0;
 }
 
@@ -332,6 +334,21 @@ static void test_ends(void)
 	qmp_is_there = false;
 }
 
+/* It is to be killed, and systemd cannot be asked, or does not do it: the process that is watched is. */
+static void test_killed(enum answer answer, const char *how)
+{
+	pid_t pid = sleeper();
+	unsigned tries = n_tries;
+
+	begin(ANSWER_RUNS, pid);
+	runner_adopt(d.runner, &vm);
+	(void)UNTIL(n_tries > tries);
+	shared->answer = (int)answer;
+	runner_kill(d.runner, vm.def.uuid);
+	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && waitpid(pid, NULL, WNOHANG) == pid, "killed, though systemd %s", how);
+	shared->answer = ANSWER_RUNS;
+}
+
 int main(void)
 {
 	static const char file[] = "[VM]\nName=web\nUUID=11111111-2222-4333-8444-000000000001\nMemory=32M\nVCPUs=1\n[QEMU]\nBinary=/bin/sleep\nArguments=1000\n";
@@ -361,6 +378,8 @@ int main(void)
 	test_adopted_dead();
 	test_started();
 	test_ends();
+	test_killed(ANSWER_REFUSES, "refuses");
+	test_killed(ANSWER_HANGS_UP, "hangs up");
 	(void)kill(systemd, SIGKILL);
 	(void)waitpid(systemd, NULL, 0);
 	return tap_done();

@@ -4,6 +4,7 @@
 #include "agent/core/agent_core.h"
 
 #define QUIT_MS 5000      /* QEMU is given this long to quit before it is killed */
+#define KILL_AGAIN_MS 5000 /* systemd may not have heard it, or not obeyed */
 #define BACKOFF_MS 1000   /* the first restart is at once, each further one within the window waits this much longer */
 #define GATE_RETRY_MS 200
 #define BUSY_AGAIN_MS 50
@@ -462,8 +463,9 @@ static void tick_stopping(struct agent *a, struct vm *v)
 		v->quit_sent = true;
 		agent_act(a, AGENT_ACT_QUIT)->vm = v;
 	}
-	if (!v->kill_sent && since >= limit + agent_ms(QUIT_MS)) {
+	if (since >= limit + agent_ms(QUIT_MS) && a->now_ns >= v->retry_ns) {
 		v->kill_sent = true;
+		v->retry_ns = a->now_ns + agent_ms(KILL_AGAIN_MS);
 		agent_act(a, AGENT_ACT_KILL)->vm = v;
 	}
 }
@@ -621,7 +623,7 @@ int64_t vmlife_deadline(const struct agent *a, const struct vm *v)
 	case VM_STOPPING:
 		if (!v->quit_sent)
 			return v->since_ns + agent_ms(v->def.stop_timeout_ms);
-		return v->kill_sent ? INT64_MAX : v->since_ns + agent_ms(v->def.stop_timeout_ms + QUIT_MS);
+		return v->kill_sent ? v->retry_ns : v->since_ns + agent_ms(v->def.stop_timeout_ms + QUIT_MS);
 	case VM_RESTARTING:
 		return agent_gate_open(a) && !agent_held(a, v) ? v->retry_ns : INT64_MAX;
 	case VM_STARTING:
