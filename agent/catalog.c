@@ -460,7 +460,7 @@ void catalog_def(const struct catalog_entry *e, const struct conf *conf, struct 
 		.health = f->health,
 		.failed_limit = f->relocate_limit ? f->relocate_limit + 1 : 0, /* it may fail where it was, and wherever it is moved to */
 		.frozen = e->frozen, .move = e->move,
-		.live = vmfile_can_migrate(f, why, sizeof(why)),
+		.live = vmfile_can_migrate(f, why, sizeof(why)), .downtime_ms = f->migrate_downtime_ms,
 	};
 	memcpy(ret->uuid, e->uuid, 16);
 	(void)str_copy(ret->name, sizeof(ret->name), f->name);

@@ -600,6 +600,28 @@ static void test_migration(void)
 	       !claimer_pending(&a, v->def.uuid), "one that never was is, after a while: its guest goes on here, and the target is told");
 	TAP_OK(v->health.answer_ns == a.now_ns, "what it has said meanwhile was not heard, and is no silence");
 
+	/* The rest takes its time: as long as the VM's file allows, and some more. */
+	for (unsigned i = 0; i < 2; i++) {
+		begin(&p);
+		to_node_2();
+		v->def.downtime_ms = i * 40000;
+		pass(1 * S);
+		(void)offered();
+		news(MIGRATE_NEWS_PAUSED);
+		for (unsigned s = 0; s < (i ? 49 : 9); s++) {
+			a.now_ns += S;
+			(void)migrate_leaves(&a, v, false);
+		}
+		count();
+		TAP_OK(v->migration.phase == MIGRATE_SWITCHING, "with DowntimeLimit=%us it may take that long, and 10 s more", i * 40);
+		for (unsigned s = 0; s < 3; s++) {
+			a.now_ns += S;
+			(void)migrate_leaves(&a, v, false);
+		}
+		count();
+		TAP_OK(v->migration.phase == MIGRATE_CANCELLING && acts[AGENT_ACT_CANCEL] == 1, "then it is called off");
+	}
+
 	begin(&p);
 	to_node_2();
 	run = GUEST_IO_ERROR;

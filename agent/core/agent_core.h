@@ -96,6 +96,7 @@ struct vm_def {
 	enum vm_ready after_ready;
 	uint32_t after_delay_ms, after_timeout_ms;
 	bool live; /* nothing in its definition keeps it from being migrated while it runs */
+	uint32_t downtime_ms; /* its guest may stand still for so long in a migration; 0: QEMU's own */
 };
 
 /* Hands off all VMs. ignore: as if each were to be ignored, except that an operator's moves are obeyed. freeze: these wait, too. */

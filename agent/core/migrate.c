@@ -24,7 +24,8 @@
 #define OFFER_AGAIN_MS 1000
 #define ASK_AGAIN_MS 3000 /* whether the source still means it */
 #define ARRIVE_MS 10000   /* handed over: the rest is here within this */
-#define SWITCH_MS 10000   /* the guest stands still meanwhile */
+#define SWITCH_MS 10000   /* the guest stands still meanwhile: beyond what its file allows, */
+#define DOWNTIME_MS 300   /* or QEMU by itself */
 #define HAND_MS 10000     /* until its release is issued: claims may not be to be had just now (of two volumes one is away) */
 #define CANCEL_AGAIN_MS 5000
 #define CANCEL_MS 30000   /* it does not listen: a VM that is to be stopped is stopped */
@@ -245,7 +246,7 @@ static void watch_sending(struct agent *a, struct vm *v)
 			cancel(a, v, false);
 		break;
 	case MIGRATE_SWITCHING:
-		if (since(a, v) > agent_ms(SWITCH_MS))
+		if (since(a, v) > agent_ms(SWITCH_MS + (v->def.downtime_ms ? v->def.downtime_ms : DOWNTIME_MS)))
 			cancel(a, v, true);
 		break;
 	case MIGRATE_CANCELLING:
