@@ -10,6 +10,7 @@
 #include "agent/base/uuid.h"
 #include "agent/base/value.h"
 #include "agent/ctl_client.h"
+#include "agent/disk_place.h"
 #include "agent/vmfile.h"
 
 #define FOLLOW_S 1
@@ -584,6 +585,20 @@ static int read_text(const char *path, char **ret, size_t *ret_len)
 	return 0;
 }
 
+/* What another node has under the same path is then another disk, or none. */
+static void warn_of_local(const char *path, const struct vmfile *vm)
+{
+	const char *local = disk_place_find(vm, DISK_LOCAL), *unknown = disk_place_find(vm, DISK_UNKNOWN);
+
+	if (vm->n_required == 1)
+		return;
+	if (local)
+		(void)fprintf(stderr, "ha-ctl: warning: %s: Disk=%s is on a local disk of this host: no other node has what the VM writes there, and it is never "
+			      "migrated; move it to shared storage, or tie the VM to its node with RequiredNodes=\n", path, local);
+	if (unknown)
+		(void)fprintf(stderr, "ha-ctl: warning: %s: Disk=%s is not known to be on shared storage; look whether it is the same disk on every node\n", path, unknown);
+}
+
 /* Checks the definition here, so that a mistake is named with the operator's own file and line; gives it a UUID if it has none. */
 static int read_definition(const struct ctl *c, const char *path, char **ret, size_t *ret_len)
 {
@@ -600,6 +615,7 @@ static int read_definition(const struct ctl *c, const char *path, char **ret, si
 	if (vmfile_parse(streq(path, "-") ? "standard input" : path, text, len, &vm, err, sizeof(err)) < 0)
 		return ctl_fail(c, CTL_FAILED, "%s", err);
 	has_uuid = vm.has_uuid;
+	warn_of_local(path, &vm);
 	vmfile_deinit(&vm);
 	if (has_uuid) {
 		*ret = text;

@@ -3,7 +3,6 @@
  * shared, and runs virsh, which alone knows what QEMU a domain means. */
 #include "agent/ctl.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -11,17 +10,16 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "agent/base/uuid.h"
 #include "agent/base/value.h"
+#include "agent/disk_place.h"
 #include "agent/import.h"
 #include "agent/vmfile.h"
 
 #define VIRSH_S 60
-#define DM_DEPTH 8
 
 extern char **environ;
 
@@ -53,73 +51,11 @@ static int read_whole(const char *path, char **ret, size_t *ret_len)
 	return 0;
 }
 
-/* Storage */
-
-/* A block device that other hosts can have, too: by its place in sysfs, for device mapper by what is below. */
-static bool is_shared_device(const char *sys, unsigned depth)
+static enum disk_place storage(void *user, const char *path)
 {
-	static const char *const transports[] = { "/session", "/rport-", "/rbd", "/drbd", "/nbd", "/nvme-fabrics/" }; /* iSCSI, FC, ... */
-	char path[PATH_MAX], slaves[PATH_MAX + 16];
-	struct dirent *e;
-	bool shared = false;
-	DIR *d;
+	enum disk_place place = disk_place(path);
 
-	if (depth > DM_DEPTH || !realpath(sys, path))
-		return false;
-	for (size_t i = 0; i < ARRAY_SIZE(transports); i++)
-		if (strstr(path, transports[i]))
-			return true;
-	(void)snprintf(slaves, sizeof(slaves), "%s/slaves", path);
-	d = opendir(slaves);
-	while (d && !shared && (e = readdir(d)) != NULL) {
-		char below[PATH_MAX + 300];
-
-		if (*e->d_name == '.')
-			continue;
-		(void)snprintf(below, sizeof(below), "%s/%s", slaves, e->d_name);
-		shared = is_shared_device(below, depth + 1);
-	}
-	if (d)
-		(void)closedir(d);
-	return shared;
-}
-
-/* By the type of the file system, as /proc/self/mountinfo (proc(5)) names it. */
-static bool is_shared_mount(dev_t dev)
-{
-	static const char *const types[] = { "nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.ceph", "fuse.glusterfs", "ocfs2", "gfs2", "lustre", "gpfs",
-					     "beegfs", "9p", "virtiofs", "fuse.moosefs", "fuse.seaweedfs" };
-	char want[32], *line = NULL, id[32], type[64];
-	size_t size = 0;
-	bool shared = false;
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-
-	(void)snprintf(want, sizeof(want), "%u:%u", major(dev), minor(dev));
-	while (f && getline(&line, &size, f) > 0) {
-		const char *dash = strstr(line, " - ");
-
-		if (!dash || sscanf(line, "%*s %*s %31s", id) != 1 || !streq(id, want) || sscanf(dash + 3, "%63s", type) != 1)
-			continue;
-		for (size_t i = 0; i < ARRAY_SIZE(types); i++)
-			shared |= streq(types[i], type);
-	}
-	free(line);
-	if (f)
-		(void)fclose(f);
-	return shared;
-}
-
-static enum import_storage storage(void *user, const char *path)
-{
-	char sys[64];
-	struct stat st;
-
-	if (stat(path, &st) < 0)
-		return IMPORT_ABSENT;
-	if (!S_ISBLK(st.st_mode))
-		return is_shared_mount(st.st_dev) ? IMPORT_SHARED : IMPORT_LOCAL;
-	(void)snprintf(sys, sizeof(sys), "/sys/dev/block/%u:%u", major(st.st_rdev), minor(st.st_rdev));
-	return is_shared_device(sys, 0) ? IMPORT_SHARED : IMPORT_LOCAL;
+	return place != DISK_LOCAL && access(path, F_OK) < 0 && errno == ENOENT ? DISK_ABSENT : place;
 }
 
 static bool find_binary(void *user, const char *name, char *ret, size_t size)

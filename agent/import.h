@@ -16,6 +16,7 @@
 #pragma once
 
 #include "agent/base/util.h"
+#include "agent/disk_place.h"
 
 #define IMPORT_MAX_TEXT (256 * 1024)
 #define IMPORT_MAX_NICS 32
@@ -32,9 +33,6 @@ struct import_nic {
 	char target[IMPORT_NIC_LEN]; /* name of the tap */
 };
 
-/* Where a path lives, as far as this host can tell. */
-enum import_storage { IMPORT_SHARED, IMPORT_LOCAL, IMPORT_ABSENT };
-
 struct import_input {
 	const char *source;  /* names the text in messages */
 	const char *text;
@@ -46,7 +44,7 @@ struct import_input {
 	bool libvirt;        /* the text is virsh's */
 	const struct import_nic *nics;
 	size_t n_nics;
-	enum import_storage (*storage)(void *user, const char *path);
+	enum disk_place (*storage)(void *user, const char *path); /* disk_place() */
 	bool (*find_binary)(void *user, const char *name, char *ret, size_t size); /* its absolute path */
 	void *user;
 };

@@ -361,14 +361,16 @@ static void check_storage(struct import *im)
 {
 	for (size_t i = 0; i < im->n_images; i++) {
 		const char *place = im->image[i].place;
-		enum import_storage where = *place == '/' ? im->in->storage(im->in->user, place) : IMPORT_SHARED;
+		enum disk_place where = *place == '/' ? im->in->storage(im->in->user, place) : DISK_SHARED;
 
-		if (where == IMPORT_SHARED)
+		if (where == DISK_SHARED)
 			continue;
 		if (!im->image[i].writable)
 			import_warn(im, false, "%s is only read; it must be on every node under this path, or on shared storage", place);
-		else if (where == IMPORT_LOCAL)
+		else if (where == DISK_LOCAL)
 			import_warn(im, true, "%s is on a local disk of this host: no other node can run the VM; move it to shared storage", place);
+		else if (where == DISK_UNKNOWN)
+			import_warn(im, true, "%s is not known to be on shared storage: look whether it is the same disk on every node", place);
 		else
 			import_warn(im, true, "%s does not exist on this host, so that nobody knows if it is shared storage; look where it does", place);
 	}

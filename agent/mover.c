@@ -12,6 +12,7 @@
 
 #include "agent/agentd.h"
 #include "agent/base/uuid.h"
+#include "agent/disk_place.h"
 #include "qmp/migrate.h"
 
 #define LOOK_MS 250
@@ -234,6 +235,14 @@ static struct qmp_migration_options options_of(struct job *j)
 		  : (struct qmp_migration_options){ .bandwidth = (uint64_t)e->file.migrate_bandwidth_mib << 20, .downtime_ms = e->file.migrate_downtime_ms,
 						    .auto_converge = e->file.migrate_auto_converge, .channels = e->file.migrate_channels,
 						    .tls_dir = has_tls(j->m) ? j->m->d->conf.tls_dir : NULL };
+}
+
+/* What is on a disk of this node is not what the other node has under that name. */
+static bool is_local(const struct job *j, char *why, size_t size)
+{
+	struct catalog_entry *e = catalog_by_uuid(j->m->d->catalog, j->uuid);
+
+	return e && disk_place_refuses(&e->file, agentd_node_name(j->m->d, j->m->d->conf.self_id), why, size);
 }
 
 /* Each once. */
@@ -520,6 +529,7 @@ void mover_incoming_ready(struct mover *m, const uint8_t uuid[16])
 	const char *host = ring_address(m->d->ring);
 	struct job *j = find(m, uuid);
 	struct qmp_migration_options o;
+	char why[REASON_LEN];
 
 	if (j && j->incoming)
 		return; /* connected again */
@@ -533,6 +543,10 @@ void mover_incoming_ready(struct mover *m, const uint8_t uuid[16])
 	o = options_of(j);
 	if (!*host) {
 		agentd_say(m->d, LOG_LEVEL_ERR, "VM %s: corosync does not tell this node's address: it cannot be migrated here", name_of(j));
+		runner_kill(m->d->runner, uuid);
+	} else if (is_local(j, why, sizeof(why))) {
+		agentd_say(m->d, LOG_LEVEL_ERR, "VM %s: it cannot be migrated here: %s", name_of(j), why);
+		mover_cannot(m, uuid, why);
 		runner_kill(m->d->runner, uuid);
 	} else if (qmp_migrate_incoming(q, host, &o, on_waits, ref(j)) < 0) {
 		runner_kill(m->d->runner, uuid);
@@ -716,6 +730,10 @@ void mover_migrate(struct mover *m, const struct vm *v)
 	if (o && o->id == j->id && o->tls != has_tls(m)) { /* nothing is sent as it is that was to be encrypted */
 		(void)snprintf(why, sizeof(why), "node %s has %s TLSDirectory= in its configuration, and this node has %s: write the same kvm-ha.conf on both, and restart ha-agent",
 			       agentd_node_name(m->d, j->node), o->tls ? "a" : "no", o->tls ? "none" : "one");
+		over(j, MIGRATE_NEWS_FAILED, why);
+		return;
+	}
+	if (is_local(j, why, sizeof(why))) {
 		over(j, MIGRATE_NEWS_FAILED, why);
 		return;
 	}

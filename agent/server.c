@@ -13,6 +13,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
 #include "agent/base/volume_url.h"
+#include "agent/disk_place.h"
 
 #define MAX_LINE (1024U * 1024)
 #define MAX_CLIENTS 64
@@ -390,15 +391,18 @@ static bool cannot_move(struct edit *e, const struct catalog_entry *vm)
 }
 
 /* It is to be on its way as it runs: only what runs can be, and only what is not tied to its host. */
-static bool cannot_migrate(struct edit *e, const struct catalog_entry *vm, uint32_t owner)
+static bool cannot_migrate(struct edit *e, const struct catalog_entry *vm, uint32_t owner, uint32_t to)
 {
 	const char *name = vm->file.name;
+	uint32_t self = e->d->conf.self_id;
 	char why[256];
 
 	if (!vmfile_can_migrate(&vm->file, why, sizeof(why)))
 		(void)snprintf(e->err, sizeof(e->err), "VM %.64s cannot be migrated: %.200s; `ha-ctl vm relocate` stops it here and starts it there", name, why);
 	else if (vm->desired != DESIRED_STARTED || owner == 0)
 		(void)snprintf(e->err, sizeof(e->err), "VM %.64s does not run: `ha-ctl vm relocate` says where it is to be started", name);
+	else if ((owner == self || to == self) && disk_place_refuses(&vm->file, agentd_node_name(e->d, self), why, sizeof(why)))
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s cannot be migrated: %.200s", name, why); /* the other of the two looks when it begins */
 	else
 		return false;
 	return true;
@@ -441,7 +445,7 @@ static bool edit_relocate(struct edit *e, bool live)
 		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is on node %.64s already", vm->file.name, n->name);
 		return false;
 	}
-	if (cannot_take(e, n, vm) || (live && cannot_migrate(e, vm, owner)))
+	if (cannot_take(e, n, vm) || (live && cannot_migrate(e, vm, owner, n->id)))
 		return false;
 	vm->move = (struct vm_move){ .node = n->id, .number = next_number(&vm->move), .live = live };
 	json_object_object_add(e->answer, "from", owner ? json_object_new_string(agentd_node_name(e->d, owner)) : NULL);

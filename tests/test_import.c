@@ -26,10 +26,10 @@ static const char *program;
 
 /* Conversion */
 
-static enum import_storage storage(void *user, const char *path)
+static enum disk_place storage(void *user, const char *path)
 {
-	return strncmp(path, "/srv/shared/", 12) == 0 || strncmp(path, "/dev/mapper/", 12) == 0 ? IMPORT_SHARED :
-	       strncmp(path, "/srv/local/", 11) == 0 ? IMPORT_LOCAL : IMPORT_ABSENT;
+	return strncmp(path, "/srv/shared/", 12) == 0 || strncmp(path, "/dev/mapper/", 12) == 0 ? DISK_SHARED :
+	       strncmp(path, "/srv/local/", 11) == 0 ? DISK_LOCAL : DISK_ABSENT;
 }
 
 static bool find_binary(void *user, const char *name, char *ret, size_t size)
