@@ -543,6 +543,7 @@ void mover_incoming_ready(struct mover *m, const uint8_t uuid[16])
 	o = options_of(j);
 	if (!*host) {
 		agentd_say(m->d, LOG_LEVEL_ERR, "VM %s: corosync does not tell this node's address: it cannot be migrated here", name_of(j));
+		mover_cannot(m, uuid, "corosync does not tell its address there");
 		runner_kill(m->d->runner, uuid);
 	} else if (is_local(j, why, sizeof(why))) {
 		agentd_say(m->d, LOG_LEVEL_ERR, "VM %s: it cannot be migrated here: %s", name_of(j), why);

@@ -189,7 +189,8 @@ static void on_look(void *user, const char *error, const struct unit_info *info)
 		agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: QEMU ended before it answered (%s %d): see journalctl -u " UNITS_PREFIX "%s", n->name,
 			   info->exit_killed ? "signal" : "exit status", info->exit_code, n->uuid_text);
 	if (!error && !refused && !n->was_up && n->incoming)
-		mover_cannot(n->r->d->mover, n->uuid, "QEMU ended before it answered: see journalctl of its unit there");
+		mover_cannot(n->r->d->mover, n->uuid, info->exit_killed ? "QEMU was killed, or did not answer within StartTimeout=: see the journal there" :
+									 "QEMU ended before it answered: see journalctl of its unit there");
 	tell(n, AGENT_EV_EXIT, refused ? VM_EXIT_REFUSED : VM_EXIT_CRASH);
 }
 

@@ -34,7 +34,7 @@ enum vmfile_key {
 	VMFILE_RESTART, VMFILE_REQUIRED_NODES, VMFILE_KEEP_APART, VMFILE_KEEP_TOGETHER, VMFILE_GROUPS_REQUIRED, VMFILE_AFTER, VMFILE_AFTER_READY,
 	VMFILE_AFTER_DELAY, VMFILE_AFTER_TIMEOUT,
 	VMFILE_GUEST_AGENT, VMFILE_BOOT_TIMEOUT, VMFILE_SILENCE_TIMEOUT, VMFILE_ON_SILENCE, VMFILE_CHECK, VMFILE_CHECK_INTERVAL,
-	VMFILE_CHECK_TIMEOUT, VMFILE_CHECK_FAILURES, VMFILE_ON_CHECK, VMFILE_HANG_TIMEOUT, VMFILE_ON_HANG, VMFILE_ON_PANIC, VMFILE_ON_WATCHDOG,
+	VMFILE_CHECK_TIMEOUT, VMFILE_CHECK_FAILURES, VMFILE_ON_CHECK, VMFILE_HANG_TIMEOUT, VMFILE_START_TIMEOUT, VMFILE_ON_HANG, VMFILE_ON_PANIC, VMFILE_ON_WATCHDOG,
 	VMFILE_ON_IO_ERROR, VMFILE_IO_ERROR_TIMEOUT, VMFILE_RESET_LIMIT, VMFILE_RESET_WINDOW,
 	VMFILE_MIGRATE, VMFILE_MIGRATE_BANDWIDTH, VMFILE_MIGRATE_DOWNTIME, VMFILE_MIGRATE_CHANNELS, VMFILE_MIGRATE_AUTO_CONVERGE,
 	VMFILE_KEY_COUNT,
@@ -74,6 +74,7 @@ static const struct ini_key keys[VMFILE_KEY_COUNT] = {
 	[VMFILE_CHECK_FAILURES] = { "Health", "CheckFailures", false },
 	[VMFILE_ON_CHECK] = { "Health", "OnCheckFailure", false },
 	[VMFILE_HANG_TIMEOUT] = { "Health", "HangTimeout", false },
+	[VMFILE_START_TIMEOUT] = { "Health", "StartTimeout", false },
 	[VMFILE_ON_HANG] = { "Health", "OnHang", false },
 	[VMFILE_ON_PANIC] = { "Health", "OnPanic", false },
 	[VMFILE_ON_WATCHDOG] = { "Health", "OnWatchdog", false },
@@ -455,6 +456,8 @@ static int read_health(struct vmfile_read *r, enum vmfile_key key, const char *v
 		return read_reaction(value, &h->check, err, err_size);
 	case VMFILE_HANG_TIMEOUT:
 		return read_span(value, HANG_MIN_MS, DAY_MS, &h->hang_ms, err, err_size);
+	case VMFILE_START_TIMEOUT:
+		return read_span(value, HANG_MIN_MS, DAY_MS, &h->start_ms, err, err_size);
 	case VMFILE_ON_HANG:
 		return read_reaction(value, &h->hang, err, err_size);
 	case VMFILE_ON_PANIC:
@@ -648,7 +651,7 @@ int vmfile_parse(const char *source, const char *text, size_t len, struct vmfile
 	struct vmfile_read r = { .vm = { .start = true, .migrate = true, .priority = PRIORITY_DEFAULT, .restart_limit = RESTART_LIMIT_DEFAULT,
 					 .restart_window_ms = WINDOW_DEFAULT_MS, .stop_timeout_ms = STOP_DEFAULT_MS,
 					 .after_ready = READY_RUNNING, .after_timeout_ms = 300000, .check_interval_ms = 30000,
-					 .check_timeout_ms = 10000, .health = { .hang_ms = 60000, .silence_ms = 60000, .silence = REACT_ALERT,
+					 .check_timeout_ms = 10000, .health = { .hang_ms = 60000, .start_ms = 300000, .silence_ms = 60000, .silence = REACT_ALERT,
 					 .io_elsewhere_ms = 30000, .check_failures = 3, .reset_limit = 10, .reset_window_ms = 300000 } } };
 	int n;
 

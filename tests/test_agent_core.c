@@ -54,7 +54,7 @@ struct node {
 		unheeding; /* those that send one do not hear that it is called off */
 	unsigned kills_lost; /* so many are not obeyed */
 	uint32_t holder; /* who has the VM that is not adopted */
-	uint32_t drain_ms, quiet_ms, start_ms, cont_ms;
+	uint32_t drain_ms, quiet_ms, start_ms, prepare_ms, cont_ms;
 	struct process process[VMS];
 	uint8_t read_buf[VOLUMES][REGION];
 	char trace[256];
@@ -512,7 +512,7 @@ static void op_incoming(void *edge, const struct vm *v)
 		process_ends(n, vm, 5, VM_EXIT_CRASH);
 		return;
 	}
-	later_news(n->id, 20, n->id, vm, s.ids, MIGRATE_NEWS_READY);
+	later_news(n->id, n->prepare_ms + 20, n->id, vm, s.ids, MIGRATE_NEWS_READY);
 }
 
 static void op_offer(void *edge, uint32_t to, const struct vm *v)
@@ -2228,6 +2228,60 @@ static void test_migration_waits(void)
 	(void)from;
 }
 
+static unsigned running_on(uint32_t id)
+{
+	unsigned sum = 0;
+
+	for (unsigned i = 0; i < VMS; i++)
+		sum += runs(id, i);
+	return sum;
+}
+
+/* Its target's QEMU takes its time to come to wait, and those that leave the same node wait with it. */
+static void test_migration_prepares(void)
+{
+	uint32_t from, to;
+
+	from = boot_live(&to);
+	s.vm[0].health.start_ms = 120000;
+	node(to)->prepare_ms = 100000;
+	ask_migration(to);
+	run(95000);
+	TAP_OK(times(to, 'I') == 1 && s.vm[0].move.node == to && untouched(from), "StartTimeout=2min: a target that is not ready after 95 s is waited for");
+	TAP_OK(UNTIL(10000, runs(to, 0)) && !did(from, 'P') && !did(to, 'S'), "and migrated to");
+	sound("a target that takes its time");
+
+	from = boot_live(&to);
+	s.vm[0].health.start_ms = 120000;
+	node(to)->prepare_ms = 1000000;
+	ask_migration(to);
+	run(115000);
+	TAP_OK(times(to, 'I') == 1 && !did(to, 'K') && untouched(from), "one that does not come to wait");
+	TAP_OK(UNTIL(10000, did(to, 'K')) && untouched(from), "is killed after that time");
+	sound("a target that never answers");
+
+	/* Maintenance: one guest's targets hang, and the others wait for their turn. */
+	boot(2, 1, 6);
+	s.migrates = true;
+	s.send_ms = 300;
+	from = where(0), to = 3 - from;
+	for (unsigned i = 0; i < 6; i++) {
+		s.vm[i].live = true;
+		s.vm[i].health.start_ms = 120000;
+		later_runs(node(where(i)), 10, s.vm[i].uuid);
+	}
+	run(1000);
+	TAP_OK(running_on(from) == 3, "three guests on a node");
+	node(to)->prepare_ms = 100000;
+	for (uint32_t id = 1; id <= 2; id++)
+		memset(node(id)->trace, 0, 256);
+	s.catalog.maintenance = bit(from);
+	spread_catalog();
+	TAP_OK(UNTIL(250000, running_on(to) == 6) && running_on(from) == 0 && !did(from, 'P') && !did(to, 'S'),
+	       "maintenance waits for slow targets, and nobody is shut down for that");
+	sound("a maintenance with slow targets");
+}
+
 /* A shutdown that is called off: what has not left stays, as it runs. */
 static void test_shutdown_called_off(void)
 {
@@ -2851,6 +2905,7 @@ int main(void)
 	test_migration_faults();
 	test_migration_hold();
 	test_migration_waits();
+	test_migration_prepares();
 	test_shutdown_called_off();
 	test_hands_off();
 	test_frozen_vm();

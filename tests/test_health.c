@@ -185,6 +185,35 @@ static void test_hung(void)
 	pass(30 * S);
 	TAP_OK(health_ready(v) == READY_RUNNING, "what is silent for a while later has been started all the same");
 
+	/* A start takes as long as it takes. */
+	p.start_ms = 300000;
+	begin(&p);
+	answers = false, storage = true;
+	pass(299 * S);
+	TAP_OK(v->health.trouble == TROUBLE_NONE, "just started, it has StartTimeout= for its first answer");
+	pass(2 * S);
+	TAP_OK(v->health.trouble == TROUBLE_HUNG && acts[AGENT_ACT_KILL] == 1, "then it is hung");
+	begin(&p);
+	answers = false;
+	pass(100 * S);
+	TAP_OK(v->health.trouble == TROUBLE_NONE, "it is at its start for a while");
+	answers = true;
+	pass(S);
+	answers = false;
+	pass(61 * S);
+	TAP_OK(v->health.trouble == TROUBLE_HUNG, "once it has answered HangTimeout= counts");
+	begin(&p);
+	v->health.found = true;
+	answers = false;
+	pass(71 * S);
+	TAP_OK(v->health.trouble == TROUBLE_HUNG, "and for what an agent has found");
+	p.hang_ms = 600000;
+	begin(&p);
+	answers = false;
+	pass(599 * S);
+	TAP_OK(v->health.trouble == TROUBLE_NONE, "a HangTimeout= that is longer counts from the start");
+	p = defaults;
+
 	p.hang = REACT_ALERT;
 	begin(&p);
 	answers = false;

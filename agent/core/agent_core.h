@@ -61,6 +61,7 @@ struct health_policy {
 	enum vm_reaction hang, panic, watchdog, silence, check, io_error;
 	bool agent, has_check;     /* the guest's agent is there to be asked; to run a check of the service */
 	uint32_t hang_ms;          /* QEMU may be silent for so long */
+	uint32_t start_ms;         /* one that was just started may, until its first answer; 0: as hang_ms, and what was always given to a migration's target */
 	uint32_t boot_ms;          /* from start or reset until ready; 0: for ever */
 	uint32_t silence_ms;       /* the agent may be silent for so long, after a first answer */
 	uint32_t io_elsewhere_ms;  /* stopped by its storage for so long it goes where that is to be had; 0: it stays */
@@ -174,6 +175,7 @@ struct vm_migration {
 	bool kept;                /* the last attempt has failed, as this process has seen: nothing was handed over */
 	unsigned failures;
 	int64_t wait_ns;          /* since when no target has offered itself */
+	int64_t preparing_ns;     /* source: when a target has last said that it will */
 };
 
 
@@ -286,6 +288,7 @@ enum migrate_news {
 	MIGRATE_NEWS_OFF,       /* from the source's agent: nothing will come of it */
 	MIGRATE_NEWS_ASK,       /* from the target's agent: which of the two is it? */
 	MIGRATE_NEWS_CANNOT,    /* from the target's agent, with no number: no QEMU there can wait for it */
+	MIGRATE_NEWS_PREPARING, /* from the target's agent, under the claim's generation: its QEMU is being started */
 };
 
 struct agent_event {
@@ -339,7 +342,7 @@ enum agent_action_kind {
 	AGENT_ACT_SWITCH,       /* vm: after PAUSED, send the rest */
 	AGENT_ACT_CANCEL,       /* vm: COMPLETED may still come instead of FAILED */
 	AGENT_ACT_GO_ON,        /* vm: its guest, sent here or not sent after all, goes on here, under v->generation; STARTED, which storage may delay. If it cannot, its QEMU is killed: EXIT */
-	AGENT_ACT_TELL,         /* node, vm, migration, news (HANDED, OFF, ASK) */
+	AGENT_ACT_TELL,         /* node, vm, migration, news (HANDED, OFF, ASK, PREPARING) */
 	AGENT_ACT_LEAD,         /* on: we lead (claimer generation) or no longer */
 	AGENT_ACT_LEAD_CHECKED, /* on */
 	AGENT_ACT_LEAVE,        /* the catalog is to say that this node, in its present epoch, is being shut down; leave_policy, on: it reboots */

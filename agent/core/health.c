@@ -196,12 +196,20 @@ static bool left_behind(const struct vm *v) { return v->health.run == GUEST_SENT
 
 static bool is_up(const struct health_policy *p, const struct vm_health *h) { return h->pinged && (h->checked || !p->has_check); }
 
+/* A start takes memory and opens disks first, which may take long. What an agent has found may be at its start, too, but most often is not. */
+static uint32_t silence_limit(const struct health_policy *p, const struct vm_health *h)
+{
+	if (h->heard)
+		return p->hang_ms;
+	return h->found ? p->hang_ms + START_MS : MAX(p->hang_ms, p->start_ms);
+}
+
 static enum vm_trouble find_trouble(const struct agent *a, const struct vm *v)
 {
 	const struct health_policy *p = &v->def.health;
 	const struct vm_health *h = &v->health;
 
-	if (p->hang_ms != 0 && p->hang != REACT_IGNORE && a->now_ns - h->answer_ns > agent_ms(p->hang_ms + (h->found ? START_MS : 0)))
+	if (p->hang_ms != 0 && p->hang != REACT_IGNORE && a->now_ns - h->answer_ns > agent_ms(silence_limit(p, h)))
 		return TROUBLE_HUNG;
 	if (p->panic != REACT_IGNORE && (h->panicked || h->run == GUEST_PANICKED))
 		return TROUBLE_PANIC;

@@ -19,7 +19,7 @@
 #include "agent/base/mutant.h"
 #include "agent/core/agent_core.h"
 
-#define PREPARE_MS 30000  /* until a QEMU waits */
+#define PREPARE_MS 30000  /* until a QEMU waits, if its file does not say */
 #define OFFER_MS 20000    /* until the source has begun */
 #define OFFER_AGAIN_MS 1000
 #define ASK_AGAIN_MS 3000 /* whether the source still means it */
@@ -32,6 +32,7 @@
 #define KILL_AGAIN_MS 2000
 #define TRIES 3
 #define NO_OFFER_MS 60000 /* with none of this node's VMs on its way */
+#define PREPARING_MS 10000 /* a target that prepares says so each ASK_AGAIN_MS */
 #define WITHDRAW_AGAIN_MS 1000
 
 static void set_phase(struct agent *a, struct vm *v, enum migrate_phase phase)
@@ -187,6 +188,25 @@ static void on_cannot(struct agent *a, struct vm *v)
 		return;
 	m->failures++;
 	m->wait_ns = a->now_ns;
+	m->preparing_ns = 0;
+}
+
+static void on_preparing(struct agent *a, struct vm *v, uint64_t generation)
+{
+	if (v->state == VM_RUNNING && generation == v->generation)
+		v->migration.preparing_ns = a->now_ns;
+}
+
+/* A target has one of this node's VMs in work: the others' turn comes after it. */
+static bool prepared_for(const struct agent *a)
+{
+	for (unsigned i = 0; i < a->vm_end; i++) {
+		const struct vm *v = &a->vm[i];
+
+		if (v->used && v->state == VM_RUNNING && v->migration.preparing_ns != 0 && a->now_ns - v->migration.preparing_ns < agent_ms(PREPARING_MS))
+			return true;
+	}
+	return false;
 }
 
 /* Whatever was said of it before, nothing is handed over: its guest goes on here. */
@@ -282,7 +302,7 @@ bool migrate_leaves(struct agent *a, struct vm *v, bool wanted)
 		m->failures = 0;
 		m->wait_ns = a->now_ns;
 	}
-	if (m->failures < TRIES && outgoing(a) > 0)
+	if (m->failures < TRIES && (outgoing(a) > 0 || prepared_for(a)))
 		m->wait_ns = a->now_ns; /* its turn comes */
 	if (m->failures < TRIES && a->now_ns - m->wait_ns < agent_ms(NO_OFFER_MS))
 		return true;
@@ -353,6 +373,8 @@ static void try_take(struct agent *a, struct vm *v)
 	claimer_want_migration(a, v->def.uuid, WANT_TAKE, m->id);
 }
 
+static int64_t prepare_ns(const struct vm *v) { return agent_ms(v->def.health.start_ms ? v->def.health.start_ms : PREPARE_MS); }
+
 /* The life of the source that it came from is the one that may hand it over. */
 static bool source_stands(const struct agent *a, const struct vm *v)
 {
@@ -379,7 +401,7 @@ static void tick_incoming(struct agent *a, struct vm *v)
 	if (m->handed)
 		in_time = since(a, v) < agent_ms(ARRIVE_MS);
 	else if (m->phase == MIGRATE_PREPARING)
-		in_time = since(a, v) < agent_ms(PREPARE_MS);
+		in_time = since(a, v) < prepare_ns(v);
 	else if (m->phase == MIGRATE_OFFERED)
 		in_time = since(a, v) < agent_ms(OFFER_MS);
 	if (v->ready_node == m->peer) /* while it is there: of a VM that nobody has nothing is known */
@@ -395,6 +417,8 @@ static void tick_incoming(struct agent *a, struct vm *v)
 		act->vm = v;
 		act->node = m->peer;
 	}
+	if (m->phase == MIGRATE_PREPARING && due(a, v, ASK_AGAIN_MS))
+		tell(a, v, m->peer, m->peer_generation, MIGRATE_NEWS_PREPARING);
 	if (m->phase >= MIGRATE_LOADING && due(a, v, ASK_AGAIN_MS))
 		tell(a, v, m->peer, m->id, MIGRATE_NEWS_ASK);
 	try_take(a, v);
@@ -471,6 +495,9 @@ void migrate_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 		break;
 	case MIGRATE_NEWS_CANNOT:
 		on_cannot(a, v);
+		break;
+	case MIGRATE_NEWS_PREPARING:
+		on_preparing(a, v, ev->migration);
 		break;
 	case MIGRATE_NEWS_COMPLETED:
 		on_completed(a, v, ev->migration);
