@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Whose the processes of the VM slice are (fence/vmslice.c), with a directory that looks like a control group's and processes that are real. */
+#include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -18,10 +22,32 @@
 #define VM_A "11111111-2222-4333-8444-555555555555"
 #define VM_B "11111111-2222-4333-8444-555555555556"
 
+long syscall(long number, ...); /* libc's, on the way to which copies of descriptors are counted */
+
+static unsigned copies;
+static bool silent;
 static char root[] = "/tmp/kvm-ha-slice-XXXXXX";
 static struct vmslice *slice;
 static uint32_t marks[4];
 static unsigned n;
+
+long syscall(long number, ...)
+{
+	static long (*real)(long number, ...);
+	va_list ap;
+	long a, b, c, d;
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "syscall");
+	va_start(ap, number);
+	a = va_arg(ap, long);
+	b = va_arg(ap, long);
+	c = va_arg(ap, long);
+	d = va_arg(ap, long);
+	va_end(ap);
+	copies += number == SYS_pidfd_getfd;
+	return real(number, a, b, c, d);
+}
 
 static pid_t sleeper(void)
 {
@@ -87,14 +113,61 @@ static bool has(const char *uuid)
 	return false;
 }
 
+static void on_silent(void *user)
+{
+	silent = true;
+	qb_loop_stop(user);
+}
+
+/* All that is in the slice, killed and proven gone. */
+static bool kill_all(qb_loop_t *loop)
+{
+	silent = false;
+	vmslice_kill(slice, on_silent, loop);
+	qb_loop_run(loop);
+	return silent;
+}
+
+static unsigned own_sockets(void)
+{
+	unsigned count = 0;
+	struct stat st;
+
+	for (int fd = 0; fd < 256; fd++)
+		count += fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+	return count;
+}
+
+/* Closing a copy of a file's descriptor may wait for the file's server: the keeper takes none. */
+static void check_copies(qb_loop_t *loop)
+{
+	int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), pair[2];
+	unsigned sockets;
+	pid_t pid;
+
+	CHECK(file >= 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+	sockets = own_sockets();
+	pid = sleeper();
+	holds("/" VMSLICE_VM_PREFIX VM_A ".service", pid);
+	TAP_OK(look() && n == 1, "one with sockets and files");
+	copies = 0;
+	holds("/" VMSLICE_VM_PREFIX VM_A ".service", 0);
+	TAP_OK(kill_all(loop) && waitpid(pid, NULL, 0) == pid, "it is killed, and proven gone");
+	TAP_OK(copies == sockets, "of its descriptors only the %u sockets were copied (%u were)", sockets, copies);
+	(void)close(file);
+	(void)close(pair[0]);
+	(void)close(pair[1]);
+}
+
 static int drop(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
 
 int main(void)
 {
+	qb_loop_t *loop = qb_loop_create();
 	pid_t a, b, helper, stray;
 	uint8_t vm[16];
 
-	CHECK(mkdtemp(root) && vmslice_new(NULL, root, &slice) == 0 && uuid_parse(VM_A, vm));
+	CHECK(loop && mkdtemp(root) && vmslice_new(loop, root, &slice) == 0 && uuid_parse(VM_A, vm));
 	TAP_OK(look() && n == 0, "no slice: no VM was ever started");
 	make_dir("/kvmha.slice");
 	make_dir(SLICE);
@@ -151,7 +224,11 @@ int main(void)
 	TAP_OK(look() && n == 2 && !vmslice_marks(slice, marks, 1, &n), "more than there is room for: nothing can be told");
 	end(a);
 	end(b);
+	holds("/" VMSLICE_VM_PREFIX VM_A ".service", 0);
+	holds("/" VMSLICE_VM_PREFIX VM_B ".service", 0);
+	check_copies(loop);
 	vmslice_free(slice);
+	qb_loop_destroy(loop);
 	CHECK(nftw(root, drop, 8, FTW_DEPTH | FTW_PHYS) == 0);
 	return tap_done();
 }
