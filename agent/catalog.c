@@ -158,6 +158,11 @@ int catalog_add(struct catalog_doc *c, const char *text, size_t len, char *err, 
 
 	if (r < 0)
 		return r;
+	r = vmfile_check_writes("VM file", &f, err, err_size);
+	if (r < 0) {
+		vmfile_deinit(&f);
+		return r;
+	}
 	start = f.start;
 	if (f.has_uuid) {
 		full = strndup(text, len);

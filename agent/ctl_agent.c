@@ -614,9 +614,12 @@ static int read_definition(const struct ctl *c, const char *path, char **ret, si
 		return ctl_fail(c, CTL_FAILED, "%s: cannot read: %s", path, r == -EFBIG ? "longer than 64 KiB" : strerror(-r));
 	if (vmfile_parse(streq(path, "-") ? "standard input" : path, text, len, &vm, err, sizeof(err)) < 0)
 		return ctl_fail(c, CTL_FAILED, "%s", err);
+	r = vmfile_check_writes(streq(path, "-") ? "standard input" : path, &vm, err, sizeof(err));
 	has_uuid = vm.has_uuid;
 	warn_of_local(path, &vm);
 	vmfile_deinit(&vm);
+	if (r < 0)
+		return ctl_fail(c, CTL_FAILED, "%s", err);
 	if (has_uuid) {
 		*ret = text;
 		*ret_len = len;

@@ -359,6 +359,11 @@ static int check_result(struct import *im, const char *text, char *err, size_t e
 
 	if (r < 0)
 		return r == -EINVAL ? value_refuse(err, err_size, "%s: %s", im->in->source, reason) : r;
+	r = vmfile_check_writes("the VM file made of it", &vm, reason, sizeof(reason));
+	if (r < 0) {
+		vmfile_deinit(&vm);
+		return value_refuse(err, err_size, "%s: %s", im->in->source, reason);
+	}
 	same = streq(vm.binary, im->binary) && streq(vm.name, im->name) && vm.memory_mib == im->memory_bytes / IMPORT_MIB && vm.vcpus == im->vcpus;
 	for (size_t i = 0; i < im->n_options && same; i++) {
 		const struct import_option *o = &im->option[i];

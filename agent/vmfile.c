@@ -740,12 +740,18 @@ static bool is_written(const char *option, const char *value)
 	return image && !is_read_only(value);
 }
 
+static bool is_unsafe(const char *option, const char *value)
+{
+	return (is_drive(option) || is_blockdev(option)) && !is_read_only(value) &&
+	       (strstr(value, "cache=unsafe") || is_said(value, "cache.no-flush") || is_said(value, "no-flush"));
+}
+
 /* What QEMU lets go and must not: the guest's writes would come late, over what it has written at the target, or stay behind. */
 static const char *bad_cache(const char *option, const char *value)
 {
 	if ((!is_drive(option) && !is_blockdev(option)) || is_read_only(value))
 		return NULL;
-	if (strstr(value, "cache=unsafe") || is_said(value, "cache.no-flush") || is_said(value, "no-flush"))
+	if (is_unsafe(option, value))
 		return "cache=unsafe (no-flush) leaves what the guest has written in its host's memory";
 	if (is_said(value, "snapshot"))
 		return "snapshot=on leaves what the guest has written in a temporary file of its host";
@@ -786,6 +792,73 @@ bool vmfile_can_migrate(const struct vmfile *v, char *err, size_t err_size)
 		return false;
 	}
 	return true;
+}
+
+/* Any driver in it, at whatever depth, is that one: "driver=nbd", "file.driver=nbd", or so in JSON. */
+static bool has_driver(const char *value, const char *name)
+{
+	static const char key[] = "driver";
+	size_t len = strlen(name);
+
+	for (const char *p = value; (p = strstr(p, key)); p++) {
+		const char *is = p + sizeof(key) - 1 + strspn(p + sizeof(key) - 1, "\" :=");
+
+		if (is > p + sizeof(key) - 1 && strncmp(is, name, len) == 0 && (is[len] == '\0' || strchr("\",", is[len])))
+			return true;
+	}
+	return false;
+}
+
+/* An NBD server of this host, then: another process. */
+static bool is_local_nbd(const char *value)
+{
+	static const char *const url[] = { "nbd:unix:", "nbd+unix:" }, *const option[] = { "server.type=unix", ",path=", ".path=", "\"unix\"" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(url); i++)
+		if (strstr(value, url[i]))
+			return true;
+	for (size_t i = 0; i < ARRAY_SIZE(option); i++)
+		if (strstr(value, option[i]) && has_driver(value, "nbd"))
+			return true;
+	return false;
+}
+
+/* Who writes to the disk when it is not QEMU. */
+static const char *other_writer(const char *option, const char *value)
+{
+	static const char *const device[] = { "vhost-user-blk", "vhost-user-scsi", "vhost-scsi" };
+	static const char *const driver[] = { "virtio-blk-vhost-user", "virtio-blk-vhost-vdpa" };
+
+	if (one_of(option, (const char *const[]){ "-device" }, 1, false))
+		return one_of(driver_in(value, true), device, ARRAY_SIZE(device), true) ? "another process, or the kernel," : NULL;
+	if (is_read_only(value))
+		return NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(driver) && (is_drive(option) || is_blockdev(option)); i++)
+		if (has_driver(value, driver[i]))
+			return "another process";
+	/* of a list of words any may be an image */
+	return is_local_nbd(value) ? "an NBD server of the host" : NULL;
+}
+
+/* Of a -blockdev that names no image itself it cannot be told whose it is. */
+static bool may_be_shared(const struct vmfile *v, const char *option, const char *value)
+{
+	return is_shared(v, value) || (v->n_disks > 0 && is_blockdev(option) && !strstr(value, "filename"));
+}
+
+int vmfile_check_writes(const char *source, const struct vmfile *v, char *err, size_t err_size)
+{
+	for (size_t i = 0; i < v->n_args; i++) {
+		const char *option = v->args[i], *value = i + 1 < v->n_args ? v->args[i + 1] : "", *who = other_writer(option, value);
+
+		if (who)
+			return value_refuse(err, err_size, "%s: Arguments= in [QEMU]: %.40s %.160s: %s writes to that disk, and would write on when this QEMU is killed; "
+					    "let QEMU open the disk itself", source, option, value, who);
+		if (is_unsafe(option, value) && may_be_shared(v, option, value))
+			return value_refuse(err, err_size, "%s: Arguments= in [QEMU]: %.40s %.160s: cache=unsafe (no-flush) leaves what the guest has written in its host's "
+					    "memory: it would be lost, or come late, over another node's; use cache=none", source, option, value);
+	}
+	return 0;
 }
 
 struct uuid_place {
