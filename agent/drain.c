@@ -3,13 +3,18 @@
  *
  *   full    each disk's own storage answers a read that was sent after the death, then T_drain passes (DESIGN, "Taking over", 6)
  *   ask     no QEMU has died: does the storage answer at all?
- *   quick   qemu died on this very host: wait until no orphaned TCP connection of this host has unsent data for a disk's server
+ *   quick   qemu died on this very host: wait until no orphaned TCP connection of this host has unsent data for a disk's server, and until it is proven that nobody
+ *           else of this host still writes to its files (agent/base/held.h)
+ *
+ * Another node is told "released" or "failed" only after that last proof, too: T_drain covers what a dead host has sent, not what a living one still may.
  */
 #include <errno.h>
 #include <stdio.h>
 
 #include "agent/agentd.h"
+#include "agent/base/held.h"
 #include "agent/base/orphans.h"
+#include "storage/format.h"
 #include "storage/volop.h"
 
 #define LOOK_MS 10
@@ -28,6 +33,7 @@ struct job {
 	struct drainer *dr;
 	bool used;
 	uint8_t uuid[16];
+	bool leaves; /* another node may have it next */
 	struct probe probe[VMFILE_MAX_DISKS];
 	unsigned n;
 	qb_loop_timer_handle timer;
@@ -88,12 +94,26 @@ static void on_ask_over(void *data)
 	ask_end(j, all);
 }
 
+/* What is still written here for an earlier QEMU of it, other than by a connection of that. */
+static bool is_held(struct job *j)
+{
+	char path[100];
+
+	if (held_quiet(j->leaves ? HELD_FOR_NEXT : HELD_FOR_SAME, format_vm_mark(j->uuid), path, sizeof(path)))
+		return false;
+	(void)snprintf(j->reason, sizeof(j->reason), "a dead process' writes to %s are not proven to be over", path);
+	return true;
+}
+
 static void on_drained(void *data)
 {
 	struct job *j = data;
 
 	j->timer = 0;
-	job_end(j);
+	if (j->leaves && is_held(j))
+		(void)qb_loop_timer_add(j->dr->d->loop, QB_LOOP_HIGH, LOOK_MS * NS_PER_MS, j, on_drained, &j->timer);
+	else
+		job_end(j);
 }
 
 static void probe_done(struct volop *op, bool ok, bool definite)
@@ -186,11 +206,12 @@ static void look_quick(void *data)
 	struct job *j = data;
 
 	j->timer = 0;
-	if (orphans_quiet()) {
+	if (!orphans_quiet())
+		(void)snprintf(j->reason, sizeof(j->reason), "this host still sends data of a dead process");
+	else if (!is_held(j)) {
 		job_end(j);
 		return;
 	}
-	(void)snprintf(j->reason, sizeof(j->reason), "this host still sends data of a dead process");
 	(void)qb_loop_timer_add(j->dr->d->loop, QB_LOOP_HIGH, LOOK_MS * NS_PER_MS, j, look_quick, &j->timer);
 }
 
@@ -211,6 +232,7 @@ void drainer_start(struct drainer *dr, const struct vm *v, bool full)
 	j->dr = dr;
 	j->n = 0;
 	j->timer = 0;
+	j->leaves = v->release_as != CLAIM_NONE;
 	memcpy(j->uuid, v->def.uuid, 16);
 	(void)str_copy(j->reason, sizeof(j->reason), "waiting for its disks' storage to answer");
 	if (full && e)

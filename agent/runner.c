@@ -11,10 +11,12 @@
 #include <sys/syscall.h>
 
 #include "agent/agentd.h"
+#include "agent/base/held.h"
 #include "agent/base/process.h"
 #include "agent/base/uuid.h"
 #include "agent/health.h"
 #include "qmp/meaning.h"
+#include "storage/format.h"
 
 #define QMP_START_MS 10000 /* until QEMU's first answer */
 #define QMP_AGAIN_MS 5000
@@ -22,6 +24,8 @@
 #define LAST_WORDS_MS 100  /* between the pidfd and QMP's end of file */
 #define START_AGAIN_MS 20  /* a unit of that name is not quite gone yet */
 #define START_TRIES 250
+#define END_AGAIN_MS 20    /* systemd has not seen its end yet */
+#define END_TRIES 250
 #define MAX_RUNS AGENT_MAX_VMS
 #define EXIT_GATE 75       /* ha-launch: refused */
 
@@ -40,14 +44,15 @@ struct run {
 	bool cont_unanswered;
 	bool foreign;  /* something else started it: it is in a scope, and its QMP socket is where that has put it */
 	char socket[FOREIGN_SOCKET_LEN];
-	pid_t pid;     /* of a foreign one */
+	pid_t pid;     /* 0: not seen yet */
 	bool incoming; /* waits for a guest, or holds one that was not continued */
 	struct qmp_conn *qmp;
 	bool qmp_up, was_up; /* now; ever */
 	struct health *health;
 	bool saw_shutdown, by_guest; /* since the guest ran last */
 	char shutdown_reason[32];
-	qb_loop_timer_handle timer; /* START_AGAIN, QMP_AGAIN or LAST_WORDS: never two at once */
+	enum vm_exit how;
+	qb_loop_timer_handle timer; /* START_AGAIN, QMP_AGAIN, LAST_WORDS or END_AGAIN: never two at once */
 };
 
 struct runner {
@@ -211,6 +216,48 @@ static void was_off(struct run *n)
 		take_shutdown(n, true, "guest-shutdown");
 }
 
+static void ask_end(void *data);
+
+/* Whoever ends with 0 has waited for its last write; after its last words it may still have been killed. */
+static void on_end(void *user, const char *error, const struct unit_info *info)
+{
+	struct run *n = user;
+
+	if (!answered(n) || !n->gone)
+		return;
+	if (!error && (info->state == UNIT_STOPPING || info->state == UNIT_RUNNING) && n->tries++ < END_TRIES) {
+		set_timer(n, END_AGAIN_MS, ask_end);
+		return;
+	}
+	if (!error && (info->state == UNIT_ABSENT || (info->state == UNIT_EXITED && !info->exit_killed && info->exit_code == 0)))
+		held_forget(format_vm_mark(n->uuid), n->pid);
+	else
+		n->how = VM_EXIT_CRASH;
+	tell(n, AGENT_EV_EXIT, n->how);
+}
+
+static void ask_end(void *data)
+{
+	struct run *n = data;
+
+	n->timer = 0;
+	if (units_query(n->r->d->units, n->uuid_text, on_end, n) == 0)
+		n->calls++;
+	else
+		tell(n, AGENT_EV_EXIT, VM_EXIT_CRASH);
+}
+
+/* It has ended as it said. Of files of which only it could tell that they are written no more, its exit status is the word. */
+static void end_well(struct run *n, enum vm_exit how)
+{
+	n->how = how;
+	n->tries = 0;
+	if (n->foreign || held_quiet(HELD_FOR_NEXT, format_vm_mark(n->uuid), NULL, 0))
+		tell(n, AGENT_EV_EXIT, how);
+	else
+		ask_end(n);
+}
+
 /* The process is gone and its last words were heard: what was it? */
 static void judge_exit(struct run *n)
 {
@@ -229,7 +276,11 @@ static void judge_exit(struct run *n)
 		how = VM_EXIT_RESET;
 	else if (ending == QMP_ENDING_HOST_STOP)
 		how = VM_EXIT_QUIT;
-	else if (!n->started_told && !n->adopted && units_query(n->r->d->units, n->uuid_text, on_look, n) == 0) {
+	if (how != VM_EXIT_CRASH) {
+		end_well(n, how);
+		return;
+	}
+	if (!n->started_told && !n->adopted && units_query(n->r->d->units, n->uuid_text, on_look, n) == 0) {
 		n->calls++; /* never answered: the exit status tells a closed gate from a bad command line */
 		return;
 	}
@@ -263,6 +314,7 @@ static int watch(struct run *n, pid_t pid)
 {
 	int r;
 
+	n->pid = pid;
 	if (!n->incoming)
 		mover_unmark(n->uuid); /* the mark of an earlier process of it */
 	n->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);

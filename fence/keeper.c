@@ -13,12 +13,14 @@
 #include <time.h>
 
 #include "agent/base/clock.h"
+#include "agent/base/held.h"
 #include "agent/base/log.h"
 #include "agent/base/orphans.h"
 #include "agent/base/paths.h"
 #include "agent/base/program.h"
 #include "agent/base/uuid.h"
 #include "fence/daemon.h"
+#include "fence/prover.h"
 #include "storage/crc32c.h"
 
 #define STATE_FILE "/run/kvm-ha/keeper.state"
@@ -508,8 +510,8 @@ static void stop_service(struct daemon *d)
 		return;
 	}
 	/* "left" ends the epoch at once: nothing of a VM that ended before may still be on its way. */
-	if (!orphans_quiet()) {
-		log_notice("stopping while this host still sends data of a dead process: this epoch's lease has to run out");
+	if (!orphans_quiet() || !held_quiet(HELD_FOR_DEAD, 0, NULL, 0)) {
+		log_notice("stopping while this host still sends, or may still write, data of a dead process: this epoch's lease has to run out");
 		qb_loop_stop(d->loop);
 		return;
 	}
@@ -636,6 +638,9 @@ static int start(struct daemon *d)
 		log_err("cannot find systemd's control groups, so VMs could not be killed for certain: is systemd PID 1?");
 		return r;
 	}
+	r = prover_start(root); /* while there is nothing of ours that it could keep open */
+	if (r < 0)
+		log_warning("cannot fork: %s: where VMs' disks are files on NFS, only the watchdog will prove their end", strerror(-r));
 	be_real_time();
 	d->loop = qb_loop_create();
 	if (!d->loop || (r = vmslice_new(d->loop, root, &d->slice)) < 0 || (r = daemon_listen(d)) < 0 || (r = host_identity(d->host)) < 0 ||

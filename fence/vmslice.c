@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
+#include "agent/base/held.h"
 #include "agent/base/log.h"
 #include "agent/base/orphans.h"
 #include "agent/base/process.h"
@@ -20,7 +21,8 @@
 
 struct process {
 	pid_t pid;
-	int fd; /* pidfd */
+	int fd;        /* pidfd */
+	bool noted;    /* what it has open when it is killed (agent/base/held.h) */
 	bool known;    /* whose it is: */
 	uint32_t mark; /* format_vm_mark */
 };
@@ -34,6 +36,7 @@ struct vmslice {
 	void *user;
 	qb_loop_timer_handle timer;
 	bool waits_told;
+	bool unnoted; /* a process was killed of which it is not known what it had open: nothing is proven any more */
 };
 
 static int pidfd_open_(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
@@ -148,7 +151,7 @@ static int add(struct vmslice *s, pid_t pid, bool known, uint32_t mark)
 	fd = pidfd_open_(pid);
 	if (fd < 0)
 		return -errno;
-	s->process[s->n++] = (struct process){ pid, fd, known, mark };
+	s->process[s->n++] = (struct process){ .pid = pid, .fd = fd, .known = known, .mark = mark };
 	return 0;
 }
 
@@ -268,7 +271,21 @@ bool vmslice_marks(struct vmslice *s, uint32_t *ret, unsigned max, unsigned *ret
 			ret[n++] = s->process[i].mark;
 	}
 	*ret_n = n;
-	return orphans_quiet(); /* last: of one that has gone just now, too */
+	return orphans_quiet() && held_quiet(HELD_FOR_DEAD, 0, NULL, 0); /* last: of one that has gone just now, too */
+}
+
+static int note(const struct process *p) { return held_note(p->pid, p->known ? p->mark : 0); }
+
+int vmslice_note(struct vmslice *s)
+{
+	int r = vmslice_count(s), n;
+
+	r = MIN(r, 0);
+	for (unsigned i = 0; i < s->n; i++) {
+		n = note(&s->process[i]);
+		r = n < 0 ? n : r;
+	}
+	return r;
 }
 
 /* By its name alone, which asks nobody: a copy of anything else must not even be taken. Closing one of a file asks the file's server to flush it, and waits. */
@@ -314,6 +331,39 @@ static void silence_sockets(const struct process *p)
 	(void)closedir(d);
 }
 
+/* It is stopped, and opens nothing new. */
+static void note_victim(struct vmslice *s, struct process *p)
+{
+	int r = p->noted ? 0 : note(p);
+
+	p->noted = true;
+	if (r < 0 && !gone(p->fd)) {
+		s->unnoted = true;
+		log_err("process %d: it cannot be told which files it has open: %s: that it writes no more cannot be proven, the watchdog will act", (int)p->pid, strerror(-r));
+	}
+}
+
+/* Nothing that any of them has written is on its way any more. */
+static bool quiet(struct vmslice *s)
+{
+	char path[256];
+
+	if (!orphans_quiet()) {
+		if (!s->waits_told)
+			log_warning("no VM process is left, but this host still sends data of a dead process: waiting for the end of that");
+		s->waits_told = true;
+		return false;
+	}
+	if (!held_quiet(HELD_FOR_DEAD, 0, path, sizeof(path))) {
+		if (!s->waits_told)
+			log_warning("no VM process is left, but the kernel, or another process, may still write %s for a dead one: waiting for the proof that it does not "
+				    "(kvm-ha.vm(5), PROOF OF SILENCE)", path);
+		s->waits_told = true;
+		return false;
+	}
+	return !s->unnoted;
+}
+
 static void kill_round(void *data)
 {
 	struct vmslice *s = data;
@@ -325,20 +375,17 @@ static void kill_round(void *data)
 			continue;
 		(void)pidfd_signal(s->process[i].fd, SIGSTOP); /* opens nothing new from here on */
 		silence_sockets(&s->process[i]);
+		note_victim(s, &s->process[i]);
 		(void)pidfd_signal(s->process[i].fd, SIGKILL);
 	}
 	forget_gone(s);
 	/* A QEMU that died by itself before was not told to drop its data. */
-	if (r == 0 && s->n == 0 && orphans_quiet()) {
+	if (r == 0 && s->n == 0 && quiet(s)) {
 		void (*silent)(void *) = s->silent;
 
 		s->silent = NULL;
 		silent(s->user);
 		return;
-	}
-	if (r == 0 && s->n == 0 && !s->waits_told) {
-		log_warning("no VM process is left, but this host still sends data of a dead process: waiting for the end of that");
-		s->waits_told = true;
 	}
 	if (r < 0)
 		log_err("cannot read the VM slice %s: %s: VMs cannot be proven gone, the watchdog will act", s->dir, strerror(-r));

@@ -4,7 +4,9 @@
  * The proof: no process is left in the slice, the pidfd of each one seen has become readable (the whole thread group is gone, so no system call
  * of it is under way), and what it had handed to the kernel for the network is thrown away: a killed process' sockets would otherwise go on
  * sending for minutes. So each victim is stopped first, its TCP sockets are told to drop unsent data on close (SO_LINGER 0, through
- * pidfd_getfd(2)), and only then it is killed. And no connection of a process that died before may have data left (agent/base/orphans.h). What is already on the wire or at the target is bounded by T_drain, which whoever takes over waits.
+ * pidfd_getfd(2)), and only then it is killed. And no connection of a process that died before may have data left (agent/base/orphans.h).
+ * Nor may any file be left that the kernel, or another process, may still write for one that is gone (agent/base/held.h): these are noted once
+ * a victim is stopped, if not before. What is already on the wire or at the target is bounded by T_drain, which whoever takes over waits.
  */
 #pragma once
 
@@ -37,6 +39,9 @@ bool vmslice_marks(struct vmslice *s, uint32_t *ret, unsigned max, unsigned *ret
 
 /* Number of processes in the slice or registered and not gone; negative errno if that cannot be told. */
 int vmslice_count(struct vmslice *s);
+
+/* Notes what each process has open for writing that may outlive it (agent/base/held.h). 0 or negative errno: of some that is not known. */
+int vmslice_note(struct vmslice *s);
 
 /* Kills everything, again and again, until it is proven gone; then silent is called from the loop, once. */
 void vmslice_kill(struct vmslice *s, void (*silent)(void *user), void *user);

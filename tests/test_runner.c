@@ -2,9 +2,11 @@
 /* agent/runner.c while systemd does not tell whether a VM's QEMU lives: it is neither given up nor started anew until that is known. systemd's side is a process
  * with a real sd-bus server, which answers what the test wants or hangs up; QEMU is a process that sleeps; runner.c and units.c are the agent's own. */
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -16,12 +18,15 @@
 #include <unistd.h>
 
 #include "agent/agentd.h"
+#include "agent/base/held.h"
+#include "agent/base/process.h"
 #include "agent/health.h"
+#include "storage/format.h"
 #include "tests/tap.h"
 
 #define WAIT_MS 20000
 
-enum answer { ANSWER_REFUSES, ANSWER_HANGS_UP, ANSWER_NONSENSE, ANSWER_RUNS, ANSWER_EXITED };
+enum answer { ANSWER_REFUSES, ANSWER_HANGS_UP, ANSWER_NONSENSE, ANSWER_RUNS, ANSWER_EXITED, ANSWER_KILLED, ANSWER_UNLOADED };
 
 /* Between the two processes. */
 static volatile struct shared { int answer, pid, exit_code; int queries, starts, kills, connections; } *shared;
@@ -81,14 +86,14 @@ void peers_status_changed(struct peers *p) {}
 
 static int reply_properties(sd_bus_message *m)
 {
-	bool runs = shared->answer == ANSWER_RUNS;
+	bool runs = shared->answer == ANSWER_RUNS, unloaded = shared->answer == ANSWER_UNLOADED;
 	sd_bus_message *r = NULL;
 	int e = sd_bus_message_new_method_return(m, &r);
 
 	if (e >= 0)
-		e = sd_bus_message_append(r, "a{sv}", 7, "LoadState", "s", "loaded", "ActiveState", "s",
-					  shared->answer == ANSWER_NONSENSE ? "confused" : runs ? "active" : "failed", "Description", "s", "a VM", "Result", "s",
-					  runs ? "success" : "exit-code", "ExecMainCode", "i", (int32_t)(runs ? 0 : CLD_EXITED), "ExecMainStatus", "i",
+		e = sd_bus_message_append(r, "a{sv}", 7, "LoadState", "s", unloaded ? "not-found" : "loaded", "ActiveState", "s",
+					  shared->answer == ANSWER_NONSENSE ? "confused" : runs ? "active" : unloaded ? "inactive" : "failed", "Description", "s", "a VM", "Result", "s",
+					  runs ? "success" : "exit-code", "ExecMainCode", "i", (int32_t)(runs || unloaded ? 0 : shared->answer == ANSWER_KILLED ? CLD_KILLED : CLD_EXITED), "ExecMainStatus", "i",
 					  (int32_t)shared->exit_code, "MainPID", "u", (uint32_t)(runs ? shared->pid : 0));
 	if (e >= 0)
 		e = sd_bus_send(NULL, r, NULL);
@@ -349,6 +354,37 @@ static void test_killed(enum answer answer, const char *how)
 	shared->answer = ANSWER_RUNS;
 }
 
+/* It has said that it ends: what it leaves unproven (agent/base/held.h) is forgotten if its unit says that it was not killed after that. */
+static void test_left(enum answer answer, bool forgotten, const char *how)
+{
+	const struct qmp_event shutdown = { .kind = QMP_EVENT_SHUTDOWN, .guest = true, .reason = "guest-shutdown" };
+	uint32_t mark = format_vm_mark(vm.def.uuid);
+	char dir[] = "/tmp/kvm-ha-runner-XXXXXX", note[128];
+	pid_t pid = sleeper();
+	FILE *f;
+
+	CHECK(mkdtemp(dir));
+	(void)snprintf(note, sizeof(note), "%s/%08x-%d-%" PRIu64 "-1", dir, mark, (int)pid, process_start(pid));
+	f = fopen(note, "we");
+	CHECK(f && fputs("none 0:1 1 /srv/disk\n", f) >= 0 && fclose(f) == 0);
+	held_use(dir, "/proc");
+	begin(ANSWER_RUNS, pid);
+	run_state = QMP_RUN_RUNNING;
+	qmp_cb = NULL;
+	qmp_is_there = true;
+	runner_start(d.runner, &vm);
+	CHECK(UNTIL(qmp_cb != NULL));
+	qmp_cb->event(qmp_user, &shutdown);
+	qmp_is_there = false;
+	end_sleeper(pid);
+	TAP_OK(UNTIL(shared->queries >= 4) && n_exits == 0, "%s: nothing is told while systemd says that it runs", how);
+	shared->answer = (int)answer;
+	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == (forgotten ? VM_EXIT_GUEST_OFF : VM_EXIT_CRASH), "%s: that is told as %s", how, forgotten ? "the guest's word" : "a crash");
+	TAP_OK(held_quiet(HELD_FOR_NEXT, mark, NULL, 0) == forgotten, "%s: its note is %s", how, forgotten ? "forgotten" : "kept");
+	(void)unlink(note);
+	CHECK(rmdir(dir) == 0);
+}
+
 int main(void)
 {
 	static const char file[] = "[VM]\nName=web\nUUID=11111111-2222-4333-8444-000000000001\nMemory=32M\nVCPUs=1\n[QEMU]\nBinary=/bin/sleep\nArguments=1000\n";
@@ -380,6 +416,9 @@ int main(void)
 	test_ends();
 	test_killed(ANSWER_REFUSES, "refuses");
 	test_killed(ANSWER_HANGS_UP, "hangs up");
+	test_left(ANSWER_UNLOADED, true, "it ends with 0");
+	test_left(ANSWER_KILLED, false, "it is killed");
+	test_left(ANSWER_EXITED, false, "it fails");
 	(void)kill(systemd, SIGKILL);
 	(void)waitpid(systemd, NULL, 0);
 	return tap_done();

@@ -9,9 +9,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
 
+#include "agent/base/held.h"
 #include "agent/base/process.h"
 #include "agent/base/uuid.h"
 #include "fence/vmslice.h"
@@ -159,15 +161,81 @@ static void check_copies(qb_loop_t *loop)
 	(void)close(pair[1]);
 }
 
+static void put(const char *name, pid_t pid, const char *text)
+{
+	char path[256];
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "%s/proc/%d%s", root, (int)pid, name);
+	f = fopen(path, "we");
+	CHECK(f && fputs(text, f) >= 0 && fclose(f) == 0);
+}
+
+/* A file of the test, open for writing as if it were on NFS. */
+static void opens_on_nfs(pid_t pid)
+{
+	char path[256], disk[64], text[256];
+	struct stat st;
+
+	(void)snprintf(disk, sizeof(disk), "%s/disk", root);
+	(void)snprintf(path, sizeof(path), "/proc/%d", (int)pid);
+	make_dir("/proc");
+	make_dir(path);
+	(void)snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	make_dir(path);
+	(void)snprintf(path, sizeof(path), "/proc/%d/fdinfo", (int)pid);
+	make_dir(path);
+	put("/../../disk", pid, "disk");
+	CHECK(stat(disk, &st) == 0);
+	(void)snprintf(path, sizeof(path), "%s/proc/%d/fd/7", root, (int)pid);
+	CHECK(symlink(disk, path) == 0);
+	(void)snprintf(text, sizeof(text), "flags:\t0140002\nmnt_id:\t9\nino:\t%llu\n", (unsigned long long)st.st_ino);
+	put("/fdinfo/7", pid, text);
+	(void)snprintf(text, sizeof(text), "9 1 %u:%u / /srv rw - nfs4 server:/x rw,hard\n", major(st.st_dev), minor(st.st_dev));
+	put("/mountinfo", pid, text);
+}
+
+static void stop_loop(void *loop) { qb_loop_stop(loop); }
+
+/* Killed is not silent where it is not its end that says so. */
+static void check_held(qb_loop_t *loop)
+{
+	char name[1][HELD_NAME_LEN];
+	qb_loop_timer_handle h;
+	pid_t pid = sleeper();
+
+	opens_on_nfs(pid);
+	holds("/" VMSLICE_VM_PREFIX VM_A ".service", pid);
+	TAP_OK(look() && n == 1 && has(VM_A), "one with a file on NFS");
+	silent = false;
+	vmslice_kill(slice, on_silent, loop);
+	CHECK(qb_loop_timer_add(loop, QB_LOOP_LOW, 300 * NS_PER_MS, loop, stop_loop, &h) == 0);
+	qb_loop_run(loop);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+	holds("/" VMSLICE_VM_PREFIX VM_A ".service", 0);
+	CHECK(qb_loop_timer_add(loop, QB_LOOP_LOW, 300 * NS_PER_MS, loop, stop_loop, &h) == 0);
+	qb_loop_run(loop);
+	TAP_OK(!silent && vmslice_count(slice) == 0, "it is killed and gone: that is not the proof");
+	TAP_OK(!vmslice_marks(slice, marks, ARRAY_SIZE(marks), &n), "which VMs are here cannot be told either");
+	TAP_OK(held_dead(name, 1) == 1 && held_prove(name[0]), "its file answers");
+	qb_loop_run(loop);
+	TAP_OK(silent && look() && n == 0, "now it is silent");
+}
+
 static int drop(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
 
 int main(void)
 {
 	qb_loop_t *loop = qb_loop_create();
 	pid_t a, b, helper, stray;
+	char held[64], proc[64];
 	uint8_t vm[16];
 
-	CHECK(loop && mkdtemp(root) && vmslice_new(loop, root, &slice) == 0 && uuid_parse(VM_A, vm));
+	CHECK(mkdtemp(root));
+	(void)snprintf(held, sizeof(held), "%s/held", root);
+	(void)snprintf(proc, sizeof(proc), "%s/proc", root);
+	held_use(held, proc);
+	CHECK(loop && vmslice_new(loop, root, &slice) == 0 && uuid_parse(VM_A, vm));
 	TAP_OK(look() && n == 0, "no slice: no VM was ever started");
 	make_dir("/kvmha.slice");
 	make_dir(SLICE);
@@ -227,6 +295,7 @@ int main(void)
 	holds("/" VMSLICE_VM_PREFIX VM_A ".service", 0);
 	holds("/" VMSLICE_VM_PREFIX VM_B ".service", 0);
 	check_copies(loop);
+	check_held(loop);
 	vmslice_free(slice);
 	qb_loop_destroy(loop);
 	CHECK(nftw(root, drop, 8, FTW_DEPTH | FTW_PHYS) == 0);
