@@ -50,6 +50,7 @@ struct node {
 	bool crashing, refusing, deaf,
 		stuck, /* systemd never answers */
 		very_deaf, /* its QEMUs: end at once; the gate says no; guests, QEMU itself ignore requests */
+		hangs,     /* its QEMUs say that they end, and do not */
 		cannot,    /* none of them can wait for a guest */
 		unheeding; /* those that send one do not hear that it is called off */
 	unsigned kills_lost; /* so many are not obeyed */
@@ -381,7 +382,7 @@ static void op_kill(void *edge, const uint8_t uuid[16])
 		n->kills_lost--;
 		return;
 	}
-	process_ends(n, vm_index(uuid), 5, VM_EXIT_KILLED);
+	process_ends(n, vm_index(uuid), 5, n->hangs ? VM_EXIT_GUEST_OFF : VM_EXIT_KILLED);
 }
 
 static void op_lead(void *edge, bool on, uint64_t generation)
@@ -1135,6 +1136,18 @@ static void test_takeover(void)
 	spread_catalog();
 	TAP_OK(UNTIL(60000, runs(3 - owner, 0)) && node(owner)->kills_lost == 0, "a kill that is lost is said again");
 	sound("a lost kill");
+
+	/* It has powered off, and QEMU waits for storage that does not answer: the agent sees the last words, and then the end. */
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
+	node(owner)->deaf = node(owner)->very_deaf = node(owner)->hangs = true;
+	memset(node(owner)->trace, 0, 256);
+	s.catalog.maintenance = bit(owner);
+	spread_catalog();
+	(void)UNTIL(20000, did(owner, 'K'));
+	TAP_OK(UNTIL(15000, runs(3 - owner, 0)) && in_order(owner, 'K', 'd') && in_order(owner, 'd', 'D'),
+	       "killed after its last words: the host must be silent first, then storage answers");
+	sound("killed after its last words");
 
 	/* Everything dies and comes back. */
 	boot(3, 1, 6);

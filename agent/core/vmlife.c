@@ -367,7 +367,7 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 		if ((how == VM_EXIT_GUEST_OFF || how == VM_EXIT_QUIT) && !v->kill_sent && v->health.kill_ns == 0)
 			give_up(a, v, CLAIM_RELEASED); /* QEMU itself waited for its last write */
 		else
-			drain(a, v, true, CLAIM_RELEASED);
+			drain_own(a, v, CLAIM_RELEASED);
 		break;
 	default:
 		break;
