@@ -812,7 +812,7 @@ static void test_kept(void)
 	count();
 	n = acts[AGENT_ACT_KILL];
 	exits(VM_EXIT_GUEST_OFF);
-	TAP_OK(n == 1 && v->state == VM_DRAINING && v->full_drain && v->release_as == CLAIM_RELEASED, "the same when it was told to stop");
+	TAP_OK(n == 1 && v->state == VM_DRAINING && v->then_full && v->release_as == CLAIM_RELEASED, "the same when it was told to stop");
 }
 
 int main(void)
