@@ -7,12 +7,12 @@
 #include "agent/ctl.h"
 
 #define SEEN_MS 10000  /* until this node's agent has read the edit */
-#define STUCK_MS 60000 /* nothing has left for so long: what is left is asked why */
+#define STUCK_MS 20000 /* nothing has left for so long: what is left is asked why */
 
 struct wait {
 	const struct ctl *c;
 	const char *node;
-	bool on;
+	bool on, seen; /* this node's agent has read the edit */
 	int64_t since_ms, changed_ms;
 	size_t left;
 	json_object *was; /* names of those that were to go or to come, when last seen */
@@ -28,7 +28,21 @@ static json_object *named(json_object *list, const char *name)
 	return NULL;
 }
 
-/* Names of the VMs that are still on the node, or still to come back to it. */
+static bool holds(json_object *names, const char *name)
+{
+	for (size_t i = 0; i < json_object_array_length(names); i++)
+		if (streq(json_object_get_string(json_object_array_get_idx(names, i)), name))
+			return true;
+	return false;
+}
+
+/* Shut down there, and not started elsewhere yet. */
+static bool is_between(const struct wait *w, json_object *vm)
+{
+	return w->on && w->was && holds(w->was, ctl_str(vm, "name")) && !*ctl_str(vm, "node") && streq(ctl_str(vm, "desired"), "started") && !streq(ctl_str(vm, "state"), "error");
+}
+
+/* Names of the VMs that are still on the node, or on their way from it; or still to come back to it. */
 static json_object *those_left(const struct wait *w, json_object *vms)
 {
 	json_object *names = json_object_new_array();
@@ -37,18 +51,10 @@ static json_object *those_left(const struct wait *w, json_object *vms)
 	for (size_t i = 0; i < n; i++) {
 		json_object *vm = json_object_array_get_idx(vms, i);
 
-		if (streq(ctl_str(vm, w->on ? "node" : "move_to"), w->node))
+		if (streq(ctl_str(vm, w->on ? "node" : "move_to"), w->node) || is_between(w, vm))
 			json_object_array_add(names, json_object_new_string(ctl_str(vm, "name")));
 	}
 	return names;
-}
-
-static bool holds(json_object *names, const char *name)
-{
-	for (size_t i = 0; i < json_object_array_length(names); i++)
-		if (streq(json_object_get_string(json_object_array_get_idx(names, i)), name))
-			return true;
-	return false;
 }
 
 static void print_gone(const struct wait *w, json_object *vms, json_object *names)
@@ -72,7 +78,7 @@ static int stuck(const struct wait *w, json_object *names)
 	for (size_t i = 0; i < json_object_array_length(names); i++) {
 		const char *name = json_object_get_string(json_object_array_get_idx(names, i));
 		json_object *o = ctl_request("vm-show"), *answer, *vm, *why;
-		bool none;
+		bool none, there;
 		int r;
 
 		json_object_object_add(o, "name", json_object_new_string(name));
@@ -82,8 +88,11 @@ static int stuck(const struct wait *w, json_object *names)
 			return r;
 		vm = ctl_get(answer, "vm", json_type_object);
 		why = ctl_get(vm, "why", json_type_object);
-		none = why && !*ctl_str(why, "choice") && streq(ctl_str(vm, "node"), w->node) && streq(ctl_str(vm, "desired"), "started");
+		there = streq(ctl_str(vm, "node"), w->node);
+		none = why && !*ctl_str(why, "choice") && (there || !*ctl_str(vm, "node")) && streq(ctl_str(vm, "desired"), "started");
 		json_object_put(answer);
+		if (none && !there)
+			return ctl_fail(w->c, CTL_FAILED, "VM %s has left %s, and no other node can take it: `ha-ctl vm show %s --why` says why not", name, w->node, name);
 		if (none)
 			return ctl_fail(w->c, CTL_FAILED, "VM %s stays on %s, since no other node can take it: `ha-ctl vm show %s --why` says why not; `ha-ctl vm stop %s` shuts it"
 					" down. It leaves as soon as a node can take it", name, w->node, name, name);
@@ -100,15 +109,16 @@ static int look(struct wait *w, json_object *status)
 	int r = 0;
 
 	if (in_maintenance != w->on) {
-		if (!w->was && ctl_now_ms() - w->since_ms < SEEN_MS)
+		if (!w->seen && ctl_now_ms() - w->since_ms < SEEN_MS)
 			return 0;
 		return -ctl_fail(w->c, CTL_FAILED, "somebody has %s the maintenance of %s meanwhile: `ha-ctl events`", w->on ? "ended" : "begun", w->node);
 	}
 	names = those_left(w, vms);
 	print_gone(w, vms, names);
 	left = json_object_array_length(names);
-	if (!w->was || left != w->left)
+	if (!w->seen || left != w->left)
 		w->changed_ms = ctl_now_ms();
+	w->seen = true;
 	w->left = left;
 	if (left > 0 && w->on && ctl_now_ms() - w->changed_ms >= STUCK_MS) {
 		r = -stuck(w, names);
@@ -119,11 +129,25 @@ static int look(struct wait *w, json_object *status)
 	return r != 0 ? r : left == 0;
 }
 
-static int wait_for_it(const struct ctl *c, bool on)
+/* What is on it: some may have left by the first look after the request. */
+static int look_before(struct wait *w)
 {
-	struct wait w = { .c = c, .node = c->args[1], .on = on, .since_ms = ctl_now_ms() };
+	json_object *answer;
+	int r = ctl_ask(w->c, ctl_request("status"), &answer);
+
+	if (r != 0)
+		return r;
+	w->was = those_left(w, ctl_get(ctl_get(answer, "status", json_type_object), "vms", json_type_array));
+	json_object_put(answer);
+	return 0;
+}
+
+static int wait_for_it(struct wait *w)
+{
+	const struct ctl *c = w->c;
 	int over = 0;
 
+	w->since_ms = ctl_now_ms();
 	while (over == 0) {
 		json_object *answer, *status;
 		int r = ctl_ask_again(c, ctl_request("status"), "status", &answer);
@@ -133,20 +157,20 @@ static int wait_for_it(const struct ctl *c, bool on)
 			break;
 		}
 		status = ctl_get(answer, "status", json_type_object);
-		over = look(&w, status);
+		over = look(w, status);
 		if (over > 0 && c->json)
-			ctl_print_json(named(ctl_get(status, "nodes", json_type_array), w.node));
+			ctl_print_json(named(ctl_get(status, "nodes", json_type_array), w->node));
 		json_object_put(answer);
 	}
-	json_object_put(w.was);
 	if (over > 0 && !c->json)
-		(void)printf(on ? "Node %s is empty.\n" : "What had left node %s is back, or needs it no more.\n", w.node);
+		(void)printf(w->on ? "Node %s is empty.\n" : "What had left node %s is back, or needs it no more.\n", w->node);
 	return over > 0 ? CTL_OK : -over;
 }
 
 int ctl_node_maintenance(const struct ctl *c)
 {
 	bool on = streq(c->args[0], "on");
+	struct wait w = { .c = c, .node = c->args[1], .on = on };
 	json_object *o, *answer;
 	int r;
 
@@ -157,6 +181,8 @@ int ctl_node_maintenance(const struct ctl *c)
 	if (!on && c->wait && !c->back)
 		return ctl_fail(c, CTL_USAGE, "--wait: without --return nothing comes back that could be waited for");
 	r = ctl_check_name(c, "node", c->args[1]);
+	if (r == 0 && c->wait && on)
+		r = look_before(&w);
 	if (r != 0)
 		return r;
 	o = ctl_request("node-maintenance");
@@ -165,8 +191,10 @@ int ctl_node_maintenance(const struct ctl *c)
 	if (c->back)
 		json_object_object_add(o, "return", json_object_new_boolean(true));
 	r = ctl_ask(c, o, &answer);
-	if (r != 0)
+	if (r != 0) {
+		json_object_put(w.was);
 		return r;
+	}
 	if (c->json && !c->wait)
 		ctl_print_json(answer);
 	else if (!c->json)
@@ -174,5 +202,7 @@ int ctl_node_maintenance(const struct ctl *c)
 			     : c->wait ? "Node %s is being emptied.\n" : "Node %s is being emptied; `ha-ctl node list` shows 0 VMs when it is done.\n", c->args[1]);
 	(void)fflush(stdout);
 	json_object_put(answer);
-	return c->wait ? wait_for_it(c, on) : CTL_OK;
+	r = c->wait ? wait_for_it(&w) : CTL_OK;
+	json_object_put(w.was);
+	return r;
 }
