@@ -29,7 +29,8 @@ static const char *program;
 static enum disk_place storage(void *user, const char *path)
 {
 	return strncmp(path, "/srv/shared/", 12) == 0 || strncmp(path, "/dev/mapper/", 12) == 0 ? DISK_SHARED :
-	       strncmp(path, "/srv/local/", 11) == 0 ? DISK_LOCAL : DISK_ABSENT;
+	       strncmp(path, "/srv/local/", 11) == 0 ? DISK_LOCAL :
+	       strncmp(path, "/dev/disk/", 10) == 0 ? DISK_UNKNOWN : DISK_ABSENT;
 }
 
 static bool find_binary(void *user, const char *name, char *ret, size_t size)

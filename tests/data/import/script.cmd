@@ -13,6 +13,7 @@ exec sudo /usr/bin/qemu-system-x86_64 \
 	-drive file=nfs://192.0.2.21/export/db-log.raw,format=raw,if=virtio -cdrom /srv/shared/tools.iso \
 	-drive file=rbd:pool/db,format=raw,if=virtio \
 	-drive file=/srv/local/scratch.raw,format=raw,if=virtio \
+	-drive file=/dev/disk/by-id/wwn-0x5000c500a1b2c3d4,format=raw,if=virtio \
 	-drive if=pflash,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE.fd,format=raw \
 	-drive if=pflash,unit=1,file=/srv/shared/db_VARS.fd,format=raw \
 	-netdev tap,id=n0,ifname=tap7,script=no,downscript=no -device virtio-net-pci,netdev=n0,mac=52:54:00:00:00:07 \
