@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Whose the processes of the VM slice are (fence/vmslice.c), with a directory that looks like a control group's and processes that are real. */
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 #include "agent/base/held.h"
 #include "agent/base/process.h"
 #include "agent/base/uuid.h"
+#include "fence/prover.h"
 #include "fence/vmslice.h"
 #include "storage/format.h"
 #include "tests/tap.h"
@@ -29,6 +31,7 @@ long syscall(long number, ...); /* libc's, on the way to which copies of descrip
 static unsigned copies;
 static bool silent;
 static char root[] = "/tmp/kvm-ha-slice-XXXXXX";
+static char proc[64]; /* of what is said to be open */
 static struct vmslice *slice;
 static uint32_t marks[4];
 static unsigned n;
@@ -179,7 +182,8 @@ static void opens_on_nfs(pid_t pid)
 
 	(void)snprintf(disk, sizeof(disk), "%s/disk", root);
 	(void)snprintf(path, sizeof(path), "/proc/%d", (int)pid);
-	make_dir("/proc");
+	if (access(proc, F_OK) < 0)
+		make_dir("/proc");
 	make_dir(path);
 	(void)snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
 	make_dir(path);
@@ -222,13 +226,73 @@ static void check_held(qb_loop_t *loop)
 	TAP_OK(silent && look() && n == 0, "now it is silent");
 }
 
+static unsigned notes(void)
+{
+	char path[64];
+	unsigned count = 0;
+	struct dirent *e;
+	DIR *d;
+
+	(void)snprintf(path, sizeof(path), "%s/held", root);
+	d = opendir(path);
+	while (d && (e = readdir(d)))
+		count += e->d_name[0] != '.';
+	if (d)
+		(void)closedir(d);
+	return count;
+}
+
+/* Within 20 s */
+static bool comes_to(unsigned want)
+{
+	const struct timespec pause = { .tv_nsec = 20000000 };
+
+	for (unsigned i = 0; i < 1000 && notes() != want; i++)
+		(void)nanosleep(&pause, NULL);
+	return notes() == want;
+}
+
+/* Beside a keeper that knows nothing of it: it notes while a process lives, proves when it is gone, and ends with its keeper. */
+static void check_prover(void)
+{
+	pid_t keeper, pid = sleeper();
+	int alive[2];
+	char byte;
+
+	holds("/" VMSLICE_VM_PREFIX VM_B ".service", pid);
+	opens_on_nfs(pid);
+	CHECK(pipe(alive) == 0); /* one end is the keeper's, and of whoever has left it open */
+	keeper = fork();
+	CHECK(keeper >= 0);
+	if (keeper == 0) {
+		CHECK(close(alive[0]) == 0 && prover_start(root) == 0);
+		(void)pause();
+		_exit(0);
+	}
+	CHECK(close(alive[1]) == 0);
+	TAP_OK(comes_to(1) && held_quiet(HELD_FOR_DEAD, 0, NULL, 0), "the prover notes what a living one has open");
+	end(pid);
+	holds("/" VMSLICE_VM_PREFIX VM_B ".service", 0);
+	TAP_OK(comes_to(0) && look() && n == 0, "it has died by itself: the prover proves it silent");
+	end(keeper);
+	TAP_OK(read(alive[0], &byte, 1) == 0, "nothing that the keeper has open is held open");
+	pid = sleeper();
+	holds("/" VMSLICE_VM_PREFIX VM_B ".service", pid);
+	opens_on_nfs(pid);
+	(void)usleep(1500000);
+	TAP_OK(notes() == 0, "the prover has ended with its keeper");
+	end(pid);
+	holds("/" VMSLICE_VM_PREFIX VM_B ".service", 0);
+	(void)close(alive[0]);
+}
+
 static int drop(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
 
 int main(void)
 {
 	qb_loop_t *loop = qb_loop_create();
 	pid_t a, b, helper, stray;
-	char held[64], proc[64];
+	char held[64];
 	uint8_t vm[16];
 
 	CHECK(mkdtemp(root));
@@ -296,6 +360,7 @@ int main(void)
 	holds("/" VMSLICE_VM_PREFIX VM_B ".service", 0);
 	check_copies(loop);
 	check_held(loop);
+	check_prover();
 	vmslice_free(slice);
 	qb_loop_destroy(loop);
 	CHECK(nftw(root, drop, 8, FTW_DEPTH | FTW_PHYS) == 0);
