@@ -794,20 +794,21 @@ bool vmfile_can_migrate(const struct vmfile *v, char *err, size_t err_size)
 	return true;
 }
 
-/* Any driver in it, at whatever depth, is that one: "driver=nbd", "file.driver=nbd", or so in JSON. */
-static bool has_driver(const char *value, const char *name)
+/* Any such key in it, at whatever depth, has that value: "driver=nbd", "file.driver=nbd", or so in JSON. */
+static bool has_word(const char *value, const char *key, const char *word)
 {
-	static const char key[] = "driver";
-	size_t len = strlen(name);
+	size_t len = strlen(word);
 
 	for (const char *p = value; (p = strstr(p, key)); p++) {
-		const char *is = p + sizeof(key) - 1 + strspn(p + sizeof(key) - 1, "\" :=");
+		const char *is = p + strlen(key) + strspn(p + strlen(key), "\" :=");
 
-		if (is > p + sizeof(key) - 1 && strncmp(is, name, len) == 0 && (is[len] == '\0' || strchr("\",", is[len])))
+		if (is > p + strlen(key) && strncmp(is, word, len) == 0 && (is[len] == '\0' || strchr("\",", is[len])))
 			return true;
 	}
 	return false;
 }
+
+static bool has_driver(const char *value, const char *name) { return has_word(value, "driver", name); }
 
 /* An NBD server of this host, then: another process. */
 static bool is_local_nbd(const char *value)
@@ -846,6 +847,17 @@ static bool may_be_shared(const struct vmfile *v, const char *option, const char
 	return is_shared(v, value) || (v->n_disks > 0 && is_blockdev(option) && !strstr(value, "filename"));
 }
 
+/* Linux waits for none of a killed process' io_uring requests, and of a block device nobody can ask what it has still to do. */
+static bool is_not_waited_for(const struct vmfile *v, const char *option, const char *value)
+{
+	if ((!is_drive(option) && !is_blockdev(option)) || is_read_only(value) || !has_word(value, "aio", "io_uring"))
+		return false;
+	for (size_t i = 0; i < v->n_disks; i++)
+		if (strncmp(v->disks[i], "/dev/", 5) == 0 && mentions(value, v->disks[i]))
+			return true;
+	return false;
+}
+
 int vmfile_check_writes(const char *source, const struct vmfile *v, char *err, size_t err_size)
 {
 	for (size_t i = 0; i < v->n_args; i++) {
@@ -857,6 +869,9 @@ int vmfile_check_writes(const char *source, const struct vmfile *v, char *err, s
 		if (is_unsafe(option, value) && may_be_shared(v, option, value))
 			return value_refuse(err, err_size, "%s: Arguments= in [QEMU]: %.40s %.160s: cache=unsafe (no-flush) leaves what the guest has written in its host's "
 					    "memory: it would be lost, or come late, over another node's; use cache=none", source, option, value);
+		if (is_not_waited_for(v, option, value))
+			return value_refuse(err, err_size, "%s: Arguments= in [QEMU]: %.40s %.160s: what aio=io_uring has begun on a block device goes on when this QEMU is killed, "
+					    "and nothing tells when it is over; use aio=native", source, option, value);
 	}
 	return 0;
 }

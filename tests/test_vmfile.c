@@ -90,6 +90,7 @@ static void check_writes(void)
 		"-blockdev driver=file,filename=/d/a,node-name=p,cache.direct=on -blockdev driver=raw,file=p,node-name=f -device virtio-blk,drive=f",
 		"-drive file=/d/a,if=virtio -drive driver=nbd,host=h,port=10809,id=n -device vhost-user-fs-pci,chardev=c",
 		"-drive file=/d/a,if=virtio -blockdev '{\"driver\":\"nbd\",\"server\":{\"type\":\"inet\",\"host\":\"h\",\"port\":\"1\"}}'",
+		"-drive file=/d/a,if=virtio,aio=io_uring -drive file=/dev/sr0,media=cdrom,aio=io_uring", /* NFS is asked */
 		"-drive file=/d/a,if=virtio -device vhost-vsock-pci,guest-cid=3 -netdev tap,vhost=on,id=n",
 	};
 	char text[1024], err[1024] = "";
