@@ -200,7 +200,7 @@ static int next(struct chain *ch)
 	default:
 		args = json_object_new_object();
 		json_object_object_add(args, "uri", json_object_new_string(ch->uri));
-		return qmp_conn_execute(ch->c, ch->out ? "migrate" : "migrate-incoming", args, COMMAND_MS, on_step, ch);
+		return qmp_conn_execute(ch->c, ch->out ? "migrate" : "migrate-incoming", args, QMP_TIMEOUT_OF_CLASS, on_step, ch);
 	}
 }
 

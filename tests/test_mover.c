@@ -190,6 +190,35 @@ static void test_cont_connection(void)
 	TAP_OK(n_started == 0 && n_kills == 0 && times("cont") == 0, "its QEMU has ended: that is all");
 }
 
+static uint32_t deadline(const char *command)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(asked); i++)
+		if (asked[i].used && streq(asked[i].command, command))
+			return asked[i].timeout_ms;
+	return 0;
+}
+
+/* What may open files or wait for storage has the time that its class has. */
+static void test_deadlines(void)
+{
+	begin();
+	mover_incoming_ready(d.mover, vm.def.uuid);
+	(void)(answer("migrate-set-capabilities", "{}", NULL) && answer("migrate-set-parameters", "{}", NULL));
+	TAP_OK(deadline("migrate-incoming") == QMP_TIMEOUT_OF_CLASS && qmp_command_ms("migrate-incoming") == 60000, "a QEMU that is to wait for a guest may take a minute to say so");
+
+	begin();
+	mover_offered(d.mover, 2, vm.def.uuid, 77, "192.0.2.2", 4444, false);
+	mover_migrate(d.mover, &vm);
+	(void)(answer("migrate-set-capabilities", "{}", NULL) && answer("migrate-set-parameters", "{}", NULL));
+	TAP_OK(deadline("migrate") == QMP_TIMEOUT_OF_CLASS && qmp_command_ms("migrate") == 60000, "and one that is to send its guest");
+	(void)answer("migrate", NULL, "timeout");
+	TAP_OK(times("query-migrate") == 1 && news[MIGRATE_NEWS_FAILED] == 0, "then it is looked at: it may send all the same");
+	(void)answer("query-migrate", "{\"status\": \"active\"}", NULL);
+	TAP_OK(times("migrate_cancel") == 1 && news[MIGRATE_NEWS_FAILED] == 0, "and called off, as its target has given up");
+	(void)(answer("migrate_cancel", "{}", NULL) && answer("migrate-continue", NULL, "not waiting") && answer("query-migrate", "{\"status\": \"cancelled\"}", NULL));
+	TAP_OK(news[MIGRATE_NEWS_FAILED] == 1, "over once QEMU says so");
+}
+
 int main(void)
 {
 	static const char file[] = "[VM]\nName=web\nUUID=11111111-2222-4333-8444-000000000001\nMemory=32M\nVCPUs=1\n[QEMU]\nBinary=/bin/sleep\nArguments=1000\n";
@@ -203,5 +232,6 @@ int main(void)
 	CHECK(mover_new(&d, &d.mover) == 0);
 	test_cont_waits();
 	test_cont_connection();
+	test_deadlines();
 	return tap_done();
 }
