@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Live migrations in a row, each with a fault at a drawn moment: no guest is lost, none runs twice, and those that the fault does not concern notice nothing.
 # KVM_HA_MIGRATE_FAULTS: how many; KVM_HA_MIGRATE_SEED: what is drawn (the moments themselves are the machine's).
+# KVM_HA_MIGRATE_KILLS=1: before those an agent is killed at each step, of the source and of the target; so it is by itself from 100 migrations on.
 . "$(dirname -- "$0")/lib.sh"
 
 rounds=${KVM_HA_MIGRATE_FAULTS:-4}
 seed=${KVM_HA_MIGRATE_SEED:-1}
+kills=${KVM_HA_MIGRATE_KILLS:-}
 [[ $rounds =~ ^[1-9][0-9]*$ ]] || bail "KVM_HA_MIGRATE_FAULTS=$rounds: say how many migrations"
 [[ $seed =~ ^[0-9]+$ ]] || bail "KVM_HA_MIGRATE_SEED=$seed: say a number"
 RANDOM=$seed
+[ -n "$kills" ] || [ "$rounds" -lt 100 ] || kills=1
 note "seed $seed, $rounds migrations; the same again: KVM_HA_MIGRATE_SEED=$seed KVM_HA_MIGRATE_FAULTS=$rounds $0"
 
 guests="a b s"
@@ -17,6 +20,7 @@ faults=(source-power target-power source-agent target-agent both-agents hang han
 # What the agents log, and what QEMU tells at either end
 steps=(asked incoming sending sending handed claimed migrated source:active source:pre-switchover source:device source:completed target:active target:completed)
 holds=(0 2 6 12)
+kill_steps=(asked incoming sending source:pre-switchover source:device source:completed handed claimed target:completed migrated)
 settle=120 # a power cycle, a takeover, and a migration that the request still stands for
 
 agent_pid() { lab exec "$1" -- systemctl show -P MainPID ha-agent; }
@@ -57,39 +61,32 @@ reached() # reached REGEX: within half a minute
 
 kill_agent() { lab exec "$1" -- kill -KILL "${agent[$1]}"; }
 
-# A QEMU's own step: who waits for it is told at once, and kills these nodes' agents if there are any to be killed then.
-await_event() # await_event GUEST NODE STATUS [VICTIM...]
+# A QEMU's own step: who waits for it is told at once, and kills this node's agent then, or stops the storage's servers.
+await_event() # await_event GUEST NODE STATUS [VICTIM]
 {
-	local n ready
+	local ready
 	ready=$(mktemp -d) || bail "mktemp"
-	waiting=()
-	if [ $# -eq 3 ]; then
-		"$here/qmp_event" "$state/$2/dev/$1.qmp" "$3" "$ready/0" >/dev/null 2>&1 &
-		waiting+=($!)
-	fi
-	for n in "${@:4}"; do
-		"$here/qmp_event" "$state/$2/dev/$1.qmp" "$3" "$ready/$n" 2>/dev/null | lab exec "$n" -- sh -c "read -r x && kill -KILL ${agent[$n]}" &
-		waiting+=($!)
-	done
-	within 20 eval "[ \"\$(ls $ready | wc -l)\" = ${#waiting[@]} ]"
+	case $4 in
+	'') "$here/qmp_event" "$state/$2/dev/$1.qmp" "$3" "$ready/0" >/dev/null 2>&1 & ;;
+	storage) "$here/qmp_event" "$state/$2/dev/$1.qmp" "$3" "$ready/0" 2>/dev/null | { read -r && kill -STOP $servers; } & ;;
+	*) "$here/qmp_event" "$state/$2/dev/$1.qmp" "$3" "$ready/0" 2>/dev/null | lab exec "$4" -- sh -c "read -r x && kill -KILL ${agent[$4]}" & ;;
+	esac
+	waiter=$!
+	within 20 test -e "$ready/0"
 	rm -rf "$ready"
 }
-event_came()
-{
-	local pid status=0
-	for pid in "${waiting[@]}"; do
-		wait "$pid" || status=1
-	done
-	return $status
-}
+event_came() { wait "$waiter"; }
 
-# strike FAULT SOURCE TARGET THIRD HOLD KILLED, and heal
+# strike FAULT SOURCE TARGET THIRD HOLD [STRUCK], and heal; STRUCK: the node whose agent is killed already, or "storage" that hangs already
 strike()
 {
 	local hurt_power=
-	[ -z "$6" ] || { sleep "$5"; return; }
+	case $6 in
+	'' | storage) ;;
+	*) sleep "$5"; return ;;
+	esac
 	case $1 in
-	hang*) lab storage hang || return ;;
+	hang*) [ -n "$6" ] || lab storage hang || return ;;
 	split-source) lab net split "$2/$3,$4" || return ;;
 	split-target) lab net split "$3/$2,$4" || return ;;
 	split-third) lab net split "$4/$2,$3" || return ;;
@@ -124,16 +121,18 @@ hurt_by()
 	esac
 }
 
-# May the guest that is on its way begin a new life? Not where source and target go on undisturbed, and not as long as the source has not handed it over and
-# only the target is gone.
+# May the guest that is on its way begin a new life? Not where source and target go on undisturbed, or only their storage is away for a while, and not as long
+# as the source has not handed it over and only the target is gone.
 may_end()
 {
 	case $1 in
-	split-third) return 1 ;;
+	split-third | hang) return 1 ;;
 	target-power | target-agent | split-target) told "$2" "$3 ha-agent: VM $4: handed over" >/dev/null ;;
 	*) return 0 ;;
 	esac
 }
+
+hits() { tr ' ' '\n' <<<"${hit[$1]# }" | sort | uniq -c | awk '{ printf " %s (%s)", $2, $1 }'; } # at which steps a fault came, how often
 
 well() # of every guest: it runs and stamps
 {
@@ -146,10 +145,10 @@ well() # of every guest: it runs and stamps
 
 one_life_at_a_time() { lab check; }
 
-declare -A agent life home seen ended
+declare -A agent life home seen ended hit
 migration() # migration NUMBER [GUEST FAULT STEP HOLD]: what is drawn comes first, so that it is the seed's whatever happens
 {
-	local g fault step delay hold source target third since at re hurt x first others victims what came='' follower=''
+	local g fault step delay hold source target third since at re hurt x first others victim='' what came='' follower=''
 	local list=($guests)
 	g=${list[RANDOM % ${#list[@]}]} fault=${faults[RANDOM % ${#faults[@]}]} step=${steps[RANDOM % ${#steps[@]}]} hold=${holds[RANDOM % ${#holds[@]}]}
 	delay=$((RANDOM % 400 * (RANDOM % 2)))
@@ -164,16 +163,16 @@ migration() # migration NUMBER [GUEST FAULT STEP HOLD]: what is drawn comes firs
 	since=$(now_ns)
 	at=$source re=
 	step_line $step "$g" "$target" "$source"
-	victims=()
 	case $step in
 	source:* | target:*)
 		case $fault in
-		source-agent) victims=("$source") ;;
-		target-agent) victims=("$target") ;;
+		source-agent) victim=$source ;;
+		target-agent) victim=$target ;;
+		hang*) [ "$delay" -gt 0 ] || victim=storage ;;
 		esac
-		[ ${#victims[@]} -eq 0 ] || delay=0
+		[ -z "$victim" ] || delay=0
 		[ ${step%:*} = source ] || at=$target
-		await_event "$g" "$at" "${step#*:}" "${victims[@]}"
+		await_event "$g" "$at" "${step#*:}" "$victim"
 		;;
 	*) follow "$state/$at.log" ;;
 	esac
@@ -186,8 +185,9 @@ migration() # migration NUMBER [GUEST FAULT STEP HOLD]: what is drawn comes firs
 	esac || came=no
 	[ -z "$follower" ] || unfollow
 	[ -z "$came" ] || ok 1 "$what: it got to that step"
+	[ -n "$came" ] || hit[$fault]+=" $step"
 	sleep "$((delay / 1000)).$(printf %03d $((delay % 1000)))"
-	strike "$fault" "$source" "$target" "$third" "$hold" "${victims[0]}" || bail "$what: the lab cannot do that"
+	strike "$fault" "$source" "$target" "$third" "$hold" "$victim" || bail "$what: the lab cannot do that"
 	local healed=$SECONDS
 	check "$what: all nodes are well" within "$settle" all_online
 	check "$what: all guests run" well
@@ -219,6 +219,7 @@ add()
 }
 
 lab_up --volumes iscsi,nfs,iscsi
+servers="$(server tgtd) $(server ganesha)"
 add a n1 iscsi
 add b n2 nfs
 # One that takes its time: memory that is not zero, at 8 MiB a second
@@ -227,10 +228,23 @@ add s n3 iscsi "-device loader,file=/srv/kvm-ha/memory,addr=0x1000000,force-raw=
 
 # Its guest stood still for ever once: called off just when QEMU, its storage back, had stopped it
 migration 0 s hang+target-agent sending 12
+# Storage hangs when the claim is to be handed over, and still when the guest is to go on at the source again
+migration 0 a hang source:completed 25
+if [ -n "$kills" ]; then
+	for step in "${kill_steps[@]}"; do
+		for f in source-agent target-agent; do
+			[ $step = sending ] && g=s || g=a
+			migration "$step, $f" $g $f $step 0
+		done
+	done
+	# Its release is issued, and not acknowledged
+	migration 'unacknowledged' a hang+source-agent source:completed 2
+fi
+RANDOM=$seed
 for ((i = 1; i <= rounds; i++)); do
 	migration $i
 done
 for f in "${faults[@]}"; do
-	[ -z "${seen[$f]}" ] || note "$f: ${seen[$f]} migrations, ${ended[$f]:-0} guests on their way began a new life"
+	[ -z "${seen[$f]}" ] || note "$f: ${seen[$f]} migrations, ${ended[$f]:-0} guests on their way began a new life; at$(hits "$f")"
 done
 finish
