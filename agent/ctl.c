@@ -97,6 +97,8 @@ static int config_check(const struct ctl *c)
 	print_rules(&conf.timing);
 	(void)printf("After a power cut a VM starts on another node within %" PRIu32 ".%03" PRIu32 " s at most.\n", bound / 1000, bound % 1000);
 	(void)printf("A VM that ends while the agent of its node is silent starts on another node within %" PRIu32 ".%03" PRIu32 " s.\n", silent / 1000, silent % 1000);
+	if (!conf.silence_proves)
+		(void)printf("Evidence=no: of a node with this configuration that is lost, VMs start elsewhere only once a fence device or an operator says that it is off.\n");
 	if (conf.self_id == 0)
 		(void)printf("This host, %s, is not in Nodes=: keeper and agent will not start here.\n", conf.self_name);
 	return CTL_OK;

@@ -331,6 +331,7 @@ static void add_heartbeat(json_object *o, const struct heartbeat *hb)
 	add_uuid(o, "host", hb->host);
 	add_uuid(o, "life", hb->life);
 	add_uuid(o, "boot", hb->boot);
+	json_object_object_add(o, "evidence", json_object_new_string(hb->wd_ms == FORMAT_SILENCE_IS_NO_PROOF ? "none" : "watchdog"));
 	add_int(o, "watchdog_ms", hb->wd_ms);
 	add_int(o, "watchdog_delay_ms", hb->wd_delay_ms);
 	add_int(o, "agent_counter", hb->agent_counter);

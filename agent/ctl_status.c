@@ -22,6 +22,7 @@ struct problems {
 
 static const char remedy_agent[] = "`systemctl status ha-agent` on that node";
 static const char remedy_wait[] = "nothing: its VMs start elsewhere once it is proven gone; watch `ha-ctl events --follow`";
+static const char remedy_confirm[] = "`ha-ctl node confirm-fenced NODE` if it is off for certain";
 static const char remedy_node[] = "look at the node (console, power, network), start it; it rejoins by itself";
 static const char remedy_error[] = "mend what it failed of (`ha-ctl events`, the journals of the nodes), then `ha-ctl vm clear-error NAME`";
 static const char remedy_ignored[] = "`ha-ctl vm start NAME` or `ha-ctl vm stop NAME` when it is to be looked after again";
@@ -118,8 +119,12 @@ static void find_node(struct problems *p, json_object *s, json_object *node)
 {
 	const char *name = ctl_str(node, "name"), *state = ctl_str(node, "state"), *reason = ctl_str(node, "reason");
 
+	bool unproven = streq(ctl_str(node, "evidence"), "none");
+
 	if (streq(state, "suspect") && (ctl_int(s, "brake") > 0 || !ctl_bool(node, "armed")))
-		add(p, true, "`ha-ctl node confirm-fenced NODE` if it is off for certain", "node %s: %s%s%s", name, state, dash(reason), reason);
+		add(p, true, remedy_confirm, "node %s: %s%s%s", name, state, dash(reason), reason);
+	else if (streq(state, "fencing") && unproven)
+		add(p, true, remedy_confirm, "node %s is being fenced%s%s", name, dash(reason), reason);
 	else if (streq(state, "suspect") || streq(state, "fencing") || streq(state, "released"))
 		add(p, true, remedy_wait, "node %s: %s%s%s", name, streq(state, "fencing") ? "is being fenced" : state, dash(reason), reason);
 	else if (streq(state, "offline") || streq(state, "unknown"))
@@ -133,6 +138,9 @@ static void find_node(struct problems *p, json_object *s, json_object *node)
 		add(p, true, "`systemctl status corosync` on that node", "node %s has lost the ring%s%s", name, dash(reason), reason);
 	else if (ctl_bool(s, "armed") && !ctl_bool(node, "armed"))
 		add(p, false, "`journalctl -u ha-keeper` on that node tells why", "node %s is not armed%s%s", name, dash(reason), reason);
+	if (unproven && (streq(state, "online") || streq(state, "suspect") || streq(state, "released")))
+		add(p, true, "a [PowerDevice] for it; Evidence=yes once it has a watchdog and nothing outside of it can pause it (kvm-ha.conf(5))",
+		    "node %s: Evidence=no: if it is lost its VMs stay down until a fence device or an operator says that it is off", name);
 	if (streq(ctl_str(node, "power"), "failed"))
 		add(p, false, "`ha-ctl node power NODE`", "node %s: no fence device has confirmed that it is off", name);
 	if (ctl_bool(node, "quarantine"))

@@ -27,6 +27,7 @@ static int64_t now_ms(void)
 }
 
 static bool is_unix(const struct conf *conf) { return strncmp(conf->watchdog, "unix:", 5) == 0; }
+static bool is_none(const struct conf *conf) { return streq(conf->watchdog, CONF_NO_WATCHDOG); }
 static const char *state_file(const struct ctl *c) { return c->file ? c->file : WATCHDOG_RECORD; }
 
 /* What the last test has shown. d_wd is all that comes after the timeout that the driver names: its granularity, and the reset. */
@@ -112,7 +113,13 @@ int ctl_watchdog_query(const struct ctl *c)
 		json_object_object_add(o, "api_version", json_object_new_int(CTL_API_VERSION));
 		json_object_object_add(o, "device", json_object_new_string(conf.watchdog));
 	}
-	if (!is_unix(&conf))
+	if (o)
+		json_object_object_add(o, "evidence", json_object_new_string(conf.silence_proves ? "watchdog" : "none"));
+	else if (!conf.silence_proves)
+		(void)printf("Evidence=no: whatever this host's watchdog does, nobody takes its silence for its end.\n");
+	if (is_none(&conf) && !o)
+		(void)printf("Device=none: there is no watchdog, nothing resets this host when it hangs.\n");
+	else if (!is_none(&conf) && !is_unix(&conf))
 		r = query_device(c, &conf, o);
 	else if (!o)
 		(void)printf("%s is a supervisor's socket: whoever connects takes it over, so it is not asked.\n", conf.watchdog);
@@ -198,6 +205,8 @@ int ctl_watchdog_test(const struct ctl *c)
 	int64_t began_ms;
 	int r = ctl_conf(c, &conf);
 
+	if (r == 0 && is_none(&conf))
+		return ctl_fail(c, CTL_FAILED, "Device=none: there is no watchdog to test");
 	if (r != 0 || (r = check_idle(c, &conf)) != 0)
 		return r;
 	if (!agreed(&conf))

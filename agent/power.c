@@ -91,7 +91,10 @@ static void on_evidence(struct power *p, uint32_t node, bool confirmed)
 	struct keeper_evidence ev;
 
 	if (!confirmed && j->state == POWER_RUNNING && j->tries == 1)
-		agentd_hook(p->d, HOOK_POWER_FAILED, node, NULL, "no fence device has confirmed that it is off: its watchdog is waited for");
+		agentd_hook(p->d, HOOK_POWER_FAILED, node, NULL,
+			    agent_table_node(&p->d->core, node)->silence_is_no_proof ?
+				    "no fence device has confirmed that it is off, and its silence proves nothing (Evidence=no): `ha-ctl node confirm-fenced` if it is off" :
+				    "no fence device has confirmed that it is off: its watchdog is waited for");
 	if (!power_job_ended(j, confirmed, clock_now_ns(), &ev))
 		return;
 	ev.node = node;

@@ -308,7 +308,7 @@ static void node_reason(const struct agentd *d, uint32_t id, char *ret, size_t s
 	const char *state = status_node_state(d, id);
 
 	*ret = '\0';
-	if (streq(state, "fencing") && n->state != HEARTBEAT_ARMED)
+	if (streq(state, "fencing") && (n->state != HEARTBEAT_ARMED || n->silence_is_no_proof))
 		(void)snprintf(ret, size, "being fenced: %s; it has no watchdog to wait for: a fence device or `ha-ctl node confirm-fenced` must say that it is off",
 			       fence_reason_text((enum fence_reason)n->reason));
 	else if (streq(state, "fencing"))
@@ -351,6 +351,7 @@ static json_object *node_object(struct agentd *d, const struct conf_node *c)
 	put_int(o, "over", n->over);
 	put_string(o, "power", power_state(d->power, c->id));
 	put_string(o, "ring", heartbeat_ring_name((enum heartbeat_ring)n->ring));
+	put_string(o, "evidence", n->silence_is_no_proof ? "none" : "watchdog");
 	put_bool(o, "agent", agent);
 	put_int(o, "vms", vms);
 	put_int(o, "cpus", d->core.node[c->id - 1].cpus);

@@ -353,7 +353,7 @@ static void start_core(struct daemon *d)
 		.timing = d->conf.timing,
 		.keep_on_ring_loss = d->conf.on_ring_loss == CONF_RING_LOSS_KEEP,
 		.brake_percent = d->conf.brake_percent,
-		.wd_ms = d->conf.timing.wd_ms,
+		.wd_ms = d->conf.silence_proves ? d->conf.timing.wd_ms : FORMAT_SILENCE_IS_NO_PROOF,
 		.wd_delay_ms = d->conf.timing.wd_delay_ms,
 		.resume = d->resume,
 		.resume_epoch = d->resume_epoch,

@@ -254,6 +254,7 @@ static void fill_node(const struct daemon *d, const struct keeper *k, uint32_t i
 		.reason = n->reason,
 		.committed = k->mine.commit[id - 1] != 0 ? 2 : k->mine.intent[id - 1] != 0,
 		.in_view = k->ring_up && (k->view >> (id - 1) & 1),
+		.silence_is_no_proof = (self ? k->mine.wd_ms : n->hb.wd_ms) == FORMAT_SILENCE_IS_NO_PROOF,
 		.agent_counter = self ? k->agent.counter : n->hb.agent_counter,
 		.claims_seq = self ? k->agent.claims_seq : n->hb.claims_seq,
 		.catalog_generation = self ? k->agent.catalog_generation : n->hb.catalog_generation,

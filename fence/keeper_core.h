@@ -245,7 +245,7 @@ struct keeper_options {
 	uint64_t members;        /* bit (id - 1): nodes of the configuration */
 	bool keep_on_ring_loss;  /* OnRingLoss=keep: never fence or be fenced for a lost ring while heartbeats go on */
 	uint32_t brake_percent;  /* of the nodes; with more suspect at once nobody is fenced; 100: never */
-	uint32_t wd_ms, wd_delay_ms; /* as read back from the driver */
+	uint32_t wd_ms, wd_delay_ms; /* as read back from the driver; wd_ms may be FORMAT_SILENCE_IS_NO_PROOF */
 	/* A restarted keeper that still holds the watchdog goes on with the epoch and life it had. */
 	bool resume;
 	uint32_t resume_epoch;   /* of the process before in this boot, whether it is gone on with or not; 0 unknown */

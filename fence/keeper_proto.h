@@ -30,6 +30,7 @@ struct keeper_table_node {
 	uint32_t over;         /* proven over up to here, published on a fence quorum */
 	uint8_t known, fresh, state, ring, reason, committed;
 	uint8_t in_view;       /* in our ring */
+	uint8_t silence_is_no_proof; /* only power or an operator's word ends its epoch, W does not */
 	uint64_t agent_counter, claims_seq, catalog_generation, catalog_seq;
 	uint64_t silent_seq;   /* of the block that says that its agent is silent; 0: it does not say so. A SILENT of that number goes with it */
 	uint64_t asked_seq;    /* its devices are to switch it off: evidence of it must name this block */

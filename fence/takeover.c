@@ -61,6 +61,12 @@ static bool has_watchdog(const struct table_node *n)
 	return n->hb.state == HEARTBEAT_ARMED || (MUTANT(DISARMED_FENCED) && n->hb.state == HEARTBEAT_DISARMED);
 }
 
+/* Where its own operator says that it does not (I5), only its own word, power or an operator ends an epoch of it. */
+static bool silence_proves(const struct table_node *n)
+{
+	return has_watchdog(n) && (n->hb.wd_ms != FORMAT_SILENCE_IS_NO_PROOF || MUTANT(SILENCE_PROVES));
+}
+
 static enum fence_reason own_reason(const struct keeper *k, uint32_t id)
 {
 	const struct table_node *n = &k->node[id - 1];
@@ -205,6 +211,8 @@ static int64_t w_of(const struct keeper *k, uint32_t id)
 	/* It may be in a hold that has left us out, until T_hb after it could have read of our epoch (hold.c). */
 	if (hb->alive[k->opt.self - 1] != k->epoch && !MUTANT(NEWCOMER_WAITS_W))
 		newcomer = (int64_t)k->opt.timing.hb_ms * (1000 + k->opt.timing.rho_permille) / 1000 + 1;
+	if (MUTANT(SILENCE_PROVES) && hb->wd_ms == FORMAT_SILENCE_IS_NO_PROOF)
+		own = 0;
 	if (MUTANT(W_ONE_PERIOD))
 		return own * NS_PER_MS / 2;
 	if (MUTANT(W_WITHOUT_RHO))
@@ -233,7 +241,7 @@ static void advance(struct keeper *k, uint32_t id, bool acked)
 			keeper_note(k, NOTE_EVIDENCE, id, n->proof.kind);
 			over(k, id, epoch);
 		}
-		if (n->commit_published && has_watchdog(n) && knows_us(k, n) && lease_may_judge(k) && epoch == *commit && k->now_ns - n->t0_ns >= w_of(k, id))
+		if (n->commit_published && silence_proves(n) && knows_us(k, n) && lease_may_judge(k) && epoch == *commit && k->now_ns - n->t0_ns >= w_of(k, id))
 			over(k, id, epoch);
 		return;
 	}
@@ -297,7 +305,7 @@ int64_t takeover_deadline(const struct keeper *k)
 		const struct table_node *n = &k->node[id - 1];
 		int64_t at;
 
-		if (k->mine.over[id - 1] >= k->mine.commit[id - 1] || !n->commit_published || !has_watchdog(n))
+		if (k->mine.over[id - 1] >= k->mine.commit[id - 1] || !n->commit_published || !silence_proves(n))
 			continue;
 		at = n->t0_ns + w_of(k, id);
 		if (at > k->round_ns)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "agent/base/clock.h"
@@ -17,12 +18,14 @@
 #define UNIX_PREFIX "unix:"
 #define ANSWER_MS 200 /* a supervisor that is slower than that is of no use as a watchdog */
 
+#define NONE_FILE "/dev/null"
 #define PET_LEN 21 /* one line, always as long: written over the last one at once */
 
 void watchdog_init(struct watchdog *w, const char *device, const char *pet_file)
 {
 	*w = (struct watchdog){ .device = device, .pet_file = pet_file, .sysfs = WATCHDOG_SYSFS, .fd = -1, .pet_fd = -1 };
 	w->is_unix = strncmp(device, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0;
+	w->is_none = streq(device, CONF_NO_WATCHDOG);
 }
 
 static int fail(int error, char *err, size_t err_size, const char *what, const char *device)
@@ -103,6 +106,24 @@ static int unix_open(struct watchdog *w, uint32_t wanted_ms, char *err, size_t e
 		return fail(-r, err, err_size, "start", w->device);
 	w->fd = fd;
 	fd = -1;
+	return 0;
+}
+
+static int none_open(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size)
+{
+	w->fd = open(NONE_FILE, O_WRONLY | O_CLOEXEC);
+	w->timeout_ms = wanted_ms;
+	return w->fd < 0 ? fail(errno, err, err_size, "open " NONE_FILE, w->device) : 0;
+}
+
+/* What is held may be of the time when there was one: that runs on, and must not be taken for none. */
+static int none_check(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, size_t err_size)
+{
+	struct stat held, own;
+
+	if (fstat(fd, &held) < 0 || stat(NONE_FILE, &own) < 0 || !S_ISCHR(held.st_mode) || held.st_rdev != own.st_rdev)
+		return fail(EBUSY, err, err_size, "another watchdog than " NONE_FILE " is held", w->device);
+	w->timeout_ms = wanted_ms;
 	return 0;
 }
 
@@ -194,7 +215,8 @@ int watchdog_start(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err
 	int r;
 
 	CHECK(w->fd < 0);
-	r = w->is_unix ? unix_open(w, wanted_ms, err, err_size) : device_open(w, wanted_ms, err, err_size);
+	r = w->is_none ? none_open(w, wanted_ms, err, err_size) :
+	    w->is_unix ? unix_open(w, wanted_ms, err, err_size) : device_open(w, wanted_ms, err, err_size);
 	if (r == 0)
 		write_down(w, before_ns);
 	return r;
@@ -206,6 +228,12 @@ int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, si
 	unsigned timeout_ms, armed, left_ms;
 	int r;
 
+	if (w->is_none) {
+		r = none_check(w, fd, wanted_ms, err, err_size);
+		if (r == 0)
+			w->fd = fd;
+		return r;
+	}
 	if (!w->is_unix) {
 		int left = 0;
 
@@ -237,6 +265,8 @@ int watchdog_pet(struct watchdog *w)
 	int64_t before_ns = clock_host_ns();
 	int dummy = 0;
 
+	if (w->is_none)
+		return 0;
 	if (w->is_unix ? send(w->fd, "P", 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 : ioctl(w->fd, WDIOC_KEEPALIVE, &dummy) < 0)
 		return -errno;
 	write_down(w, before_ns);
@@ -250,7 +280,7 @@ int watchdog_stop(struct watchdog *w, char *err, size_t err_size)
 
 	if (w->fd < 0)
 		return 0;
-	r = w->is_unix ? unix_ask(w->fd, "V", answer, sizeof(answer)) : device_stop(w);
+	r = w->is_none ? 0 : w->is_unix ? unix_ask(w->fd, "V", answer, sizeof(answer)) : device_stop(w);
 	if (r < 0)
 		return fail(-r, err, err_size, "stop", w->device);
 	(void)close(w->fd);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The watchdog: /dev/watchdog (Linux watchdog-api), or the supervisor of a lab node behind a UNIX socket ("unix:PATH").
+/* The watchdog: /dev/watchdog (Linux watchdog-api), the supervisor of a lab node behind a UNIX socket ("unix:PATH"), or "none": then all there is of it is an fd to be held
+ * for the next keeper of this boot. Nothing bites, and the node's blocks must say that its silence proves nothing.
  *
  * Opening /dev/watchdog arms it, so nothing is opened before watchdog_start; a start that fails after opening closes it the safe way. The fd is
  * meant to be held by systemd as well (FDSTORE), so that the death of the keeper is not a close.
@@ -14,7 +15,7 @@ struct watchdog {
 	const char *device;   /* borrowed */
 	const char *pet_file; /* borrowed; NULL: pets are not written down */
 	const char *sysfs;    /* borrowed; WATCHDOG_SYSFS but in tests */
-	bool is_unix;
+	bool is_unix, is_none;
 	int fd, pet_fd;      /* -1 while not running; while nothing was written down */
 	uint32_t timeout_ms; /* as read back */
 	uint32_t left_ms;    /* after watchdog_adopt: until it fires, never more than there is; 0 = not known */

@@ -126,7 +126,7 @@ static int fit_limit(const struct watchdog_fit *f, char *err, size_t err_size)
 
 int watchdog_fit(const struct watchdog_fit *f, char *err, size_t err_size)
 {
-	bool device = strncmp(f->device, "unix:", 5) != 0;
+	bool device = strncmp(f->device, "unix:", 5) != 0 && !streq(f->device, CONF_NO_WATCHDOG);
 	char marked[CONF_URL_LEN];
 	int r = device ? watchdog_stoppable(f->sysfs, f->device, err, err_size) : 0;
 

@@ -27,6 +27,7 @@
 #define FORMAT_MAX_CLAIMS 512
 #endif
 #define FORMAT_MAX_EPOCH 0xfffffff0U /* the next one must still be one */
+#define FORMAT_SILENCE_IS_NO_PROOF UINT32_MAX /* as wd_ms; who does not know of it waits for 99 days */
 #define FORMAT_MAX_VOLUMES 3
 #define FORMAT_HEADER_LEN 64U
 
@@ -92,7 +93,7 @@ struct heartbeat {
 	uint8_t host[16];       /* who this is: hash of machine-id and DMI uuid */
 	uint8_t life[16];       /* drawn for each epoch */
 	uint8_t boot[16];
-	uint32_t wd_ms;         /* the watchdog's real timeout, as read back from the driver */
+	uint32_t wd_ms;         /* the watchdog's real timeout, as read back from the driver; FORMAT_SILENCE_IS_NO_PROOF: it has none, or may be paused from outside */
 	uint32_t wd_delay_ms;
 	uint64_t agent_counter; /* moves while the agent lives */
 	uint64_t claims_seq;

@@ -54,6 +54,7 @@ struct sim_node {
 	uint32_t kill_ms;
 	bool kill_fails;
 	bool wd_running, wd_stuck /* cannot be stopped */, wd_broken /* cannot be started */;
+	bool wd_none;           /* there is none, and its blocks say so */
 	bool wd_slow;           /* answers only when sim_wd_answer is called */
 	bool wd_owes, wd_owes_ok;
 	int64_t wd_deadline_ns;
@@ -141,6 +142,8 @@ static inline void sim_check(struct sim *s)
 
 static inline void sim_event(struct sim_node *n, struct keeper_event ev);
 
+static inline void sim_wind_up(struct sim_node *n) { n->wd_deadline_ns = n->wd_none ? SIM_NEVER : n->s->now + SIM_MS(n->s->timing.wd_ms); }
+
 /* Operations of the dispatch. */
 static inline void sim_op_pet(void *edge)
 {
@@ -149,7 +152,7 @@ static inline void sim_op_pet(void *edge)
 	n->pets++;
 	if (!n->wd_running && !n->wd_owes)
 		sim_broken(n->s, "node %u pets a watchdog that does not run", n->id);
-	n->wd_deadline_ns = n->s->now + SIM_MS(n->s->timing.wd_ms);
+	sim_wind_up(n);
 }
 
 static inline struct sim_io *sim_io_new(struct sim_node *n, unsigned volume, bool is_write)
@@ -285,7 +288,7 @@ static inline void sim_op_watchdog(void *edge, bool start)
 
 	if (ok) {
 		n->wd_running = start;
-		n->wd_deadline_ns = n->s->now + SIM_MS(n->s->timing.wd_ms);
+		sim_wind_up(n);
 	}
 	if (n->wd_slow) {
 		n->wd_owes = true;
@@ -435,7 +438,7 @@ static inline void sim_start(struct sim *s, uint32_t id)
 	bool armed = n->saved.state == LEASE_ARMED || n->saved.state == LEASE_DISARMING;
 	struct keeper_options opt = {
 		.self = id, .n_volumes = s->n_volumes, .node_limit = SIM_NODES, .timing = s->timing, .members = (1ULL << s->n) - 1,
-		.brake_percent = s->brake_percent, .wd_ms = s->timing.wd_ms, .wd_delay_ms = s->timing.wd_delay_ms,
+		.brake_percent = s->brake_percent, .wd_ms = n->wd_none ? FORMAT_SILENCE_IS_NO_PROOF : s->timing.wd_ms, .wd_delay_ms = s->timing.wd_delay_ms,
 	};
 
 	n->life++;
@@ -447,7 +450,7 @@ static inline void sim_start(struct sim *s, uint32_t id)
 	opt.resume_epoch = n->saved.epoch;
 	memcpy(opt.resume_life, n->saved.life, 16);
 	opt.watchdog_runs = n->wd_running;
-	opt.wd_left_ms = n->wd_running ? (uint32_t)((n->wd_deadline_ns - s->now) / NS_PER_MS) : 0;
+	opt.wd_left_ms = n->wd_running && !n->wd_none ? (uint32_t)((n->wd_deadline_ns - s->now) / NS_PER_MS) : 0;
 	if (!opt.resume)
 		n->vm_epoch = 0;
 	memcpy(opt.cluster, sim_cluster, 16);

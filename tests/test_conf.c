@@ -95,7 +95,7 @@ static void check_good(void)
 	TAP_OK(c.profile == TIMING_STANDARD && memcmp(&c.timing, &standard, sizeof(standard)) == 0, "standard profile by default");
 	TAP_OK(c.require_ring_encryption && c.on_ring_loss == CONF_RING_LOSS_RELEASE && !*c.secret_file && !*c.tls_dir, "defaults");
 	TAP_OK(c.shutdown == CONF_SHUTDOWN_CONDITIONAL && c.shutdown_ms == 600000 && c.freeze_ms == 600000, "defaults of a shutdown");
-	TAP_OK(streq(c.watchdog, "/dev/watchdog") && streq(c.hooks_dir, "/etc/kvm-ha/hooks.d") && c.hook_timeout_ms == 10000, "more defaults");
+	TAP_OK(streq(c.watchdog, "/dev/watchdog") && c.silence_proves && streq(c.hooks_dir, "/etc/kvm-ha/hooks.d") && c.hook_timeout_ms == 10000, "more defaults");
 	TAP_OK(load("other", &c, err, sizeof(err)) == 0 && c.self_id == 0 && streq(c.self_name, "other"), "a stranger gets id 0");
 	TAP_OK(conf_load(dir, "bad name", &c, err, sizeof(err)) == -EINVAL && strstr(err, "set Name= in [Node]"), "a host name that is no name");
 	TAP_OK(load(NULL, &c, err, sizeof(err)) == 0 || strstr(err, "host's name"), "the host's own name is looked up");
@@ -109,6 +109,9 @@ static void check_good(void)
 	TAP_OK(c.shutdown == CONF_SHUTDOWN_MIGRATE && c.shutdown_ms == 90000 && c.freeze_ms == 3600000, "what becomes of VMs when the host goes down");
 	TAP_OK(streq(c.tls_dir, "/etc/pki/kvm-ha"), "certificates of migrations");
 	TAP_OK(c.volume_slow_ms == 70 && c.volume_failing_ms == 9000, "when a volume is in trouble");
+
+	load_data("tests/data/good-conf/no-watchdog.conf");
+	TAP_OK(load("n1", &c, err, sizeof(err)) == 0 && streq(c.watchdog, CONF_NO_WATCHDOG) && !c.silence_proves, "no watchdog, said in both places");
 
 	load_data("contrib/examples/kvm-ha.conf");
 	TAP_OK(load("n3", &c, err, sizeof(err)) == 0 && c.n_nodes == 3 && c.n_volumes == 3 && c.self_id == 3, "the example");

@@ -787,6 +787,9 @@ static void test_status(void)
 		"{\"url\":\"/dev/a\",\"state\":\"ready\",\"reason\":\"\",\"trouble\":\"slow\",\"trouble_since_ms\":1000},"
 		"{\"url\":\"/dev/b\",\"state\":\"failed\",\"reason\":\"rolled back\",\"trouble\":\"stale\",\"trouble_since_ms\":1000},"
 		"{\"url\":\"/dev/c\",\"state\":\"ready\",\"reason\":\"\",\"trouble\":\"none\",\"trouble_since_ms\":0}],\"vms\":[]");
+	static const char unproven[] = STATUS("\"n1\"", GOOD_QUORUM, "\"nodes\":[" NODE("1", "online", "\"evidence\":\"watchdog\"," FINE) ","
+		NODE("2", "online", "\"evidence\":\"none\"," FINE) "," NODE("3", "fencing", "\"evidence\":\"none\",\"ring\":\"ok\",\"reason\":\"silent\"") "],"
+		GOOD_VOLUME ",\"vms\":[]");
 	const char *problem, *table;
 
 	TAP_OK(ctl_with_agent("status", troubled) == 0 && said(" * volume /dev/a: slow since 1970-01-01 ") && said("!! volume /dev/b: stale since 1970-01-01 ") &&
@@ -806,6 +809,9 @@ static void test_status(void)
 	TAP_OK(ctl_with_agent("status", left) == 0 && said("!! VM web is in error: it has failed") && said("`ha-ctl vm clear-error NAME`"), "a VM in error");
 	TAP_OK(said("* VM db is running and ignored") && said("`ha-ctl vm start NAME` or"), "one that is ignored");
 	TAP_OK(said("* all VMs are frozen") && said("moving to n2") && said("1 problem,"), "all that are frozen, one on its way: no problems of their own");
+	TAP_OK(ctl_with_agent("status", unproven) == 0 && said("Cluster lab: 2 problems") && said("!! node n2: Evidence=no: if it is lost its VMs stay down") && !strstr(out, "!! node n1"),
+	       "a node whose silence proves nothing is a problem");
+	TAP_OK(said("!! node n3 is being fenced: silent") && said("`ha-ctl node confirm-fenced NODE`"), "once it is lost an operator has to say so");
 	TAP_OK(ctl_with_agent("status", headless) == 0 && said("no node leads") && said("No VMs"), "no leader");
 	TAP_OK(ctl_with_agent("node list", degraded) == 0 && said("fencing") && !strstr(out, "Cluster"), "node list");
 	TAP_OK(ctl_with_agent("vm list", degraded) == 0 && said("waiting"), "vm list");

@@ -22,10 +22,12 @@ static bool all_are(enum lease_state st)
 	return true;
 }
 
-static void cluster(unsigned nodes, uint64_t armed, uint32_t brake)
+static void cluster_of(unsigned nodes, uint64_t armed, uint32_t brake, uint64_t unproven)
 {
 	sim_init(&s, nodes, 1);
 	s.brake_percent = brake;
+	for (uint32_t id = 1; id <= nodes; id++)
+		n(id)->wd_none = unproven & bit(id);
 	for (uint32_t id = 1; id <= nodes; id++)
 		sim_start(&s, id);
 	(void)SIM_UNTIL(&s, 5000, all_are(LEASE_DISARMED));
@@ -35,6 +37,8 @@ static void cluster(unsigned nodes, uint64_t armed, uint32_t brake)
 			sim_say(&s, id, KEEPER_EV_ARM);
 	sim_run(&s, 2000);
 }
+
+static void cluster(unsigned nodes, uint64_t armed, uint32_t brake) { cluster_of(nodes, armed, brake, 0); }
 
 static void sound(const char *name)
 {
@@ -222,6 +226,46 @@ static void test_wish(void)
 	sound("wishes against each other");
 }
 
+/* Evidence=no: a node without a watchdog, or one that somebody may pause for as long as he likes. */
+static void test_no_proof(void)
+{
+	uint32_t for_ever_ms;
+
+	cluster_of(3, 7, 100, bit(3));
+	for_ever_ms = 100 * s.timing.w_ms;
+	TAP_OK(all_are(LEASE_ARMED) && about(1, 3)->hb.wd_ms == FORMAT_SILENCE_IS_NO_PROOF && about(1, 2)->hb.wd_ms == s.timing.wd_ms, "it is armed like others, and its block says so");
+	n(3)->paused = true;
+	TAP_OK(SIM_UNTIL(&s, 20000, about(1, 3)->asked.epoch == 1) && about(1, 3)->commit_published, "paused: it is committed against, its devices are asked");
+	sim_run(&s, for_ever_ms);
+	TAP_OK(!over(1, 3, 1) && !over(2, 3, 1) && n(3)->vm_epoch == 1, "W proves nothing of it, however long");
+	n(3)->paused = false;
+	TAP_OK(SIM_UNTIL(&s, 20000, over(1, 3, 1) && over(2, 3, 1)) && n(3)->released_for == RELEASE_COMMIT && n(3)->resets == 0, "going on it releases, and says so");
+	TAP_OK(SIM_UNTIL(&s, 20000, all_are(LEASE_ARMED)) && k(3)->epoch == 2, "and is back");
+	sound("paused");
+
+	n(3)->paused = true;
+	(void)SIM_UNTIL(&s, 20000, about(2, 3)->asked.epoch == 2);
+	sim_run(&s, for_ever_ms);
+	sim_power_cut(&s, 3, SIM_CUT_DROP);
+	say(2, EVIDENCE_POWER, 3, 2, about(2, 3)->asked.seq);
+	TAP_OK(SIM_UNTIL(&s, 1000, over(1, 3, 2) && over(2, 3, 2)), "its devices' word ends it");
+	sim_power_cut(&s, 2, SIM_CUT_DROP);
+	TAP_OK(SIM_UNTIL(&s, 20000, over(1, 2, 1)), "of the others W says what it always does");
+	sound("switched off");
+
+	cluster_of(3, 7, 100, 7);
+	sim_power_cut(&s, 3, SIM_CUT_DROP);
+	sim_run(&s, for_ever_ms);
+	TAP_OK(!over(1, 3, 1), "nobody has one: the same");
+	say(1, EVIDENCE_OPERATOR, 3, 1, 0);
+	TAP_OK(SIM_UNTIL(&s, 1000, over(1, 3, 1)), "an operator's word ends it");
+	sim_crash(&s, 2);
+	sim_start(&s, 2);
+	sim_run(&s, 5000);
+	TAP_OK(k(2)->epoch == 1 && state(2) == LEASE_ARMED && n(2)->vm_epoch == 1, "a keeper that is killed and started again goes on");
+	sound("no watchdog");
+}
+
 static void test_brake(void)
 {
 	cluster(4, 15, 50);
@@ -371,6 +415,7 @@ int main(void)
 	test_power();
 	test_operator();
 	test_wish();
+	test_no_proof();
 	test_brake();
 	test_plan();
 	test_job();

@@ -381,6 +381,29 @@ static void fitness(void)
 	TAP_OK(fits("/nowhere/watchdog", &none) == 0, "what is not there is for the opening to tell");
 }
 
+/* Device=none: there is only something to be held. */
+static void none(void)
+{
+	static const struct watchdog_record no_record;
+	int held, other = open("/dev/zero", O_WRONLY | O_CLOEXEC);
+
+	driver = (struct driver){ .options = 0 };
+	TAP_OK(fits(CONF_NO_WATCHDOG, &no_record) == 0, "none needs no measuring");
+	watchdog_init(&w, CONF_NO_WATCHDOG, NULL);
+	TAP_OK(watchdog_start(&w, TIMEOUT_MS, err, sizeof(err)) == 0 && w.fd >= 0 && watchdog_pet(&w) == 0, "none is started and petted");
+	held = fcntl(w.fd, F_DUPFD_CLOEXEC, 3);
+	TAP_OK(watchdog_stop(&w, err, sizeof(err)) == 0 && w.fd < 0, "and stopped");
+	TAP_OK(watchdog_adopt(&w, held, TIMEOUT_MS, err, sizeof(err)) == 0 && w.fd == held && w.left_ms == 0, "held by another it is adopted");
+	let_go();
+	TAP_OK(watchdog_adopt(&w, other, TIMEOUT_MS, err, sizeof(err)) == -EBUSY && w.fd < 0, "what runs is not taken for none: %s", err);
+	TAP_OK(driver.asked == 0, "no driver was asked anything");
+	(void)close(other);
+	watchdog_init(&w, "/dev/watchdog", NULL);
+	held = open(DEVICE, O_WRONLY | O_CLOEXEC);
+	TAP_OK(watchdog_adopt(&w, held, TIMEOUT_MS, err, sizeof(err)) < 0 && w.fd < 0, "nor none for a watchdog: %s", err);
+	(void)close(held);
+}
+
 static void reads_records(void)
 {
 	static const char *const bad[] = { "", "/dev/watchdog", "/dev/watchdog 0 1 1", "/dev/watchdog 10000 -1 1", "/dev/watchdog 10000 1 x", "/dev/watchdog 10000 9223372036854775807 1" };
@@ -435,6 +458,7 @@ int main(void)
 	with_sysfs(stops);
 	with_sysfs(adopts);
 	with_sysfs(fitness);
+	none();
 	reads_records();
 	(void)unlink(pet_file);
 	(void)rmdir(dir);

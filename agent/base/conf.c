@@ -47,6 +47,7 @@ const struct ini_key conf_keys[CONF_KEY_COUNT] = {
 	[CONF_REQUIRE_ENCRYPTION] = { "Ring", "RequireEncryption", false },
 	[CONF_ON_RING_LOSS] = { "Ring", "OnRingLoss", false },
 	[CONF_WATCHDOG_DEVICE] = { "Watchdog", "Device", false },
+	[CONF_WATCHDOG_EVIDENCE] = { "Watchdog", "Evidence", false },
 	[CONF_NODE_NAME] = { "Node", "Name", false },
 	[CONF_NODE_SHUTDOWN] = { "Node", "ShutdownPolicy", false },
 	[CONF_NODE_SHUTDOWN_TIMEOUT] = { "Node", "ShutdownTimeout", false },
@@ -103,7 +104,7 @@ const struct conf_node *conf_node_by_name(const struct conf *c, const char *name
 static void set_defaults(struct conf *c)
 {
 	c->profile = TIMING_STANDARD;
-	c->require_ring_encryption = true;
+	c->require_ring_encryption = c->silence_proves = true;
 	c->on_ring_loss = CONF_RING_LOSS_RELEASE;
 	c->hook_timeout_ms = HOOK_TIMEOUT_DEFAULT_MS;
 	c->power_on = true;
@@ -199,7 +200,7 @@ static int read_path(const char *value, char *ret, size_t size, char *err, size_
 static int read_watchdog(struct conf *c, const char *value, char *err, size_t err_size)
 {
 	const char *path = strncmp(value, "unix:", 5) == 0 ? value + 5 : value;
-	int r = value_path_check(path, err, err_size);
+	int r = streq(value, CONF_NO_WATCHDOG) ? 0 : value_path_check(path, err, err_size);
 
 	if (r < 0)
 		return r;
@@ -319,6 +320,8 @@ static int read_value(struct conf_read *r, enum conf_key key, const char *value,
 		return read_ring_loss(c, value, err, err_size);
 	case CONF_WATCHDOG_DEVICE:
 		return read_watchdog(c, value, err, err_size);
+	case CONF_WATCHDOG_EVIDENCE:
+		return value_bool(value, &c->silence_proves, err, err_size);
 	case CONF_NODE_NAME:
 		return read_name(value, c->self_name, err, err_size);
 	case CONF_NODE_SHUTDOWN:
@@ -462,6 +465,10 @@ static int check_whole(struct conf_read *r, char *err, size_t err_size)
 		return value_refuse(err, err_size, "%s: no nodes; add Nodes=NAME:ID ... to [Cluster]", file);
 	if (!r->c.n_volumes)
 		return value_refuse(err, err_size, "%s: no volumes; add Volumes= with 1 to %d URLs or paths to [Cluster]", file, CONF_MAX_VOLUMES);
+	if (streq(r->c.watchdog, CONF_NO_WATCHDOG) && r->c.silence_proves)
+		return value_refuse(err, err_size, "%s:%u: Device=none: without a watchdog this node's silence proves nothing to the others; say so with Evidence=no in "
+				    "[Watchdog], or name a device such as /dev/watchdog",
+				    r->origin[CONF_WATCHDOG_DEVICE].file, r->origin[CONF_WATCHDOG_DEVICE].line);
 	ret = conf_power_check(r, err, err_size);
 	return ret < 0 ? ret : apply_timing(r, err, err_size);
 }

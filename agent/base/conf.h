@@ -15,6 +15,7 @@
 #define CONF_POWER_TEXT (16 * 1024) /* their options and secret files */
 #define CONF_MAX_LEVEL 9
 #define CONF_AGENT_LEN 128
+#define CONF_NO_WATCHDOG "none"
 
 /* In the order of enum leave_policy. */
 enum conf_shutdown { CONF_SHUTDOWN_CONDITIONAL, CONF_SHUTDOWN_MIGRATE, CONF_SHUTDOWN_FAILOVER, CONF_SHUTDOWN_FREEZE, CONF_SHUTDOWN_COUNT };
@@ -46,7 +47,8 @@ struct conf {
 	struct timing timing;
 	bool require_ring_encryption; /* default yes */
 	enum conf_ring_loss on_ring_loss;
-	char watchdog[CONF_URL_LEN]; /* "/dev/watchdog", or "unix:/path" of a lab's supervisor */
+	char watchdog[CONF_URL_LEN]; /* "/dev/watchdog", "unix:/path" of a lab's supervisor, or CONF_NO_WATCHDOG */
+	bool silence_proves;         /* default yes: who hears nothing of this node for W takes it for reset. no: it has no watchdog, or may be paused from outside */
 	char hooks_dir[CONF_URL_LEN];
 	uint32_t hook_timeout_ms;
 	uint32_t volume_slow_ms, volume_failing_ms; /* operations that take longer are slow; none for so long is failing */

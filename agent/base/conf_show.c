@@ -108,6 +108,7 @@ static void show_values(struct show *s)
 	SHOW(s, CONF_REQUIRE_ENCRYPTION, "default", "%s", c->require_ring_encryption ? "yes" : "no");
 	SHOW(s, CONF_ON_RING_LOSS, "default", "%s", conf_ring_loss_name(c->on_ring_loss));
 	SHOW(s, CONF_WATCHDOG_DEVICE, "default", "%s", c->watchdog);
+	SHOW(s, CONF_WATCHDOG_EVIDENCE, "default", "%s", c->silence_proves ? "yes" : "no");
 	SHOW(s, CONF_NODE_NAME, "host name", "%s", c->self_name);
 	SHOW(s, CONF_NODE_SHUTDOWN, "default", "%s", conf_shutdown_name(c->shutdown));
 	SHOW(s, CONF_NODE_SHUTDOWN_TIMEOUT, "default", "%" PRIu32 "ms", c->shutdown_ms);
@@ -165,6 +166,8 @@ static void show_text(const struct conf_read *r)
 	(void)printf("\n# After a power cut a VM starts on another node within %" PRIu32 ".%03" PRIu32 " s at most: Heartbeat %" PRIu32
 		     " + IO %" PRIu32 " + W %" PRIu32 " + Drain %" PRIu32 " + publish, claim and probe %d x %" PRIu32 " + start %d ms.\n",
 		     bound / 1000, bound % 1000, t->hb_ms, t->io_ms, t->w_ms, t->drain_ms, TIMING_TAKEOVER_IOS, t->io_ms, TIMING_START_MS);
+	if (!r->c.silence_proves)
+		(void)printf("# Not so of a node with Evidence=no: its VMs wait for a fence device or an operator to say that it is off.\n");
 	bound = timing_silent_bound_ms(t);
 	(void)printf("# A VM that ends while the agent of its node is dead or hangs starts on another node within %" PRIu32 ".%03" PRIu32
 		     " s of the agent's last sign of life, or of its own end if that is later.\n", bound / 1000, bound % 1000);

@@ -57,6 +57,7 @@
 	X(DISARM_UNPUBLISHED, "!8", "the watchdog stops before disarmed is published", "S3 S4") \
 	X(DISARM_UNREAD, "!8", "the watchdog stops before the table is read after disarmed", "S3 S4") \
 	X(DISARMED_FENCED, "!8", "W counts for a node that says disarmed", "S3") \
+	X(SILENCE_PROVES, "I5", "W counts for a node that says that its silence proves nothing", "S3") \
 	/* !7: keeper restart */ \
 	X(RESTART_PETS_FIRST, "!7", "a restarted keeper pets before its first full round", "S4") \
 	X(RESTART_KEEPS_VMS, "!7", "VMs of an epoch that is not gone on with are not killed before the first write", "S3") \

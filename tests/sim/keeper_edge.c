@@ -158,6 +158,8 @@ static void on_wd_reset(struct sim_event *ev)
 	machine_reset(n, "watchdog", chance(300) ? rnd_ms(2000, 6000) : rnd_ms(10000, 60000));
 }
 
+static bool wd_none(const struct node *n) { return sim.unproven >> (n->id - 1) & 1; }
+
 static void wd_pet(struct node *n)
 {
 	int64_t delay = keeper_ms(sim.timing.wd_delay_ms), grain = (int64_t)rnd((uint64_t)delay), rest = (int64_t)rnd((uint64_t)(delay - grain));
@@ -169,6 +171,8 @@ static void wd_pet(struct node *n)
 		rest = 0;
 	}
 	n->wd.pet_ns = sim.now;
+	if (wd_none(n))
+		return;
 	n->wd.fires = sim.now + node_wait(n, keeper_ms(sim.timing.wd_ms) + grain);
 	timer_set(&n->wd.timer, NULL, n->wd.fires + node_wait(n, rest), on_wd_reset, n);
 }
@@ -661,6 +665,8 @@ static uint32_t wd_left_ms(const struct node *n)
 {
 	int64_t left = keeper_ms(sim.timing.wd_ms) - (sim.now - n->wd.pet_ns);
 
+	if (n->wd.running && wd_none(n))
+		return sim.timing.soft_ms / 2 + sim.timing.wd_ms - sim.timing.soft_ms;
 	return n->wd.running && left > 0 ? (uint32_t)(left / NS_PER_MS) : 0;
 }
 
@@ -695,7 +701,7 @@ static void start_core(struct node *n)
 		.members = (2ULL << (sim.n_nodes - 1)) - 1,
 		.keep_on_ring_loss = sim.keep_on_ring_loss,
 		.brake_percent = sim.brake_percent,
-		.wd_ms = sim.timing.wd_ms,
+		.wd_ms = wd_none(n) ? FORMAT_SILENCE_IS_NO_PROOF : sim.timing.wd_ms,
 		.wd_delay_ms = sim.timing.wd_delay_ms,
 		.resume = n->k_resume,
 		.resume_epoch = n->k_resume_epoch,

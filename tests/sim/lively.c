@@ -189,8 +189,8 @@ void lively_begin(void)
 	lone_number++;
 	quiet_until = 0;
 	sim.no_message_lost = false;
-	if (sim.brake_percent < 100 || check_lively())
-		return; /* a brake may wait for an operator */
+	if (sim.brake_percent < 100 || sim.unproven || check_lively())
+		return; /* a brake may wait for an operator, and so may the end of a node without a watchdog */
 	sim.rng = rnd_stream(STREAM_LIVELY, sim.period);
 	if (chance(LONE_PERMILLE)) {
 		int64_t wait = rnd_ms(1000, 3000);

@@ -198,7 +198,7 @@ uint64_t sim_play(const struct sim_options *o, uint64_t seed)
 			break;
 		chaos_heal();
 		heal_and_check();
-		if (!sim.failed && sim.brake_percent == 100) /* with a brake, what is left may wait for an operator */
+		if (!sim.failed && sim.brake_percent == 100 && !sim.unproven) /* with a brake, or without a watchdog, what is left may wait for an operator */
 			lasting_check();
 		if (!sim.failed)
 			chaos_heal();

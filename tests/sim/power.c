@@ -6,6 +6,7 @@
 #include "tests/sim/sim.h"
 
 #define STREAM_POWER 1003 /* rnd_stream: no fault's, not the periods' */
+#define STREAM_UNPROVEN 1010
 #define TIMEOUT_MS 4000   /* of one answer */
 #define PAUSE_MS 500
 #define POLLS 6
@@ -51,6 +52,8 @@ void power_reset(void)
 	sim.confirms = chance(300);
 	power.drawn = power.moods;
 	power.rng = sim.rng;
+	sim.rng = rnd_stream(STREAM_UNPROVEN, 0);
+	sim.unproven = chance(80) ? 1 + (uint32_t)rnd((1U << sim.n_nodes) - 1) : 0;
 	sim.rng = world;
 }
 
@@ -59,6 +62,7 @@ void power_none(void)
 	memset(&power, 0, sizeof(power));
 	sim.brake_percent = 100;
 	sim.confirms = false;
+	sim.unproven = 0;
 }
 
 /* Draws below come from here on. */
