@@ -52,8 +52,8 @@ def kvm_ha_conf(lab):
         "[Cluster]", "Name=lab", "Nodes=" + " ".join(f"{n}:{labnet.node_id(n)}" for n in lab.state["nodes"]),
         "Volumes=" + " ".join(v["url"] for v in lab.state["volumes"]), f"Profile={lab.state['profile']}",
         "", "[Ring]", "RequireEncryption=yes", "", "[Watchdog]", "Device=/dev/watchdog" if lab.state["vm"] else f"Device=unix:{WATCHDOG}",
-        # An emulated processor takes six seconds to start the keeper again; it then needs Drain and a round before Soft is over.
-        *(["", "[Timing]", "Watchdog=20s"] if lab.state["vm"] and lab.state["profile"] == "safe" else [])])
+        # An emulated processor takes six seconds, on a busy machine twelve, to start the keeper again; it then needs Drain and a round before Soft is over.
+        *(["", "[Timing]", "Watchdog=30s"] if lab.state["vm"] and lab.state["profile"] == "safe" else [])])
 
 
 def _write(path, data, mode=0o644):
