@@ -21,7 +21,7 @@ static struct { int64_t from, until, before /* until, of the life before this on
 static uint32_t held[SIM_MAX_NODES][SIM_MAX_VMS]; /* epoch of its active claim on the newest block that has landed; 0: none */
 static struct { uint32_t epoch; uint64_t seq; } landed[SIM_MAX_NODES];
 static int64_t held_until[SIM_MAX_VMS], placeless_ns[SIM_MAX_VMS]; /* when it was last seen to have no place */
-static struct { const struct node *by; int64_t ns; unsigned vm; uint32_t version; } last;
+static struct { const struct node *by; int64_t ns; uint64_t event; unsigned vm; uint32_t version; } last;
 static struct { uint32_t cpus, memory_mib; } has[SIM_MAX_NODES];
 static uint32_t memory_percent, vcpus_percent;
 static bool drawn;
@@ -314,11 +314,12 @@ void places_assigned(const struct node *n, unsigned vm, uint32_t id)
 		return;
 	if (is_dim(n))
 		return;
-	if (last.by == n && last.ns == sim.now && last.version == n->cat.version && before &&
+	if (last.by == n && last.ns == sim.now && last.event == sim.stats.events && last.version == n->cat.version && before &&
 	    (before->priority < d->priority || (before->priority == d->priority && last.vm > vm)))
 		violation("P1", "node %u has VM %u, priority %u, started before VM %u, priority %u", n->id, last.vm, before->priority, vm, d->priority);
 	last.by = n;
 	last.ns = sim.now;
+	last.event = sim.stats.events; /* two at one time are two looks: a node may have become armed in between */
 	last.vm = vm;
 	last.version = n->cat.version;
 	check_after(n, vm, d);
