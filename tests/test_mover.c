@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "agent/agentd.h"
+#include "agent/disk_place.h"
 #include "qmp/qmp.h"
 #include "tests/tap.h"
 
@@ -15,7 +17,7 @@ static qb_loop_t *loop;
 static struct agentd d;
 static struct vm vm = { .used = true, .state = VM_RUNNING, .migration = { .id = 77, .peer = 2 } };
 static bool connected = true;
-static unsigned n_started, n_kills, n_continued;
+static unsigned n_started, n_kills, n_continued, n_refused;
 static unsigned news[MIGRATE_NEWS_CANNOT + 1];
 
 /* ---- QEMU ---- */
@@ -85,7 +87,7 @@ void agentd_say(struct agentd *x, enum log_level level, const char *fmt, ...)
 void agentd_hook(struct agentd *x, enum hook_event event, uint32_t node, const struct vm *v, const char *text) {}
 const char *agentd_node_name(const struct agentd *x, uint32_t id) { return "n2"; }
 void peers_offer(struct peers *p, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, uint32_t port, bool tls) {}
-void peers_refuse(struct peers *p, uint32_t node, const uint8_t uuid[16], const char *why) {}
+void peers_refuse(struct peers *p, uint32_t node, const uint8_t uuid[16], const char *why) { n_refused++; }
 void peers_say(struct peers *p, const char *text) {}
 void peers_status_changed(struct peers *p) {}
 const char *ring_address(const struct ring *r) { return "192.0.2.1"; }
@@ -127,7 +129,7 @@ static void begin(void)
 	memset(asked, 0, sizeof(asked));
 	memset(news, 0, sizeof(news));
 	connected = true;
-	n_started = n_kills = n_continued = 0;
+	n_started = n_kills = n_continued = n_refused = 0;
 }
 
 /* Its guest is to go on, and QEMU waits for storage to take its disks again: nobody is killed for that. */
@@ -219,6 +221,49 @@ static void test_deadlines(void)
 	TAP_OK(news[MIGRATE_NEWS_FAILED] == 1, "over once QEMU says so");
 }
 
+static unsigned n_asked(void)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(asked); i++)
+		n += asked[i].used;
+	return n;
+}
+
+/* What its file calls its disk is one of this node's own; or there is none, for all that can be seen. */
+static void test_local_disk(void)
+{
+	char path[] = "/tmp/test_mover.XXXXXX", text[512], err[256] = "";
+	int fd = mkstemp(path);
+	struct vm *v = &d.core.vm[0];
+
+	CHECK(fd >= 0 && close(fd) == 0);
+	(void)snprintf(text, sizeof(text), "[VM]\nName=db\nUUID=11111111-2222-4333-8444-000000000002\nMemory=32M\nVCPUs=1\nDisk=%s\n[QEMU]\nBinary=/bin/sleep\n"
+		       "Arguments=-drive file=%s\n", path, path);
+	CHECK(catalog_add(d.catalog, text, strlen(text), err, sizeof(err)) == 0);
+	*v = vm;
+	memcpy(v->def.uuid, catalog_by_name(d.catalog, "db")->uuid, 16);
+	d.core.vm_end = 1;
+	if (disk_place(path) != DISK_LOCAL) {
+		printf("# /tmp is on no local disk here\n");
+		CHECK(unlink(path) == 0);
+		return;
+	}
+	for (int local = 1; local >= 0; local--) {
+		mover_forget(d.mover, v->def.uuid);
+		begin();
+		mover_offered(d.mover, 2, v->def.uuid, v->migration.id, "192.0.2.2", 4444, false);
+		mover_migrate(d.mover, v);
+		TAP_OK((news[MIGRATE_NEWS_FAILED] == 1) == local && (n_asked() == 0) == local, "source: %s", local ? "nothing is sent of a local disk" : "else it is");
+		mover_forget(d.mover, v->def.uuid);
+		begin();
+		mover_incoming_ready(d.mover, v->def.uuid);
+		TAP_OK((n_kills == 1 && n_refused == 1) == local && (n_asked() == 0) == local, "target: %s", local ? "none is taken, and why is told" : "else it is");
+		CHECK(!local || unlink(path) == 0);
+	}
+	mover_forget(d.mover, v->def.uuid);
+}
+
 int main(void)
 {
 	static const char file[] = "[VM]\nName=web\nUUID=11111111-2222-4333-8444-000000000001\nMemory=32M\nVCPUs=1\n[QEMU]\nBinary=/bin/sleep\nArguments=1000\n";
@@ -233,5 +278,6 @@ int main(void)
 	test_cont_waits();
 	test_cont_connection();
 	test_deadlines();
+	test_local_disk();
 	return tap_done();
 }
