@@ -911,7 +911,7 @@ static bool waits_for_disks(struct qemu *q)
 	bool away = !agent_edge_storage(q->node, q->vm);
 
 	if (!q->waits) {
-		if (away ? chance(300) : lively_ns() > 0 || !chance(30))
+		if (away ? chance(300) : !sim.chaos || lively_ns() > 0 || !chance(30))
 			return false;
 		q->waits = true;
 		q->waits_by = q->node->aproc.life;
