@@ -77,8 +77,26 @@ CheckTimeout=5s
 HangTimeout=15s
 SilenceTimeout=15s
 ResetLimit=2"
+# What is started after it waits as long as it says
+for level in running agent check; do
+	lab guest "after-$level" n3 --print | sed "\$aAfter=g\nAfterReady=$level" | lab exec n1 -- ha-ctl vm add - >/dev/null || bail "after-$level is not added"
+done
+check "AfterReady=running: started while g boots" within $patience runs after-running
+check "AfterReady=agent and check: not yet" test "$(gates after-agent) $(gates after-check)" = "0 0"
+check "g is not ready yet, either" not ready g check
 check "the guest's agent answers and its service's check is good" within $patience ready g check
 note "boot until ready: $(ms_between "$(when "$started_ns" "ha-keeper: VM $(vm_uuid g): .* passes the gate")" "$(now_ns)") ms"
+for level in agent check; do
+	check "AfterReady=$level: started now" within $patience runs "after-$level"
+done
+exec_ns() { told "$started_ns" "ha-keeper: VM $(vm_uuid "$1"): .* passes the gate" | head -n 1 | cut -d' ' -f1; }
+note "AfterReady=: after g's start running $(ms_between "$(exec_ns g)" "$(exec_ns after-running)") ms, agent $(ms_between "$(exec_ns g)" "$(exec_ns after-agent)") ms," \
+	"check $(ms_between "$(exec_ns g)" "$(exec_ns after-check)") ms"
+check "AfterReady=: in that order" test "$(exec_ns after-running)" -lt "$(exec_ns after-agent)" -a "$(exec_ns after-agent)" -le "$(exec_ns after-check)"
+for level in running agent check; do
+	ctl n1 vm stop "after-$level" >/dev/null
+	check "after-$level is stopped" within $patience is_down "after-$level"
+done
 
 # A reboot is no failure
 before=$(gates g) pid=$(qemu_pid g)
