@@ -36,10 +36,18 @@ static bool holds(json_object *names, const char *name)
 	return false;
 }
 
+/* Stopped meanwhile, or given up, it goes nowhere. */
+static bool is_wanted(json_object *vm) { return streq(ctl_str(vm, "desired"), "started") && !streq(ctl_str(vm, "state"), "error"); }
+
 /* Shut down there, and not started elsewhere yet. */
 static bool is_between(const struct wait *w, json_object *vm)
 {
-	return w->on && w->was && holds(w->was, ctl_str(vm, "name")) && !*ctl_str(vm, "node") && streq(ctl_str(vm, "desired"), "started") && !streq(ctl_str(vm, "state"), "error");
+	return w->on && w->was && holds(w->was, ctl_str(vm, "name")) && !*ctl_str(vm, "node") && is_wanted(vm);
+}
+
+static bool is_left(const struct wait *w, json_object *vm)
+{
+	return w->on ? streq(ctl_str(vm, "node"), w->node) || is_between(w, vm) : streq(ctl_str(vm, "move_to"), w->node) && is_wanted(vm);
 }
 
 /* Names of the VMs that are still on the node, or on their way from it; or still to come back to it. */
@@ -51,7 +59,7 @@ static json_object *those_left(const struct wait *w, json_object *vms)
 	for (size_t i = 0; i < n; i++) {
 		json_object *vm = json_object_array_get_idx(vms, i);
 
-		if (streq(ctl_str(vm, w->on ? "node" : "move_to"), w->node) || is_between(w, vm))
+		if (is_left(w, vm))
 			json_object_array_add(names, json_object_new_string(ctl_str(vm, "name")));
 	}
 	return names;

@@ -16,10 +16,10 @@ guest b n3 --disk nfs
 guest c n1
 a=$(token a) b=$(token b) c=$(token c) old=$(epoch n3)
 since=$(now_ns)
-said=$(ctl n1 node maintenance on n3 --wait)
+printed=$(ctl n1 node maintenance on n3 --wait)
 check "maintenance on --wait ends well" [ $? -eq 0 ]
 check "when the node is empty" empty n3
-check "having said where each VM went" eval 'grep -q "^VM a: .* on n[12]\.$" <<<"$said" && grep -q "^VM b: .* on n[12]\.$" <<<"$said" && grep -q "^Node n3 is empty\.$" <<<"$said"' || note "$said"
+check "having said where each VM went" eval 'grep -q "^VM a: .* on n[12]\.$" <<<"$printed" && grep -q "^VM b: .* on n[12]\.$" <<<"$printed" && grep -q "^Node n3 is empty\.$" <<<"$printed"'
 moved a n3 "$a"
 migrated b n3 "$b"
 check "n3 is in maintenance" in_maintenance n3 true
@@ -49,9 +49,9 @@ lab guest g n3 --disk iscsi --print >"$work" && sed -i 's/^\[HA\]$/&\nRequiredNo
 within $patience runs_on g n3 || bail "guest g does not run on n3"
 stamps_on g || bail "guest g does not stamp its disk"
 g=$(token g) e=$(token e)
-said=$(ctl n2 node maintenance on n3 --wait 2>&1)
+printed=$(ctl n2 node maintenance on n3 --wait 2>&1)
 check "--wait fails when a VM must stay" [ $? -eq 1 ]
-check "and says which, and why" eval 'grep -q "VM g stays on n3, since no other node can take it" <<<"$said"' || note "$said"
+check "and says which, and why" eval 'grep -q "VM g stays on n3, since no other node can take it" <<<"$printed"'
 check "it runs on, in the same life" same_life g "$g"
 check "and stamps" stamps_on g
 migrated e n3 "$e"
