@@ -2237,6 +2237,7 @@ static void test_migration_waits(void)
 	run(100000);
 	TAP_OK(!did(to, 'K') && !did(to, 'S') && runs(to, 0) && running(0) == 1, "nobody kills it for that");
 	TAP_OK(UNTIL(20000, notes(NOTE_VM_MIGRATED) == 1) && !vm_of(to, 0)->going_on && untouched(to), "answered at last: migrated");
+	TAP_OK(vm_of(to, 0)->health.heard && !vm_of(to, 0)->health.found, "and that is a sign of life of its QEMU, which may have been silent for nearly HangTimeout=");
 	sound("a cont that waits for storage");
 	(void)from;
 }

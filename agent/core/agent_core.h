@@ -558,6 +558,7 @@ bool vmlife_wanted(const struct agent *a, const struct vm *v); /* to run, and he
 
 /* health.c */
 void health_begin(struct agent *a, struct vm *v, bool arrived); /* its QEMU was started, or found; arrived: its guest is up already */
+void health_answered(const struct agent *a, struct vm_health *h); /* its QEMU, to anything */
 void health_event(struct agent *a, struct vm *v, const struct agent_event *ev);
 void health_tick(struct agent *a, struct vm *v);   /* of a running VM */
 void health_gap(struct agent *a, int64_t gap_ns);  /* nobody looked for so long: that does not count */

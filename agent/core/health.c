@@ -123,6 +123,13 @@ bool health_reset_loop(struct agent *a, struct vm *v)
 	return reset_loop(a, v);
 }
 
+void health_answered(const struct agent *a, struct vm_health *h)
+{
+	h->answer_ns = a->now_ns;
+	h->heard = true;
+	h->found = false;
+}
+
 static void take_state(struct agent *a, struct vm_health *h, enum guest_run run)
 {
 	/* What stood still meanwhile could not answer. */
@@ -130,9 +137,7 @@ static void take_state(struct agent *a, struct vm_health *h, enum guest_run run)
 		h->boot_ns = MAX(h->boot_ns, a->now_ns);
 		h->ping_ns = a->now_ns;
 	}
-	h->answer_ns = a->now_ns;
-	h->heard = true;
-	h->found = false;
+	health_answered(a, h);
 	h->run = run;
 }
 

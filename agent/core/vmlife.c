@@ -410,8 +410,10 @@ static void unanswered(struct agent *a, struct vm *v)
 
 static void on_started(struct agent *a, struct vm *v)
 {
-	if (v->state == VM_RUNNING && v->migration.unanswered)
+	if (v->state == VM_RUNNING && v->migration.unanswered) {
 		agent_note(a, NOTE_VM_MIGRATED, v, a->opt.self);
+		health_answered(a, &v->health); /* at last: it does not hang */
+	}
 	v->migration.unanswered = false;
 	v->going_on = false;
 	if (v->state == VM_STARTING) {
