@@ -149,6 +149,7 @@ struct vm_health {
 	unsigned resets;
 	int64_t probe_ns;            /* its storage is asked about again then */
 	int64_t storage_ns;          /* when it last answered here, 0 not since the trouble began */
+	int64_t answers_ns;          /* since when it does, without a gap */
 	int64_t cont_ns;             /* not before that; it is longer each time */
 	uint32_t cont_wait_ms;
 	int64_t reset_ns[AGENT_MAX_RESETS]; /* newest first; `resets` of them */

@@ -14,6 +14,7 @@
 #define START_MS 10000       /* until QEMU's first answer, as in agent/runner.c: its silence counts from then on */
 #define PROBE_AGAIN_MS 2000
 #define STORAGE_FRESH_MS 5000
+#define STORAGE_BACK_MS 5000 /* a QEMU whose storage is back has so long to find that out */
 #define CONT_MIN_MS 1000
 #define CONT_MAX_MS 30000
 #define KILL_AGAIN_MS 30000
@@ -180,6 +181,11 @@ static void end_kept(struct agent *a, struct vm *v)
 		agent_act(a, AGENT_ACT_QUIT)->vm = v; /* with each answer until it has ended */
 }
 
+static bool storage_answers(const struct agent *a, const struct vm_health *h)
+{
+	return h->storage_ns != 0 && a->now_ns - h->storage_ns <= agent_ms(STORAGE_FRESH_MS);
+}
+
 void health_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 {
 	if (ev->kind == AGENT_EV_HEALTH && ev->fact == HEALTH_STATE && ev->run == GUEST_OVER && (v->state == VM_RUNNING || v->state == VM_STOPPING))
@@ -189,6 +195,8 @@ void health_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 	if (ev->kind == AGENT_EV_HEALTH) {
 		take_fact(a, v, ev);
 	} else if (ev->node == a->opt.self) {
+		if (!storage_answers(a, &v->health))
+			v->health.answers_ns = a->now_ns;
 		v->health.storage_ns = ev->ok ? a->now_ns : 0;
 	} else if (ev->ok && v->health.trouble == TROUBLE_IO_ERROR && v->health.storage_ns == 0 && v->def.health.io_elsewhere_ms != 0 &&
 		   a->now_ns - v->health.trouble_ns > agent_ms(v->def.health.io_elsewhere_ms)) {
@@ -270,11 +278,6 @@ static void probe(struct agent *a, struct vm *v, bool others)
 	act->on = others;
 }
 
-static bool storage_answers(const struct agent *a, const struct vm_health *h)
-{
-	return h->storage_ns != 0 && a->now_ns - h->storage_ns <= agent_ms(STORAGE_FRESH_MS);
-}
-
 static void end(struct agent *a, struct vm *v, bool elsewhere)
 {
 	struct vm_health *h = &v->health;
@@ -322,7 +325,7 @@ static void react(struct agent *a, struct vm *v)
 
 	switch (h->trouble) {
 	case TROUBLE_HUNG:
-		if (storage_answers(a, h) || MUTANT(HUNG_UNPROBED))
+		if ((storage_answers(a, h) && a->now_ns - h->answers_ns >= agent_ms(STORAGE_BACK_MS)) || MUTANT(HUNG_UNPROBED))
 			end(a, v, false);
 		else
 			probe(a, v, false);
