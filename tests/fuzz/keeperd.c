@@ -42,6 +42,7 @@ int vmslice_adopt(struct vmslice *s, pid_t pid, uint64_t start, const uint8_t vm
 int vmslice_disown(struct vmslice *s, pid_t pid) { return 0; }
 bool vmslice_marks(struct vmslice *s, uint32_t *ret, unsigned max, unsigned *ret_n) { return true; }
 int vmslice_count(struct vmslice *s) { return 0; }
+int prover_start(const char *root) { return 0; }
 
 void vmslice_kill(struct vmslice *s, void (*fn)(void *user), void *user)
 {
