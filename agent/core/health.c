@@ -325,7 +325,8 @@ static void react(struct agent *a, struct vm *v)
 
 	switch (h->trouble) {
 	case TROUBLE_HUNG:
-		if ((storage_answers(a, h) && a->now_ns - h->answers_ns >= agent_ms(STORAGE_BACK_MS)) || MUTANT(HUNG_UNPROBED))
+		if ((storage_answers(a, h) && a->now_ns - h->answers_ns >= agent_ms(STORAGE_BACK_MS)) || MUTANT(HUNG_UNPROBED) ||
+		    (storage_answers(a, h) && MUTANT(GAP_COUNTS_FOR_HEALTH)))
 			end(a, v, false);
 		else
 			probe(a, v, false);
