@@ -303,6 +303,11 @@ static void check_void_taken(const struct node *n, unsigned vm, uint64_t generat
 			  epoch, (long long)((own - back) / NS_PER_MS));
 }
 
+static bool is_later_claim(uint32_t id, uint32_t than, unsigned vm, uint64_t generation, uint64_t other)
+{
+	return claimed[id - 1][vm].quorum == generation && claimed[than - 1][vm].quorum == other && claimed[id - 1][vm].quorum_ns > claimed[than - 1][vm].quorum_ns;
+}
+
 /* Whoever takes over copies the death first: it must outlive its publisher. Asked when the claim is granted: one that is written may yet be withdrawn. */
 static void check_death_copied(const struct node *n, unsigned vm, uint64_t generation)
 {
@@ -312,6 +317,9 @@ static void check_death_copied(const struct node *n, unsigned vm, uint64_t gener
 	for (uint32_t id = 1; id <= sim.n_nodes; id++) {
 		const struct claim *c = id == n->id ? NULL : acked_claim(id, vm);
 
+		/* Of two claims on their way whoever's was there later finds the other's: it need not be found itself, with whatever number. */
+		if (c && is_later_claim(id, n->id, vm, c->generation, generation))
+			continue;
 		if (!c || c->generation >= generation || volumes_that_say(n->id, id, c->epoch, false, true) >= format_fence_quorum(sim.n_volumes))
 			continue;
 		if (claim_is_void(n->agent, id, c))
@@ -1031,6 +1039,21 @@ static bool is_naming(uint32_t by, const struct node *n)
 	return b->k_runs && b->keeper->phase == ROUND_WRITING && b->keeper->block.intent[n->id - 1] >= n->keeper->epoch;
 }
 
+/* The newest block of some volume still says so: what withdraws it has not got there. */
+static bool is_named_on_disk(uint32_t by, const struct node *n)
+{
+	for (unsigned v = 0; v < sim.n_volumes; v++) {
+		struct block *const *b = sim.target[v].data.block[by - 1][BLOCK_HEARTBEAT];
+		const struct block *x = b[0]->status == FORMAT_OK ? b[0] : b[1];
+
+		if (x == b[0] && b[1]->status == FORMAT_OK && format_compare(block_epoch(b[1]), block_seq(b[1]), block_epoch(b[0]), block_seq(b[0])) > 0)
+			x = b[1];
+		if (x->status == FORMAT_OK && MAX(x->hb.intent[n->id - 1], x->hb.commit[n->id - 1]) >= n->keeper->epoch)
+			return true;
+	}
+	return false;
+}
+
 void check_release(const struct node *n, uint32_t by, uint32_t why)
 {
 	const struct timing *t = &sim.timing;
@@ -1042,7 +1065,7 @@ void check_release(const struct node *n, uint32_t by, uint32_t why)
 		violation("L2", "node %u releases for its storage, with which nothing was wrong for %lld s", n->id, (long long)((sim.now - n->hurt_ns) / SIM_S));
 	if (why != RELEASE_INTENT || was_hurt(n))
 		return;
-	if (by == 0 || (!is_naming(by, n) && (named[by - 1][n->id - 1].epoch < n->keeper->epoch ||
+	if (by == 0 || (!is_naming(by, n) && !is_named_on_disk(by, n) && (named[by - 1][n->id - 1].epoch < n->keeper->epoch ||
 					      sim.now - named[by - 1][n->id - 1].ns > keeper_ms(4 * t->io_ms + 2 * t->hb_ms)))) {
 		violation("L5", "node %u releases for an intent of node %u that was not there", n->id, by);
 		return;
@@ -1279,9 +1302,16 @@ const char *check_lively_on(uint64_t nodes, uint64_t managed, bool arrived)
 	}
 	for (unsigned v = 0; v < sim.n_vms; v++) {
 		unsigned running = 0;
+		bool waits = false;
 
-		for (unsigned i = 0; i < sim.n_nodes; i++)
-			running += sim.node[i].qemu[v].state == QEMU_RUNS && sim.node[i].qemu[v].live && (nodes >> i & 1);
+		for (unsigned i = 0; i < sim.n_nodes; i++) {
+			const struct qemu *q = &sim.node[i].qemu[v];
+
+			running += q->state == QEMU_RUNS && q->live && (nodes >> i & 1);
+			waits = waits || (q->state == QEMU_RUNS && q->waits && (nodes >> i & 1) && sim.target[sim.vm[v].target].hung);
+		}
+		if (running == 0 && waits)
+			continue; /* it has arrived where its storage hangs for everybody */
 		/* On its way; or handed over (two writes) to a target that could not go on with it: whoever leads by now starts it anew T_leader + 4 T_io
 		 * after that was read, by a claim like any other. */
 		if (running == 0 && !arrived && sim.vm[v].sent_ns != 0 &&
