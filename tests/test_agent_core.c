@@ -2193,6 +2193,19 @@ static void test_migration_faults(void)
 	sound("storage gone at the handover");
 }
 
+/* The target claims what was handed over to it, and its gate closes meanwhile. */
+static uint32_t take_as_the_gate_closes(uint32_t *to)
+{
+	uint32_t from = boot_live(to);
+
+	ask_migration(*to);
+	TAP_OK(UNTIL(15000, vm_of(*to, 0)->state == VM_TAKING), "handed over, and being claimed");
+	node(*to)->gate = false;
+	s.table_at = s.now;
+	run(1500);
+	return from;
+}
+
 /* The storage was gone for all while it was being handed over: it is back, and the gates open a moment later. */
 static void test_migration_hold(void)
 {
@@ -2221,6 +2234,33 @@ static void test_migration_hold(void)
 	s.table_at = s.now;
 	TAP_OK(UNTIL(20000, running(0) == 1), "and the VM is started anew");
 	sound("a handover to a gate that stays closed");
+
+	/* A moment later: its own claim was on its way as the storage hung, and is written before the gates are open. */
+	from = take_as_the_gate_closes(&to);
+	TAP_OK(running(0) == 0 && node(to)->process[0].waits && disk_state(to, 0) == CLAIM_ACTIVE, "its claim is there, and with its gate closed the target waits");
+	node(to)->gate = true;
+	s.table_at = s.now;
+	TAP_OK(UNTIL(1000, runs(to, 0)) && did(to, 'g') && !did(to, 'S') && !did(from, 'S'), "and lets its guest go on once that is open, as it runs");
+	sound("a claim granted in a hold");
+
+	(void)take_as_the_gate_closes(&to);
+	process_ends(node(to), 0, 5, VM_EXIT_CRASH);
+	TAP_OK(UNTIL(5000, disk_state(to, 0) != CLAIM_ACTIVE) && !did(to, 'g'), "what waits ends: the claim is given up");
+	node(to)->gate = true;
+	s.table_at = s.now;
+	TAP_OK(UNTIL(20000, running(0) == 1), "and the VM is started anew");
+	sound("a claim granted in a hold, and its QEMU ended");
+
+	(void)take_as_the_gate_closes(&to);
+	node(to)->process[0].waits = false; /* the keeper has killed it */
+	node(to)->over = node(to)->epoch++;
+	s.table_at = s.now;
+	run(1000);
+	TAP_OK(!did(to, 'g') && vm_of(to, 0)->state == VM_IDLE, "the epoch it was claimed in is over: never under that claim");
+	node(to)->gate = true;
+	s.table_at = s.now;
+	TAP_OK(UNTIL(20000, running(0) == 1) && !did(to, 'g'), "and the VM is started anew");
+	sound("a claim granted in a hold that ends");
 }
 
 /* Its storage is away just when its guest is to go on, and QEMU says nothing until it has taken its disks. */

@@ -167,6 +167,7 @@ struct vm_migration {
 	uint64_t peer_generation; /* target: of the source's claim: another one is of another life */
 	int64_t since_ns, told_ns;
 	bool handed;              /* target: the source says that it has handed it over */
+	uint64_t taken;           /* TAKING: its generation, once that claim is ours */
 	enum vm_ready ready;      /* target: how far its guest was */
 	/* the source's, over all attempts for one request */
 	uint64_t number;          /* of the request */

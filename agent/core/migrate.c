@@ -513,6 +513,30 @@ void migrate_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 	}
 }
 
+static void not_taken(struct agent *a, struct vm *v)
+{
+	if (v->migration.gone)
+		vmlife_move(a, v, VM_IDLE);
+	else
+		drop(a, v);
+}
+
+/* The claim is ours. Storage may have hung since it was written: nothing begins then, and a guest that stands still loses nothing by it. It goes on when the gate is
+ * open again: an epoch that has gone on is one that nobody has taken a claim from. */
+static void taken(struct agent *a, struct vm *v)
+{
+	bool of_use = !v->migration.gone && v->in_catalog && v->def.desired != DESIRED_REMOVED;
+
+	if (of_use && !agent_gate_open(a))
+		return;
+	if (of_use) {
+		go_on(a, v, v->migration.taken); /* wanted here or not: what is to be done with it is done with its guest */
+		return;
+	}
+	claimer_want(a, v->def.uuid, WANT_GIVE_UP, CLAIM_NONE);
+	not_taken(a, v);
+}
+
 bool migrate_claim_result(struct agent *a, struct vm *v, enum claim_result result, uint64_t generation)
 {
 	struct vm_migration *m = &v->migration;
@@ -532,16 +556,12 @@ bool migrate_claim_result(struct agent *a, struct vm *v, enum claim_result resul
 	}
 	if (v->state != VM_TAKING)
 		return false;
-	if (result == CLAIM_GRANTED && agent_gate_open(a) && !m->gone && v->in_catalog && v->def.desired != DESIRED_REMOVED) {
-		go_on(a, v, generation); /* wanted here or not: what is to be done with it is done with its guest */
-		return true;
+	if (result == CLAIM_GRANTED) {
+		m->taken = generation;
+		taken(a, v);
+	} else {
+		not_taken(a, v);
 	}
-	if (result == CLAIM_GRANTED)
-		claimer_want(a, v->def.uuid, WANT_GIVE_UP, CLAIM_NONE);
-	if (m->gone)
-		vmlife_move(a, v, VM_IDLE);
-	else
-		drop(a, v);
 	return true;
 }
 
@@ -603,6 +623,8 @@ void migrate_tick(struct agent *a, struct vm *v)
 		tick_handing(a, v);
 	else if (v->state == VM_INCOMING)
 		tick_incoming(a, v);
+	else if (v->state == VM_TAKING && v->migration.taken != 0)
+		taken(a, v);
 	else if (v->state == VM_DISCARDING && due(a, v, KILL_AGAIN_MS))
 		agent_act(a, AGENT_ACT_KILL)->vm = v;
 }

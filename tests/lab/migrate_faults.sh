@@ -126,13 +126,11 @@ hurt_by()
 }
 
 # May the guest that is on its way begin a new life? Not where source and target go on undisturbed, or only their storage is away for a while, and not as long
-# as the source has not handed it over and only the target is gone. One gap is left (ARCHITECTURE.md): the target's claim is on its way when the storage hangs; then
-# the guest was handed over, and nobody has said that it goes on.
+# as the source has not handed it over and only the target is gone.
 may_end()
 {
 	case $1 in
-	split-third) return 1 ;;
-	hang | hang+source-qemu) told "$2" "$3 ha-agent: VM $4: handed over" >/dev/null && ! told "$2" "ha-agent: VM $4: migrated, its guest goes on" >/dev/null ;;
+	split-third | hang | hang+source-qemu) return 1 ;;
 	target-power | target-agent | split-target) told "$2" "$3 ha-agent: VM $4: handed over" >/dev/null ;;
 	*) return 0 ;;
 	esac
