@@ -486,7 +486,7 @@ static void on_known(void *user, const struct superblock *sb)
 {
 	struct agentd *d = user;
 	struct agent_options opt = { .self = d->conf.self_id, .node_limit = sb->node_limit, .n_volumes = sb->n_volumes, .timing = d->conf.timing,
-				     .seq_base = last_number(), .starts_per_node = d->conf.starts_per_node,
+				     .seq_base = last_number(), .starts_per_node = d->conf.starts_per_node, .migrations_per_node = d->conf.migrations_per_node,
 				     .memory_percent = d->conf.memory_percent, .vcpus_percent = d->conf.vcpus_percent };
 	struct agent_event own = { .kind = AGENT_EV_CAPACITY, .node = d->conf.self_id };
 

@@ -55,7 +55,7 @@ const char *hook_event_name(enum hook_event e)
 		[HOOK_AGENT_SILENT] = "agent-silent",     [HOOK_AGENT_BACK] = "agent-back",
 		[HOOK_VM_UNHEALTHY] = "vm-unhealthy",     [HOOK_VM_HEALTHY] = "vm-healthy",
 		[HOOK_VM_EVENT] = "vm-event",             [HOOK_VM_STUCK] = "vm-stuck",               [HOOK_VM_NO_PLACE] = "vm-no-place",
-		[HOOK_VM_ERROR] = "vm-error",
+		[HOOK_VM_ERROR] = "vm-error",             [HOOK_VM_SLOW_MIGRATION] = "vm-slow-migration",
 		[HOOK_VM_STOPPED] = "vm-stopped",         [HOOK_MAINTENANCE_ON] = "maintenance-on",   [HOOK_MAINTENANCE_OFF] = "maintenance-off",
 		[HOOK_VOLUME_SLOW] = "volume-slow",       [HOOK_VOLUME_FAILING] = "volume-failing",   [HOOK_VOLUME_READ_ONLY] = "volume-read-only",
 		[HOOK_VOLUME_STALE] = "volume-stale",     [HOOK_VOLUME_FOREIGN] = "volume-foreign",   [HOOK_VOLUME_GOOD] = "volume-good",

@@ -27,11 +27,15 @@
 #define REASON_LEN 240
 #define HANDSHAKE_BYTES (4U << 20) /* a source may have sent so much before it sees that its certificate was refused */
 
+#define SLOW_MS 60000     /* of a migration that has gone over the guest's memory so often */
+#define SLOW_PASSES 3
+
 struct job {
 	struct mover *m;
 	bool used, incoming, begun, listening;
 	bool going_on;           /* its guest is to go on here, and QEMU has not said yet that it does */
 	bool late;               /* not in time, as was said */
+	bool slow;               /* it comes to no end by itself, as was said */
 	uint32_t serial;         /* another one each time the place is used */
 	uint8_t uuid[16];
 	uint64_t id;
@@ -391,10 +395,37 @@ static void tell_failed(struct job *j, const char *error)
 	over(j, MIGRATE_NEWS_FAILED, why);
 }
 
+/* It is told of once that more is written than is sent; one that may take only so long is called off then, as any that fails. */
+static void watch_pace(struct job *j, const struct qmp_migration_progress *p)
+{
+	struct agentd *d = j->m->d;
+	const struct catalog_entry *e = catalog_by_uuid(d->catalog, j->uuid);
+	uint32_t timeout_ms = e ? e->file.migrate_timeout_ms : 0;
+	char text[AGENTD_LOG_TEXT];
+
+	if (p->status != QMP_MIGRATION_ACTIVE || j->id == 0 || j->refusal[0])
+		return;
+	if (timeout_ms && p->total_ms >= timeout_ms) {
+		(void)snprintf(j->refusal, sizeof(j->refusal), "not done after %" PRIu64 " s, its Timeout= is %" PRIu32 " s: %" PRIu64 " MiB left, %" PRIu64 " MiB/s sent, %" PRIu64
+			       " MiB/s dirtied", p->total_ms / 1000, timeout_ms / 1000, p->remaining >> 20, p->rate >> 20, p->dirty_rate >> 20);
+		return;
+	}
+	if (j->slow || p->total_ms < SLOW_MS || p->passes < SLOW_PASSES || p->rate == 0 || p->dirty_rate < p->rate - p->rate / 10)
+		return;
+	j->slow = true;
+	(void)snprintf(text, sizeof(text), "VM %.64s: its migration to node %s comes to no end: its guest writes %" PRIu64 " MiB/s of memory, %" PRIu64 " MiB/s are sent; "
+		       "AutoConverge=yes, more Bandwidth= or a longer DowntimeLimit= would help, or ha-ctl vm relocate", name_of(j), agentd_node_name(d, j->node),
+		       p->dirty_rate >> 20, p->rate >> 20);
+	agentd_say(d, LOG_LEVEL_WARNING, "%s", text);
+	peers_say(d->peers, text);
+	agentd_hook(d, HOOK_VM_SLOW_MIGRATION, d->conf.self_id, agent_vm_by_uuid(&d->core, j->uuid), text);
+}
+
 static void source_stands(struct job *j, const struct qmp_migration_progress *p)
 {
 	struct qmp_conn *q = runner_qmp(j->m->d->runner, j->uuid);
 
+	watch_pace(j, p);
 	if ((j->refusal[0] || j->id == 0) && qmp_migration_moves(p->status)) {
 		end_another(j, q);
 		return;

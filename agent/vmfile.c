@@ -36,7 +36,7 @@ enum vmfile_key {
 	VMFILE_GUEST_AGENT, VMFILE_BOOT_TIMEOUT, VMFILE_SILENCE_TIMEOUT, VMFILE_ON_SILENCE, VMFILE_CHECK, VMFILE_CHECK_INTERVAL,
 	VMFILE_CHECK_TIMEOUT, VMFILE_CHECK_FAILURES, VMFILE_ON_CHECK, VMFILE_HANG_TIMEOUT, VMFILE_START_TIMEOUT, VMFILE_ON_HANG, VMFILE_ON_PANIC, VMFILE_ON_WATCHDOG,
 	VMFILE_ON_IO_ERROR, VMFILE_IO_ERROR_TIMEOUT, VMFILE_RESET_LIMIT, VMFILE_RESET_WINDOW,
-	VMFILE_MIGRATE, VMFILE_MIGRATE_BANDWIDTH, VMFILE_MIGRATE_DOWNTIME, VMFILE_MIGRATE_CHANNELS, VMFILE_MIGRATE_AUTO_CONVERGE,
+	VMFILE_MIGRATE, VMFILE_MIGRATE_BANDWIDTH, VMFILE_MIGRATE_DOWNTIME, VMFILE_MIGRATE_CHANNELS, VMFILE_MIGRATE_AUTO_CONVERGE, VMFILE_MIGRATE_TIMEOUT,
 	VMFILE_KEY_COUNT,
 };
 
@@ -87,6 +87,7 @@ static const struct ini_key keys[VMFILE_KEY_COUNT] = {
 	[VMFILE_MIGRATE_DOWNTIME] = { "Migration", "DowntimeLimit", false },
 	[VMFILE_MIGRATE_CHANNELS] = { "Migration", "Channels", false },
 	[VMFILE_MIGRATE_AUTO_CONVERGE] = { "Migration", "AutoConverge", false },
+	[VMFILE_MIGRATE_TIMEOUT] = { "Migration", "Timeout", false },
 };
 
 struct vmfile_read {
@@ -531,6 +532,8 @@ static int read_migration(struct vmfile_read *r, enum vmfile_key key, const char
 		return value_u32(value, 1, CHANNELS_MAX, &v->migrate_channels, err, err_size);
 	case VMFILE_MIGRATE_AUTO_CONVERGE:
 		return value_bool(value, &v->migrate_auto_converge, err, err_size);
+	case VMFILE_MIGRATE_TIMEOUT:
+		return read_span(value, 10000, DAY_MS, &v->migrate_timeout_ms, err, err_size);
 	default:
 		return read_place(r, key, value, line, err, err_size);
 	}

@@ -37,6 +37,7 @@ struct vmfile {
 	uint32_t migrate_downtime_ms;
 	uint32_t migrate_channels;
 	bool migrate_auto_converge;
+	uint32_t migrate_timeout_ms; /* of an attempt, until its guest stands still; 0: as long as it takes */
 	bool migrate;               /* Migrate=yes (default): it may be moved as it runs */
 	char preferred[VMFILE_MAX_NODES][VMFILE_NAME_LEN]; /* in order */
 	size_t n_preferred;

@@ -88,6 +88,7 @@ struct qmp_migration_progress qmp_migration_parse(json_object *ret)
 	p.transferred = number(ram, "transferred");
 	p.rate = (uint64_t)(real_number(ram, "mbps") * 1e6 / 8);
 	p.dirty_rate = MIN(number(ram, "dirty-pages-rate"), UINT64_MAX / MAX(page, 1U)) * page;
+	p.passes = number(ram, "dirty-sync-count");
 	p.total_ms = number(ret, "total-time");
 	p.downtime_ms = number(ret, "downtime");
 	(void)str_copy(p.error, sizeof(p.error), error ? json_object_get_string(error) : "");

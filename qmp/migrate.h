@@ -28,6 +28,7 @@ struct qmp_migration_progress {
 	enum qmp_migration_status status;
 	uint64_t total, remaining, transferred; /* bytes of memory */
 	uint64_t rate, dirty_rate;              /* bytes a second */
+	uint64_t passes;                        /* over all memory that was written meanwhile */
 	uint64_t total_ms, downtime_ms;
 	char error[200];        /* of a failed one, or "" */
 	uint32_t port;          /* target: where it listens, once it does; else 0 */

@@ -17,7 +17,7 @@ static qb_loop_t *loop;
 static struct agentd d;
 static struct vm vm = { .used = true, .state = VM_RUNNING, .migration = { .id = 77, .peer = 2 } };
 static bool connected = true;
-static unsigned n_started, n_kills, n_continued, n_refused;
+static unsigned n_started, n_kills, n_continued, n_refused, n_slow;
 static unsigned news[MIGRATE_NEWS_CANNOT + 1];
 
 /* ---- QEMU ---- */
@@ -84,7 +84,7 @@ void agentd_say(struct agentd *x, enum log_level level, const char *fmt, ...)
 	printf("# %s\n", text);
 }
 
-void agentd_hook(struct agentd *x, enum hook_event event, uint32_t node, const struct vm *v, const char *text) {}
+void agentd_hook(struct agentd *x, enum hook_event event, uint32_t node, const struct vm *v, const char *text) { n_slow += event == HOOK_VM_SLOW_MIGRATION; }
 const char *agentd_node_name(const struct agentd *x, uint32_t id) { return "n2"; }
 void peers_offer(struct peers *p, uint32_t node, const uint8_t uuid[16], uint64_t id, const char *host, uint32_t port, bool tls) {}
 void peers_refuse(struct peers *p, uint32_t node, const uint8_t uuid[16], const char *why) { n_refused++; }
@@ -129,7 +129,7 @@ static void begin(void)
 	memset(asked, 0, sizeof(asked));
 	memset(news, 0, sizeof(news));
 	connected = true;
-	n_started = n_kills = n_continued = n_refused = 0;
+	n_started = n_kills = n_continued = n_refused = n_slow = 0;
 }
 
 /* Its guest is to go on, and QEMU waits for storage to take its disks again: nobody is killed for that. */
@@ -221,6 +221,34 @@ static void test_deadlines(void)
 	TAP_OK(news[MIGRATE_NEWS_FAILED] == 1, "over once QEMU says so");
 }
 
+/* The next answer to query-migrate: under way for so long, over all memory so often, MiB a second that are sent and written. */
+static bool progress(unsigned s, unsigned passes, unsigned sent, unsigned dirtied)
+{
+	char json[400];
+
+	(void)snprintf(json, sizeof(json), "{\"status\": \"active\", \"total-time\": %u, \"ram\": {\"total\": 1073741824, \"remaining\": 536870912, \"transferred\": 1073741824, "
+		       "\"mbps\": %u, \"page-size\": 4096, \"dirty-pages-rate\": %u, \"dirty-sync-count\": %u}}", s * 1000, sent * 8389 / 1000, dirtied * 256, passes);
+	return UNTIL(times("query-migrate") == 1) && answer("query-migrate", json, NULL);
+}
+
+static void test_pace(void)
+{
+	catalog_by_name(d.catalog, "web")->file.migrate_timeout_ms = 300000;
+	begin();
+	mover_offered(d.mover, 2, vm.def.uuid, 77, "192.0.2.2", 4444, false);
+	mover_migrate(d.mover, &vm);
+	(void)(answer("migrate-set-capabilities", "{}", NULL) && answer("migrate-set-parameters", "{}", NULL) && answer("migrate", "{}", NULL));
+	TAP_OK(progress(59, 9, 100, 200) && progress(61, 2, 100, 200) && progress(61, 9, 100, 80) && progress(61, 9, 0, 0) && n_slow == 0,
+	       "slow for less than a minute, in its first passes, or written less than is sent: nothing is told");
+	TAP_OK(progress(61, 3, 100, 95) && n_slow == 1, "written as fast as it is sent: told");
+	TAP_OK(progress(62, 4, 100, 200) && n_slow == 1, "once");
+	TAP_OK(progress(299, 9, 100, 200) && times("migrate_cancel") == 0, "it goes on");
+	TAP_OK(progress(300, 9, 100, 50) && times("migrate_cancel") == 1 && news[MIGRATE_NEWS_FAILED] == 0, "longer than its Timeout=: called off");
+	(void)(answer("migrate_cancel", "{}", NULL) && answer("migrate-continue", NULL, "not waiting"));
+	TAP_OK(UNTIL(times("query-migrate") == 1) && answer("query-migrate", "{\"status\": \"cancelled\"}", NULL) && news[MIGRATE_NEWS_FAILED] == 1, "which is a failure once QEMU says so");
+	catalog_by_name(d.catalog, "web")->file.migrate_timeout_ms = 0;
+}
+
 static unsigned n_asked(void)
 {
 	unsigned n = 0;
@@ -278,6 +306,7 @@ int main(void)
 	test_cont_waits();
 	test_cont_connection();
 	test_deadlines();
+	test_pace();
 	test_local_disk();
 	return tap_done();
 }

@@ -214,8 +214,8 @@ static void test_migration(void)
 	       "nor a cache that is flushed: %s", why);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		TAP_OK(!can_migrate(bad[i].more, bad[i].section, why, sizeof(why)) && strstr(why, bad[i].why), "refused: %s", why);
-	TAP_OK(parse(HEAD "[QEMU]\nBinary=/q\n[Migration]\nBandwidth=32M\nDowntimeLimit=200ms\nChannels=4\nAutoConverge=yes\n", &v) == 0 &&
-	       v.migrate_bandwidth_mib == 32 && v.migrate_downtime_ms == 200 && v.migrate_channels == 4 && v.migrate_auto_converge && v.migrate,
+	TAP_OK(parse(HEAD "[QEMU]\nBinary=/q\n[Migration]\nBandwidth=32M\nDowntimeLimit=200ms\nChannels=4\nAutoConverge=yes\nTimeout=5min\n", &v) == 0 &&
+	       v.migrate_bandwidth_mib == 32 && v.migrate_downtime_ms == 200 && v.migrate_channels == 4 && v.migrate_auto_converge && v.migrate_timeout_ms == 300000 && v.migrate,
 	       "[Migration] as written");
 	vmfile_deinit(&v);
 }

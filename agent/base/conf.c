@@ -14,6 +14,7 @@
 #define MEMORY_PERCENT_DEFAULT 100
 #define VCPUS_PERCENT_DEFAULT 1600
 #define PARALLEL_STARTS_DEFAULT 16
+#define PARALLEL_MIGRATIONS_DEFAULT 2
 #define OVERCOMMIT_MAX 10000
 #define HOOK_TIMEOUT_MIN_MS 100
 #define HOOK_TIMEOUT_MAX_MS (3600 * 1000)
@@ -68,6 +69,7 @@ const struct ini_key conf_keys[CONF_KEY_COUNT] = {
 	[CONF_PLACE_MEMORY] = { "Placement", "MemoryOvercommit", false },
 	[CONF_PLACE_VCPUS] = { "Placement", "VCPUOvercommit", false },
 	[CONF_PLACE_STARTS] = { "Placement", "ParallelStarts", false },
+	[CONF_PLACE_MIGRATIONS] = { "Placement", "ParallelMigrations", false },
 	[CONF_MIGRATION_TLS] = { "Migration", "TLSDirectory", false },
 };
 
@@ -114,6 +116,7 @@ static void set_defaults(struct conf *c)
 	c->memory_percent = MEMORY_PERCENT_DEFAULT;
 	c->vcpus_percent = VCPUS_PERCENT_DEFAULT;
 	c->starts_per_node = PARALLEL_STARTS_DEFAULT;
+	c->migrations_per_node = PARALLEL_MIGRATIONS_DEFAULT;
 	c->shutdown = CONF_SHUTDOWN_CONDITIONAL;
 	c->shutdown_ms = SHUTDOWN_DEFAULT_MS;
 	c->freeze_ms = FREEZE_DEFAULT_MS;
@@ -338,6 +341,8 @@ static int read_value(struct conf_read *r, enum conf_key key, const char *value,
 		return read_percent(&c->vcpus_percent, value, err, err_size);
 	case CONF_PLACE_STARTS:
 		return value_u32(value, 0, 1000, &c->starts_per_node, err, err_size);
+	case CONF_PLACE_MIGRATIONS:
+		return value_u32(value, 1, 64, &c->migrations_per_node, err, err_size);
 	case CONF_MIGRATION_TLS:
 		return read_path(value, c->tls_dir, sizeof(c->tls_dir), err, err_size);
 	case CONF_HOOKS_TIMEOUT:

@@ -61,6 +61,7 @@ struct conf {
 	size_t power_text_len;
 	uint32_t memory_percent, vcpus_percent; /* of a node's own that its VMs may have together; 0: not limited */
 	uint32_t starts_per_node;               /* at a time; 0: not limited */
+	uint32_t migrations_per_node;           /* away from it, at a time */
 	enum conf_shutdown shutdown;            /* what becomes of this node's VMs when its host is shut down */
 	uint32_t shutdown_ms, freeze_ms;        /* how long the host waits for that; how long frozen VMs wait for it to be back */
 	char tls_dir[CONF_URL_LEN];             /* certificates that migrations go under; "": they go as they are */

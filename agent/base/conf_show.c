@@ -125,6 +125,7 @@ static void show_values(struct show *s)
 	SHOW(s, CONF_PLACE_MEMORY, "default", "%" PRIu32 "%%", c->memory_percent);
 	SHOW(s, CONF_PLACE_VCPUS, "default", "%" PRIu32 "%%", c->vcpus_percent);
 	SHOW(s, CONF_PLACE_STARTS, "default", "%" PRIu32, c->starts_per_node);
+	SHOW(s, CONF_PLACE_MIGRATIONS, "default", "%" PRIu32, c->migrations_per_node);
 	if (*c->tls_dir)
 		SHOW(s, CONF_MIGRATION_TLS, "default", "%s", c->tls_dir);
 }

@@ -442,6 +442,7 @@ struct agent_options {
 	uint64_t members;
 	struct timing timing;
 	uint32_t starts_per_node;                /* at a time; 0: no limit */
+	uint32_t migrations_per_node;            /* away from it, at a time; 0: 2 */
 	uint32_t memory_percent, vcpus_percent;  /* of a node's own that its VMs may have together; 0: no limit */
 };
 
@@ -599,7 +600,7 @@ bool place_failed(const struct agent *a, uint32_t id, const uint8_t uuid[16]);
 uint32_t place_move(const struct agent *a, const struct vm *v); /* the node it is asked to be on and could be: where else it is, it stops; 0: any */
 
 /* migrate.c */
-#define MIGRATE_PARALLEL 2 /* from one node at a time */
+unsigned migrate_parallel(const struct agent *a); /* from one node at a time */
 /* Whether the VM is to leave the node, whose it is, as it runs. */
 bool migrate_by(const struct agent *a, const struct vm *v, uint32_t owner);
 void migrate_event(struct agent *a, struct vm *v, const struct agent_event *ev);

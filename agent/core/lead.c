@@ -444,7 +444,7 @@ static void lead_migration(struct agent *a, struct vm *v)
 {
 	struct agent_action *act;
 
-	if (v->planned == 0 || v->planned == v->owner || !migrate_by(a, v, v->owner) || ++a->migrating[v->owner - 1] > MIGRATE_PARALLEL)
+	if (v->planned == 0 || v->planned == v->owner || !migrate_by(a, v, v->owner) || ++a->migrating[v->owner - 1] > migrate_parallel(a))
 		return;
 	if (v->prepared_ns != 0 && a->now_ns - v->prepared_ns < agent_ms(PREPARE_AGAIN_MS))
 		return;

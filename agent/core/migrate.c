@@ -31,6 +31,7 @@
 #define CANCEL_MS 30000   /* it does not listen: a VM that is to be stopped is stopped */
 #define KILL_AGAIN_MS 2000
 #define TRIES 3
+#define PARALLEL 2
 #define NO_OFFER_MS 60000 /* with none of this node's VMs on its way */
 #define PREPARING_MS 10000 /* a target that prepares says so each ASK_AGAIN_MS */
 #define WITHDRAW_AGAIN_MS 1000
@@ -78,6 +79,8 @@ bool migrate_by(const struct agent *a, const struct vm *v, uint32_t owner)
 
 /* ---- the source ---- */
 
+unsigned migrate_parallel(const struct agent *a) { return a->opt.migrations_per_node ? a->opt.migrations_per_node : PARALLEL; }
+
 static unsigned outgoing(const struct agent *a)
 {
 	unsigned n = 0;
@@ -114,7 +117,7 @@ static void on_offer(struct agent *a, struct vm *v, const struct agent_event *ev
 
 	if (m->id == ev->migration && (sending(v) || v->state == VM_HANDING || v->state == VM_DISCARDING))
 		return; /* it was said twice */
-	if (v->state != VM_RUNNING || m->phase != MIGRATE_NONE || !is_fit(v) || !may_go(a, v, ev->node) || m->failures >= TRIES || outgoing(a) >= MIGRATE_PARALLEL) {
+	if (v->state != VM_RUNNING || m->phase != MIGRATE_NONE || !is_fit(v) || !may_go(a, v, ev->node) || m->failures >= TRIES || outgoing(a) >= migrate_parallel(a)) {
 		tell(a, v, ev->node, ev->migration, MIGRATE_NEWS_OFF);
 		return;
 	}

@@ -128,6 +128,22 @@ lab power n1 on || bail "n1 does not boot"
 check "n1 is back" within $patience back n1
 view=
 
+# One that would take longer than it may
+for n in $nodes; do fill "$n"; done
+lab guest t n3 --print | sed 's,-nodefaults,-nodefaults -device loader\,file=/run/lab-memory\,addr=0x1000000\,force-raw=on,' >"$work/t.vm"
+printf '\n[Migration]\nBandwidth=1M\nTimeout=10s\n' >>"$work/t.vm"
+check "one with a Timeout= is added" eval 'lab exec n1 -- ha-ctl vm add - <"$work/t.vm"'
+check "t runs" within $patience runs_on t n3
+stamps_on t || bail "t does not stamp"
+life=$(token t) since=$(now_ns)
+check "its migration is asked for" ctl n2 vm migrate t n2
+check "it is called off after that time" within $patience told "$since" "VM t: migration ended: not done after 1[0-9] s, its Timeout= is 10 s"
+check "and its request withdrawn" ctl n1 vm migrate t --cancel
+check "no migration is under way any more" within $patience field t '.migration // "none"' none
+check "t runs where it ran" within $patience runs_on t n3
+check "t stamps" stamps_on t
+check "in the same life" same_life t "$life"
+
 # Maintenance empties a node by migration
 home=$(vm_node b) b=$(token b)
 check "maintenance of b's node" ctl n1 node maintenance on "$home"
