@@ -67,7 +67,7 @@ static void find_volume(struct problems *p, json_object *v)
 	char when[32];
 
 	if (*trouble && !streq(trouble, "none"))
-		add(p, !streq(trouble, "slow"), streq(trouble, "stale") || streq(trouble, "foreign") ? remedy_content : remedy_volume, "volume %s: %s since %s%s%s", url,
+		add(p, !streq(trouble, "slow") && !streq(trouble, "degraded"), streq(trouble, "stale") || streq(trouble, "foreign") ? remedy_content : remedy_volume, "volume %s: %s since %s%s%s", url,
 		    trouble, ctl_when(ctl_int(v, "trouble_since_ms"), when, sizeof(when)), dash(reason), reason);
 	else if (!streq(ctl_str(v, "state"), "ready"))
 		add(p, true, remedy_volume, "volume %s: %s%s%s", url, ctl_str(v, "state"), dash(reason), reason);

@@ -59,6 +59,7 @@ const char *hook_event_name(enum hook_event e)
 		[HOOK_VM_STOPPED] = "vm-stopped",         [HOOK_MAINTENANCE_ON] = "maintenance-on",   [HOOK_MAINTENANCE_OFF] = "maintenance-off",
 		[HOOK_VOLUME_SLOW] = "volume-slow",       [HOOK_VOLUME_FAILING] = "volume-failing",   [HOOK_VOLUME_READ_ONLY] = "volume-read-only",
 		[HOOK_VOLUME_STALE] = "volume-stale",     [HOOK_VOLUME_FOREIGN] = "volume-foreign",   [HOOK_VOLUME_GOOD] = "volume-good",
+		[HOOK_VOLUME_DEGRADED] = "volume-degraded",
 		[HOOK_HOLD_BEGIN] = "hold-begin",         [HOOK_HOLD_END] = "hold-end",
 		[HOOK_POWER_OFF] = "power-off",           [HOOK_POWER_FAILED] = "power-failed",       [HOOK_BRAKE_ON] = "brake-on",
 		[HOOK_BRAKE_OFF] = "brake-off",           [HOOK_QUARANTINE_ON] = "quarantine-on",     [HOOK_QUARANTINE_OFF] = "quarantine-off",

@@ -52,6 +52,7 @@ static void take_troubles(struct agentd *d, const struct keeper_msg *m)
 	static const enum hook_event hook[VOLUME_TROUBLE_COUNT] = {
 		[VOLUME_WELL] = HOOK_VOLUME_GOOD,          [VOLUME_SLOW] = HOOK_VOLUME_SLOW,   [VOLUME_FAILING] = HOOK_VOLUME_FAILING,
 		[VOLUME_READ_ONLY] = HOOK_VOLUME_READ_ONLY, [VOLUME_STALE] = HOOK_VOLUME_STALE, [VOLUME_FOREIGN] = HOOK_VOLUME_FOREIGN,
+		[VOLUME_DEGRADED] = HOOK_VOLUME_DEGRADED,
 	};
 	int64_t now = clock_now_ns();
 	struct timespec ts;

@@ -380,6 +380,8 @@ static json_object *volumes(struct agentd *d, unsigned *ret_good)
 			reason = d->volset ? volset_reason(d->volset, v) : "not opened";
 		else if (!fault && !keeper)
 			reason = d->core.have_table ? d->core.table.table.volume[v].reason : "the keeper does not answer";
+		else if (!fault && d->trouble[v].now == VOLUME_DEGRADED)
+			reason = d->core.table.table.volume[v].reason;
 		*ret_good += !fault && here && keeper;
 		put_string(o, "url", d->conf.volumes[v]);
 		put_string(o, "state", fault ? "failed" : here && keeper ? "ready" : "connecting");

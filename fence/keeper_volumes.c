@@ -30,7 +30,9 @@ void daemon_troubles(struct daemon *d)
 
 	for (unsigned v = 0; v < d->conf.n_volumes; v++) {
 		struct trouble *t = &d->trouble[v];
+		char path[KEEPER_TEXT_LEN];
 
+		trouble_path(t, volset_lost_path(d->volset, v, path, sizeof(path)), now);
 		trouble_volume(t, volset_state(d->volset, v) == VOLSET_AWAY, content(d, v), now);
 		if (!trouble_judge(t, d->conf.volume_failing_ms, now))
 			continue;
@@ -38,7 +40,7 @@ void daemon_troubles(struct daemon *d)
 		if (t->now == VOLUME_WELL)
 			log_notice("volume %s: well again", d->conf.volumes[v]);
 		else
-			log_warning("volume %s is %s", d->conf.volumes[v], volume_trouble_name(t->now));
+			log_warning("volume %s is %s%s%s", d->conf.volumes[v], volume_trouble_name(t->now), *path ? ": " : "", path);
 	}
 	if (changed)
 		daemon_tell(d, &d->core);

@@ -7,7 +7,7 @@
 
 const char *volume_trouble_name(enum volume_trouble t)
 {
-	static const char *const names[VOLUME_TROUBLE_COUNT] = { "none", "slow", "failing", "read-only", "stale", "foreign" };
+	static const char *const names[VOLUME_TROUBLE_COUNT] = { "none", "slow", "failing", "read-only", "stale", "foreign", "degraded" };
 
 	return (unsigned)t < VOLUME_TROUBLE_COUNT ? names[t] : "unknown";
 }
@@ -55,6 +55,14 @@ void trouble_volume(struct trouble *t, bool away, enum volume_trouble content, i
 	t->content = content;
 }
 
+void trouble_path(struct trouble *t, bool lost, int64_t now_ns)
+{
+	if (lost)
+		begins(&t->path_ns, now_ns);
+	else
+		t->path_ns = 0;
+}
+
 /* The longest of what makes it failing; 0: nothing. */
 static int64_t failing_since(const struct trouble *t)
 {
@@ -83,6 +91,9 @@ bool trouble_judge(struct trouble *t, uint32_t failing_ms, int64_t now_ns)
 	} else if (t->slow_ns != 0) {
 		now = VOLUME_SLOW;
 		since = t->slow_ns;
+	} else if (t->path_ns != 0 && now_ns - t->path_ns >= (int64_t)failing_ms * NS_PER_MS) {
+		now = VOLUME_DEGRADED;
+		since = t->path_ns;
 	}
 	if (now == t->now)
 		return false;

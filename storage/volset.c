@@ -302,3 +302,20 @@ struct volume *volset_volume(const struct volset *s, unsigned index) { return s-
 bool volset_good(const struct volset *s, unsigned index) { return s->member[index].good; }
 enum volset_state volset_state(const struct volset *s, unsigned index) { return s->member[index].state; }
 const char *volset_reason(const struct volset *s, unsigned index) { return s->member[index].reason; }
+
+bool volset_lost_path(const struct volset *s, unsigned index, char *ret, size_t size)
+{
+	const struct volume *v = s->member[index].volume;
+
+	ret[0] = '\0';
+	for (unsigned i = 0; v && i < volume_paths(v); i++) {
+		struct volume_path p;
+
+		volume_path(v, i, &p);
+		if (p.is_used)
+			continue;
+		(void)snprintf(ret, size, "path %s: %s", p.address, *p.reason ? p.reason : "connecting");
+		return true;
+	}
+	return false;
+}

@@ -32,6 +32,8 @@ struct volume *volset_volume(const struct volset *s, unsigned index);
 bool volset_good(const struct volset *s, unsigned index);
 enum volset_state volset_state(const struct volset *s, unsigned index);
 const char *volset_reason(const struct volset *s, unsigned index); /* why it is not good, "" if it is */
+/* Of a volume with several addresses: one that is not in use, and why; "" if there is none. */
+bool volset_lost_path(const struct volset *s, unsigned index, char *ret, size_t size);
 
 /* Reserved for one purpose each: buffers that are aligned and never freed while a volume may still use them. */
 void *volset_buffer(size_t len);

@@ -113,8 +113,28 @@ static void refused(void)
 	TAP_OK(judge() && t.now == VOLUME_WELL, "until it takes a write");
 }
 
+static void path(void)
+{
+	begin();
+	ops(2, TROUBLE_RESULT_OK, 1);
+	trouble_path(&t, true, now_ms * NS_PER_MS);
+	now_ms += FAILING - 1;
+	trouble_path(&t, true, now_ms * NS_PER_MS);
+	TAP_OK(!judge() && t.now == VOLUME_WELL, "a path is lost for less than it takes: not told");
+	now_ms += 1;
+	trouble_path(&t, true, now_ms * NS_PER_MS);
+	TAP_OK(judge() && is(VOLUME_DEGRADED, now_ms - FAILING), "for as long: degraded, since it was lost");
+	ops(20, TROUBLE_RESULT_OK, SLOW + 1);
+	TAP_OK(judge() && t.now == VOLUME_SLOW, "slow is worse");
+	ops(30, TROUBLE_RESULT_OK, 1);
+	TAP_OK(judge() && t.now == VOLUME_DEGRADED, "then it is degraded still");
+	trouble_path(&t, false, now_ms * NS_PER_MS);
+	TAP_OK(judge() && t.now == VOLUME_WELL, "until the path is used again");
+}
+
 int main(void)
 {
+	path();
 	slow();
 	failing();
 	refused();

@@ -7,6 +7,9 @@ tokens() { echo "$(token a) $(token b) $(token c)"; }
 epochs() { echo "$(epoch n1) $(epoch n2) $(epoch n3)"; }
 paths() { ctl "$1" volume list -o json | jq -r '[.volumes[0].paths[].state] | join(" ")'; }
 paths_are() { [ "$(paths "$1")" = "$2" ]; }
+volume() { ctl "$1" status -o json | jq -r ".status.volumes[0] | $2"; }
+degraded() { [[ "$(volume "$1" '.trouble + " " + .reason')" =~ ^degraded.path.$2 ]]; }
+well() { [ "$(volume "$1" .trouble)" = none ]; }
 # in_use NODE PATH NS: its keeper uses the path again
 in_use() { told "$3" "^[0-9]+ $1 ha-keeper: .*path 10\.77\.$(($2 + 1))\.1.*: in use"; }
 
@@ -27,11 +30,13 @@ play() # play KIND: of the one volume
 			check "$n lost path $path: all stay online for 5 s" throughout 5 all_online
 		done
 		check "it shows" paths_are n1 "${states[$path]}"
+		check "status tells it, as long as it lasts" within $patience degraded n1 "10\.77\.$((path + 1))\.1"
 		check "the volume is good" ctl n1 volume list
 		check "same epochs, same guests" test "$(epochs) $(tokens)" = "$epochs $tokens"
 		healed=$(now_ns)
 		for n in $nodes; do lab storage heal $n --path $path; done
 		for n in $nodes; do check "$n uses path $path again" within $patience in_use $n $path "$healed"; done
+		check "and not any more" within $patience well n1
 	done
 	check "same epochs, same guests" test "$(epochs) $(tokens)" = "$epochs $tokens"
 
