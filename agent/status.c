@@ -380,7 +380,7 @@ static json_object *volumes(struct agentd *d, unsigned *ret_good)
 			reason = d->volset ? volset_reason(d->volset, v) : "not opened";
 		else if (!fault && !keeper)
 			reason = d->core.have_table ? d->core.table.table.volume[v].reason : "the keeper does not answer";
-		else if (!fault && d->trouble[v].now == VOLUME_DEGRADED)
+		else if (!fault && d->trouble[v].now != VOLUME_WELL)
 			reason = d->core.table.table.volume[v].reason;
 		*ret_good += !fault && here && keeper;
 		put_string(o, "url", d->conf.volumes[v]);

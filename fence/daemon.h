@@ -46,6 +46,7 @@ struct daemon {
 	const struct superblock *sb;
 	bool set_changed;    /* it is not the volumes' any more */
 	struct trouble trouble[FORMAT_MAX_VOLUMES];
+	char refusal[FORMAT_MAX_VOLUMES][2][KEEPER_TEXT_LEN]; /* of the last read and write; "": it was carried out */
 	struct volop write_op[FORMAT_MAX_VOLUMES][DAEMON_WRITE_OPS], read_op[FORMAT_MAX_VOLUMES];
 
 	struct ring *ring;

@@ -296,6 +296,8 @@ void daemon_tell(void *edge, const struct keeper *k)
 	for (unsigned v = 0; v < d->conf.n_volumes; v++) {
 		m->table.volume[v].good = volset_good(d->volset, v);
 		(void)str_copy(m->table.volume[v].reason, KEEPER_TEXT_LEN, volset_reason(d->volset, v));
+		if (!*m->table.volume[v].reason && (d->trouble[v].now == VOLUME_FAILING || d->trouble[v].now == VOLUME_READ_ONLY))
+			(void)str_copy(m->table.volume[v].reason, KEEPER_TEXT_LEN, d->refusal[v][*d->refusal[v][true] ? true : false]);
 		if (d->trouble[v].now == VOLUME_DEGRADED)
 			(void)volset_lost_path(d->volset, v, m->table.volume[v].reason, KEEPER_TEXT_LEN);
 		m->table.volume[v].trouble = d->trouble[v].now;

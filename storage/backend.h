@@ -27,6 +27,7 @@ struct volume_part {
 	bool is_write;
 	bool is_stuck;  /* set by close: this part outlives the session and will be reported later */
 	enum volume_result result;
+	int err;        /* a system call's; 0: none */
 };
 
 struct backend {
@@ -66,6 +67,7 @@ struct volume {
 
 	enum volume_state state;
 	char reason[VOLUME_REASON_LEN];
+	char refusal[VOLUME_REASON_LEN];
 	volume_state_fn on_state;
 	void (*on_path)(struct volume *v, unsigned i, void *user);
 	void *user;
@@ -85,6 +87,8 @@ void backend_ready(struct volume *v, uint64_t size, uint32_t max_part, bool targ
 void backend_lost(struct volume *v, const char *fmt, ...) _printf_(2, 3);
 /* The target answered, or the system call returned. Frees part. Calls settled only for a part whose volume is NULL. */
 void backend_part_done(struct volume_part *part, enum volume_result result);
+/* The same, of an operation that was refused, and in which words. */
+void backend_refused(struct volume_part *part, enum volume_result result, const char *fmt, ...) _printf_(3, 4);
 /* Out of the back-off, if it is in one. */
 void backend_retry_now(struct volume *v);
 enum volume_result backend_result_of_errno(int err, bool is_write); /* err > 0 */

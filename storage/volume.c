@@ -292,13 +292,27 @@ void backend_part_done(struct volume_part *part, enum volume_result result)
 
 	if (v) {
 		unlink_part(v, part);
-		if (result == VOLUME_OK)
+		if (result == VOLUME_OK) {
 			v->wait_ms = v->backoff_ms;
+			v->refusal[0] = '\0';
+		}
 	}
 	free(part);
 	if (result != VOLUME_OK && io->result == VOLUME_OK)
 		io->result = result;
 	part_ended(io);
+}
+
+void backend_refused(struct volume_part *part, enum volume_result result, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (part->volume) {
+		va_start(ap, fmt);
+		(void)vsnprintf(part->volume->refusal, sizeof(part->volume->refusal), fmt, ap);
+		va_end(ap);
+	}
+	backend_part_done(part, result);
 }
 
 enum volume_result backend_result_of_errno(int err, bool is_write)
@@ -466,6 +480,11 @@ void volume_close(struct volume *v)
 enum volume_state volume_state(const struct volume *v)
 {
 	return v->state;
+}
+
+const char *volume_refusal(const struct volume *v)
+{
+	return v->refusal;
 }
 
 const char *volume_reason(const struct volume *v)

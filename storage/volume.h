@@ -96,6 +96,8 @@ void volume_close(struct volume *v);
 
 enum volume_state volume_state(const struct volume *v);
 const char *volume_reason(const struct volume *v);
+/* What was answered to an operation that failed, while its done is called; "": nothing was, or nothing is known of why. */
+const char *volume_refusal(const struct volume *v);
 const char *volume_url(const struct volume *v);
 uint64_t volume_size(const struct volume *v); /* bytes; 0 until first ready */
 

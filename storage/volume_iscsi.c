@@ -294,6 +294,30 @@ static enum volume_result answer_of(int status, const struct scsi_task *task, st
 	return VOLUME_E_IO;
 }
 
+/* What the target has said, for people. */
+static void refusal_text(int status, const struct scsi_task *task, char *ret, size_t size)
+{
+	static const struct { int status; const char *text; } table[] = {
+		{ SCSI_STATUS_RESERVATION_CONFLICT, "RESERVATION CONFLICT: somebody holds a reservation; sg_persist --in --read-keys tells whose, --out --clear takes a stale one away" },
+		{ SCSI_STATUS_BUSY, "BUSY" }, { SCSI_STATUS_TASK_SET_FULL, "TASK SET FULL" }, { SCSI_STATUS_TASK_ABORTED, "TASK ABORTED" },
+		{ SCSI_STATUS_GOOD, "less was transferred than was asked for" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+		if (table[i].status == status) {
+			(void)snprintf(ret, size, "%s", table[i].text);
+			return;
+		}
+	if (status == SCSI_STATUS_CHECK_CONDITION) {
+		const char *key = scsi_sense_key_str(task->sense.key), *ascq = scsi_sense_ascq_str(task->sense.ascq); /* NULL for what it has no name for */
+
+		(void)snprintf(ret, size, "sense %d/%02x/%02x%s%s%s%s", (int)task->sense.key, (unsigned)task->sense.ascq >> 8, (unsigned)task->sense.ascq & 0xff, key ? ", " : "",
+			       key ? key : "", ascq ? ", " : "", ascq ? ascq : "");
+	} else {
+		(void)snprintf(ret, size, "SCSI status 0x%02x", (unsigned)status);
+	}
+}
+
 /* A unit attention says that the command was not carried out (SAM-5, 5.14), so it is sent again, unless it says that this may be another LUN now. */
 static bool taken_as_attention(struct volume_part *part, int status, const struct scsi_task *task)
 {
@@ -321,8 +345,17 @@ static void on_transfer(struct iscsi_context *context, int status, void *data, v
 		if (s) /* not from iscsi_session_close: the connection broke */
 			backend_lost(part->volume, "%s, port %u: lost while in use: %s", part->volume->address.host, part->volume->address.port,
 				     library_error(s));
-	} else if (!taken_as_attention(part, status, task))
-		backend_part_done(part, answer_of(status, task, part));
+	} else if (!taken_as_attention(part, status, task)) {
+		enum volume_result result = answer_of(status, task, part);
+		char text[VOLUME_REASON_LEN];
+
+		if (result == VOLUME_OK) {
+			backend_part_done(part, result);
+		} else {
+			refusal_text(status, task, text, sizeof(text));
+			backend_refused(part, result, "the target says %s", text);
+		}
+	}
 	scsi_free_scsi_task(task);
 }
 

@@ -276,7 +276,8 @@ static void on_transfer(struct rpc_context *rpc, int status, void *data, void *u
 		if (answer == NFS3ERR_STALE || answer == NFS3ERR_BADHANDLE)
 			backend_lost(v, "the file was replaced on the server (stale handle)");
 		/* libnfs 4 knows no errno for a quota */
-		backend_part_done(part, backend_result_of_errno(answer == NFS3ERR_DQUOT ? EDQUOT : -nfsstat3_to_errno((int)answer), part->is_write));
+		backend_refused(part, backend_result_of_errno(answer == NFS3ERR_DQUOT ? EDQUOT : -nfsstat3_to_errno((int)answer), part->is_write), "the server says %s",
+				nfsstat3_to_str((int)answer));
 		return;
 	}
 	part->moved += count;

@@ -152,6 +152,7 @@ static enum volume_result worker_transfer(struct path_session *s, int fd, struct
 
 		if (n < 0 && errno != EINTR) {
 			*ret_gone = errno == ENODEV || errno == ENXIO || errno == ESTALE || errno == ENOTCONN;
+			part->err = errno;
 			return backend_result_of_errno(errno, part->is_write);
 		}
 		if (n == 0)
@@ -234,7 +235,10 @@ static void report_finished(struct volume_part *part)
 	while (part) {
 		struct volume_part *next = part->queue;
 
-		backend_part_done(part, part->result);
+		if (part->err)
+			backend_refused(part, part->result, "%s", strerror(part->err));
+		else
+			backend_part_done(part, part->result);
 		part = next;
 	}
 }

@@ -380,9 +380,9 @@ static void test_other_file(struct kind *k)
 /* What a server says that has no room for this user, or has become read-only under us: definite, the session stays. */
 static void test_refused_writes(struct kind *k)
 {
-	static const struct { uint32_t status; enum volume_result result; } answer[] = {
-		{ 69 /* NFS3ERR_DQUOT */, VOLUME_E_NOSPACE }, { 28 /* NFS3ERR_NOSPC */, VOLUME_E_NOSPACE }, { 30 /* NFS3ERR_ROFS */, VOLUME_E_READONLY },
-		{ 13 /* NFS3ERR_ACCES */, VOLUME_E_READONLY }, { 5 /* NFS3ERR_IO */, VOLUME_E_IO }, { 10006 /* NFS3ERR_SERVERFAULT */, VOLUME_E_IO },
+	static const struct { uint32_t status; enum volume_result result; const char *said; } answer[] = {
+		{ 69, VOLUME_E_NOSPACE, "DQUOT" }, { 28, VOLUME_E_NOSPACE, "NOSPC" }, { 30, VOLUME_E_READONLY, "ROFS" },
+		{ 13, VOLUME_E_READONLY, "ACCES" }, { 5, VOLUME_E_IO, "IO" }, { 10006, VOLUME_E_IO, "SERVERFAULT" },
 	};
 	uint8_t *buf = buffer(4096, 0x09);
 	struct relay r;
@@ -396,7 +396,8 @@ static void test_refused_writes(struct kind *k)
 		relay_refuse(&r, answer[i].status);
 		memset(buf, 0x09, 4096);
 		TAP_OK(transfer(w.v, buf, 65536, 4096, true) == answer[i].result, "status %u: %s", answer[i].status, volume_result_name(answer[i].result));
-		TAP_OK(transfer(w.v, buf, 65536, 4096, false) == VOLUME_OK && buf[0] == 0x08, "read works, and nothing was written");
+		TAP_OK(strstr(volume_refusal(w.v), answer[i].said), "it tells what was said: %s", volume_refusal(w.v));
+		TAP_OK(transfer(w.v, buf, 65536, 4096, false) == VOLUME_OK && buf[0] == 0x08 && !*volume_refusal(w.v), "read works, and nothing was written");
 	}
 	relay_release(&r);
 	TAP_OK(put(w.v, buf, 0x0a) && w.backoff == 0, "it writes again, in the same session");

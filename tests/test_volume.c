@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <iscsi/iscsi.h>
+#include <iscsi/scsi-lowlevel.h>
 #include <linux/userfaultfd.h>
 #include <nfsc/libnfs.h>
 #include <signal.h>
@@ -173,6 +174,7 @@ static void test_read_only(const char *kind, const char *url, bool by_option)
 	printf("# %s: read-only %s\n", kind, by_option ? "by option" : "target");
 	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS), "%s ready %s", kind, w.reason);
 	TAP_OK(transfer(w.v, buf, 0, 4096, true) == VOLUME_E_READONLY, "write refused as read-only");
+	printf("# %s\n", volume_refusal(w.v));
 	TAP_OK(transfer(w.v, buf, 0, 4096, false) == VOLUME_OK, "read works");
 	TAP_OK(w.backoff == 0, "the session stays");
 	volume_close(w.v);
@@ -367,17 +369,58 @@ static void test_refusals(const char *dir)
 	test_refused("path, a pipe", path, &o, "a pipe");
 }
 
-/* Somebody resets the LUN: every other session gets a unit attention, on a command that was not carried out. */
-static void lun_reset(void)
+static struct iscsi_context *stranger(void)
 {
-	struct iscsi_context *c = iscsi_create_context("iqn.2026-01.test:resetter");
+	struct iscsi_context *c = iscsi_create_context("iqn.2026-01.test:stranger");
 	char portal[64];
 
 	(void)snprintf(portal, sizeof(portal), "127.0.0.1:%d", SERVERS_ISCSI_PORT);
 	(void)iscsi_set_targetname(c, "iqn.2026-01.test:plain");
 	(void)iscsi_set_session_type(c, ISCSI_SESSION_NORMAL);
-	TAP_OK(iscsi_full_connect_sync(c, portal, 1) == 0 && iscsi_task_mgmt_lun_reset_sync(c, 1) == 0, "LUN reset: %s", iscsi_get_error(c));
+	TAP_OK(iscsi_full_connect_sync(c, portal, 1) == 0, "a stranger logs in");
+	return c;
+}
+
+/* Somebody resets the LUN: every other session gets a unit attention, on a command that was not carried out. */
+static void lun_reset(void)
+{
+	struct iscsi_context *c = stranger();
+
+	TAP_OK(iscsi_task_mgmt_lun_reset_sync(c, 1) == 0, "LUN reset: %s", iscsi_get_error(c));
 	(void)iscsi_destroy_context(c);
+}
+
+static bool reserve(struct iscsi_context *c, int action)
+{
+	struct scsi_persistent_reserve_out_basic p = { .reservation_key = action == SCSI_PERSISTENT_RESERVE_REGISTER ? 0 : 0xabc, .service_action_reservation_key = 0xabc };
+	struct scsi_task *task;
+	bool good = false;
+
+	for (unsigned i = 0; i < 3 && !good; i++) { /* the first one may meet a unit attention */
+		task = iscsi_persistent_reserve_out_sync(c, 1, action, SCSI_PERSISTENT_RESERVE_SCOPE_LU, SCSI_PERSISTENT_RESERVE_TYPE_WRITE_EXCLUSIVE, &p);
+		good = task && task->status == SCSI_STATUS_GOOD;
+		scsi_free_scsi_task(task);
+	}
+	return good;
+}
+
+/* Somebody's reservation, a stale one perhaps. */
+static void test_reserved(const char *url)
+{
+	uint8_t *buf = buffer(4096, 0x31);
+	struct iscsi_context *c = stranger();
+	struct watched w;
+
+	printf("# iSCSI: reserved by somebody else\n");
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS) && transfer(w.v, buf, 4096, 4096, true) == VOLUME_OK, "written");
+	TAP_OK(reserve(c, SCSI_PERSISTENT_RESERVE_REGISTER) && reserve(c, SCSI_PERSISTENT_RESERVE_RESERVE), "it is reserved");
+	TAP_OK(transfer(w.v, buf, 4096, 4096, true) == VOLUME_E_IO && strstr(volume_refusal(w.v), "RESERVATION CONFLICT"), "a write is refused: %s", volume_refusal(w.v));
+	TAP_OK(transfer(w.v, buf, 4096, 4096, false) == VOLUME_OK && w.backoff == 0, "it is read, in the same session");
+	TAP_OK(reserve(c, SCSI_PERSISTENT_RESERVE_CLEAR), "the reservation is taken away");
+	TAP_OK(transfer(w.v, buf, 4096, 4096, true) == VOLUME_OK && !*volume_refusal(w.v), "and it is written");
+	volume_close(w.v);
+	(void)iscsi_destroy_context(c);
+	free(buf);
 }
 
 static void test_lun_reset(const char *url)
@@ -409,6 +452,7 @@ static void test_full(const char *kind, const char *url, const char *dir, enum v
 	(void)servers_run("dd if=/dev/zero of=%s bs=64k 2>/dev/null", filler);
 	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS), "%s ready %s", kind, w.reason);
 	TAP_OK(transfer(w.v, buf, 0, 4096, true) == want, "a write: %s", volume_result_name(want));
+	TAP_OK(*volume_refusal(w.v), "it tells what was said: %s", volume_refusal(w.v));
 	TAP_OK(transfer(w.v, buf, 0, 4096, false) == VOLUME_OK && buf[0] == 0, "read works, nothing was written");
 	TAP_OK(unlink(filler) == 0, "somebody makes room");
 	TAP_OK(transfer(w.v, buf, 0, 4096, true) == VOLUME_OK && w.backoff == 0, "it writes again, in the same session");
@@ -612,6 +656,7 @@ static void test_network(const char *dir, pid_t tgtd, pid_t ganesha)
 	(void)snprintf(url, sizeof(url), "%s?header-digest=crc32c", iscsi_url);
 	test_transfers("iSCSI with header digests", url);
 	test_lun_reset(iscsi_url);
+	test_reserved(iscsi_url);
 	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:full/1", SERVERS_ISCSI_PORT);
 	test_full("iSCSI", url, dir, VOLUME_E_IO); /* tgtd calls it a medium error */
 	(void)snprintf(url, sizeof(url), "nfs://127.0.0.1%s/small/sub/volume?nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT, SERVERS_MOUNT_PORT);

@@ -60,6 +60,7 @@ since=$(now_ns)
 tgt --mode logicalunit --op update --tid "$tid" --lun 1 --params readonly=1
 check "a volume that refuses writes is read-only" within $patience trouble 2 read-only
 check "its hook is called" within $patience hook_told volume-read-only "$third"
+check "status tells what the target says" within $patience sh -c "$top/contrib/lab exec n1 -- ha-ctl status | grep -q 'volume $third: read-only since .*WRITE_PROTECTED'"
 tgt --mode logicalunit --op update --tid "$tid" --lun 1 --params readonly=0
 check "it is well again" within $patience well
 
