@@ -23,22 +23,7 @@ work=$2
 for d in sbin share; do mount -t overlay -o "lowerdir=$work/deb/usr/$d:/usr/$d" overlay "/usr/$d" || { echo "Bail out! mount"; exit 1; }; done
 ip link set lo up
 fence=${KVM_HA_BUILD_DIR:-.}/ha-fence
-count=0 failures=0
-
-# check TEXT COMMAND...
-check()
-{
-	local text=$1
-	shift
-	count=$((count + 1))
-	if "$@"; then
-		echo "ok $count - $text"
-	else
-		echo "not ok $count - $text"
-		failures=$((failures + 1))
-		sed 's/^/# /' "$work/out"
-	fi
-}
+. "$(dirname -- "$0")/tap.sh"
 ends() { local want=$1 got; shift; "$fence" --config "$work/etc" "$@" >"$work/out" 2>&1 </dev/null; got=$?; [ $got -eq "$want" ] || { echo "exit code $got" >>"$work/out"; false; }; }
 not_says() { ! grep -q -- "$1" "$work/out"; }
 says() { grep -qE -- "$1" "$work/out"; }

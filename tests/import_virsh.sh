@@ -15,22 +15,7 @@ fi
 
 work=$2
 ctl=${HA_CTL:-${KVM_HA_BUILD_DIR:-.}/ha-ctl}
-count=0 failures=0
-
-# check TEXT COMMAND...
-check()
-{
-	local text=$1
-	shift
-	count=$((count + 1))
-	if "$@"; then
-		echo "ok $count - $text"
-	else
-		echo "not ok $count - $text"
-		failures=$((failures + 1))
-		sed 's/^/# /' "$work/out" "$work/err"
-	fi
-}
+. "$(dirname -- "$0")/tap.sh"
 import() { "$ctl" vm import "$@" >"$work/out" 2>"$work/err"; }
 says() { grep -qF -- "$1" "$work/out"; }
 complains() { grep -qF -- "$1" "$work/err"; }
