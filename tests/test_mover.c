@@ -123,10 +123,23 @@ static int64_t now_ms(void)
 		(cond);                                                              \
 	})
 
+/* Every command is ended, if only by the end of its connection. */
+static void hang_up(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(asked); i++) {
+		struct asked a = asked[i];
+
+		asked[i].used = false;
+		if (a.used)
+			a.fn(a.user, NULL, "connection closed");
+	}
+}
+
 static void begin(void)
 {
 	mover_forget(d.mover, vm.def.uuid);
-	memset(asked, 0, sizeof(asked));
+	connected = false;
+	hang_up();
 	memset(news, 0, sizeof(news));
 	connected = true;
 	n_started = n_kills = n_continued = n_refused = n_slow = 0;
@@ -290,6 +303,7 @@ static void test_local_disk(void)
 		CHECK(!local || unlink(path) == 0);
 	}
 	mover_forget(d.mover, v->def.uuid);
+	begin();
 }
 
 int main(void)
