@@ -176,6 +176,11 @@ bool volset_good(const struct volset *s, unsigned index) { return true; }
 enum volset_state volset_state(const struct volset *s, unsigned index) { return VOLSET_GOOD; }
 void volset_changed(struct volset *s, unsigned index) { }
 const char *volset_reason(const struct volset *s, unsigned index) { return ""; }
+bool volset_lost_path(const struct volset *s, unsigned index, char *ret, size_t size)
+{
+	ret[0] = '\0';
+	return false;
+}
 
 void *volset_buffer(size_t len)
 {
@@ -196,6 +201,7 @@ static void enqueue(struct volume *v, struct volume_io *io, bool write)
 
 void fuzz_volume_read(struct volume *v, struct volume_io *io) { enqueue(v, io, false); }
 void fuzz_volume_write(struct volume *v, struct volume_io *io) { enqueue(v, io, true); }
+const char *fuzz_volume_refusal(const struct volume *v) { return ""; }
 
 void fuzz_volumes_turn(void)
 {
