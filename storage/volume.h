@@ -96,7 +96,7 @@ void volume_close(struct volume *v);
 
 enum volume_state volume_state(const struct volume *v);
 const char *volume_reason(const struct volume *v);
-/* What was answered to an operation that failed, while its done is called; "": nothing was, or nothing is known of why. */
+/* What was answered, in words, to an operation whose done is being called with VOLUME_E_IO, _READONLY or _NOSPACE; else it may be of an earlier one. */
 const char *volume_refusal(const struct volume *v);
 const char *volume_url(const struct volume *v);
 uint64_t volume_size(const struct volume *v); /* bytes; 0 until first ready */

@@ -282,7 +282,7 @@ static void on_transfer(struct rpc_context *rpc, int status, void *data, void *u
 	}
 	part->moved += count;
 	if (count == 0)
-		backend_part_done(part, VOLUME_E_IO); /* past the end of a file that shrank, or not stable */
+		backend_refused(part, VOLUME_E_IO, "nothing was transferred: the file has shrunk, or the server does not write stably");
 	else if (part->moved == part->len)
 		backend_part_done(part, VOLUME_OK);
 	else if (send_rest(s, part) < 0)

@@ -235,10 +235,10 @@ static void report_finished(struct volume_part *part)
 	while (part) {
 		struct volume_part *next = part->queue;
 
-		if (part->err)
-			backend_refused(part, part->result, "%s", strerror(part->err));
-		else
+		if (part->result == VOLUME_OK)
 			backend_part_done(part, part->result);
+		else
+			backend_refused(part, part->result, "%s", part->err ? strerror(part->err) : "nothing was transferred: the file has shrunk");
 		part = next;
 	}
 }
