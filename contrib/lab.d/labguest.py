@@ -71,22 +71,23 @@ def _attach(lab, d):
             raise LabError(f"{n} does not get {d['url']}: {done.stderr.strip()}; all nodes must run when a guest is made")
 
 
-def qemu_arguments(d):
-    return ["-machine", "pc,accel=tcg", "-nodefaults", "-display", "none", "-serial", "none",
+def qemu_arguments(name, d):
+    """With -trace, each time that the guest is paused or goes on is a line of /run/lab-guest-NAME.trace in its node."""
+    return ["-machine", "pc,accel=tcg", "-nodefaults", "-display", "none", "-serial", "none", "-trace", "runstate_set", "-D", f"/run/lab-guest-{name}.trace",
             "-drive", f"if=none,id=d0,format=raw,cache=none,file={d['url']}", "-device", "virtio-blk-pci,drive=d0,bootindex=0"]
 
 
 def vm_file(name, node, d):
-    a = qemu_arguments(d)
+    a = qemu_arguments(name, d)
     return (f"[VM]\nName={name}\nMemory=32M\nVCPUs=1\nDisk={d['url']}\n\n[QEMU]\nBinary=/usr/bin/qemu-system-x86_64\n"
-            f"Arguments={' '.join(a[:7])}\n  {' '.join(a[7:])}\n\n[HA]\nState=started\nPreferredNodes={node}\n")
+            f"Arguments={' '.join(a[:13])}\n  {' '.join(a[13:])}\n\n[HA]\nState=started\nPreferredNodes={node}\n")
 
 
 def run_by_hand(lab, name, node, d):
     """Without kvm-ha: nothing keeps the same guest from running twice. As libvirt's are: -no-shutdown, and a monitor of its own at /run/lab-guest-NAME.monitor
     in the node beside the one for kvm-ha, /run/lab-guest-NAME.qmp."""
     argv = ["systemd-run", "--quiet", "--slice=lab-guests.slice", f"--unit=lab-guest-{name}", "--collect",
-            "/usr/bin/qemu-system-x86_64", "-name", name, "-m", "32M", *qemu_arguments(d), "-no-shutdown",
+            "/usr/bin/qemu-system-x86_64", "-name", name, "-m", "32M", *qemu_arguments(name, d), "-no-shutdown",
             *(word for end in ("qmp", "monitor") for word in ("-qmp", f"unix:/run/lab-guest-{name}.{end},server=on,wait=off"))]
     done = labnode.node_run(lab, node, argv)
     if done.returncode != 0:

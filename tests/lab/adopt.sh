@@ -69,6 +69,7 @@ lab exec n1 -- ha-ctl vm remove big >/dev/null
 tell_qmp n1 c stop || bail "c is not stopped"
 check "one that is paused" refuses n1 'its guest does not run but is paused' c "$pc" "$(qmp c)"
 tell_qmp n1 c cont || bail "c does not go on"
+check "its trace shows that it was paused" test "$(lab exec n1 -- grep -c 'new_state .* (paused)' /run/lab-guest-c.trace)" = 1
 for v in a c; do
 	check "$v is as it was: stopped for kvm-ha" is_down $v
 	check "$v lives on" same_life $v "${!v}"
