@@ -465,7 +465,7 @@ static bool judge_node(struct setchange *c, uint32_t id, bool again)
 		return fail_count(c, id, 0, 0, "it is armed, and the volume set changes only while no node is: `ha-ctl disarm` first; a dead node must have been fenced "
 				  "before");
 	if (c->kind == SETCHANGE_REMOVE && !up_to_date(c, id, s))
-		return fail_count(c, id, 0, 0, "a volume that stays lacks what the one that goes has of it: try again in some seconds; until then the set stays as it is");
+		return fail_count(c, id, 0, 0, "a volume that stays lacks what the one that goes has of it: try again in some seconds");
 	if (c->lost && again && (c->watched[id - 1].epoch != hb->epoch || c->watched[id - 1].seq != hb->seq))
 		return fail_count(c, id, 0, 0, "it is alive: with --lost keeper and agent must be stopped on all nodes");
 	c->watched[id - 1].epoch = hb->epoch;

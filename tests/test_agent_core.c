@@ -1255,6 +1255,37 @@ static void test_restart(void)
 	sound("an alien VM");
 }
 
+static bool is_on(unsigned v, uint32_t id, unsigned vm)
+{
+	const struct claim *c = claim_in(on_disk(id, v, v + 1), s.vm[vm].uuid);
+
+	return c && c->state == CLAIM_ACTIVE;
+}
+
+/* A volume that was away while something was claimed: it is to have it before the volume set may change. */
+static void test_catch_up(void)
+{
+	unsigned writes = 0;
+
+	boot(1, 3, 1);
+	volume(1, 1, false);
+	add_vms(1);
+	spread_catalog();
+	TAP_OK(UNTIL(5000, running(1) == 1) && is_on(0, 1, 1) && is_on(2, 1, 1) && !is_on(1, 1, 1), "claimed on two of three volumes");
+	volume(1, 1, true);
+	run(30000);
+	TAP_OK(!is_on(1, 1, 1), "the third one is back: two will do");
+	s.catalog.armed = false;
+	spread_catalog();
+	TAP_OK(UNTIL(11000, is_on(1, 1, 1)), "it gets it once the cluster is disarmed");
+	memset(node(1)->trace, 0, 256);
+	run(60000);
+	for (const char *t = node(1)->trace; *t; t++)
+		writes += *t == 'W';
+	TAP_OK(writes == 0, "once: when all have it nothing is written");
+	sound("a volume that was behind");
+}
+
 static void test_lost_lease(void)
 {
 	uint32_t owner, other;
@@ -2947,6 +2978,7 @@ int main(void)
 	test_conflict();
 	test_takeover();
 	test_restart();
+	test_catch_up();
 	test_lost_lease();
 	test_failures();
 	test_leader();

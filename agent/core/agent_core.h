@@ -423,6 +423,8 @@ struct claimer {
 	int64_t writable_ns;                    /* since when a quorum's slots are free of earlier writes; 0 not yet */
 	uint64_t read_term;                     /* of the gate, when the read under way was issued; 0: it was closed */
 	uint32_t read_epoch;                    /* our epoch when the read under way was issued; 0: what was announced of us was not known yet */
+	uint64_t whole_seq;                     /* of the last write that a fence quorum has acknowledged */
+	int64_t catch_up_ns;                    /* when our block was last written again for a volume that lacked that */
 	int64_t retry_ns, read_ns, complete_ns; /* complete: when the last complete read was issued */
 };
 

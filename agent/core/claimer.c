@@ -559,6 +559,7 @@ static void end_phase(struct agent *a)
 			c->retry_ns = a->now_ns + agent_ms(RETRY_MS); /* the same content again, under a new number */
 			return;
 		}
+		c->whole_seq = c->mine.seq;
 		c->rewrite = c->changed && c->once_seq == 0 && !MUTANT(START_WITHOUT_ACK) && !MUTANT(REREAD_BEFORE_ACK);
 		if (c->rewrite)
 			c->once_seq = c->mine.seq; /* now the other buffer */
@@ -626,6 +627,23 @@ static bool must_refresh(const struct agent *a)
 	return false;
 }
 
+/* A volume that was busy, or away, when our block was written last lacks what that says, and nobody else would ever write it there. It matters to the volume set, which changes only
+ * while the cluster is disarmed; before, a takeover might have to wait for that write. */
+static bool must_catch_up(struct agent *a)
+{
+	struct claimer *c = &a->claimer;
+	bool any = false;
+
+	if (a->catalog_armed || c->n_wants > 0 || c->changed || c->rewrite || c->whole_seq == 0 || c->mine.epoch != a->epoch ||
+	    (c->catch_up_ns != 0 && a->now_ns - c->catch_up_ns < agent_ms(REFRESH_MS)))
+		return false;
+	for (unsigned i = 0; i < a->opt.n_volumes; i++)
+		any = any || (may_write(&c->volume[i]) && MAX(c->volume[i].acked_seq, c->volume[i].on[a->opt.self - 1].seq) < c->whole_seq);
+	if (any)
+		c->catch_up_ns = a->now_ns;
+	return any;
+}
+
 /* A phase is over when everybody has answered, or a fence quorum has: one slow volume does not set the pace. */
 static bool enough(const struct agent *a)
 {
@@ -658,6 +676,7 @@ void claimer_step(struct agent *a)
 		start_read(a, CLAIMER_READING);
 		return;
 	}
+	c->rewrite = must_catch_up(a) || c->rewrite;
 	if (a->epoch != 0 && c->numbered && (c->rewrite || c->n_wants > 0) && count(a, may_write) >= format_fence_quorum(a->opt.n_volumes)) {
 		/* Also a write that did not reach its quorum. Our own block comes first: while it is damaged nobody can read anything. */
 		if (c->rewrite || in_cycle(c))
