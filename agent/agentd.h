@@ -188,8 +188,8 @@ int power_new(struct agentd *d, struct power **ret);
 void power_table(struct power *p);     /* a table has come */
 void power_no_keeper(struct power *p); /* nobody can say any more that a node is still to be switched off */
 void power_fenced(struct power *p, uint32_t node); /* proven over: counts for its quarantine */
-/* By an operator: now, or once (node, epoch) is over. -ENODEV: it has no devices; -EBUSY: they are being told something already. */
-int power_switch(struct power *p, uint32_t node, bool on);
+/* By an operator: on now, or off once (node, epoch) is over. -ENODEV: it has no devices; -EBUSY: they are being told something already. */
+int power_switch_on(struct power *p, uint32_t node);
 void power_off_when_over(struct power *p, uint32_t node, uint32_t epoch);
 bool power_has_devices(const struct power *p, uint32_t node);
 const char *power_state(const struct power *p, uint32_t node); /* none, idle, switching-off, switching-on, off, failed */

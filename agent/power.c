@@ -13,8 +13,8 @@
 #include "agent/base/clock.h"
 #include "agent/core/power.h"
 
-#define ON_DELAY_MS 10000 /* by then no other node's devices are still being told to switch it off */
 #define LINE_MAX_LEN 600
+#define WISHES_FILE "/run/kvm-ha/power-wishes" /* "NODE on|off EPOCH", a line each; of this boot, so that the agent may be restarted */
 
 /* EVIDENCE: the keeper asks. OFF, ON: an operator does; ON also after EVIDENCE, by [Fencing] PowerOn=. */
 enum purpose { PURPOSE_EVIDENCE, PURPOSE_OFF, PURPOSE_ON };
@@ -33,8 +33,7 @@ struct power {
 	struct agentd *d;
 	struct power_job job[FORMAT_MAX_NODES];
 	struct child child[FORMAT_MAX_NODES];
-	struct { uint32_t epoch; int64_t at_ns; } on[FORMAT_MAX_NODES]; /* switched off by us: that epoch; at_ns: when it is switched on again, 0: not known yet */
-	uint32_t off_after[FORMAT_MAX_NODES]; /* an operator wants it off once that epoch is over; 0: not */
+	struct power_wish wish[FORMAT_MAX_NODES];
 	struct power_fences fences[FORMAT_MAX_NODES];
 	bool braked;
 };
@@ -85,6 +84,45 @@ static void call_off(struct child *c)
 
 static void start(struct power *p, uint32_t node, enum purpose purpose);
 
+static void write_wishes(const struct power *p)
+{
+	FILE *f = fopen(WISHES_FILE ".new", "we");
+	bool ok = f != NULL;
+
+	for (uint32_t node = 1; ok && node <= FORMAT_MAX_NODES; node++) {
+		const struct power_wish *w = &p->wish[node - 1];
+
+		if (w->set)
+			ok = fprintf(f, "%" PRIu32 " %s %" PRIu32 "\n", node, w->want == POWER_WANT_ON ? "on" : "off", w->epoch) > 0;
+	}
+	if ((f && fclose(f) != 0) || !ok || rename(WISHES_FILE ".new", WISHES_FILE) != 0)
+		agentd_say(p->d, LOG_LEVEL_WARNING, "cannot write " WISHES_FILE ": %s: an agent that is restarted forgets which nodes are still to be switched on or off", strerror(errno));
+}
+
+static void read_wishes(struct power *p)
+{
+	FILE *f = fopen(WISHES_FILE, "re");
+	uint32_t node, epoch;
+	char want[4];
+
+	if (!f)
+		return;
+	while (fscanf(f, "%" SCNu32 " %3s %" SCNu32, &node, want, &epoch) == 3) {
+		bool on = streq(want, "on");
+
+		/* To be switched off, with one try behind it: not if an operator has let it out of quarantine since. */
+		if (node >= 1 && node <= FORMAT_MAX_NODES)
+			p->wish[node - 1] = (struct power_wish){ .set = true, .want = on ? POWER_WANT_ON : POWER_WANT_OFF, .epoch = epoch, .tries = !on };
+	}
+	(void)fclose(f);
+}
+
+static void wish(struct power *p, uint32_t node, struct power_wish w)
+{
+	p->wish[node - 1] = w;
+	write_wishes(p);
+}
+
 static void on_evidence(struct power *p, uint32_t node, bool confirmed)
 {
 	struct power_job *j = &p->job[node - 1];
@@ -98,10 +136,26 @@ static void on_evidence(struct power *p, uint32_t node, bool confirmed)
 	if (!power_job_ended(j, confirmed, clock_now_ns(), &ev))
 		return;
 	ev.node = node;
-	p->on[node - 1].epoch = ev.epoch;
-	p->on[node - 1].at_ns = 0;
+	power_wish_on_again(&p->wish[node - 1], ev.epoch);
+	write_wishes(p);
 	keeper_link_evidence(p->d->keeper, KEEPER_MSG_EVIDENCE, &ev);
 	agentd_hook(p->d, HOOK_POWER_OFF, node, NULL, "its fence device says that it is off");
+}
+
+static void on_switched(struct power *p, uint32_t node, bool on, bool done)
+{
+	const struct power_wish *w = &p->wish[node - 1];
+	bool wished = w->set && w->tries > 0 && (w->want == POWER_WANT_ON) == on;
+
+	if (wished && done)
+		wish(p, node, (struct power_wish){ 0 });
+	if (done)
+		return;
+	agentd_say(p->d, LOG_LEVEL_ERR, "node %s: its fence devices have not switched it %s%s", agentd_node_name(p->d, node), on ? "on" : "off",
+		   wished ? ": tried again later" : "");
+	if (wished && w->tries == 1)
+		agentd_hook(p->d, HOOK_POWER_FAILED, node, NULL,
+			    on ? "its fence devices have not switched it on again: tried again later" : "its fence devices have not switched it off, as an operator wants: tried again later");
 }
 
 static int32_t on_end(int32_t fd, int32_t revents, void *data)
@@ -119,9 +173,8 @@ static int32_t on_end(int32_t fd, int32_t revents, void *data)
 	drop(c);
 	if (purpose == PURPOSE_EVIDENCE)
 		on_evidence(p, c->node, done);
-	else if (!done)
-		agentd_say(p->d, LOG_LEVEL_ERR, "node %s: its fence devices have not switched it %s", agentd_node_name(p->d, c->node),
-			   purpose == PURPOSE_ON ? "on" : "off");
+	else
+		on_switched(p, c->node, purpose == PURPOSE_ON, done);
 	return 0;
 }
 
@@ -205,24 +258,20 @@ static unsigned rank_of(const struct power *p, uint32_t about)
 	return rank;
 }
 
-/* Switched off by us, proven over and still down: it may come back. Not one that an operator wants away. */
-static void switch_on_again(struct power *p, uint32_t node, const struct keeper_table_node *t, int64_t now_ns)
+/* What an operator wants off goes off; what was switched off by us, is proven over and still down may come back. */
+static void fulfil(struct power *p, uint32_t node, const struct keeper_table_node *t)
 {
-	if (p->on[node - 1].epoch == 0 || p->child[node - 1].pid != 0)
+	struct power_wish *w = &p->wish[node - 1];
+	bool was = w->set, on = w->want == POWER_WANT_ON, quarantine = p->d->core.quarantine >> (node - 1) & 1;
+
+	if (!was || p->child[node - 1].pid != 0)
 		return;
-	if (t->epoch != p->on[node - 1].epoch || t->fresh) {
-		p->on[node - 1].epoch = 0;
-		return;
+	if (power_wish_step(w, t, p->d->conf.power_on && !quarantine && !(p->d->core.maintenance >> (node - 1) & 1), quarantine, clock_now_ns())) {
+		agentd_say(p->d, LOG_LEVEL_NOTICE, "node %s: to be switched %s", agentd_node_name(p->d, node), on ? "on again" : "off, by an operator");
+		start(p, node, on ? PURPOSE_ON : PURPOSE_OFF);
+	} else if (!w->set) {
+		write_wishes(p);
 	}
-	if (t->over < t->epoch || !p->d->conf.power_on || (p->d->core.maintenance >> (node - 1) & 1) || (p->d->core.quarantine >> (node - 1) & 1))
-		return;
-	if (p->on[node - 1].at_ns == 0)
-		p->on[node - 1].at_ns = now_ns + ON_DELAY_MS * NS_PER_MS;
-	if (now_ns < p->on[node - 1].at_ns)
-		return;
-	p->on[node - 1].epoch = 0;
-	agentd_say(p->d, LOG_LEVEL_NOTICE, "node %s: to be switched on again", agentd_node_name(p->d, node));
-	start(p, node, PURPOSE_ON);
 }
 
 static void step(struct power *p, uint32_t node, const struct keeper_table_node *t)
@@ -273,12 +322,7 @@ void power_table(struct power *p)
 		if (node == p->d->conf.self_id || !power_has_devices(p, node))
 			continue;
 		step(p, node, t);
-		if (p->off_after[node - 1] != 0 && t->over >= p->off_after[node - 1] && p->child[node - 1].pid == 0) {
-			p->off_after[node - 1] = 0;
-			agentd_say(p->d, LOG_LEVEL_NOTICE, "node %s: to be switched off, by an operator", agentd_node_name(p->d, node));
-			(void)power_switch(p, node, false);
-		}
-		switch_on_again(p, node, t, clock_now_ns());
+		fulfil(p, node, t);
 	}
 }
 
@@ -308,7 +352,10 @@ void power_fenced(struct power *p, uint32_t node)
 	agentd_request(p->d, o);
 }
 
-void power_off_when_over(struct power *p, uint32_t node, uint32_t epoch) { p->off_after[node - 1] = epoch; }
+void power_off_when_over(struct power *p, uint32_t node, uint32_t epoch)
+{
+	wish(p, node, (struct power_wish){ .set = true, .want = POWER_WANT_OFF, .epoch = epoch });
+}
 
 const char *power_state(const struct power *p, uint32_t node)
 {
@@ -318,19 +365,21 @@ const char *power_state(const struct power *p, uint32_t node)
 		return "none";
 	if (c->pid != 0)
 		return c->purpose == PURPOSE_ON ? "switching-on" : "switching-off";
-	return p->job[node - 1].state == POWER_TOLD ? "off" : p->job[node - 1].tries > 0 && p->job[node - 1].state == POWER_WAITING ? "failed" : "idle";
+	if ((p->job[node - 1].tries > 0 && p->job[node - 1].state == POWER_WAITING) || (p->wish[node - 1].set && p->wish[node - 1].tries > 0))
+		return "failed";
+	return p->job[node - 1].state == POWER_TOLD ? "off" : "idle";
 }
 
-int power_switch(struct power *p, uint32_t node, bool on)
+int power_switch_on(struct power *p, uint32_t node)
 {
 	struct child *c = &p->child[node - 1];
 
 	if (!power_has_devices(p, node))
 		return -ENODEV;
-	p->on[node - 1].epoch = 0;
 	if (c->pid != 0)
 		return -EBUSY;
-	start(p, node, on ? PURPOSE_ON : PURPOSE_OFF);
+	wish(p, node, power_wish_now(agent_table_node(&p->d->core, node)->epoch, clock_now_ns()));
+	start(p, node, PURPOSE_ON);
 	return c->pid != 0 ? 0 : -EIO;
 }
 
@@ -349,6 +398,7 @@ int power_new(struct agentd *d, struct power **ret)
 				   d->conf.power[i].agent, err);
 		explicit_bzero(secrets, sizeof(secrets));
 	}
+	read_wishes(p);
 	*ret = p;
 	return 0;
 }

@@ -811,7 +811,7 @@ static void on_quarantined(void *user, json_object *answer)
 		if (lives)
 			keeper_link_evidence(d->keeper, KEEPER_MSG_FENCE, &ev);
 	} else if (bool_of(answer, "ok") && !t->fresh && power_has_devices(d->power, f->node)) {
-		r = power_switch(d->power, f->node, true);
+		r = power_switch_on(d->power, f->node);
 	}
 	if (r < 0)
 		answer_with(f->fn, f->user, server_error(true, "the quarantine is over, but the node cannot be switched on: %s",

@@ -394,6 +394,46 @@ static void test_job(void)
 	       power_job_step(&j, &t, 2, now + SIM_MS(12100)) == POWER_STEP_START, "job: after those with lower ids");
 }
 
+static void test_power_wish(void)
+{
+	struct keeper_table_node t = { .epoch = 3, .over = 2 };
+	struct power_wish w = { 0 };
+	int64_t now = SIM_MS(1000);
+
+	TAP_OK(!power_wish_step(&w, &t, true, false, now), "wish: none");
+	power_wish_on_again(&w, 3);
+	TAP_OK(!power_wish_step(&w, &t, true, false, now + SIM_MS(60000)), "wish: not on before it is proven over");
+	t.over = 3;
+	TAP_OK(!power_wish_step(&w, &t, false, false, now) && w.set, "wish: not on in maintenance, but remembered");
+	TAP_OK(!power_wish_step(&w, &t, true, false, now) && !power_wish_step(&w, &t, true, false, now + SIM_MS(9999)) && power_wish_step(&w, &t, true, false, now + SIM_MS(10000)),
+	       "wish: on after a while");
+	now += SIM_MS(10000);
+	for (int64_t again = 10; again <= 320; again *= 2) {
+		TAP_OK(!power_wish_step(&w, &t, true, false, now + SIM_MS(again * 1000 - 1)) && power_wish_step(&w, &t, true, false, now + SIM_MS(again * 1000)),
+		       "wish: that failed, once more after %d s", (int)again);
+		now += SIM_MS(again * 1000);
+	}
+	TAP_OK(power_wish_step(&w, &t, true, false, now + SIM_MS(320000)), "wish: and for as long as it takes, every 320 s");
+	t.fresh = true;
+	TAP_OK(!power_wish_step(&w, &t, true, false, now + SIM_MS(900000)) && !w.set, "wish: it is back");
+	t.fresh = false;
+	power_wish_on_again(&w, 3);
+	t.epoch = 4;
+	TAP_OK(!power_wish_step(&w, &t, true, false, now) && !w.set, "wish: it was back");
+
+	w = (struct power_wish){ .set = true, .want = POWER_WANT_OFF, .epoch = 4 };
+	TAP_OK(!power_wish_step(&w, &t, true, true, now) && w.set, "wish: not off before that lease is over");
+	power_wish_on_again(&w, 4);
+	TAP_OK(w.set && w.want == POWER_WANT_OFF, "wish: what an operator wants off is not to be switched on again");
+	t.over = 4;
+	TAP_OK(power_wish_step(&w, &t, true, false, now) && !power_wish_step(&w, &t, true, true, now) && power_wish_step(&w, &t, true, true, now + SIM_MS(10000)),
+	       "wish: off at once, and again if that failed");
+	TAP_OK(!power_wish_step(&w, &t, true, false, now + SIM_MS(90000)) && !w.set, "wish: not after it was let out of quarantine");
+
+	w = power_wish_now(4, now);
+	TAP_OK(!power_wish_step(&w, &t, true, false, now + SIM_MS(9999)) && power_wish_step(&w, &t, true, false, now + SIM_MS(10000)), "wish: an operator's order that failed is tried again");
+}
+
 static void test_fences(void)
 {
 	struct power_fences f = { 0 };
@@ -419,6 +459,7 @@ int main(void)
 	test_brake();
 	test_plan();
 	test_job();
+	test_power_wish();
 	test_fences();
 	return tap_done();
 }

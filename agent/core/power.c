@@ -6,6 +6,9 @@
 #define AGAIN_MS 2000 /* after one that confirmed nothing; twice as long each time, */
 #define HOUR_MS (3600 * MS_PER_S)
 #define AGAIN_TIMES 4 /* so often */
+#define ON_DELAY_MS 10000 /* by then no other node's devices are still being told to switch it off */
+#define WISH_AGAIN_MS 10000
+#define WISH_AGAIN_TIMES 5
 
 bool power_table_counts(const struct keeper_msg *m, int64_t host_ns)
 {
@@ -56,6 +59,34 @@ bool power_job_ended(struct power_job *j, bool confirmed, int64_t now_ns, struct
 	j->state = POWER_TOLD;
 	j->start_ns = now_ns + AGAIN_MS * NS_PER_MS; /* should the keeper still ask then, it has not heard it */
 	*ret = (struct keeper_evidence){ .kind = EVIDENCE_POWER, .epoch = j->epoch, .seq = j->seq };
+	return true;
+}
+
+void power_wish_on_again(struct power_wish *w, uint32_t epoch)
+{
+	if (!w->set || w->want == POWER_WANT_ON)
+		*w = (struct power_wish){ .set = true, .want = POWER_WANT_ON, .epoch = epoch };
+}
+
+struct power_wish power_wish_now(uint32_t epoch, int64_t now_ns)
+{
+	return (struct power_wish){ .set = true, .want = POWER_WANT_ON, .epoch = epoch, .at_ns = now_ns + WISH_AGAIN_MS * NS_PER_MS, .tries = 1 };
+}
+
+bool power_wish_step(struct power_wish *w, const struct keeper_table_node *t, bool may_be_on, bool in_quarantine, int64_t now_ns)
+{
+	bool on = w->want == POWER_WANT_ON;
+
+	if (w->set && (on ? t->epoch != w->epoch || t->fresh : w->tries > 0 && !in_quarantine))
+		w->set = false;
+	if (!w->set || t->over < w->epoch || (on && !may_be_on))
+		return false;
+	if (w->at_ns == 0)
+		w->at_ns = now_ns + (on ? ON_DELAY_MS * NS_PER_MS : 0);
+	if (now_ns < w->at_ns)
+		return false;
+	w->at_ns = now_ns + ((int64_t)WISH_AGAIN_MS << MIN(w->tries, WISH_AGAIN_TIMES)) * NS_PER_MS;
+	w->tries++;
 	return true;
 }
 

@@ -50,6 +50,23 @@ struct power_job {
 	unsigned tries;
 };
 
+/* One for each node: it is to be switched off once an epoch is over, or on again after this node had it switched off. Stays until its devices have said that it is so. */
+struct power_wish {
+	bool set;
+	enum power_want want;
+	uint32_t epoch;
+	int64_t at_ns; /* not before; 0: not known yet */
+	unsigned tries;
+};
+
+/* Switched off by this node, epoch and all. An order to switch it off, which came first, stands. */
+void power_wish_on_again(struct power_wish *w, uint32_t epoch);
+/* An operator has it switched on, which is being done: what is tried again should that fail. */
+struct power_wish power_wish_now(uint32_t epoch, int64_t now_ns);
+/* may_be_on: neither PowerOn=no nor maintenance nor quarantine. True: try it now; if that fails, the next try is due by itself. It ends when its devices have done it (the caller
+ * clears it), when the node is back or in another epoch (ON), or when an operator has let it out of quarantine after the first try (OFF). */
+bool power_wish_step(struct power_wish *w, const struct keeper_table_node *t, bool may_be_on, bool in_quarantine, int64_t now_ns);
+
 /* When a node was fenced, the last times: for its quarantine. */
 #define POWER_FENCES_KEPT 100
 struct power_fences {

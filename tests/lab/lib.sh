@@ -195,7 +195,7 @@ resets() { grep -c " $1 reset" "$state/events.log"; }
 server() { jq -r ".pids.$1[0]" "$state/state.json"; }
 tgt() { nsenter -t "$(server tgtd)" -m -n tgtadm --lld iscsi "$@"; }
 
-# Fence devices for all nodes (fence_lab); devices_do works|fails|hangs|lies: what they do
+# Fence devices for all nodes (fence_lab); devices_do works|fails|fails-on|hangs|lies: what they do
 devices_do() { local n; for n in $nodes; do echo "$1" >"$state/$n/dev/fence-mode"; done; }
 configure_devices()
 {
@@ -210,7 +210,7 @@ configure_devices()
 		done >"$state/$n/etc/kvm-ha/conf.d/50-power.conf"
 	done
 }
-restart_agents() { local n; for n in $nodes; do lab exec "$n" -- systemctl restart ha-agent || return 1; done; }
+restart_agents() { local n; for n in ${*:-$nodes}; do lab exec "$n" -- systemctl restart ha-agent || return 1; done; } # restart_agents [NODE...]
 
 # in_bound NS VM: its QEMU was executed, after NS, within the bound that `ha-ctl config show` prints
 in_bound()

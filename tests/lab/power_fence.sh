@@ -27,13 +27,17 @@ check "the agents are back" within $patience all_online
 check "the devices of n3 say that it is on" ctl n1 node power n3
 guest a n3 --disk iscsi
 
-# Power lost: the device says so.
+# Power lost: the device says so. It does not switch it on again at once, and meanwhile the agents are restarted.
+devices_do fails-on
 a=$(token a) old=$(epoch n3)
 power_off n3
 moved a n3 "$a"
 check "the device's status was the proof" told "$cut_ns" "node n3: no need to wait for its watchdog: its power is off"
 check "a was started before W had passed" earlier_than_w "$cut_ns" a
 check "and within the bound" in_bound "$cut_ns" a
+check "n3 is not switched on, and that is told" within $patience told "$cut_ns" "node n3: its fence devices have not switched it on: tried again later"
+restart_agents n1 n2 || bail "the agents do not restart"
+devices_do works
 check "n3 is switched on again by itself" within $patience power_is n3 on
 check "and is back" within $patience back n3
 check "with a new epoch" in_epoch_after n3 "$old"
