@@ -95,9 +95,14 @@ static int query_fit(const struct ctl *c, const struct conf *conf, json_object *
 
 	(void)watchdog_record_read(state_file(c), &record);
 	r = watchdog_fit(&fit, err, sizeof(err));
-	if (o)
-		json_object_object_add(o, "armable", json_object_new_boolean(r == 0));
-	return r == 0 ? CTL_OK : ctl_fail(c, CTL_FAILED, "%s", err);
+	if (!o)
+		return r == 0 ? CTL_OK : ctl_fail(c, CTL_FAILED, "%s", err);
+	/* One document, whatever the answer is. */
+	json_object_object_add(o, "ok", json_object_new_boolean(r == 0));
+	json_object_object_add(o, "armable", json_object_new_boolean(r == 0));
+	if (r < 0)
+		json_object_object_add(o, "error", json_object_new_string(err));
+	return r == 0 ? CTL_OK : CTL_FAILED;
 }
 
 int ctl_watchdog_query(const struct ctl *c)

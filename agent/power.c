@@ -264,7 +264,7 @@ static void fulfil(struct power *p, uint32_t node, const struct keeper_table_nod
 	struct power_wish *w = &p->wish[node - 1];
 	bool was = w->set, on = w->want == POWER_WANT_ON, quarantine = p->d->core.quarantine >> (node - 1) & 1;
 
-	if (!was || p->child[node - 1].pid != 0)
+	if (!was || !p->d->core.have_catalog || p->child[node - 1].pid != 0)
 		return;
 	if (power_wish_step(w, t, p->d->conf.power_on && !quarantine && !(p->d->core.maintenance >> (node - 1) & 1), quarantine, clock_now_ns())) {
 		agentd_say(p->d, LOG_LEVEL_NOTICE, "node %s: to be switched %s", agentd_node_name(p->d, node), on ? "on again" : "off, by an operator");

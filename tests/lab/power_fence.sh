@@ -92,8 +92,13 @@ check "it is out" within $patience quarantined "$from" false
 
 # The same with its power.
 check "and $from is back" within $patience back "$from"
+devices_do fails
+fenced_ns=$(now_ns)
 check "a node can be fenced and switched off" ctl "$other" node fence "$from" --off
 check "its lease ends" within $patience ended "$from"
+check "it is not switched off, and that is told" within $patience told "$fenced_ns" "node $from: its fence devices have not switched it off: tried again later"
+restart_agents "$other" || bail "the agent of $other does not restart"
+devices_do works
 check "it is off" within $patience power_is "$from" off
 check "it stays off" throughout 12 power_is "$from" off
 check "unfence switches it on" ctl "$other" node unfence "$from"

@@ -1,16 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Nodes with a kernel of their own: softdog as /dev/watchdog, volumes and guests' disks by the kernel's iSCSI initiator and its NFS client. What the watchdog is for:
-# a keeper that stands still, one that is killed for good, storage that leaves QEMU in the kernel where no signal reaches it.
+# a keeper that stands still, one that is killed for good, storage that leaves QEMU in the kernel where no signal reaches it. And what it must not do: start by being asked
+# about, run on after a disarm, a release or a shutdown, or be one that cannot be stopped.
 . "$(dirname -- "$0")/lib.sh"
 
 patience=240
-lab_up --vm --nodes 2 --profile safe --volumes block,mount,iscsi
+began=$SECONDS
+lab_up --vm --nodes 2 --profile safe --volumes block,mount,iscsi --no-arm
 timing_s() { echo $(($(ctl_any config show -o json | jq ".values[] | select(.section == \"Timing\" and .key == \"$1\") | .value | rtrimstr(\"ms\") | tonumber") / 1000)); }
-w_s=$(timing_s W)
-guest a n2 --disk block
-guest b n2 --disk mount
-guest c n1 --disk block
+wd_s=$(timing_s Watchdog) w_s=$(timing_s W)
 
 reset_above() { [ "$(resets "$1")" -gt "$2" ]; }
 # bitten NODE NS: it was softdog, and by nothing else
@@ -44,7 +43,57 @@ comes_back()
 	check "with a new epoch" test "$(epoch "$1")" -gt "$old"
 	check "it was reset just once" test "$(resets "$1")" -eq $((had + 1))
 }
+# dog NODE active|inactive: what the kernel says that its watchdog is; reads nothing but sysfs
+dog() { [ "$(lab exec "$1" -- cat /sys/class/watchdog/watchdog0/state)" = "$2" ]; }
+dogs() { local n; for n in $nodes; do dog "$n" "$1" || return 1; done; }
+all_resets() { echo "$(resets n1) $(resets n2)"; }
+nobody_reset_since() { [ "$(all_resets)" = "$1" ]; }
+not_armed() { node_is "$1" .armed false; }
+# A file of its own that survives a reset, as those under /var do on a host
+record=/etc/kvm-ha/watchdog-test
+queried() { ctl "$1" watchdog query -o $record -o json | jq -r "$2"; }
+armable() { [ "$(queried "$1" .armable)" = true ]; }
 both_hang() { lab status -o json | jq -e ".storage | .iscsi == \"hung\" and .nfs == \"hung\""; }
+
+# Asked about, and measured
+check "no watchdog runs before anything is armed" dogs inactive
+for n in $nodes; do check "watchdog query: $n's would be armed" armable $n; done
+check "by asking none was started" dogs inactive
+had=$(resets n2) fell=$(now_ns)
+(echo n2 | ctl n2 watchdog test -o $record >/dev/null 2>&1 &)
+check "watchdog test resets n2" within $patience reset_above n2 "$had"
+check "that was softdog" bitten n2 "$fell"
+measured() { [[ "$(queried n2 .last_test.delay_ms)" =~ ^[0-9]+$ ]]; }
+check "back again, n2 tells how long it took" within $patience measured
+delay_ms=$(queried n2 .last_test.delay_ms)
+note "timeout $(queried n2 .last_test.timeout_ms) ms, reset $(queried n2 .last_test.last_record_ms) ms after the last pet at the earliest: delay at most $delay_ms ms"
+
+# One that cannot be stopped, and one that was measured and is too slow, are not armed; n1's is meanwhile.
+remember() { lab exec n2 -- sh -c "mkdir -p /var/lib/kvm-ha && echo /dev/watchdog ${wd_s}000 $1 1 >/var/lib/kvm-ha/watchdog-test && systemctl kill --kill-who=main ha-keeper"; }
+softdog() { lab exec n2 -- sh -c "modprobe -r softdog && modprobe softdog nowayout=$1"; }
+online_disarmed() { local n; for n in $nodes; do node_is "$n" '.state + " " + (.armed | tostring) + " " + (.agent | tostring)' "online false true" || return 1; done; }
+check "n2 is online again, not armed" within $patience online_disarmed
+check "n2's keeper reads a record of a slow watchdog" remember 99000
+check "n2's watchdog is made one that cannot be stopped" softdog 1
+check "watchdog query: it would not be armed" [ "$(queried n2 .armable)" = false ]
+check "n2 is online" within $patience online_disarmed
+since=$(now_ns) had=$(all_resets)
+check "arm" within $patience ctl n1 arm
+check "n2 refuses: nowayout" within $patience told "$since" "^[0-9]+ n2 ha-keeper: watchdog .*nowayout=0"
+check "its watchdog does not run" dog n2 inactive
+check "n2's watchdog is one that can be stopped" softdog 0
+since=$(now_ns)
+check "n2 refuses: the delay that was measured" within $patience told "$since" "^[0-9]+ n2 ha-keeper: watchdog .*measured a delay of up to"
+check "it is not armed" not_armed n2
+check "nor has a watchdog that runs" dog n2 inactive
+check "nobody was reset for all that" nobody_reset_since "$had"
+check "a record of a fast one" remember ${wd_s}100
+check "all nodes are armed" within $patience all_online
+check "by watchdogs that run" dogs active
+
+guest a n2 --disk block
+guest b n2 --disk mount
+guest c n1 --disk block
 
 # Killed, and started again at once: the watchdog's descriptor waits with systemd, nothing happens at all.
 about_to_fall n2 a b
@@ -80,15 +129,56 @@ comes_back n2
 
 # All storage hangs for all, for longer than W: nobody is reset, everybody goes on.
 about_to_fall n1 a b c
-both_had="$(resets n1) $(resets n2)" both_old="$(epoch n1) $(epoch n2)"
+both_had=$(all_resets) both_old="$(epoch n1) $(epoch n2)"
 lab storage hang
 check "all storage hangs for longer than W" throughout $((w_s + 5)) both_hang
 lab storage resume
 check "all nodes are back" within $patience all_online
-check "nobody was reset" test "$(resets n1) $(resets n2)" = "$both_had"
+check "nobody was reset" nobody_reset_since "$both_had"
 check "nobody began anew" test "$(epoch n1) $(epoch n2)" = "$both_old"
 for v in a b c; do
 	check "$v stamps on" stamps_on $v
 	check "$v noticed nothing but the wait" same_life $v "${before[$v]}"
 done
+
+# Disarmed: stopped for good, with VMs running, and armed again.
+about_to_fall n1 a b c
+had=$(all_resets)
+check "disarm" ctl n1 disarm
+check "no node is armed" within $patience disarmed
+check "the watchdogs are stopped" within 5 dogs inactive
+check "for two of their times nobody is reset" throughout $((2 * wd_s)) nobody_reset_since "$had"
+check "arm" within $patience ctl n1 arm
+check "all nodes are armed" within $patience all_online
+check "the watchdogs run" dogs active
+for v in a b c; do check "$v noticed nothing" same_life $v "${before[$v]}"; done
+
+# The ring is cut: one node gives its VMs up, has its watchdog stopped, and rejoins.
+declare -A epoch_of
+for n in $nodes; do epoch_of[$n]=$(epoch $n); done
+since=$(now_ns)
+lab net split n1/n2
+released() { loser=$(told "$since" "^[0-9]+ n[12] ha-keeper: releasing this node" | head -n 1 | cut -d' ' -f2); [ -n "$loser" ]; }
+check "one node gives its VMs up" within $patience released
+released
+note "$loser does"
+check "its watchdog is stopped" within $patience dog "$loser" inactive
+check "for two of its times nobody is reset" throughout $((2 * wd_s)) nobody_reset_since "$had"
+lab net heal
+check "all nodes are back" within $patience all_online
+check "$loser with a new epoch" test "$(epoch "$loser")" -gt "${epoch_of[$loser]}"
+check "with a watchdog that runs" dog "$loser" active
+check "nobody was reset" nobody_reset_since "$had"
+for v in a b c; do check "$v stamps" stamps_on $v; done
+
+# A host that goes down in order: nothing resets it on its way, nobody fences it.
+since=$(now_ns)
+lab exec n2 -- systemctl poweroff >/dev/null 2>&1
+powered_off() { lab status | grep -q "^$1  off "; }
+check "n2 powers itself off" within $patience powered_off n2
+check "it has left the cluster" told "$since" "n2 ha-keeper: left the cluster"
+check "nobody was reset" nobody_reset_since "$had"
+check "nobody was fenced" not told "$since" "ha-keeper: node n[12] is (to be|being) fenced"
+for v in a b c; do check "$v runs on n1" within $patience runs_on $v n1; done
+note "all of it took $((SECONDS - began)) s"
 finish
