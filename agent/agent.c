@@ -217,6 +217,7 @@ static void op_tell(void *edge, uint32_t node, const struct vm *v, uint64_t migr
 	peers_migration(((struct agentd *)edge)->peers, node, v->def.uuid, migration, news);
 }
 
+static void op_reserve(void *edge, const struct vm *v, enum reservation_op op, uint64_t number) { reserver_ask(((struct agentd *)edge)->reserver, v, op, number); }
 static void op_leave(void *edge, enum leave_policy policy, bool reboot) { leaver_say(((struct agentd *)edge)->leaver, policy, reboot); }
 static void op_stay(void *edge) { leaver_take_back(((struct agentd *)edge)->leaver); }
 static void op_lead(void *edge, bool on, uint64_t generation) { store_lead(((struct agentd *)edge)->store, on); }
@@ -249,7 +250,7 @@ static const struct note_text vm_note[] = {
 	[NOTE_VM_CONFLICT] = { LOG_LEVEL_NOTICE, "VM %s: claim withdrawn, node %s claimed it at the same time", -1 },
 	[NOTE_VM_STARTED] = { LOG_LEVEL_NOTICE, "VM %s: started on node %s", HOOK_VM_STARTED },
 	[NOTE_VM_RECOVERED] = { LOG_LEVEL_NOTICE, "VM %s: recovered on node %s", HOOK_VM_RECOVERED },
-	[NOTE_VM_FAILED] = { LOG_LEVEL_ERR, "VM %s: failed here too often: given up on this node, to be tried elsewhere", HOOK_VM_FAILED },
+	[NOTE_VM_FAILED] = { LOG_LEVEL_ERR, "VM %s: given up on this node, after failures, or for its storage: to be tried elsewhere", HOOK_VM_FAILED },
 	[NOTE_VM_RESTART] = { LOG_LEVEL_WARNING, "VM %s: restarting it here: %s", HOOK_VM_FAILED },
 	[NOTE_VM_STAYS_DOWN] = { LOG_LEVEL_ERR, "VM %s: failed, and stays down (Restart=never): %s", HOOK_VM_FAILED, true },
 	[NOTE_VM_TROUBLE] = { LOG_LEVEL_ERR, "VM %s: %s", HOOK_VM_UNHEALTHY, true },
@@ -365,7 +366,7 @@ static const struct agent_ops ops = {
 	.guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over,
 	.prepare = op_prepare, .incoming = op_incoming, .offer = op_offer, .migrate = op_migrate, .migrate_switch = op_migrate_switch,
 	.migrate_cancel = op_migrate_cancel, .go_on = op_go_on, .tell = op_tell,
-	.lead = op_lead, .lead_checked = op_lead_checked, .leave = op_leave, .stay = op_stay, .note = op_note,
+	.lead = op_lead, .lead_checked = op_lead_checked, .leave = op_leave, .stay = op_stay, .reserve = op_reserve, .note = op_note,
 };
 
 void agentd_event(struct agentd *d, const struct agent_event *ev)
@@ -487,7 +488,8 @@ static void on_known(void *user, const struct superblock *sb)
 	struct agentd *d = user;
 	struct agent_options opt = { .self = d->conf.self_id, .node_limit = sb->node_limit, .n_volumes = sb->n_volumes, .timing = d->conf.timing,
 				     .seq_base = last_number(), .starts_per_node = d->conf.starts_per_node, .migrations_per_node = d->conf.migrations_per_node,
-				     .memory_percent = d->conf.memory_percent, .vcpus_percent = d->conf.vcpus_percent };
+				     .memory_percent = d->conf.memory_percent, .vcpus_percent = d->conf.vcpus_percent,
+				     .reserve = true };
 	struct agent_event own = { .kind = AGENT_EV_CAPACITY, .node = d->conf.self_id };
 
 	memcpy(opt.cluster, sb->cluster, 16);
@@ -580,7 +582,7 @@ static int start(struct agentd *d)
 	(void)qb_loop_signal_add(d->loop, QB_LOOP_HIGH, SIGINT, d, on_signal, &sig[1]);
 	if ((r = server_new(d, &d->server)) < 0 || (r = hooks_new(&d->conf, &d->hooks)) < 0 || (r = units_new(d->loop, &d->units)) < 0 ||
 	    (r = runner_new(d, &d->runner)) < 0 || (r = drainer_new(d, &d->drainer)) < 0 || (r = mover_new(d, &d->mover)) < 0 || (r = peers_new(d, &d->peers)) < 0 ||
-	    (r = power_new(d, &d->power)) < 0 || (r = leaver_new(d, &d->leaver)) < 0 || (r = foreign_new(d, &d->foreign)) < 0 || (r = keeper_link_new(d, &d->keeper)) < 0) {
+	    (r = power_new(d, &d->power)) < 0 || (r = reserver_new(d, &d->reserver)) < 0 || (r = leaver_new(d, &d->leaver)) < 0 || (r = foreign_new(d, &d->foreign)) < 0 || (r = keeper_link_new(d, &d->keeper)) < 0) {
 		log_err("cannot start: %s", strerror(-r));
 		return r;
 	}

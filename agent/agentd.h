@@ -11,6 +11,7 @@
  *   drain.c        proofs that nothing of an earlier qemu can still land
  *   peers.c        messages between agents: assignments, forwarded requests
  *   power.c        fence devices: ha-fence processes, quarantine
+ *   reserve.c      persistent reservations: ha-reserve processes
  *   leave.c        this node's host goes down: the VMs leave first
  *   server.c       ha-ctl's socket; status.c: what it shows
  *   hooks.c        alert hooks
@@ -45,6 +46,7 @@ struct mover;
 struct keeper_link;
 struct power;
 struct leaver;
+struct reserver;
 struct foreign;
 
 struct log_entry {
@@ -83,6 +85,7 @@ struct agentd {
 	struct hooks *hooks;
 	struct power *power;
 	struct leaver *leaver;
+	struct reserver *reserver;
 	struct foreign *foreign;
 	const char *config_dir;
 	bool ready_told;
@@ -193,6 +196,14 @@ int power_switch_on(struct power *p, uint32_t node);
 void power_off_when_over(struct power *p, uint32_t node, uint32_t epoch);
 bool power_has_devices(const struct power *p, uint32_t node);
 const char *power_state(const struct power *p, uint32_t node); /* none, idle, switching-off, switching-on, off, failed */
+
+/* reserve.c */
+int reserver_new(struct agentd *d, struct reserver **ret);
+void reserver_ask(struct reserver *r, const struct vm *v, enum reservation_op op, uint64_t number); /* AGENT_ACT_RESERVE */
+const char *reserver_text(struct reserver *r, const uint8_t uuid[16]); /* why it is not reserved, or "" */
+
+/* spawn.c: a program with these as its standard input (-1: /dev/null) and output; nothing else is handed on. 0 or a negative errno. */
+int spawn_piped(const char *const argv[], int in, int out, pid_t *ret);
 
 /* server.c */
 int server_new(struct agentd *d, struct server **ret);

@@ -184,6 +184,60 @@ int catalog_add(struct catalog_doc *c, const char *text, size_t len, char *err, 
 	return r;
 }
 
+/* f is e's new file. */
+static int check_update(const struct catalog_entry *e, const struct vmfile *f, char *err, size_t err_size)
+{
+	const char *key;
+
+	if (f->has_uuid && memcmp(f->uuid, e->uuid, 16) != 0)
+		return refuse(err, err_size, "VM file: UUID=: VM %s has %s, and with another it would be another VM; leave the line out", f->name, e->uuid_text);
+	if (e->desired == DESIRED_REMOVED)
+		return refuse(err, err_size, "VM %s is being removed; add it again once it is gone", f->name);
+	key = vmfile_other_qemu(&e->file, f);
+	if (key)
+		return refuse(err, err_size, "VM file: %s differs, and QEMU is started with that: `ha-ctl vm stop %s`, `ha-ctl vm remove %s`, then `ha-ctl vm add` this file",
+			      key, f->name, f->name);
+	return 0;
+}
+
+int catalog_update(struct catalog_doc *c, const char *text, size_t len, struct catalog_entry **ret, char *err, size_t err_size)
+{
+	struct catalog_entry *e;
+	struct vmfile f;
+	char *full = NULL;
+	int r = vmfile_parse("VM file", text, len, &f, err, err_size);
+
+	if (r < 0)
+		return r;
+	e = catalog_by_name(c, f.name);
+	if (!e)
+		r = refuse(err, err_size, "no VM named %s: `ha-ctl vm add` adds it", f.name);
+	else
+		r = check_update(e, &f, err, err_size);
+	if (r < 0) {
+		vmfile_deinit(&f);
+		return r;
+	}
+	if (f.has_uuid) {
+		full = strndup(text, len);
+		r = full ? 0 : -ENOMEM;
+	} else {
+		r = vmfile_with_uuid(text, len, e->uuid, &full);
+	}
+	if (r < 0) {
+		vmfile_deinit(&f);
+		return refuse(err, err_size, "cannot store the VM file: %s", strerror(-r));
+	}
+	free(e->text);
+	vmfile_deinit(&e->file);
+	e->text = full;
+	e->file = f;
+	memcpy(e->file.uuid, e->uuid, 16);
+	e->file.has_uuid = true;
+	*ret = e;
+	return check_order(c, e, err, err_size);
+}
+
 void catalog_remove(struct catalog_doc *c, const uint8_t uuid[16])
 {
 	struct catalog_entry *e = catalog_by_uuid(c, uuid);

@@ -43,6 +43,9 @@ struct catalog_entry *catalog_by_uuid(const struct catalog_doc *c, const uint8_t
 
 /* Adds a VM from its file. Refuses a name, uuid or writable disk that another VM has. Draws a uuid where the file has none. Positive: refused, err says why. */
 int catalog_add(struct catalog_doc *c, const char *text, size_t len, char *err, size_t err_size);
+/* Another file for the VM of its name, which keeps its UUID and desired state. Refuses what its QEMU may have been started with, and is known by: that is another
+ * VM's, added once this one is removed. *ret: the entry. */
+int catalog_update(struct catalog_doc *c, const char *text, size_t len, struct catalog_entry **ret, char *err, size_t err_size);
 void catalog_remove(struct catalog_doc *c, const uint8_t uuid[16]);
 
 const char *catalog_desired_name(enum vm_desired d);

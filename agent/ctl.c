@@ -132,6 +132,9 @@ static const struct command commands[] = {
 	{ "node", "power", "NODE", 1, 1, 0, ctl_node_power, "ask a node's fence devices for their status; needs no agent", "" },
 	{ "vm", "add", "FILE", 1, 1, 0, ctl_vm_add, "put a VM under protection",
 	  "FILE is a definition as in kvm-ha.vm(5), or - for standard input. If it has no UUID= one is drawn.\n" },
+	{ "vm", "update", "FILE", 1, 1, 0, ctl_vm_update, "change a VM's definition, running or not",
+	  "FILE, or - for standard input, is its whole new definition; it is known by its Name=. [HA] and [Health] are obeyed at once, but for State=,\n"
+	  "[Migration] by the next migration. What QEMU is started with, and GuestAgent=, cannot be changed: that takes vm stop, vm remove and vm add.\n" },
 	{ "vm", "import", "--libvirt FILE.xml|--qemu-cmdline FILE [--name NAME] [--bridge BRIDGE] [--strict] [-o FILE]", 0, 0, OPTION_FILE | OPTION_IMPORT,
 	  ctl_vm_import, "make a VM file of a libvirt domain or a QEMU command line; needs no agent",
 	  "  --libvirt FILE.xml   a domain as `virsh dumpxml` prints it; needs virsh\n"

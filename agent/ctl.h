@@ -64,6 +64,7 @@ int ctl_disarm(const struct ctl *c);
 int ctl_node_list(const struct ctl *c);
 int ctl_node_leave(const struct ctl *c);
 int ctl_vm_add(const struct ctl *c);
+int ctl_vm_update(const struct ctl *c);
 int ctl_vm_list(const struct ctl *c);
 int ctl_vm_show(const struct ctl *c);
 int ctl_vm_start(const struct ctl *c);

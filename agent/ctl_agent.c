@@ -516,7 +516,7 @@ static void print_why(json_object *why)
 
 int ctl_vm_show(const struct ctl *c)
 {
-	static const char *const lines[] = { "name", "uuid", "state", "node", "desired", "ready", "last_failure", "reason" };
+	static const char *const lines[] = { "name", "uuid", "state", "node", "desired", "ready", "reserved", "last_failure", "reason" };
 	json_object *o, *answer, *vm, *why, *failure;
 	int r = ctl_check_name(c, "VM", c->args[0]);
 
@@ -599,8 +599,8 @@ static void warn_of_local(const char *path, const struct vmfile *vm)
 		(void)fprintf(stderr, "ha-ctl: warning: %s: Disk=%s is not known to be on shared storage; look whether it is the same disk on every node\n", path, unknown);
 }
 
-/* Checks the definition here, so that a mistake is named with the operator's own file and line; gives it a UUID if it has none. */
-static int read_definition(const struct ctl *c, const char *path, char **ret, size_t *ret_len)
+/* Checks the definition here, so that a mistake is named with the operator's own file and line; gives one that is new a UUID if it has none. */
+static int read_definition(const struct ctl *c, const char *path, bool is_new, char **ret, size_t *ret_len)
 {
 	_cleanup_free_ char *text = NULL;
 	char err[CTL_ERROR_LEN] = "";
@@ -614,9 +614,10 @@ static int read_definition(const struct ctl *c, const char *path, char **ret, si
 		return ctl_fail(c, CTL_FAILED, "%s: cannot read: %s", path, r == -EFBIG ? "longer than 64 KiB" : strerror(-r));
 	if (vmfile_parse(streq(path, "-") ? "standard input" : path, text, len, &vm, err, sizeof(err)) < 0)
 		return ctl_fail(c, CTL_FAILED, "%s", err);
-	r = vmfile_check_writes(streq(path, "-") ? "standard input" : path, &vm, err, sizeof(err));
-	has_uuid = vm.has_uuid;
-	warn_of_local(path, &vm);
+	r = is_new ? vmfile_check_writes(streq(path, "-") ? "standard input" : path, &vm, err, sizeof(err)) : 0;
+	has_uuid = vm.has_uuid || !is_new;
+	if (is_new)
+		warn_of_local(path, &vm);
 	vmfile_deinit(&vm);
 	if (r < 0)
 		return ctl_fail(c, CTL_FAILED, "%s", err);
@@ -635,16 +636,16 @@ static int read_definition(const struct ctl *c, const char *path, char **ret, si
 	return 0;
 }
 
-int ctl_vm_add(const struct ctl *c)
+static int send_definition(const struct ctl *c, const char *command, bool is_new, const char *done)
 {
 	_cleanup_free_ char *text = NULL;
 	json_object *o, *answer;
 	size_t len = 0;
-	int r = read_definition(c, c->args[0], &text, &len);
+	int r = read_definition(c, c->args[0], is_new, &text, &len);
 
 	if (r != 0)
 		return r;
-	o = request_new("vm-add");
+	o = request_new(command);
 	json_object_object_add(o, "text", json_object_new_string_len(text, (int)len));
 	r = ask(c, o, &answer);
 	if (r != 0)
@@ -654,13 +655,16 @@ int ctl_vm_add(const struct ctl *c)
 	} else {
 		(void)printf("VM ");
 		ctl_put(ctl_str(answer, "name"));
-		(void)printf(" added, UUID ");
+		(void)printf(" %s, UUID ", done);
 		ctl_put(ctl_str(answer, "uuid"));
 		(void)printf(".\n");
 	}
 	json_object_put(answer);
 	return CTL_OK;
 }
+
+int ctl_vm_add(const struct ctl *c) { return send_definition(c, "vm-add", true, "added"); }
+int ctl_vm_update(const struct ctl *c) { return send_definition(c, "vm-update", false, "updated"); }
 
 /* The names of syslog's levels. */
 static enum ctl_color color_of_level(const char *level)
@@ -677,14 +681,15 @@ static void print_event(const struct ctl *c, json_object *event)
 {
 	time_t s = (time_t)(ctl_int(event, "time_ms") / MS_PER_S);
 	const char *level = ctl_str(event, "level");
-	char when[32] = "?";
+	char when[32] = "?", padded[17];
 	struct tm tm;
 
 	if (localtime_r(&s, &tm))
 		(void)strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
 	(void)printf("%s  ", when);
 	ctl_color_on(c, color_of_level(level));
-	(void)printf("%-8.16s", level);
+	(void)snprintf(padded, sizeof(padded), "%-8s", level);
+	ctl_put(padded);
 	ctl_color_off(c);
 	(void)printf(" ");
 	ctl_put(ctl_str(event, "text"));

@@ -75,7 +75,11 @@ static void print_gone(const struct wait *w, json_object *vms, json_object *name
 			continue;
 		(void)printf("VM ");
 		ctl_put(name);
-		(void)printf("%s%s%s%s.\n", vm ? ": " : " is gone", vm ? ctl_str(vm, "state") : "", vm && *ctl_str(vm, "node") ? " on " : "", vm ? ctl_str(vm, "node") : "");
+		ctl_put(vm ? ": " : " is gone");
+		ctl_put(ctl_str(vm, "state"));
+		ctl_put(*ctl_str(vm, "node") ? " on " : "");
+		ctl_put(ctl_str(vm, "node"));
+		ctl_put(".\n");
 	}
 	(void)fflush(stdout);
 }

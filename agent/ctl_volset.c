@@ -17,7 +17,6 @@
 
 #define LOCK_DIR "/run/kvm-ha"
 #define LOCK_FILE LOCK_DIR "/volume.lock"
-#define LOOKED_MS 1000 /* between a look at a volume and the write that follows from it */
 
 struct change {
 	const struct ctl *c;
@@ -92,7 +91,8 @@ static int look(struct change *x, unsigned v)
 {
 	uint8_t block[2 * FORMAT_BLOCK];
 
-	x->looked_ns = clock_now_ns();
+	if (!x->s.chained)
+		x->looked_ns = clock_now_ns();
 	if (!x->disk[v] || rd(x, v, 0, block, sizeof(block)) < 0)
 		return -EIO;
 	x->s.volume[v].status = setchange_superblock(block, &x->s.volume[v].sb);
@@ -199,7 +199,7 @@ static int read_state(struct change *x, unsigned v)
 
 static bool stood_still(struct change *x)
 {
-	if (clock_now_ns() - x->looked_ns <= LOOKED_MS * NS_PER_MS)
+	if (clock_now_ns() - x->looked_ns <= setchange_looked_ms(&x->s) * NS_PER_MS)
 		return false;
 	(void)snprintf(x->err, sizeof(x->err), "this host stood still for too long, or the volumes are very slow");
 	return true;

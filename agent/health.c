@@ -21,6 +21,7 @@ struct health {
 	char uuid_text[UUID_STR_LEN];
 	struct qmp_conn *qmp;
 	enum qmp_run_state state;
+	enum vm_reaction panic;      /* as QEMU does, as far as it takes what it was told last */
 	bool asking, ask_again;      /* query-status is under way; and the answer may be old already */
 	qb_loop_timer_handle look_timer;
 	int64_t told_ns[QMP_EVENT_KIND_COUNT]; /* when events of the kind were told last; 0: never */
@@ -102,12 +103,16 @@ static enum guest_run run_of(enum qmp_run_state s)
 }
 
 static void ask(struct health *h);
+static void set_actions(struct health *h);
 
 static void on_look(void *data)
 {
 	struct health *h = data;
+	const struct vmfile *f = file_of(h);
 
 	h->look_timer = 0;
+	if (h->qmp && f && f->health.panic != h->panic)
+		set_actions(h);
 	ask(h);
 }
 
@@ -164,6 +169,9 @@ static void set_actions(struct health *h)
 	json_object_object_add(args, "shutdown", json_object_new_string("poweroff"));
 	if (f && f->health.panic != REACT_RESTART)
 		json_object_object_add(args, "panic", json_object_new_string(f->health.panic == REACT_ALERT ? "pause" : "none"));
+	else if (h->panic != REACT_RESTART) /* `ha-ctl vm update`: as QEMU does by itself */
+		json_object_object_add(args, "panic", json_object_new_string("shutdown"));
+	h->panic = f ? f->health.panic : REACT_RESTART;
 	(void)qmp_conn_execute(h->qmp, "set-action", args, QMP_TIMEOUT_OF_CLASS, on_set_action, h);
 }
 

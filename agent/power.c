@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
@@ -178,40 +177,6 @@ static int32_t on_end(int32_t fd, int32_t revents, void *data)
 	return 0;
 }
 
-static int spawn(const char *const argv[], int in, int out, pid_t *ret)
-{
-	static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-	char *envp[] = { path, NULL };
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
-	int r;
-
-	if (posix_spawn_file_actions_init(&files) != 0)
-		return -ENOMEM;
-	if (posix_spawnattr_init(&attr) != 0) {
-		(void)posix_spawn_file_actions_destroy(&files);
-		return -ENOMEM;
-	}
-	(void)sigemptyset(&none);
-	(void)sigfillset(&all);
-	r = posix_spawn_file_actions_adddup2(&files, in, 0);
-	if (r == 0)
-		r = posix_spawn_file_actions_adddup2(&files, out, 1);
-	if (r == 0)
-		r = posix_spawn_file_actions_adddup2(&files, out, 2);
-	if (r == 0)
-		r = posix_spawn_file_actions_addclosefrom_np(&files, 3);
-	(void)posix_spawnattr_setsigmask(&attr, &none);
-	(void)posix_spawnattr_setsigdefault(&attr, &all);
-	(void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	if (r == 0)
-		r = posix_spawn(ret, argv[0], &files, &attr, (char *const *)argv, envp);
-	(void)posix_spawnattr_destroy(&attr);
-	(void)posix_spawn_file_actions_destroy(&files);
-	return -r;
-}
-
 static void start(struct power *p, uint32_t node, enum purpose purpose)
 {
 	struct child *c = &p->child[node - 1];
@@ -222,7 +187,7 @@ static void start(struct power *p, uint32_t node, enum purpose purpose)
 	CHECK(c->pid == 0);
 	r = pipe2(in, O_CLOEXEC | O_NONBLOCK) < 0 || pipe2(out, O_CLOEXEC | O_NONBLOCK) < 0 ? -errno : 0;
 	if (r == 0)
-		r = spawn(argv, in[0], out[1], &c->pid);
+		r = spawn_piped(argv, in[0], out[1], &c->pid);
 	if (r == 0) {
 		*c = (struct child){ .p = p, .node = node, .purpose = purpose, .pid = c->pid, .in = in[1], .out = out[0] };
 		c->pidfd = pidfd_open(c->pid, 0);

@@ -264,19 +264,35 @@ static bool edit_quarantine(struct edit *e)
 	return true;
 }
 
-static bool edit_add(struct edit *e)
+/* The request's VM file, with its length: what follows a NUL must be refused, not dropped. NULL: there is none. */
+static const char *file_of(struct edit *e, size_t *ret_len)
 {
 	const char *text = string_of(e->request, "text");
-	struct catalog_entry *vm;
-	json_object *v;
+	json_object *v = NULL;
 
-	/* With its length: what follows a NUL must be refused, not dropped. */
-	if (!text || !json_object_object_get_ex(e->request, "text", &v) ||
-	    catalog_add(e->doc, text, (size_t)json_object_get_string_len(v), e->err, sizeof(e->err)) < 0) {
-		if (!text)
-			(void)snprintf(e->err, sizeof(e->err), "the request has no VM file");
-		return false;
+	if (!text || !json_object_object_get_ex(e->request, "text", &v)) {
+		(void)snprintf(e->err, sizeof(e->err), "the request has no VM file");
+		return NULL;
 	}
+	*ret_len = (size_t)json_object_get_string_len(v);
+	return text;
+}
+
+static void answer_with_vm(struct edit *e, const struct catalog_entry *vm, const char *what)
+{
+	json_object_object_add(e->answer, "name", json_object_new_string(vm->file.name));
+	json_object_object_add(e->answer, "uuid", json_object_new_string(vm->uuid_text));
+	(void)snprintf(e->what, sizeof(e->what), "VM %.64s%s", vm->file.name, what);
+}
+
+static bool edit_add(struct edit *e)
+{
+	size_t len;
+	const char *text = file_of(e, &len);
+	struct catalog_entry *vm;
+
+	if (!text || catalog_add(e->doc, text, len, e->err, sizeof(e->err)) < 0)
+		return false;
 	vm = &e->doc->entry[e->doc->n - 1];
 	for (size_t i = 0; i < vm->file.n_disks; i++) {
 		struct volume_address address;
@@ -292,9 +308,20 @@ static bool edit_add(struct edit *e)
 			return false;
 		}
 	}
-	json_object_object_add(e->answer, "name", json_object_new_string(vm->file.name));
-	json_object_object_add(e->answer, "uuid", json_object_new_string(vm->uuid_text));
-	(void)snprintf(e->what, sizeof(e->what), "VM %.64s added", vm->file.name);
+	answer_with_vm(e, vm, " added");
+	return true;
+}
+
+/* How it is treated, not what QEMU runs with. Whether it is to run, and where it is asked to, stays. */
+static bool edit_update(struct edit *e)
+{
+	size_t len;
+	const char *text = file_of(e, &len);
+	struct catalog_entry *vm;
+
+	if (!text || catalog_update(e->doc, text, len, &vm, e->err, sizeof(e->err)) < 0)
+		return false;
+	answer_with_vm(e, vm, ": has another definition");
 	return true;
 }
 
@@ -573,6 +600,8 @@ static bool edit(struct edit *e, const char *command)
 		return edit_leaving(e);
 	if (streq(command, "vm-add"))
 		return edit_add(e);
+	if (streq(command, "vm-update"))
+		return edit_update(e);
 	if (streq(command, "vm-start"))
 		return edit_desired(e, DESIRED_STARTED);
 	if (streq(command, "vm-stop"))
@@ -602,7 +631,7 @@ static bool edit(struct edit *e, const char *command)
 
 static bool is_edit(const char *command)
 {
-	static const char *const edits[] = { "arm", "disarm", "node-maintenance", "node-quarantine", "node-leaving", "vm-add", "vm-start", "vm-stop", "vm-remove", "vm-ignore", "vm-freeze", "vm-unfreeze",
+	static const char *const edits[] = { "arm", "disarm", "node-maintenance", "node-quarantine", "node-leaving", "vm-add", "vm-update", "vm-start", "vm-stop", "vm-remove", "vm-ignore", "vm-freeze", "vm-unfreeze",
 					     "vm-relocate", "vm-migrate", "vm-migrate-cancel", "vm-clear-error", "vm-guest-off", "vm-move-over", "vm-forget",
 					     "vm-adopt-step" };
 

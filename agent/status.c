@@ -21,6 +21,7 @@ static const char *local_state(const struct agent *a, const struct vm *v)
 	case VM_RUNNING:
 		return v->health.trouble != TROUBLE_NONE ? vm_trouble_name(v->health.trouble) : "running";
 	case VM_STOPPING:
+	case VM_UNRESERVING:
 	case VM_RELEASING:
 		return "stopping";
 	case VM_HANDING:
@@ -33,6 +34,17 @@ static const char *local_state(const struct agent *a, const struct vm *v)
 	default:
 		return "starting";
 	}
+}
+
+/* While others' keys may still be on its disks it is not what "yes" says. */
+static void put_reserved(json_object *vm, struct agentd *d, const struct vm *v)
+{
+	const struct vm_reservation *r = &v->reservation;
+	bool done = r->reserved && !r->owning;
+	char text[500];
+
+	(void)snprintf(text, sizeof(text), "%s%s", done ? "yes" : r->reserved || r->joined ? "not yet: " : "no: ", done ? "" : reserver_text(d->reserver, v->def.uuid));
+	put_string(vm, "reserved", text);
 }
 
 json_object *status_local_vms(struct agentd *d)
@@ -58,6 +70,8 @@ json_object *status_local_vms(struct agentd *d)
 		put_string(vm, "reason", streq(reason, "running") ? "" : reason);
 		put_int(vm, "restarts", v->failures);
 		put_string(vm, "ready", vm_ready_name(health_ready(v)));
+		if (d->conf.reservation != CONF_RESERVATION_NO)
+			put_reserved(vm, d, v);
 		if (v->failures > 0)
 			put_string(vm, "last_failure", vm_trouble_text(v->last_failure));
 		migration = v->state == VM_RUNNING || v->state == VM_HANDING ? mover_status(d->mover, v->def.uuid) : NULL;
@@ -222,6 +236,7 @@ json_object *status_vm(struct agentd *d, const struct catalog_entry *e)
 		put_string(vm, "reason", agent_table_node(&d->core, owner)->fresh ? said_string(said, "reason", "")
 										  : "its node's heartbeat stands still: it is being fenced");
 		put_string(vm, "ready", said_string(said, "ready", ""));
+		put_string(vm, "reserved", said_string(said, "reserved", ""));
 		put_string(vm, "last_failure", said_string(said, "last_failure", ""));
 		put_int(vm, "restarts", said && json_object_object_get_ex(said, "restarts", &v) ? json_object_get_int64(v) : 0);
 	}

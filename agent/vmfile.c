@@ -879,6 +879,33 @@ int vmfile_check_writes(const char *source, const struct vmfile *v, char *err, s
 	return 0;
 }
 
+static bool same_words(char *const *a, size_t n_a, char *const *b, size_t n_b)
+{
+	if (n_a != n_b)
+		return false;
+	for (size_t i = 0; i < n_a; i++)
+		if (!streq(a[i], b[i]))
+			return false;
+	return true;
+}
+
+const char *vmfile_other_qemu(const struct vmfile *a, const struct vmfile *b)
+{
+	if (a->memory_mib != b->memory_mib)
+		return "Memory=";
+	if (a->vcpus != b->vcpus)
+		return "VCPUs=";
+	if (!same_words(a->disks, a->n_disks, b->disks, b->n_disks))
+		return "Disk=";
+	if (!streq(a->binary, b->binary))
+		return "Binary=";
+	if (!same_words(a->args, a->n_args, b->args, b->n_args))
+		return "Arguments=";
+	if (a->health.agent != b->health.agent || !streq(a->agent_path ? a->agent_path : "", b->agent_path ? b->agent_path : ""))
+		return "GuestAgent=";
+	return NULL;
+}
+
 struct uuid_place {
 	unsigned int line; /* of the first [VM], 0 before */
 	bool has_uuid;

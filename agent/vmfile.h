@@ -64,6 +64,8 @@ int vmfile_parse(const char *source, const char *text, size_t len, struct vmfile
 /* Whether QEMU itself writes to its disks, and lets nothing lie: what another process writes, or the host's memory keeps, goes on when QEMU is killed, and nobody
  * proves its end. Asked of a VM that is to be added; what is in the catalog stays there. 0 or -EINVAL as above. */
 int vmfile_check_writes(const char *source, const struct vmfile *v, char *err, size_t err_size);
+/* The key of what QEMU is started with, or what proves that it is silent, in which two definitions of a VM differ; NULL: in none. */
+const char *vmfile_other_qemu(const struct vmfile *a, const struct vmfile *b);
 /* Whether it can be migrated while it runs, as far as its definition tells: if not, why is put into err, with a remedy. */
 bool vmfile_can_migrate(const struct vmfile *v, char *err, size_t err_size);
 void vmfile_deinit(struct vmfile *v);

@@ -80,14 +80,19 @@ static void try_count(struct keeper *k)
 	}
 }
 
-void hold_round_begins(struct keeper *k)
+static void ask(struct keeper *k)
 {
-	if (!MUTANT(HOLD_ANY_ROUND))
-		k->hold.granted = 0;
 	if (!k->hold.due || !lease_may_hold(k))
 		return;
 	send(k, HOLD_ASK, 0, k->epoch, k->seq);
 	try_count(k); /* there may be nobody who is not over */
+}
+
+void hold_round_begins(struct keeper *k)
+{
+	if (!MUTANT(HOLD_ANY_ROUND))
+		k->hold.granted = 0;
+	ask(k);
 }
 
 void hold_epoch_begins(struct keeper *k)
@@ -179,6 +184,29 @@ void hold_message(struct keeper *k, const struct hold_msg *m)
 
 /* Both sides. */
 
+/* They may have found out sooner than we did. */
+static void grant_all(struct keeper *k)
+{
+	for (uint32_t id = 1; id <= k->opt.node_limit; id++)
+		if (id != k->opt.self)
+			try_grant(k, id);
+}
+
+/* What this round has not written it will not renew, whatever it reads: a hung volume's reads, which take T_io more, are not waited for. */
+void hold_round_unwritten(struct keeper *k, bool renew)
+{
+	struct hold *h = &k->hold;
+
+	if (!renew && !h->due) {
+		h->due = true;
+		ask(k);
+	}
+	if (h->lost_ns == 0) {
+		h->lost_ns = k->now_ns;
+		grant_all(k);
+	}
+}
+
 void hold_round_over(struct keeper *k, bool fence, bool read, bool renewed)
 {
 	struct hold *h = &k->hold;
@@ -207,10 +235,7 @@ void hold_round_over(struct keeper *k, bool fence, bool read, bool renewed)
 	}
 	if (fence)
 		h->good_ns = k->now_ns;
-	/* They may have found out sooner than we did. */
-	for (uint32_t id = 1; id <= k->opt.node_limit; id++)
-		if (id != k->opt.self)
-			try_grant(k, id);
+	grant_all(k);
 }
 
 /* There was no volume to write to or to read from. Just after a good round that may only be one whose last operation has not settled yet. */

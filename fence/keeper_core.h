@@ -339,6 +339,7 @@ void takeover_withdraw(struct keeper *k, uint32_t id);
 /* hold.c: with each round's begin, when its block is made; and with its end: fence: a fence quorum was read and, if anything was to be written, written before, read: read from
  * a renew quorum, renewed: on the volumes. */
 void hold_round_begins(struct keeper *k);
+void hold_round_unwritten(struct keeper *k, bool renew); /* its writes are over, and not on a fence quorum; renew: they are on a renew quorum */
 void hold_round_over(struct keeper *k, bool fence, bool read, bool renewed);
 void hold_round_empty(struct keeper *k);
 void hold_epoch_begins(struct keeper *k);

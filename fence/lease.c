@@ -211,6 +211,15 @@ static void start_reads(struct keeper *k)
 	}
 }
 
+static void end_writing(struct keeper *k)
+{
+	unsigned acks = count_volumes(k, was_written), n = k->opt.n_volumes;
+
+	if (writes(k) && acks < format_fence_quorum(n))
+		hold_round_unwritten(k, acks >= format_renew_quorum(n));
+	start_reads(k);
+}
+
 static void start_round(struct keeper *k)
 {
 	k->kick = false;
@@ -804,7 +813,7 @@ void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns
 	take_event(k, ev);
 	on_time(k);
 	if (k->phase == ROUND_WRITING && enough(k, count_volumes(k, was_written)))
-		start_reads(k);
+		end_writing(k);
 	if (k->phase == ROUND_READING && enough(k, table_reads(k)))
 		end_round(k);
 	if (must_pet(k)) {

@@ -4,10 +4,10 @@
 #include "agent/base/mutant.h"
 
 enum step {
-	STEP_LOOK, STEP_STATE, STEP_FREEZE, STEP_WAIT, STEP_RECHECK, STEP_RESTATE, STEP_PREPARE, STEP_COPY, STEP_FINISH_LOOK, STEP_FINISH_WRITE, STEP_SETTLE, STEP_SETTLE_LOOK, STEP_THAW, STEP_END,
+	STEP_LOOK, STEP_STATE, STEP_FREEZE, STEP_WAIT, STEP_RECHECK, STEP_RESTATE, STEP_PREPARE, STEP_COPY, STEP_LAST_LOOK, STEP_FINISH_LOOK, STEP_FINISH_WRITE, STEP_SETTLE, STEP_SETTLE_LOOK, STEP_THAW, STEP_END,
 };
 
-#define LOCK_MS 1000 /* beyond two operations */
+#define LOOKED_MS 1000 /* between a look at a volume and the write that follows from it; of looks at several, an operation more for each */
 #define OTHERS "somebody else changes the volume set at the same time: see `ha-ctl volume list`, then run this again"
 #define AWAY "a volume is away now: bring it back and run this again"
 
@@ -216,7 +216,13 @@ static bool is_of(const struct setchange_volume *v, const struct superblock *set
 	       memcmp(v->sb.set[v->sb.index], set->set[place_of(v)], 16) == 0;
 }
 
-/* A change was decided by an earlier run: a volume shows its set, unfrozen, and another one is still frozen. */
+/* Frozen for another set than its own; else it was prepared for its own, and has still to be told that this is the present one. */
+static bool frozen_for_later(const struct setchange *c, const struct superblock *sb)
+{
+	return sb->frozen && same_members(sb, &c->former) && memcmp(sb->to, sb->set, sizeof(sb->to)) != 0;
+}
+
+/* A change was decided by an earlier run: a volume shows its set, unfrozen, and another one is still frozen; not if the next change has begun since. */
 static bool is_decided(struct setchange *c)
 {
 	bool decided = false;
@@ -226,6 +232,8 @@ static bool is_decided(struct setchange *c)
 	for (unsigned i = 0; i < c->n; i++) {
 		const struct setchange_volume *v = &c->volume[i];
 
+		if (v->reachable && v->status == FORMAT_OK && frozen_for_later(c, &v->sb))
+			return false;
 		if (is_of(v, &c->former) && v->sb.frozen)
 			decided = decided || v->sb.generation + 1 == c->former.generation || (v->is_new && same_members(&v->sb, &c->former));
 	}
@@ -510,6 +518,7 @@ static bool offer(struct setchange *c, unsigned i)
 		any = v->reachable;
 		break;
 	case STEP_RECHECK:
+	case STEP_LAST_LOOK:
 	case STEP_THAW:
 		any = v->frozen;
 		break;
@@ -529,6 +538,10 @@ static bool offer(struct setchange *c, unsigned i)
 	}
 	c->act = c->step == STEP_STATE || c->step == STEP_RESTATE ? SETCHANGE_STATE : SETCHANGE_LOOK;
 	c->looked = false;
+	if (any) {
+		c->chained = c->step == STEP_LAST_LOOK && c->has_looked;
+		c->has_looked = c->step == STEP_LAST_LOOK;
+	}
 	return any;
 }
 
@@ -600,13 +613,16 @@ static void finish_next(struct setchange *c)
 	}
 	c->at = (unsigned)i;
 	c->act = SETCHANGE_LOOK;
+	c->chained = false;
 }
 
 /* Longer than another operator takes from a look to its write, and than that may be late. */
 static void wait_for_others(struct setchange *c)
 {
+	uint32_t late = c->timing.drain_ms + c->timing.drain_ms / 50;
+
 	c->act = SETCHANGE_WAIT;
-	c->ms = MAX(2 * c->timing.io_ms + LOCK_MS, c->timing.io_ms + c->timing.drain_ms + c->timing.drain_ms / 50);
+	c->ms = FORMAT_MAX_VOLUMES * c->timing.io_ms + MAX(2 * c->timing.io_ms + LOOKED_MS, c->timing.io_ms + late);
 }
 
 /* This volume shows the new set: written by us, or by an earlier run. */
@@ -690,7 +706,11 @@ static void turn(struct setchange *c)
 			enter(c, STEP_THAW);
 		return;
 	case STEP_COPY:
+		enter(c, STEP_LAST_LOOK);
+		return;
+	case STEP_LAST_LOOK:
 		finish_next(c);
+		c->chained = true; /* what it decides follows from all that were looked at */
 		return;
 	case STEP_THAW:
 		end(c, SETCHANGE_REFUSED);
@@ -784,6 +804,7 @@ void setchange_next(struct setchange *c, bool ok)
 		seek(c);
 		return;
 	case STEP_RECHECK:
+	case STEP_LAST_LOOK:
 		if (!look_again(c, ok))
 			return;
 		break;
@@ -802,6 +823,7 @@ void setchange_next(struct setchange *c, bool ok)
 	case STEP_SETTLE:
 		c->step = STEP_SETTLE_LOOK;
 		c->act = SETCHANGE_LOOK;
+		c->chained = false;
 		return;
 	case STEP_SETTLE_LOOK:
 		settle_looked(c, ok);
@@ -816,6 +838,8 @@ void setchange_next(struct setchange *c, bool ok)
 	c->at++;
 	seek(c);
 }
+
+uint32_t setchange_looked_ms(const struct setchange *c) { return LOOKED_MS + (c->chained ? FORMAT_MAX_VOLUMES * c->timing.io_ms : 0); }
 
 const char *setchange_text(const struct setchange *c)
 {

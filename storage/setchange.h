@@ -10,6 +10,7 @@
  *   RESTATE   the state once more: what it says now is the last that can have been granted
  *   PREPARE   the new volume's superblock: of the new set, frozen
  *   COPY      the newest block of each node onto the new volume, then read back
+ *   LAST LOOK all are still frozen by this run
  *   FINISH    superblocks of the new set: volumes of both sets first, the new one last
  *   SETTLE    in FINISH, after the first one: WAIT, and it must still be there
  *
@@ -23,7 +24,8 @@
  * the set changes only if no node's newest block says so, unless its epoch is over. With two volumes of which one is lost nobody can disarm: `lost` is
  * the operator's word that no node reaches it any more, and then no heartbeat may move for W.
  *
- * Two operators: RECHECK, and every volume is looked at right before it is written. Who looked before the first superblock of FINISH was there and freezes
+ * Two operators: RECHECK, and every volume is looked at right before it is written, before the first superblock of FINISH all that are frozen: whoever has frozen one anew since, and
+ * takes that back, does so after a WAIT that is longer. Who looked before the first superblock of FINISH was there and freezes
  * after puts it back, has done so after SETTLE's wait, and would go on: so nothing else is written before that. A process that stands still between look and
  * write for longer, while another one completes a change, can put one volume back; whoever carries the acts out does not write when the look was long ago. */
 #pragma once
@@ -94,6 +96,7 @@ struct setchange {
 	/* what is to be done */
 	enum setchange_act act;
 	unsigned at;
+	bool chained;         /* LOOK: what follows from it follows from those before it, too: its time is that of the first */
 	struct superblock sb;
 	uint32_t ms;
 	unsigned from[FORMAT_MAX_NODES][SETCHANGE_BLOCKS]; /* COPY: volume whose block is the newest */
@@ -101,6 +104,7 @@ struct setchange {
 	uint32_t node, have, need; /* about this node, so many volumes where so many are needed; 0: not about that */
 	/* inside */
 	unsigned step;
+	bool has_looked;      /* LAST LOOK: at one of them */
 	bool looked;          /* the volume has just been looked at and is to be written now */
 	bool decided, was_frozen; /* an earlier run had got so far */
 	bool settled;         /* the first superblock of the new set is not put back any more */
@@ -112,6 +116,8 @@ struct setchange {
 
 /* Fill the caller's part and each volume's reachable, index, is_new; then do act and say what came of it, until it is one of the last three. */
 void setchange_begin(struct setchange *c);
+/* How old the look, or the first of several that are chained, may be when a write is sent; the write is not sent if it is older. */
+uint32_t setchange_looked_ms(const struct setchange *c);
 /* ok: it was done. LOOK has filled status and sb of the volume, STATE its state. */
 void setchange_next(struct setchange *c, bool ok);
 /* What a volume's superblocks say: if one copy is frozen or later, that one. */

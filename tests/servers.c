@@ -103,13 +103,15 @@ static int wait_port(uint16_t port)
 	return -1;
 }
 
-static int add_target(const char *dir, int control, int tid, const char *name, const char *file)
+static int add_blocks(const char *dir, int control, int tid, const char *name, const char *file, int block_size)
 {
 	return servers_run("tgtadm -C %d --lld iscsi --op new --mode target --tid %d -T iqn.2026-01.test:%s && "
-			   "tgtadm -C %d --lld iscsi --op new --mode logicalunit --tid %d --lun 1 -b %s/%s && "
+			   "tgtadm -C %d --lld iscsi --op new --mode logicalunit --tid %d --lun 1 -b %s/%s --blocksize %d && "
 			   "tgtadm -C %d --lld iscsi --op bind --mode target --tid %d -I ALL",
-			   control, tid, name, control, tid, dir, file, control, tid);
+			   control, tid, name, control, tid, dir, file, block_size, control, tid);
 }
+
+static int add_target(const char *dir, int control, int tid, const char *name, const char *file) { return add_blocks(dir, control, tid, name, file, 512); }
 
 static pid_t spawn_tgtd(const char *dir, int control, int port)
 {
@@ -134,10 +136,10 @@ pid_t servers_start_tgtd(const char *dir)
 {
 	pid_t pid;
 
-	(void)servers_run("for f in plain chap fixed oneway; do test -e %s/$f || truncate -s " PLAIN_SIZE " %s/$f; done", dir, dir);
+	(void)servers_run("for f in plain chap fixed oneway native odd; do test -e %s/$f || truncate -s " PLAIN_SIZE " %s/$f; done", dir, dir);
 	pid = spawn_tgtd(dir, 1, SERVERS_ISCSI_PORT);
 	if (pid < 0 || add_target(dir, 1, 1, "plain", "plain") || add_target(dir, 1, 2, "chap", "chap") || add_target(dir, 1, 3, "fixed", "fixed") ||
-	    add_target(dir, 1, 4, "oneway", "oneway") || add_target(dir, 1, 5, "full", "small/lun") ||
+	    add_target(dir, 1, 4, "oneway", "oneway") || add_target(dir, 1, 5, "full", "small/lun") || add_blocks(dir, 1, 6, "native", "native", 4096) || add_blocks(dir, 1, 7, "odd", "odd", 1024) ||
 	    servers_run("tgtadm -C 1 --lld iscsi --op new --mode account --user guest --password correct-horse && "
 			"tgtadm -C 1 --lld iscsi --op bind --mode account --tid 2 --user guest && "
 			"tgtadm -C 1 --lld iscsi --op update --mode logicalunit --tid 3 --lun 1 --params readonly=1"))

@@ -24,7 +24,7 @@ void servers_file(const char *path, uint64_t size, mode_t mode, const char *text
 /* Each returns once the server answers; -1 if it does not within 20 s. */
 pid_t servers_start_tgtd(const char *dir);    /* LUN 1 of iqn.2026-01.test:plain, :chap (user "guest", password "correct-horse"; proves itself
 					       * as "disk", "battery-staple"), :oneway (the same user, proves nothing), :fixed (read-only); backing
-					       * files dir/plain, ...; :full is dir/small/lun. At 127.0.0.1 and [::1] */
+					       * files dir/plain, ...; :full is dir/small/lun; :native has blocks of 4096 bytes, :odd of 1024. At 127.0.0.1 and [::1] */
 pid_t servers_start_other_tgtd(const char *dir); /* its LUN 1 of iqn.2026-01.test:plain is another disk: dir/other */
 pid_t servers_start_ganesha(const char *dir); /* version 3; dir/export for writing, dir/fixed-export read-only, dir/squashed-export with root
 					       * squash, dir/small; each has the file sub/volume */

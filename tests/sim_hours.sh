@@ -1,16 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Cluster-hours under chaos, 3, 5 and 8 nodes, every profile: no invariant may be violated. KVM_HA_SIM_HOURS says how many in all
-# (default 10000); KVM_HA_SIM_FIRST, which seed is the first; KVM_HA_SIM_WITHOUT, which faults may not occur; KVM_HA_SIM_PLACEMENT. All processors are used.
+# (default 10000); KVM_HA_SIM_FIRST, which seed is the first; KVM_HA_SIM_WITHOUT, which faults may not occur. All processors are used.
 sim=${KVM_HA_BUILD_DIR:-.}/tests/ha-sim
 hours=${KVM_HA_SIM_HOURS:-10000}
 first=${KVM_HA_SIM_FIRST:-1}
 # Not yet shown to be clean over so many hours (KVM_HA_SIM_WITHOUT= plays them, too): volumes that lose what they have acknowledged, twins of a host, and operators
 # who change the volume set in between. sim_short.sh and sim_mutants.sh have them.
 without=${KVM_HA_SIM_WITHOUT-misdirected,wipe,foreign-volume,roll-back,clone,volset}
-# Nor are the checks of order and place: KVM_HA_SIM_PLACEMENT=yes plays them, too.
-placement=--no-placement
-[ "$KVM_HA_SIM_PLACEMENT" != yes ] || placement=
 count=0 failures=0
 out=$(mktemp -d) || { echo "Bail out! mktemp"; exit 1; }
 trap 'rm -rf "$out"' EXIT
@@ -26,8 +23,8 @@ play()
 	seq 0 $((jobs - 1)) | xargs -P "$(nproc)" -I{} sh -c '
 		from=$(($1 + $3 * {})) to=$(($1 + $3 * {} + $3 - 1))
 		[ $to -lt $(($1 + $2)) ] || to=$(($1 + $2 - 1))
-		exec nice "$4" --seeds $from..$to --hours "$5" --nodes "$6" ${8:+--without "$8"} $9 --json --keep-going >"$7/$6.{}.json" 2>"$7/$6.{}.err"
-	' sh "$((first + nodes * 1000000))" "$seeds" $seeds_a_job "$sim" $hours_a_seed "$nodes" "$out" "$without" "$placement"
+		exec nice "$4" --seeds $from..$to --hours "$5" --nodes "$6" ${8:+--without "$8"} --json --keep-going >"$7/$6.{}.json" 2>"$7/$6.{}.err"
+	' sh "$((first + nodes * 1000000))" "$seeds" $seeds_a_job "$sim" $hours_a_seed "$nodes" "$out" "$without"
 	count=$((count + 1))
 	if [ "$(cat "$out/$nodes".*.json | jq -s "length == $jobs and ([.[].seeds] | add) >= $seeds and ([.[].violations] | add) == 0")" = true ]; then
 		echo "ok $count - $nodes nodes: no violation"

@@ -1286,6 +1286,63 @@ static void test_catch_up(void)
 	sound("a volume that was behind");
 }
 
+static void rot_newest(unsigned v, uint32_t id)
+{
+	for (unsigned b = 0; b < 2; b++)
+		(void)claims_decode(place(v, id, b), id, b, cluster, &claims[b]);
+	place(v, id, claims[1].seq > claims[0].seq)[100] ^= 1;
+}
+
+/* Node 1 is back, and of its own claims volume 1 has an older block than volumes 0 and 2. Its agent has read those of volumes 1 and 2, or of 2 alone, as 1 cannot be read, when volume 2
+ * loses the newest; volume 0 is away. */
+static uint64_t rotten_own(bool quorum)
+{
+	uint64_t generation, older;
+
+	boot(1, 3, 1);
+	older = on_disk(1, 1, 2)->seq;
+	volume(1, 1, false);
+	add_vms(1);
+	spread_catalog();
+	(void)UNTIL(5000, running(1) == 1);
+	generation = claim_in(on_disk(1, 0, 3), s.vm[1].uuid)->generation;
+	TAP_OK(is_on(0, 1, 1) && is_on(2, 1, 1) && !is_on(1, 1, 1), "claimed on two of three volumes");
+	stop_agent(1);
+	node(1)->epoch = 0; /* its keeper has not joined yet */
+	node(1)->volume_gone[0] = true;
+	node(1)->volume_gone[1] = false;
+	for (unsigned b = 0; b < 2 && !quorum; b++)
+		place(1, 1, b)[100] ^= 1;
+	start_agent(1);
+	node(1)->claims_seq = older;
+	run(5000);
+	rot_newest(2, 1);
+	for (unsigned b = 0; b < 2 && !quorum; b++)
+		place(1, 1, b)[100] ^= 1;
+	node(1)->epoch = 1;
+	return generation;
+}
+
+/* What it has read it does not take back for an older block that another volume shows. */
+static void test_own_damaged(void)
+{
+	uint64_t generation = rotten_own(true);
+	const struct claim *c;
+
+	TAP_OK(UNTIL(5000, agent(1)->claimer.read_once) && (c = claimer_own(agent(1), s.vm[1].uuid)) && c->state == CLAIM_ACTIVE && c->generation == generation,
+	       "its own newest block was damaged after it was read: it knows what that held");
+	TAP_OK(UNTIL(5000, running(1) == 1), "and its VM runs on");
+	sound("damaged after it was read");
+
+	generation = rotten_own(false);
+	run(10000);
+	TAP_OK(!agent(1)->claimer.read_once, "damaged after it was seen on too few volumes: an older block is none of its claims");
+	volume(1, 0, true);
+	TAP_OK(UNTIL(5000, agent(1)->claimer.read_once) && (c = claimer_own(agent(1), s.vm[1].uuid)) && c->state == CLAIM_ACTIVE && c->generation == generation,
+	       "another volume shows it: so these are");
+	sound("damaged after it was seen");
+}
+
 static void test_lost_lease(void)
 {
 	uint32_t owner, other;
@@ -2979,6 +3036,7 @@ int main(void)
 	test_takeover();
 	test_restart();
 	test_catch_up();
+	test_own_damaged();
 	test_lost_lease();
 	test_failures();
 	test_leader();

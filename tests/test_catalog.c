@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What operators ask for, in the catalog's text: taken as it is, written as it was taken, refused where it says nonsense; and what the core gets. */
 #include "agent/catalog.h"
+
+#include <errno.h>
+
 #include "tests/tap.h"
 
 #define FILE_TEXT "[VM]\\nName=web\\nUUID=6a0f6f0e-3d2c-4c57-9d0f-0a1b2c3d4e5f\\nMemory=1G\\nVCPUs=1\\n[QEMU]\\nBinary=/q\\n"
@@ -150,9 +153,59 @@ static void test_taken(void)
 	catalog_free(c);
 }
 
+#define OTHER "{\"desired\":\"started\",\"file\":\"[VM]\\nName=db\\nUUID=6a0f6f0e-3d2c-4c57-9d0f-0a1b2c3d4e60\\nMemory=1G\\nVCPUs=1\\n[QEMU]\\nBinary=/q\\n[HA]\\nAfter=web\\n\"}"
+#define UUID_LINE "UUID=6a0f6f0e-3d2c-4c57-9d0f-0a1b2c3d4e5f\n"
+#define NEW(name, uuid, memory, more) "[VM]\nName=" name "\n" uuid "Memory=" memory "\nVCPUs=1\n" more "[QEMU]\nBinary=/q\n"
+
+static void test_updated(void)
+{
+	static const struct { const char *text, *says; } refused[] = {
+		{ NEW("nobody", "", "1G", ""), "no VM named nobody" },
+		{ NEW("web", "UUID=6a0f6f0e-3d2c-4c57-9d0f-0a1b2c3d4e60\n", "1G", ""), "UUID=: VM web has 6a0f6f0e-3d2c-4c57-9d0f-0a1b2c3d4e5f" },
+		{ NEW("web", "", "2G", ""), "Memory= differs" },
+		{ NEW("web", "", "1G", "Disk=nfs://s/v/web.img\n") "Arguments=-drive file=nfs://s/v/web.img,format=raw\n", "Disk= differs" },
+		{ NEW("web", "", "1024M", "") "Arguments=-snapshot\n", "Arguments= differs" },
+		{ NEW("web", "", "1G", "") "[Health]\nGuestAgent=yes\n", "GuestAgent= differs" },
+		{ NEW("web", "", "1G", "") "[HA]\nAfter=db\n", "web would wait for itself" },
+		{ NEW("web", "", "1G", "") "[HA]\nPriority=high\n", "VM file:8: Priority=high" },
+	};
+	static const struct conf conf = { .nodes = { { 1, "n1" }, { 2, "n2" } }, .n_nodes = 2 };
+	static const char cluster[] = "{\"vms\":[{\"desired\":\"ignored\",\"frozen\":true,\"file\":\"" FILE_TEXT "\",\"move\":{\"node\":2,\"number\":7}}," OTHER "]}";
+	struct catalog_entry *e = NULL;
+	struct catalog_doc *c;
+	struct vm_def def;
+	char err[512];
+
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+		int r;
+
+		c = parse(cluster, err, sizeof(err));
+		r = c ? catalog_update(c, refused[i].text, strlen(refused[i].text), &e, err, sizeof(err)) : 0;
+		TAP_OK(r == -EINVAL && strstr(err, refused[i].says), "update %zu is refused: %s", i, err);
+		catalog_free(c);
+	}
+	for (int with_uuid = 0; with_uuid < 2; with_uuid++) {
+		const char *text = with_uuid ? NEW("web", UUID_LINE, "1024M", "") "[HA]\nState=started\nPriority=7\nPreferredNodes=n2\n[Health]\nOnHang=alert\n"
+					     : NEW("web", "", "1G", "") "[HA]\nPriority=7\nPreferredNodes=n2\n[Health]\nOnHang=alert\n";
+		int r;
+
+		c = parse(cluster, err, sizeof(err));
+		r = c ? catalog_update(c, text, strlen(text), &e, err, sizeof(err)) : -1;
+		if (TAP_OK(r == 0 && c->n == 2 && e == &c->entry[0], "another definition is taken, %s", with_uuid ? "with its UUID" : "without")) {
+			catalog_def(e, &conf, &def);
+			TAP_OK(def.priority == 7 && def.n_preferred == 1 && def.preferred[0] == 2 && def.health.hang == REACT_ALERT, "and obeyed");
+			TAP_OK(def.desired == DESIRED_IGNORED && def.frozen && def.move.node == 2 && def.move.number == 7 &&
+			       strstr(e->text, "UUID=6a0f6f0e-3d2c-4c57-9d0f-0a1b2c3d4e5f\n"), "what was asked for of the VM stays, and who it is");
+			TAP_OK(same_again(c), "it is written as it was taken");
+		}
+		catalog_free(c);
+	}
+}
+
 int main(void)
 {
 	test_refused();
 	test_taken();
+	test_updated();
 	return tap_done();
 }

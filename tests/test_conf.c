@@ -125,11 +125,11 @@ static void check_power(void)
 	size_t n;
 
 	load_data("tests/data/good-conf/minimal.conf");
-	TAP_OK(load("n1", &c, err, sizeof(err)) == 0 && c.n_power == 0 && c.power_on && c.brake_percent == 100 && c.quarantine == 3 && !conf_power_of(&c, 1, &n) &&
+	TAP_OK(load("n1", &c, err, sizeof(err)) == 0 && c.n_power == 0 && c.power_on && c.brake_percent == 100 && c.quarantine == 3 && c.reservation == CONF_RESERVATION_NO && !conf_power_of(&c, 1, &n) &&
 	       n == 0, "no fence devices; defaults of [Fencing]");
 	TAP_OK(c.volume_slow_ms == c.timing.io_ms / 4 && c.volume_failing_ms == c.timing.hb_ms + 2 * c.timing.io_ms, "a volume's limits follow from the timings");
 	load_data("tests/data/good-conf/power.conf");
-	TAP_OK(load("n1", &c, err, sizeof(err)) == 0 && c.n_power == 5 && !c.power_on && c.brake_percent == 50 && c.quarantine == 0, "fence devices");
+	TAP_OK(load("n1", &c, err, sizeof(err)) == 0 && c.n_power == 5 && !c.power_on && c.brake_percent == 50 && c.quarantine == 0 && c.reservation == CONF_RESERVATION_VOLATILE, "fence devices");
 	p = conf_power_of(&c, 2, &n);
 	TAP_OK(p && n == 3 && streq(p[0].agent, "fence_ipmilan") && p[0].level == 1 && p[0].timeout_ms == 8000 && p[1].level == 2 && p[2].level == 2,
 	       "of one node by level, then as they stand in the file");

@@ -311,6 +311,49 @@ static void test_states(void)
 	}
 }
 
+/* As take_catalog does */
+static void policy(const struct health_policy *p)
+{
+	health_new_policy(&a, v, p);
+	v->def.health = *p;
+}
+
+static void test_update(void)
+{
+	struct health_policy p = defaults;
+
+	p.boot_ms = 0;
+	begin(&p);
+	pings = true;
+	pass(3600 * S);
+	p.has_check = true;
+	p.boot_ms = 60000;
+	policy(&p);
+	pass(600 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 0 && v->health.trouble == TROUBLE_NONE, "it has been up for an hour and is to pass a check now: it need not boot again for it");
+	fact(HEALTH_RESET, GUEST_UNKNOWN, true);
+	pass(59 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 0, "after a reboot it has its time");
+	pass(2 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 1, "and then is expected to pass it");
+
+	p = defaults;
+	p.boot_ms = 0;
+	begin(&p);
+	pass(3600 * S);
+	p.boot_ms = 60000;
+	policy(&p);
+	pass(59 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 0, "not up for an hour, and given a time now: it has that");
+	pass(2 * S);
+	TAP_OK(acts[AGENT_ACT_RESET] == 1, "and no more");
+	p.panic = REACT_IGNORE;
+	policy(&p);
+	fact(HEALTH_RESET, GUEST_UNKNOWN, false);
+	pass(61 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 1, "another change does not give it more");
+}
+
 static void test_boot(void)
 {
 	struct health_policy p = defaults;
@@ -514,9 +557,20 @@ static void test_storage(void)
 	storage_says(3, false);
 	pass(60 * S);
 	TAP_OK(acts[AGENT_ACT_KILL] == 0, "away for all: it waits");
+	for (int i = 0; i < 3; i++) {
+		storage_says(3, true);
+		pass(8 * S);
+	}
+	TAP_OK(acts[AGENT_ACT_KILL] == 0, "another node has it now and then: it waits");
+	for (int i = 0; i < 3; i++) {
+		TAP_OK(acts[AGENT_ACT_KILL] == 0, "another node has had it for %d s: it may come back here as well", 2 * i);
+		storage_says(3, true);
+		storage_says(2, false);
+		pass(2 * S);
+	}
 	storage_says(3, true);
 	tick();
-	TAP_OK(acts[AGENT_ACT_KILL] == 1, "another node has it: ended here");
+	TAP_OK(acts[AGENT_ACT_KILL] == 1, "another node has had it for 6 s: ended here");
 	exits(VM_EXIT_CRASH);
 	TAP_OK(v->state == VM_DRAINING && v->release_as == CLAIM_UNCLEAN && !v->full_drain, "for whoever takes it to prove it quiet: here that cannot be");
 
@@ -524,11 +578,16 @@ static void test_storage(void)
 	run = GUEST_IO_ERROR;
 	storage = false;
 	pass(60 * S);
+	storage_says(2, true);
+	pass(2 * S);
+	storage_says(2, true);
 	storage = true;
 	pass(2 * S);
 	storage_says(2, true);
+	pass(2 * S);
+	storage_says(2, true);
 	pass(5 * S);
-	TAP_OK(acts[AGENT_ACT_KILL] == 0 && acts[AGENT_ACT_CONT] >= 1, "back here as well: it stays");
+	TAP_OK(acts[AGENT_ACT_KILL] == 0 && acts[AGENT_ACT_CONT] >= 1, "back here as well, a little later: it stays");
 
 	p.io_elsewhere_ms = 0;
 	begin(&p);
@@ -728,6 +787,33 @@ static void test_migration(void)
 	TAP_OK(acts[AGENT_ACT_RESET] == 1, "until it boots here");
 }
 
+/* The time that a migration itself had it stand still is no silence of a guest, wherever it goes on. */
+static void test_called_off(void)
+{
+	struct health_policy p = defaults;
+
+	p.silence = REACT_RESTART;
+	begin(&p);
+	to_node_2();
+	pings = true;
+	pass(1 * S);
+	(void)offered();
+	pings = false;
+	pass(59 * S);
+	news(MIGRATE_NEWS_PAUSED);
+	a.table.table.gate_open = false;
+	news(MIGRATE_NEWS_COMPLETED);
+	a.table.table.gate_open = true;
+	TAP_OK(v->state == VM_RUNNING && acts[AGENT_ACT_GO_ON] == 1, "called off before anything was released: it is to go on");
+	pass(70 * S);
+	TAP_OK(v->health.trouble == TROUBLE_NONE, "which opens its disks first: no silence of the guest");
+	continued();
+	pass(59 * S);
+	TAP_OK(v->health.trouble == TROUBLE_NONE && acts[AGENT_ACT_KILL] == 0, "from then on it has all of SilenceTimeout=");
+	pass(2 * S);
+	TAP_OK(acts[AGENT_ACT_KILL] == 1 && v->health.ending == TROUBLE_SILENT, "and no more");
+}
+
 static void test_restart(void)
 {
 	begin(&defaults);
@@ -831,11 +917,13 @@ int main(void)
 	test_held();
 	test_states();
 	test_boot();
+	test_update();
 	test_agent_and_service();
 	test_resets();
 	test_storage();
 	test_not_ours();
 	test_migration();
+	test_called_off();
 	test_restart();
 	test_kept();
 	return tap_done();

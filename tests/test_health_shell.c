@@ -94,7 +94,7 @@ int __wrap_qmp_conn_execute(struct qmp_conn *c, const char *command, json_object
 	if (streq(command, "set-action"))
 		(void)str_copy(action, sizeof(action), json_object_to_json_string_ext(args, JSON_C_TO_STRING_PLAIN));
 	json_object_put(args);
-	return 0; /* its answer is still to come */
+	return streq(command, "query-status") ? -1 : 0; /* not now: it is asked again; of others the answer is still to come */
 }
 
 void __wrap_qmp_conn_free(struct qmp_conn *c) {}
@@ -197,6 +197,29 @@ static void test_actions(void)
 	TAP_OK(streq(action, "{\"shutdown\":\"poweroff\",\"panic\":\"none\"}"), "OnPanic=ignore: %s", action);
 }
 
+/* As `ha-ctl vm update` does */
+static void update(const char *health)
+{
+	char text[512], err[256] = "";
+	struct catalog_entry *e;
+
+	(void)snprintf(text, sizeof(text), "[VM]\nName=web\nMemory=32M\nVCPUs=1\n[QEMU]\nBinary=/bin/sleep\nArguments=1000\n[Health]\n%s", health);
+	CHECK(catalog_update(d.catalog, text, strlen(text), &e, err, sizeof(err)) == 0);
+	action[0] = '\0';
+	pass(5000);
+}
+
+static void test_actions_updated(void)
+{
+	begin("");
+	update("OnPanic=alert");
+	TAP_OK(streq(action, "{\"shutdown\":\"poweroff\",\"panic\":\"pause\"}"), "OnPanic=alert while it runs: %s", action);
+	update("OnPanic=alert\nOnHang=alert");
+	TAP_OK(streq(action, ""), "told once");
+	update("OnHang=alert");
+	TAP_OK(streq(action, "{\"shutdown\":\"poweroff\",\"panic\":\"shutdown\"}"), "back again, as QEMU does by itself: %s", action);
+}
+
 static void hear(enum qmp_event_kind kind, const char *what)
 {
 	struct qmp_event ev = { .kind = kind, .name = qmp_event_kind_name(kind), .reason = "" };
@@ -297,6 +320,7 @@ int main(void)
 {
 	log_init("test_health_shell", LOG_LEVEL_ERR);
 	test_actions();
+	test_actions_updated();
 	test_events();
 	test_checks();
 	health_free(h);

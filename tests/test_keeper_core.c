@@ -731,6 +731,26 @@ static void test_hold_of_all(void)
 			}
 }
 
+/* What is left until the soft deadline is for hosts that stall meanwhile. */
+static void test_hold_soon(void)
+{
+	static const enum sim_path how[] = { SIM_HANG, SIM_HANG_WRITES };
+	unsigned soon = 0, tried = 0;
+
+	for (unsigned volumes = 1; volumes <= 3; volumes++)
+		for (unsigned h = 0; h < ARRAY_SIZE(how); h++)
+			for (unsigned phase = 0; phase < 10; phase++) {
+				armed_cluster(3, volumes);
+				sim_run(&s, phase * s.timing.hb_ms / 10);
+				outage(how[h]);
+				sim_run(&s, 2 * s.timing.hb_ms + s.timing.io_ms);
+				tried++;
+				soon += undisturbed() && all_hold();
+			}
+	TAP_OK(soon == tried, "storage hangs for all: everybody holds once its writes are known to hang, reads are not waited for (%u of %u)", soon, tried);
+	sound("storage that hangs");
+}
+
 static void test_hold_of_one(void)
 {
 	int64_t regained;
@@ -1543,6 +1563,7 @@ int main(void)
 	test_ring_lost();
 	test_storage();
 	test_hold_of_all();
+	test_hold_soon();
 	test_hold_of_one();
 	test_hold_asks_all();
 	test_evidence();

@@ -170,6 +170,12 @@ static void test_groups(void)
 	vm(1)->def.groups_required = true;
 	is(vm(1), 0, "required: nowhere");
 	TAP_OK(place_fits(&a, vm(1), 2) == PLACE_TOGETHER, "and why");
+	/* The claim of an earlier life of node 1, whose end a keeper that has just started has not read of. */
+	vm(0)->holders = 1 << 0 | 1 << 2;
+	is(vm(1), 0, "two seem to hold the other one: where it is not known is not where it is");
+	vm(0)->holders = 1 << 2;
+	a.maintenance = 0;
+	is(vm(1), 3, "one holds it: there");
 }
 
 /* Claims: node 2 has given it up as failed, node 3 could not prove it quiet. */
@@ -253,6 +259,14 @@ static void test_order(void)
 	a.now_ns += 5 * S;
 	lead_owners(&a);
 	TAP_OK(db->owner == 2 && lead_awaited(&a, v) == none, "its owner has said that it is ready");
+	/* A claim after that one, whose node is proven over; that node 2's was before is not known yet. */
+	a.claimer.seen_any[2] = true;
+	a.claimer.seen[2].n = 1;
+	a.claimer.seen[2].claim[0] = (struct claim){ .vm = { 1 }, .generation = 6, .epoch = 7, .state = CLAIM_RELEASED };
+	lead_owners(&a);
+	TAP_OK(db->owner == 2 && lead_awaited(&a, v) == db, "another one has had it since: what was said before counts no more");
+	a.claimer.seen_any[2] = false;
+	a.claimer.seen[2].n = 0;
 	a.claimer.seen[1].claim[0].generation = 7;
 	lead_owners(&a);
 	TAP_OK(db->owner == 2 && lead_awaited(&a, v) == db, "under an earlier claim than this one: it has begun anew since");

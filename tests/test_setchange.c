@@ -45,7 +45,8 @@ static struct op *op_new(enum setchange_kind kind, const unsigned *conf, unsigne
 	o->c.kind = kind;
 	memcpy(o->c.cluster_name, "c", 2);
 	o->c.change[0] = ++number;
-	o->c.incarnation[0] = (uint8_t)(100 + number);
+	o->c.incarnation[0] = number;
+	o->c.incarnation[1] = 1; /* as none of reset() */
 	timing_of_profile(TIMING_FAST, &o->c.timing);
 	for (unsigned i = 0; i < n; i++) {
 		o->disk[i] = conf[i];
@@ -333,7 +334,7 @@ static void not_told(void)
 	if (how != SETCHANGE_DONE)
 		how = run(op_new(SETCHANGE_REPLACE, other, 3, 3, 0));
 	TAP_OK(how == SETCHANGE_DONE && disk[3].sb.generation == 7 && sets_with_quorum() == 1, "another volume is replaced after that");
-	TAP_OK(disk[3].sb.set[0][0] > 100 && memcmp(disk[3].sb.set[0], disk[0].sb.set[0], 16) != 0, "by one that is not mistaken for the one that goes");
+	TAP_OK(disk[3].sb.set[0][1] == 1 && memcmp(disk[3].sb.set[0], disk[0].sb.set[0], 16) != 0, "by one that is not mistaken for the one that goes");
 }
 
 static bool is_about_to_write(const struct op *o, unsigned d) { return o->c.act == SETCHANGE_WRITE && o->disk[o->c.at] == d; }
@@ -364,6 +365,42 @@ static void put_back(void)
 	how_a = run(a);
 	how_b = run(b);
 	TAP_OK(how_a == SETCHANGE_STOPPED && how_b == SETCHANGE_DONE && sets_with_quorum() == 1, "whose was put back stops");
+}
+
+/* A replaces volume 1 by 4 in a set into which B has brought volume 3: up to where it has frozen it. */
+static struct op *frozen_after(void)
+{
+	struct op *a;
+
+	reset(3);
+	(void)run(op_new(SETCHANGE_REPLACE, (unsigned[]){ 0, 1, 3 }, 3, 3, 2));
+	disk[1].up = false;
+	a = op_new(SETCHANGE_REPLACE, (unsigned[]){ 0, 4, 3 }, 3, 4, 1);
+	while (!over(a) && a->c.act != SETCHANGE_WAIT)
+		step(a);
+	disk[1].up = true;
+	return a;
+}
+
+/* Between its look at a volume and its deciding on another one. */
+static void taken_back(void)
+{
+	struct op *a = frozen_after();
+	enum setchange_act how;
+
+	disk[0].up = false;
+	how = run(op_new(SETCHANGE_REPLACE, (unsigned[]){ 0, 1, 3 }, 3, 3, 2));
+	TAP_OK(how == SETCHANGE_DONE && disk[3].sb.frozen && sets_with_quorum() == 0, "the change before asked for again: the next one's freeze is none of its own");
+	disk[0].up = true;
+	TAP_OK(run(a) == SETCHANGE_DONE && disk[4].sb.generation == 7 && sets_with_quorum() == 1, "which comes to its end");
+
+	a = frozen_after();
+	while (!over(a) && a->c.act != SETCHANGE_COPY)
+		step(a);
+	step(a);
+	disk[3].sb.frozen = false;
+	how = run(a);
+	TAP_OK(how == SETCHANGE_STOPPED && disk[0].sb.frozen && disk[0].sb.generation == 6, "what was frozen and has been taken back since: nothing is decided");
 }
 
 static void two_operators(void)
@@ -502,6 +539,7 @@ int main(void)
 	other_after();
 	not_told();
 	put_back();
+	taken_back();
 	two_operators();
 	refused();
 	return tap_done();

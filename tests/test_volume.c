@@ -349,6 +349,8 @@ static void test_refusals(const char *dir)
 	test_refused("iSCSI, nobody listens", "iscsi://127.0.0.1:1/iqn.2026-01.test:plain/1", &o, "refused");
 	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:none/1", SERVERS_ISCSI_PORT);
 	test_refused("iSCSI, no such target", url, &o, "logging in");
+	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:odd/1", SERVERS_ISCSI_PORT);
+	test_refused("iSCSI, blocks of 1024 bytes", url, &o, "only 512 and 4096 are supported");
 	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:plain/7", SERVERS_ISCSI_PORT);
 	test_refused("iSCSI, no such LUN", url, &o, "LUN 7");
 	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:plain/0", SERVERS_ISCSI_PORT);
@@ -655,6 +657,8 @@ static void test_network(const char *dir, pid_t tgtd, pid_t ganesha)
 	test_transfers("NFS by IPv6", url);
 	(void)snprintf(url, sizeof(url), "%s?header-digest=crc32c", iscsi_url);
 	test_transfers("iSCSI with header digests", url);
+	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:native/1", SERVERS_ISCSI_PORT);
+	test_transfers("iSCSI with blocks of 4096 bytes", url);
 	test_lun_reset(iscsi_url);
 	test_reserved(iscsi_url);
 	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:full/1", SERVERS_ISCSI_PORT);

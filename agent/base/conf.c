@@ -60,6 +60,7 @@ const struct ini_key conf_keys[CONF_KEY_COUNT] = {
 	[CONF_FENCING_POWER_ON] = { "Fencing", "PowerOn", false },
 	[CONF_FENCING_BRAKE] = { "Fencing", "Brake", false },
 	[CONF_FENCING_QUARANTINE] = { "Fencing", "Quarantine", false },
+	[CONF_FENCING_RESERVATION] = { "Fencing", "Reservation", false },
 	[CONF_POWER_NODE] = { "PowerDevice", "Node", false },
 	[CONF_POWER_AGENT] = { "PowerDevice", "Agent", false },
 	[CONF_POWER_OPTIONS] = { "PowerDevice", "Options", true },
@@ -74,6 +75,13 @@ const struct ini_key conf_keys[CONF_KEY_COUNT] = {
 };
 
 const char *conf_ring_loss_name(enum conf_ring_loss l) { return l == CONF_RING_LOSS_KEEP ? "keep" : "release"; }
+
+const char *conf_reservation_name(enum conf_reservation r)
+{
+	static const char *const name[CONF_RESERVATION_COUNT] = { "no", "yes", "volatile" };
+
+	return (size_t)r < ARRAY_SIZE(name) ? name[r] : "unknown";
+}
 
 const char *conf_shutdown_name(enum conf_shutdown s)
 {
@@ -284,6 +292,16 @@ static int read_shutdown(struct conf *c, const char *value, char *err, size_t er
 	return value_refuse(err, err_size, "unknown policy; write conditional, migrate, failover or freeze");
 }
 
+static int read_reservation(struct conf *c, const char *value, char *err, size_t err_size)
+{
+	for (unsigned i = 0; i < CONF_RESERVATION_COUNT; i++)
+		if (streq(value, conf_reservation_name((enum conf_reservation)i))) {
+			c->reservation = (enum conf_reservation)i;
+			return 0;
+		}
+	return value_refuse(err, err_size, "unknown; write no, yes or volatile");
+}
+
 static int read_brake(struct conf *c, const char *value, char *err, size_t err_size)
 {
 	uint32_t permille;
@@ -357,6 +375,8 @@ static int read_value(struct conf_read *r, enum conf_key key, const char *value,
 		return read_brake(c, value, err, err_size);
 	case CONF_FENCING_QUARANTINE:
 		return value_u32(value, 0, QUARANTINE_MAX, &c->quarantine, err, err_size);
+	case CONF_FENCING_RESERVATION:
+		return read_reservation(c, value, err, err_size);
 	case CONF_POWER_NODE:
 	case CONF_POWER_AGENT:
 	case CONF_POWER_OPTIONS:

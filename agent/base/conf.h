@@ -19,6 +19,7 @@
 
 /* In the order of enum leave_policy. */
 enum conf_shutdown { CONF_SHUTDOWN_CONDITIONAL, CONF_SHUTDOWN_MIGRATE, CONF_SHUTDOWN_FAILOVER, CONF_SHUTDOWN_FREEZE, CONF_SHUTDOWN_COUNT };
+enum conf_reservation { CONF_RESERVATION_NO, CONF_RESERVATION_YES, CONF_RESERVATION_VOLATILE, CONF_RESERVATION_COUNT };
 enum conf_ring_loss { CONF_RING_LOSS_RELEASE, CONF_RING_LOSS_KEEP };
 
 struct conf_node {
@@ -55,6 +56,7 @@ struct conf {
 	bool power_on;             /* default yes: a node that was switched off is switched on again */
 	uint32_t brake_percent;    /* of the nodes suspect at once, above which none is fenced; 100: no brake */
 	uint32_t quarantine;       /* fences within an hour after which a node gets no VMs; 0: never */
+	enum conf_reservation reservation; /* SCSI-3 persistent reservations of VMs' disks; volatile: of targets that lose them with their power, too */
 	struct conf_power power[CONF_MAX_POWER]; /* by node, then level, then as they stand in the files */
 	size_t n_power;
 	char power_text[CONF_POWER_TEXT];

@@ -12,7 +12,7 @@ enum conf_key {
 	CONF_TIMING, /* and the following TIMING_PRIMARY_COUNT - 1, in the order of enum timing_field */
 	CONF_REQUIRE_ENCRYPTION = CONF_TIMING + TIMING_PRIMARY_COUNT, CONF_ON_RING_LOSS,
 	CONF_WATCHDOG_DEVICE, CONF_WATCHDOG_EVIDENCE, CONF_NODE_NAME, CONF_NODE_SHUTDOWN, CONF_NODE_SHUTDOWN_TIMEOUT, CONF_NODE_FREEZE_TIMEOUT, CONF_HOOKS_DIRECTORY, CONF_HOOKS_TIMEOUT, CONF_ALERTS_SLOW, CONF_ALERTS_FAILING,
-	CONF_FENCING_POWER_ON, CONF_FENCING_BRAKE, CONF_FENCING_QUARANTINE,
+	CONF_FENCING_POWER_ON, CONF_FENCING_BRAKE, CONF_FENCING_QUARANTINE, CONF_FENCING_RESERVATION,
 	CONF_POWER_NODE, CONF_POWER_AGENT, CONF_POWER_OPTIONS, CONF_POWER_SECRET, CONF_POWER_TIMEOUT, CONF_POWER_LEVEL,
 	CONF_PLACE_MEMORY, CONF_PLACE_VCPUS, CONF_PLACE_STARTS, CONF_PLACE_MIGRATIONS, CONF_MIGRATION_TLS,
 	CONF_KEY_COUNT,
@@ -50,6 +50,7 @@ int conf_power_value(struct conf_read *r, enum conf_key key, const char *value, 
 int conf_power_check(struct conf_read *r, char *err, size_t err_size);
 
 const char *conf_ring_loss_name(enum conf_ring_loss l);
+const char *conf_reservation_name(enum conf_reservation r);
 
 /* One file's text. 0, or a negative errno with "PATH: reason; remedy" in err. Refuses what is no regular file and what is too long. */
 int conf_read_file(const char *path, char **ret_text, size_t *ret_len, char *err, size_t err_size);

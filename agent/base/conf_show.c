@@ -120,6 +120,7 @@ static void show_values(struct show *s)
 	SHOW(s, CONF_FENCING_POWER_ON, "default", "%s", c->power_on ? "yes" : "no");
 	SHOW(s, CONF_FENCING_BRAKE, "default", "%" PRIu32 "%%", c->brake_percent);
 	SHOW(s, CONF_FENCING_QUARANTINE, "default", "%" PRIu32, c->quarantine);
+	SHOW(s, CONF_FENCING_RESERVATION, "default", "%s", conf_reservation_name(c->reservation));
 	for (size_t i = 0; i < c->n_power; i++)
 		show_power(s, &c->power[i]);
 	SHOW(s, CONF_PLACE_MEMORY, "default", "%" PRIu32 "%%", c->memory_percent);

@@ -164,7 +164,20 @@
 	X(RELEASE_OF_ANOTHER, "!17", "a loaded target takes what was handed over for another migration", "S1 S2") \
 	X(CONT_WHILE_SENT, "!17", "a guest that its storage had stopped is continued while it is being sent", "S1 S2") \
 	X(CONT_IN_FLIGHT, "!17", "a guest is sent while QEMU has not answered yet that it is to go on here", "S1 S2") \
-	X(TARGET_KEPT, "!17", "a loaded target is not killed before a cold start", "S1 S2 S6")
+	X(TARGET_KEPT, "!17", "a loaded target is not killed before a cold start", "S1 S2 S6") \
+	/* SCSI-3 persistent reservations */ \
+	X(NOT_PREEMPTED, "PR", "a VM is started beside the keys of other nodes on its LUN", "R1") \
+	X(OVERTAKEN, "PR", "a start preempts without a read of all claims after it has registered", "R1 R2") \
+	X(CHECK_RESERVES, "PR", "who has only joined makes a reservation, with a source beside it that has not registered", "R2") \
+	X(LEFT_STANDING, "PR", "a VM goes on without a reservation where one of the cluster stands", "R2") \
+	X(TAKEN_UNCONFIRMED, "PR", "a migration's target does not ask again whether its key is still there, nor listen", "R2") \
+	X(OTHERS_LEFT, "PR", "an owner does not preempt whose key turns up beside its own", "R6") \
+	X(VERIFIED_ON_ONE_PATH, "PR", "a path that lost its registration is not noticed at the start", "R1") \
+	X(REREGISTERED, "PR", "a key that was lost is put back under the running guest", "R3") \
+	X(STRANGER_PREEMPTED, "PR", "a key that is not the cluster's is preempted", "R4") \
+	X(UNREGISTERED_EARLY, "PR", "a key is taken back before the guest is proven gone", "R5") \
+	X(JOIN_PREEMPTS, "PR", "a migration's target preempts the source before the handover", "R2") \
+	X(NEVER_OWNED, "PR", "a migration's target leaves the source's key on the LUN", "R6")
 
 enum mutant {
 	MUTANT_NONE,

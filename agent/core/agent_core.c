@@ -168,6 +168,8 @@ static void take_catalog(struct agent *a, const struct catalog *c)
 		if (v->def.move.number != c->vm[i].move.number)
 			v->move_wait_ns = v->move_over_ns = 0;
 		anew = !v->in_catalog && v->def.name[0] == '\0';
+		if (!anew)
+			health_new_policy(a, v, &c->vm[i].health);
 		v->def = c->vm[i];
 		v->in_catalog = true;
 		if (anew && a->adopted && was_found(a, v->def.uuid))
@@ -212,12 +214,14 @@ static void adopt_vm(struct agent *a, struct vm *v)
 		v->health.found = true;
 		agent_note(a, NOTE_VM_ADOPTED, v, 0);
 		agent_act(a, AGENT_ACT_ADOPT)->vm = v;
+		reserve_found(a, v);
 	} else if (MUTANT(OWN_CLAIM_STARTED)) {
 		v->state = VM_RESTARTING;
 		v->term = agent_term(a);
 	} else if (!agent_held(a, v)) { /* else it is given up unclean: nobody is to start it now */
 		v->state = VM_CLAIMING; /* the claim counts as written only: read all again before starting it */
 		v->ours_before = true;
+		reserve_may_be_keyed(a, v);
 		claimer_want(a, v->def.uuid, WANT_ACQUIRE, CLAIM_ACTIVE);
 	}
 }
@@ -342,6 +346,7 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 	case AGENT_EV_STORAGE:
 	case AGENT_EV_OFFER:
 	case AGENT_EV_MIGRATION:
+	case AGENT_EV_RESERVED:
 		v = agent_vm_by_uuid(a, ev->uuid);
 		if (v)
 			vmlife_event(a, v, ev);

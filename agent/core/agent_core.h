@@ -9,10 +9,11 @@
  *   health.c      a running guest: hung, panicked, silent, without its storage, and what is done about it
  *   migrate.c     a VM that goes to another node while it runs: both ends of it
  *   leave.c       this node's host is shut down or rebooted
+ *   reserve.c     SCSI-3 persistent reservations on a VM's LUNs
  *
- *   IDLE --assigned--> CLAIMING --granted--> [DRAINING] --> STARTING --> RUNNING --exit--> RESTARTING --> STARTING
- *     ^                  ^-- the gate was closed since --+                 | stop, empty, move   | limit
- *     +------------------------------- RELEASING <--- [DRAINING] <--- STOPPING <-----------------+
+ *   IDLE --assigned--> CLAIMING --granted--> [DRAINING] --> [RESERVING] --> STARTING --> RUNNING --exit--> RESTARTING --> STARTING
+ *     ^                  ^-- the gate was closed since --+                                 | stop, empty, move   | limit
+ *     +------------- RELEASING <--- [UNRESERVING] <--- [DRAINING] <--- STOPPING <-----------------------+
  *
  * A QEMU that runs already (vm->foreign) goes the same way: at STARTING it is put behind the gate instead of being started. The VM is ignored in the catalog meanwhile.
  *
@@ -22,6 +23,7 @@
 
 #include "fence/keeper_proto.h"
 #include "storage/format.h"
+#include "storage/reservation.h"
 #include "storage/slot.h"
 
 #ifndef AGENT_MAX_VMS /* a simulator of many nodes takes less */
@@ -113,7 +115,7 @@ struct catalog {
 	unsigned n;
 };
 
-enum vm_state { VM_IDLE, VM_CLAIMING, VM_DRAINING, VM_STARTING, VM_RUNNING, VM_STOPPING, VM_RESTARTING, VM_RELEASING,
+enum vm_state { VM_IDLE, VM_CLAIMING, VM_DRAINING, VM_RESERVING, VM_UNRESERVING, VM_STARTING, VM_RUNNING, VM_STOPPING, VM_RESTARTING, VM_RELEASING,
 	VM_HANDING, VM_INCOMING, VM_TAKING, VM_DISCARDING /* of a migration, with no claim to start anything under: see migrate.c */, VM_STATE_COUNT };
 const char *vm_state_name(enum vm_state s);
 
@@ -126,7 +128,7 @@ enum guest_run { GUEST_UNKNOWN, GUEST_RUNS, GUEST_ASLEEP, GUEST_PAUSED, GUEST_BU
 
 /* What is the matter with a running guest; the worst of it. */
 enum vm_trouble { TROUBLE_NONE, TROUBLE_HUNG, TROUBLE_PANIC, TROUBLE_INTERNAL_ERROR, TROUBLE_WATCHDOG, TROUBLE_RESETS, TROUBLE_IO_ERROR,
-		  TROUBLE_NOT_BOOTED, TROUBLE_SILENT, TROUBLE_CHECK, TROUBLE_COUNT };
+		  TROUBLE_NOT_BOOTED, TROUBLE_SILENT, TROUBLE_CHECK, TROUBLE_RESERVATION, TROUBLE_COUNT };
 const char *vm_trouble_name(enum vm_trouble t); /* one word, as status has it */
 const char *vm_trouble_text(enum vm_trouble t); /* a sentence's end: "VM x: ..." */
 
@@ -150,6 +152,7 @@ struct vm_health {
 	int64_t probe_ns;            /* its storage is asked about again then */
 	int64_t storage_ns;          /* when it last answered here, 0 not since the trouble began */
 	int64_t answers_ns;          /* since when it does, without a gap */
+	int64_t others_ns, others_since_ns; /* the same of other nodes, while it does not here: last, and since when; 0: not */
 	int64_t cont_ns;             /* not before that; it is longer each time */
 	uint32_t cont_wait_ms;
 	int64_t reset_ns[AGENT_MAX_RESETS]; /* newest first; `resets` of them */
@@ -157,7 +160,7 @@ struct vm_health {
 
 enum migrate_phase { MIGRATE_NONE,
 	MIGRATE_SENDING, MIGRATE_SWITCHING, MIGRATE_CANCELLING, MIGRATE_LOST,     /* the source's, while RUNNING */
-	MIGRATE_PREPARING, MIGRATE_OFFERED, MIGRATE_LOADING, MIGRATE_LOADED };    /* the target's, while INCOMING */
+	MIGRATE_JOINING, MIGRATE_PREPARING, MIGRATE_OFFERED, MIGRATE_LOADING, MIGRATE_LOADED };    /* the target's, while INCOMING */
 
 /* This node's part in a migration. */
 struct vm_migration {
@@ -180,6 +183,26 @@ struct vm_migration {
 	int64_t preparing_ns;     /* source: when a target has last said that it will */
 };
 
+/* What is known of the keys on its LUNs (reserve.c). */
+struct vm_reservation {
+	bool reserved;  /* its QEMU was started, or goes on, under our key on each of its LUNs */
+	bool keyed;     /* our key may be on some */
+	bool joined;    /* INCOMING: registered, beside the source */
+	bool confirmed; /* and still was when the source had begun to send */
+	bool owning;    /* RUNNING: others' keys may still be there */
+	bool lost;      /* and what runs here is ended for that */
+	bool unsure;    /* RESERVING: registered; that the VM is still ours is to be read after that */
+	bool clears;    /* RESERVING: registered only to do away with what is reserved */
+	bool asked;     /* the answer to op is to come, under this number */
+	enum reservation_op op;
+	uint64_t number;
+	int64_t asked_ns;
+	int64_t registered_ns;      /* unsure: since when */
+	int64_t sure_ns;            /* the newest read of all claims that shows it to be ours was issued then */
+	unsigned tries;             /* of owning, in a row */
+	unsigned failures;          /* starts, and losses of keys */
+	int64_t failed_ns;
+};
 
 /* What every step looks at comes first: a processor fetches it in one go. */
 struct vm {
@@ -234,6 +257,7 @@ struct vm {
 	int64_t handed_ns;            /* seen first at that time */
 	int64_t leave_ns;             /* hands are off it, and its guest was told that the host goes down */
 	struct vm_migration migration;
+	struct vm_reservation reservation;
 	int64_t failure_ns[AGENT_MAX_RESTARTS]; /* newest first; `failures` of them */
 };
 
@@ -268,6 +292,8 @@ enum agent_event_kind {
 	AGENT_EV_MIGRATION,     /* uuid, migration, news; node: whose agent says it */
 	AGENT_EV_TAKE_IN,       /* uuid; ok: a QEMU of this VM, which is ignored, runs here; something else started it. Else it is not to be taken in after all */
 	AGENT_EV_CHECK_LEAD,    /* read the claims again and say (LEAD_CHECKED) whether we still lead */
+	AGENT_EV_RESERVED,      /* uuid, number of the action, reserve: what was asked, reserved: what came of it. By itself, of one that is looked after: CHECK,
+				   LOST; KEEP, OTHERS */
 	AGENT_EV_GOING_DOWN,    /* ok: this host goes down; reboot, leave_policy, limit_ms. Else it stays up, after all */
 };
 
@@ -314,6 +340,9 @@ struct agent_event {
 	bool reboot;
 	enum leave_policy leave_policy;
 	uint32_t limit_ms;  /* GOING_DOWN: how long the host waits */
+	enum reservation_op reserve;
+	enum reservation_result reserved;
+	uint64_t number;
 };
 
 enum agent_action_kind {
@@ -349,6 +378,8 @@ enum agent_action_kind {
 	AGENT_ACT_LEAD_CHECKED, /* on */
 	AGENT_ACT_LEAVE,        /* the catalog is to say that this node, in its present epoch, is being shut down; leave_policy, on: it reboots */
 	AGENT_ACT_STAY,         /* and that it is not */
+	AGENT_ACT_RESERVE,      /* vm, reserve, number: ask that of the vm's LUNs: RESERVED. The VM's before is not wanted any more. Looked after from JOIN, OWN or LEARN on
+				   (CHECK, KEEP) until something else is asked */
 	AGENT_ACT_NOTE,         /* note, vm, node */
 };
 
@@ -372,6 +403,8 @@ struct agent_action {
 	uint64_t migration;
 	enum migrate_news news;
 	enum leave_policy leave_policy;
+	enum reservation_op reserve;
+	uint64_t number;
 	bool on;
 };
 
@@ -446,6 +479,7 @@ struct agent_options {
 	uint32_t starts_per_node;                /* at a time; 0: no limit */
 	uint32_t migrations_per_node;            /* away from it, at a time; 0: 2 */
 	uint32_t memory_percent, vcpus_percent;  /* of a node's own that its VMs may have together; 0: no limit */
+	bool reserve;                            /* VMs' LUNs are asked for before they are used: the shell knows whether to reserve them, or what was reserved is in the way */
 };
 
 /* See leave.c. */
@@ -564,12 +598,42 @@ bool vmlife_wanted(const struct agent *a, const struct vm *v); /* to run, and he
 /* health.c */
 void health_begin(struct agent *a, struct vm *v, bool arrived); /* its QEMU was started, or found; arrived: its guest is up already */
 void health_answered(const struct agent *a, struct vm_health *h); /* its QEMU, to anything */
+void health_stood_still(const struct agent *a, struct vm_health *h); /* its guest, until now: it could not answer */
 void health_event(struct agent *a, struct vm *v, const struct agent_event *ev);
 void health_tick(struct agent *a, struct vm *v);   /* of a running VM */
 void health_gap(struct agent *a, int64_t gap_ns);  /* nobody looked for so long: that does not count */
 void health_unwatched(struct vm *v, int64_t ns); /* the same for one VM */
 bool health_reset_loop(struct agent *a, struct vm *v); /* one more reset by the guest: is it one too many? */
+void health_new_policy(const struct agent *a, struct vm *v, const struct health_policy *p); /* before its definition says so */
 enum vm_ready health_ready(const struct vm *v);
+
+/* For reserve.c */
+void vmlife_reserved(struct agent *a, struct vm *v);               /* RESERVING is over, and well */
+void vmlife_again(struct agent *a, struct vm *v, int64_t wait_ns); /* here, and it is no failure */
+void vmlife_elsewhere(struct agent *a, struct vm *v);              /* RESERVING: another node is to try first */
+void vmlife_refused(struct agent *a, struct vm *v);                /* the gate is closed: again once it is open */
+bool vmlife_must_confirm(struct agent *a, struct vm *v);
+void vmlife_given_up(struct agent *a, struct vm *v, enum claim_state to); /* with nothing left to undo before */
+void health_end(struct agent *a, struct vm *v, enum vm_trouble why);
+void migrate_joined(struct agent *a, struct vm *v, bool ok);
+void migrate_unreserved(struct agent *a, struct vm *v); /* INCOMING: its key is gone */
+
+/* reserve.c */
+void reserve_start(struct agent *a, struct vm *v, bool quiet); /* quiet: as start() in vmlife.c */
+void reserve_claims_read(struct agent *a);
+void reserve_join(struct agent *a, struct vm *v);
+void reserve_arriving(struct agent *a, struct vm *v); /* its source has begun to send, */
+bool reserve_arrived(const struct vm *v);             /* and as far as reservations go it may be taken */
+void reserve_own(struct agent *a, struct vm *v);   /* what has joined goes on as the owner */
+bool reserve_settled(const struct vm *v);          /* none of others' keys is to be preempted */
+void reserve_found(struct agent *a, struct vm *v); /* its QEMU runs already */
+void reserve_may_be_keyed(const struct agent *a, struct vm *v); /* by an agent before this one */
+void reserve_leave(struct agent *a, struct vm *v, enum claim_state then);
+void reserve_quit(struct agent *a, struct vm *v);  /* the same, with nobody waiting for it */
+bool reserve_ended(struct agent *a, struct vm *v);  /* its QEMU has ended: true if that was for a lost key, and no failure */
+void reserve_event(struct agent *a, struct vm *v, const struct agent_event *ev);
+void reserve_tick(struct agent *a, struct vm *v);
+int64_t reserve_deadline(const struct vm *v); /* RESERVING, UNRESERVING */
 
 /* leave.c */
 void leave_event(struct agent *a, const struct agent_event *ev);

@@ -444,11 +444,14 @@ static void confirm(struct agent *a)
 		struct vm *v = &a->vm[i];
 		struct want w = { .generation = v->generation };
 
-		if (!v->used || v->state == VM_IDLE || v->state == VM_CLAIMING || v->state == VM_RELEASING || v->state >= VM_HANDING || v->term == c->read_term)
+		if (!v->used || v->state == VM_IDLE || v->state == VM_CLAIMING || v->state == VM_RELEASING || v->state >= VM_HANDING ||
+		    (v->term == c->read_term && !v->reservation.unsure))
 			continue;
 		memcpy(w.vm, v->def.uuid, 16);
-		if (other_holder(a, w.vm) == 0 && !overtaken(a, &w))
-			v->term = c->read_term;
+		if (other_holder(a, w.vm) != 0 || overtaken(a, &w))
+			continue;
+		v->term = c->read_term;
+		v->reservation.sure_ns = c->read_ns;
 	}
 }
 
@@ -479,6 +482,13 @@ static void judge(struct agent *a)
 	}
 }
 
+static bool knew_newer(const struct agent *a, uint32_t id)
+{
+	const struct claims *seen = &a->claimer.seen[id - 1], *fresh = &a->claimer.fresh[id - 1];
+
+	return a->claimer.seen_any[id - 1] && format_compare(seen->epoch, seen->seq, fresh->epoch, fresh->seq) > 0;
+}
+
 /* What an earlier process of this agent wrote. It waits for nobody else's block: two nodes with a damaged one each would wait for each other. */
 static void learn_own(struct agent *a)
 {
@@ -486,16 +496,23 @@ static void learn_own(struct agent *a)
 	const struct claims *own = &c->fresh[a->opt.self - 1];
 	uint64_t announced = c->announced[a->opt.self - 1];
 	unsigned shown = count(a, shows_own);
+	bool lost = false;
 
 	if (c->numbered || c->read_epoch == 0)
 		return;
-	/* What a volume has lost since this process read it counts if another one has the same: it is known what it was. */
-	for (unsigned v = 0; v < a->opt.n_volumes; v++)
-		shown += c->volume[v].own_older && !c->volume[v].own_ok && c->fresh_any[a->opt.self - 1] &&
-			 format_compare(own->epoch, own->seq, c->volume[v].on[a->opt.self - 1].epoch, c->volume[v].on[a->opt.self - 1].seq) >= 0;
+	if (!c->fresh_any[a->opt.self - 1] || knew_newer(a, a->opt.self))
+		own = &c->seen[a->opt.self - 1]; /* read before it was damaged */
+	/* What a volume has lost since this process read it counts if it is known what it was. */
+	for (unsigned v = 0; v < a->opt.n_volumes; v++) {
+		const struct claimer_volume *x = &c->volume[v];
+		bool known = format_compare(own->epoch, own->seq, x->on[a->opt.self - 1].epoch, x->on[a->opt.self - 1].seq) >= 0;
+
+		shown += x->own_older && !x->own_ok && known;
+		lost = lost || (x->own_older && !known);
+	}
 	/* A quorum must be asked: of claims that were granted in the last moment nothing was announced. Of one whose newest block is damaged it is enough to
 	 * know, from another, what was announced. */
-	if (count(a, shows_any_own) < format_fence_quorum(a->opt.n_volumes) || shown < (announced != 0 ? 1 : format_fence_quorum(a->opt.n_volumes)) ||
+	if (lost || count(a, shows_any_own) < format_fence_quorum(a->opt.n_volumes) || shown < (announced != 0 ? 1 : format_fence_quorum(a->opt.n_volumes)) ||
 	    own->seq < announced) {
 		c->retry_ns = a->now_ns + agent_ms(RETRY_MS); /* our newest block is damaged, and this process does not know what it held */
 		return;
@@ -526,7 +543,7 @@ static void publish_fresh(struct agent *a)
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
 		const struct claim *lead;
 
-		if (!c->fresh_any[id - 1])
+		if (!c->fresh_any[id - 1] || (id == a->opt.self && knew_newer(a, id)))
 			continue;
 		copy(&c->seen[id - 1], &c->fresh[id - 1]);
 		c->seen_any[id - 1] = true;
@@ -598,6 +615,7 @@ static void end_phase(struct agent *a)
 	confirm(a);
 	if (was == CLAIMER_REREADING)
 		judge(a);
+	reserve_claims_read(a);
 	lead_step(a);
 	if (c->check_lead && c->lead_checked) {
 		c->check_lead = false;

@@ -92,6 +92,10 @@ static void carry_out(struct agent *a, const struct agent_action *act, const str
 	case AGENT_ACT_TELL:
 		ops->tell(edge, act->node, act->vm, act->migration, act->news);
 		break;
+	case AGENT_ACT_RESERVE:
+		if (ops->reserve)
+			ops->reserve(edge, act->vm, act->reserve, act->number);
+		break;
 	case AGENT_ACT_LEAD:
 		ops->lead(edge, act->on, a->lead_generation);
 		break;

@@ -32,6 +32,7 @@ struct agent_ops {
 	void (*migrate_cancel)(void *edge, const struct vm *v);
 	void (*go_on)(void *edge, const struct vm *v);
 	void (*tell)(void *edge, uint32_t node, const struct vm *v, uint64_t migration, enum migrate_news news);
+	void (*reserve)(void *edge, const struct vm *v, enum reservation_op op, uint64_t number); /* NULL where nothing is reserved */
 	void (*lead)(void *edge, bool on, uint64_t generation);
 	void (*lead_checked)(void *edge, bool on);
 	void (*leave)(void *edge, enum leave_policy policy, bool reboot); /* and stay: NULL where no host goes down */

@@ -14,7 +14,7 @@
 #define START_MS 10000       /* until QEMU's first answer, as in agent/runner.c: its silence counts from then on */
 #define PROBE_AGAIN_MS 2000
 #define STORAGE_FRESH_MS 5000
-#define STORAGE_BACK_MS 5000 /* a QEMU whose storage is back has so long to find that out */
+#define STORAGE_BACK_MS 5000 /* a QEMU whose storage is back has so long to find that out, and a node that others are ahead of */
 #define CONT_MIN_MS 1000
 #define CONT_MAX_MS 30000
 #define KILL_AGAIN_MS 30000
@@ -34,6 +34,7 @@ static const struct {
 	[TROUBLE_NOT_BOOTED] = { "not-booted", "its guest is not up within BootTimeout=" },
 	[TROUBLE_SILENT] = { "silent", "its guest's agent has fallen silent" },
 	[TROUBLE_CHECK] = { "check-failed", "the check of its service has failed too often" },
+	[TROUBLE_RESERVATION] = { "not-reserved", "its disks are not, or no more, reserved for it (SCSI-3 persistent reservations)" },
 };
 
 const char *vm_trouble_name(enum vm_trouble t) { return (size_t)t < TROUBLE_COUNT ? troubles[t].name : ""; }
@@ -131,13 +132,16 @@ void health_answered(const struct agent *a, struct vm_health *h)
 	h->found = false;
 }
 
+void health_stood_still(const struct agent *a, struct vm_health *h)
+{
+	h->boot_ns = MAX(h->boot_ns, a->now_ns);
+	h->ping_ns = a->now_ns;
+}
+
 static void take_state(struct agent *a, struct vm_health *h, enum guest_run run)
 {
-	/* What stood still meanwhile could not answer. */
-	if (!can_answer(h) || (run != GUEST_RUNS && run != GUEST_UNKNOWN)) {
-		h->boot_ns = MAX(h->boot_ns, a->now_ns);
-		h->ping_ns = a->now_ns;
-	}
+	if (!can_answer(h) || (run != GUEST_RUNS && run != GUEST_UNKNOWN))
+		health_stood_still(a, h);
 	health_answered(a, h);
 	h->run = run;
 }
@@ -200,14 +204,36 @@ void health_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 		v->health.storage_ns = ev->ok ? a->now_ns : 0;
 	} else if (ev->ok && v->health.trouble == TROUBLE_IO_ERROR && v->health.storage_ns == 0 && v->def.health.io_elsewhere_ms != 0 &&
 		   a->now_ns - v->health.trouble_ns > agent_ms(v->def.health.io_elsewhere_ms)) {
-		v->health.elsewhere = true; /* another node has what this one has not */
+		if (v->health.others_ns == 0 || a->now_ns - v->health.others_ns > agent_ms(STORAGE_FRESH_MS))
+			v->health.others_since_ns = a->now_ns;
+		v->health.others_ns = a->now_ns;
 	}
+}
+
+/* Another node has had for a while what this one has not. What comes back for all does not come back for all at the same moment. */
+static bool is_elsewhere(const struct agent *a, const struct vm_health *h)
+{
+	return h->storage_ns == 0 && h->others_ns != 0 && a->now_ns - h->others_ns <= agent_ms(STORAGE_FRESH_MS) &&
+	       h->others_ns - h->others_since_ns >= agent_ms(STORAGE_BACK_MS);
 }
 
 /* QEMU does not take up a guest again, after a migration that failed, which its storage had stopped before. */
 static bool left_behind(const struct vm *v) { return v->health.run == GUEST_SENT && v->migration.phase == MIGRATE_NONE && v->migration.kept; }
 
 static bool is_up(const struct health_policy *p, const struct vm_health *h) { return h->pinged && (h->checked || !p->has_check); }
+
+/* A guest that was up is so, whatever is to be asked of it from now on; one that was not has all the time that it is given now. */
+void health_new_policy(const struct agent *a, struct vm *v, const struct health_policy *p)
+{
+	struct vm_health *h = &v->health;
+
+	if (p->boot_ms == v->def.health.boot_ms && p->has_check == v->def.health.has_check)
+		return;
+	if (is_up(&v->def.health, h))
+		h->arrived = true;
+	else
+		h->boot_ns = MAX(h->boot_ns, a->now_ns);
+}
 
 /* A start takes memory and opens disks first, which may take long. What an agent has found may be at its start, too, but most often is not. */
 static uint32_t silence_limit(const struct health_policy *p, const struct vm_health *h)
@@ -234,7 +260,7 @@ static enum vm_trouble find_trouble(const struct agent *a, const struct vm *v)
 		return TROUBLE_RESETS;
 	if (p->io_error != REACT_IGNORE && (h->run == GUEST_IO_ERROR || left_behind(v)))
 		return TROUBLE_IO_ERROR;
-	if (!p->agent || !can_answer(h) || a->now_ns - h->answer_ns > agent_ms(HEARD_MS))
+	if (!p->agent || !can_answer(h) || v->going_on || a->now_ns - h->answer_ns > agent_ms(HEARD_MS))
 		return TROUBLE_NONE;
 	if (p->boot_ms != 0 && !is_up(p, h) && !h->arrived && a->now_ns - h->boot_ns > agent_ms(p->boot_ms))
 		return TROUBLE_NOT_BOOTED;
@@ -290,6 +316,15 @@ static void end(struct agent *a, struct vm *v, bool elsewhere)
 	agent_act(a, AGENT_ACT_KILL)->vm = v;
 }
 
+void health_end(struct agent *a, struct vm *v, enum vm_trouble why)
+{
+	if (v->health.kill_ns != 0)
+		return;
+	v->health.trouble = why;
+	v->health.trouble_ns = a->now_ns;
+	end(a, v, false);
+}
+
 /* It may go on only while it is ours: the claim stands, the lease does, nobody has asked for another place, and it is not on its way there. */
 static bool may_go_on(const struct agent *a, const struct vm *v)
 {
@@ -305,10 +340,9 @@ static void by_storage(struct agent *a, struct vm *v)
 	struct vm_health *h = &v->health;
 	bool long_gone = v->def.health.io_elsewhere_ms != 0 && a->now_ns - h->trouble_ns > agent_ms(v->def.health.io_elsewhere_ms);
 
-	if (h->elsewhere && h->storage_ns == 0) {
+	if (is_elsewhere(a, h)) {
 		end(a, v, true);
 	} else if (storage_answers(a, h) && a->now_ns >= h->cont_ns && may_go_on(a, v)) {
-		h->elsewhere = false;
 		h->cont_wait_ms = MIN(MAX(2 * h->cont_wait_ms, CONT_MIN_MS), CONT_MAX_MS);
 		h->cont_ns = a->now_ns + agent_ms(h->cont_wait_ms);
 		v->going_on = true;
@@ -362,8 +396,7 @@ void health_tick(struct agent *a, struct vm *v)
 		return; /* it is being killed for that */
 	if (t != h->trouble) {
 		h->trouble_ns = a->now_ns;
-		h->storage_ns = h->probe_ns = 0;
-		h->elsewhere = false;
+		h->storage_ns = h->probe_ns = h->others_ns = 0;
 		h->trouble = t;
 		agent_note(a, t == TROUBLE_NONE ? NOTE_VM_WELL : NOTE_VM_TROUBLE, v, 0);
 	}

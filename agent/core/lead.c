@@ -358,6 +358,15 @@ static const struct vm *by_name(const struct agent *a, const char name[AGENT_MAX
 	return NULL;
 }
 
+/* What was heard of it was said under the newest claim on it: a keeper that has just started may let an older one seem to stand. */
+static bool is_of_last_claim(const struct agent *a, const struct vm *v)
+{
+	uint32_t node;
+	const struct claim *last = agent_last_claim(a, v->def.uuid, &node);
+
+	return !last || (node == v->ready_node && last->generation == v->ready_generation);
+}
+
 const struct vm *lead_awaited(const struct agent *a, const struct vm *v)
 {
 	enum vm_ready want = v->def.after_ready;
@@ -370,7 +379,7 @@ const struct vm *lead_awaited(const struct agent *a, const struct vm *v)
 		/* One that is not to run, or is given up, is waited for in vain. */
 		if (!o || o == v || o->def.desired != DESIRED_STARTED || (o->def.frozen && o->owner == 0) || agent_vm_error(a, o))
 			continue;
-		if (o->ready_ns[want] == 0 || a->now_ns - o->ready_ns[want] < agent_ms(v->def.after_delay_ms))
+		if (o->ready_ns[want] == 0 || a->now_ns - o->ready_ns[want] < agent_ms(v->def.after_delay_ms) || !is_of_last_claim(a, o))
 			return o;
 	}
 	return NULL;

@@ -101,14 +101,14 @@ static bool may_go(const struct agent *a, const struct vm *v, uint32_t to)
 }
 
 /* What is to be ended for its health, or stands still for another reason than an operator's, stays until that is over. No attempt begins while a cont is on
- * its way: QEMU obeys that whenever it comes, even after the guest was handed over. */
+ * its way: QEMU obeys that whenever it comes, even after the guest was handed over. Nor while others' keys are to be preempted: the target's would go with them. */
 static bool is_fit(const struct vm *v)
 {
 	const struct vm_health *h = &v->health;
 
 	if (MUTANT(CONT_IN_FLIGHT))
 		return h->kill_ns == 0;
-	return h->kill_ns == 0 && !v->going_on && (h->run == GUEST_RUNS || h->run == GUEST_ASLEEP || h->run == GUEST_PAUSED);
+	return h->kill_ns == 0 && !v->going_on && reserve_settled(v) && (h->run == GUEST_RUNS || h->run == GUEST_ASLEEP || h->run == GUEST_PAUSED);
 }
 
 static void on_offer(struct agent *a, struct vm *v, const struct agent_event *ev)
@@ -216,6 +216,7 @@ static bool prepared_for(const struct agent *a)
 static void let_go_on(struct agent *a, struct vm *v)
 {
 	v->going_on = true;
+	health_stood_still(a, &v->health);
 	agent_act(a, AGENT_ACT_GO_ON)->vm = v;
 }
 
@@ -319,8 +320,15 @@ bool migrate_leaves(struct agent *a, struct vm *v, bool wanted)
 
 static void drop(struct agent *a, struct vm *v)
 {
+	bool no_qemu = v->migration.phase == MIGRATE_JOINING;
+
 	agent_note(a, NOTE_VM_DISCARDED, v, v->migration.peer);
 	set_phase(a, v, MIGRATE_NONE);
+	if (no_qemu) {
+		reserve_quit(a, v);
+		vmlife_move(a, v, VM_IDLE);
+		return;
+	}
 	if (MUTANT(TARGET_KEPT)) {
 		vmlife_move(a, v, VM_IDLE);
 		return;
@@ -339,10 +347,33 @@ bool migrate_prepare(struct agent *a, struct vm *v)
 		return false;
 	*m = (struct vm_migration){ .peer = owner, .peer_generation = claimer_seen(a, owner, v->def.uuid)->generation };
 	vmlife_move(a, v, VM_INCOMING);
-	set_phase(a, v, MIGRATE_PREPARING);
 	agent_note(a, NOTE_VM_INCOMING, v, owner);
+	if (a->opt.reserve) {
+		set_phase(a, v, MIGRATE_JOINING);
+		reserve_join(a, v);
+		return true;
+	}
+	set_phase(a, v, MIGRATE_PREPARING);
 	agent_act(a, AGENT_ACT_INCOMING)->vm = v;
 	return true;
+}
+
+void migrate_joined(struct agent *a, struct vm *v, bool ok)
+{
+	if (v->migration.phase != MIGRATE_JOINING)
+		return;
+	if (!ok) {
+		drop(a, v);
+		return;
+	}
+	set_phase(a, v, MIGRATE_PREPARING);
+	agent_act(a, AGENT_ACT_INCOMING)->vm = v;
+}
+
+void migrate_unreserved(struct agent *a, struct vm *v)
+{
+	tell(a, v, v->migration.peer, v->migration.id, MIGRATE_NEWS_OFF);
+	drop(a, v);
 }
 
 static void go_on(struct agent *a, struct vm *v, uint64_t generation)
@@ -370,6 +401,8 @@ static void try_take(struct agent *a, struct vm *v)
 		go_on(a, v, m->peer_generation + 1);
 		return;
 	}
+	if (!reserve_arrived(v))
+		return;
 	if (!handed && !(MUTANT(RELEASE_UNREAD) && agent_owner(a, v->def.uuid) == 0))
 		return;
 	vmlife_move(a, v, VM_TAKING);
@@ -403,7 +436,7 @@ static void tick_incoming(struct agent *a, struct vm *v)
 	}
 	if (m->handed)
 		in_time = since(a, v) < agent_ms(ARRIVE_MS);
-	else if (m->phase == MIGRATE_PREPARING)
+	else if (m->phase == MIGRATE_JOINING || m->phase == MIGRATE_PREPARING)
 		in_time = since(a, v) < prepare_ns(v);
 	else if (m->phase == MIGRATE_OFFERED)
 		in_time = since(a, v) < agent_ms(OFFER_MS);
@@ -424,6 +457,8 @@ static void tick_incoming(struct agent *a, struct vm *v)
 		tell(a, v, m->peer, m->peer_generation, MIGRATE_NEWS_PREPARING);
 	if (m->phase >= MIGRATE_LOADING && due(a, v, ASK_AGAIN_MS))
 		tell(a, v, m->peer, m->id, MIGRATE_NEWS_ASK);
+	if (m->phase >= MIGRATE_LOADING)
+		reserve_arriving(a, v);
 	try_take(a, v);
 }
 
@@ -518,10 +553,12 @@ void migrate_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 
 static void not_taken(struct agent *a, struct vm *v)
 {
-	if (v->migration.gone)
+	if (v->migration.gone) {
+		reserve_quit(a, v);
 		vmlife_move(a, v, VM_IDLE);
-	else
+	} else {
 		drop(a, v);
+	}
 }
 
 /* The claim is ours. Storage may have hung since it was written: nothing begins then, and a guest that stands still loses nothing by it. It goes on when the gate is
@@ -553,7 +590,9 @@ bool migrate_claim_result(struct agent *a, struct vm *v, enum claim_result resul
 			return true;
 		}
 		vmlife_move(a, v, m->gone ? VM_IDLE : VM_DISCARDING);
-		if (!m->gone)
+		if (m->gone)
+			reserve_quit(a, v);
+		else
 			agent_act(a, AGENT_ACT_KILL)->vm = v;
 		return true;
 	}
@@ -590,6 +629,7 @@ bool migrate_gone(struct agent *a, struct vm *v)
 	case VM_DISCARDING:
 		set_phase(a, v, MIGRATE_NONE);
 		vmlife_move(a, v, VM_IDLE);
+		reserve_quit(a, v);
 		if (v->migration.peer != a->opt.self && v->migration.peer_generation != 0)
 			start_instead(a, v);
 		return true;

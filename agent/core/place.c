@@ -84,6 +84,14 @@ static unsigned too_near(const struct agent *a, const struct vm *v, uint32_t id)
 	return n;
 }
 
+/* Where it is, or is to be, and nobody else has it, for all that is known: of two that hold it one is about to withdraw, or did so in a life that this node has not heard the end of. */
+static bool is_only_on(const struct vm *v, uint32_t id)
+{
+	if (v->planned != 0 || v->assigned != 0)
+		return (v->planned != 0 ? v->planned : v->assigned) == id;
+	return v->owner == id && (v->holders & ~(1ULL << (id - 1))) == 0;
+}
+
 /* VMs that it is to be with and that are on another node. */
 static unsigned too_far(const struct agent *a, const struct vm *v, uint32_t id)
 {
@@ -94,7 +102,7 @@ static unsigned too_far(const struct agent *a, const struct vm *v, uint32_t id)
 
 		if (o == v || !o->used || !shares_group(v->def.together, v->def.n_together, o->def.together, o->def.n_together))
 			continue;
-		n += (o->owner != 0 || o->assigned != 0 || o->planned != 0) && !is_on(o, id);
+		n += (o->owner != 0 || o->assigned != 0 || o->planned != 0) && !is_only_on(o, id);
 	}
 	return n;
 }

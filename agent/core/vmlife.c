@@ -18,7 +18,7 @@
 const char *vm_state_name(enum vm_state s)
 {
 	static const char *const name[VM_STATE_COUNT] = {
-		"idle", "claiming", "draining", "starting", "running", "stopping", "restarting", "releasing",
+		"idle", "claiming", "draining", "reserving", "unreserving", "starting", "running", "stopping", "restarting", "releasing",
 		"handing", "incoming", "taking", "discarding",
 	};
 
@@ -29,13 +29,15 @@ void vmlife_move(struct agent *a, struct vm *v, enum vm_state to)
 {
 	const uint16_t allowed[VM_STATE_COUNT] = {
 		[VM_IDLE] = 1 << VM_CLAIMING | 1 << VM_RUNNING | 1 << VM_DRAINING | 1 << VM_INCOMING,
-		[VM_CLAIMING] = 1 << VM_CLAIMING | 1 << VM_IDLE | 1 << VM_DRAINING | 1 << VM_STARTING | 1 << VM_RELEASING,
-		[VM_DRAINING] = 1 << VM_CLAIMING | 1 << VM_IDLE | 1 << VM_STARTING | 1 << VM_RELEASING | 1 << VM_DRAINING,
+		[VM_CLAIMING] = 1 << VM_CLAIMING | 1 << VM_IDLE | 1 << VM_DRAINING | 1 << VM_RESERVING | 1 << VM_RESTARTING | 1 << VM_STARTING | 1 << VM_RELEASING,
+		[VM_DRAINING] = 1 << VM_CLAIMING | 1 << VM_IDLE | 1 << VM_RESERVING | 1 << VM_UNRESERVING | 1 << VM_RESTARTING | 1 << VM_STARTING | 1 << VM_RELEASING | 1 << VM_DRAINING,
+		[VM_RESERVING] = 1 << VM_IDLE | 1 << VM_CLAIMING | 1 << VM_DRAINING | 1 << VM_UNRESERVING | 1 << VM_RELEASING | 1 << VM_STARTING | 1 << VM_RESTARTING,
+		[VM_UNRESERVING] = 1 << VM_IDLE | 1 << VM_RELEASING,
 		[VM_STARTING] = 1 << VM_IDLE | 1 << VM_RUNNING | 1 << VM_RESTARTING | 1 << VM_STOPPING | 1 << VM_DRAINING | 1 << VM_RELEASING,
 		[VM_RUNNING] = 1 << VM_IDLE | 1 << VM_RESTARTING | 1 << VM_STOPPING | 1 << VM_RELEASING | 1 << VM_DRAINING | 1 << VM_HANDING |
 			       1 << VM_CLAIMING,
-		[VM_STOPPING] = 1 << VM_IDLE | 1 << VM_RELEASING | 1 << VM_DRAINING,
-		[VM_RESTARTING] = 1 << VM_IDLE | 1 << VM_STARTING | 1 << VM_RELEASING | 1 << VM_DRAINING,
+		[VM_STOPPING] = 1 << VM_IDLE | 1 << VM_RELEASING | 1 << VM_DRAINING | 1 << VM_UNRESERVING,
+		[VM_RESTARTING] = 1 << VM_IDLE | 1 << VM_STARTING | 1 << VM_RELEASING | 1 << VM_DRAINING | 1 << VM_UNRESERVING,
 		[VM_RELEASING] = 1 << VM_IDLE,
 		[VM_HANDING] = 1 << VM_IDLE | 1 << VM_DISCARDING | 1 << VM_RUNNING /* nothing was issued */,
 		[VM_INCOMING] = 1 << VM_IDLE | 1 << VM_DISCARDING | 1 << VM_TAKING | (MUTANT(CONTINUED_UNCLAIMED) ? 1 << VM_STARTING : 0),
@@ -81,6 +83,12 @@ static void not_taken_in(struct agent *a, struct vm *v, uint32_t holder)
 	act->node = holder;
 }
 
+void vmlife_given_up(struct agent *a, struct vm *v, enum claim_state to)
+{
+	vmlife_move(a, v, VM_RELEASING);
+	claimer_want(a, v->def.uuid, WANT_GIVE_UP, to);
+}
+
 /* to: RELEASED or FAILED if it may have run and is proven quiet; NONE or UNCLEAN if this claim never started it. */
 static void give_up(struct agent *a, struct vm *v, enum claim_state to)
 {
@@ -88,8 +96,12 @@ static void give_up(struct agent *a, struct vm *v, enum claim_state to)
 	if (v->foreign)
 		to = CLAIM_UNCLEAN;
 	not_taken_in(a, v, 0);
-	vmlife_move(a, v, VM_RELEASING);
-	claimer_want(a, v->def.uuid, WANT_GIVE_UP, to);
+	if (v->reservation.keyed && (to == CLAIM_RELEASED || to == CLAIM_FAILED)) {
+		reserve_leave(a, v, to);
+		return;
+	}
+	reserve_quit(a, v);
+	vmlife_given_up(a, v, to);
 }
 
 /* Whether a start must wait for others of this node: so many at a time, those of higher priority first. */
@@ -100,13 +112,13 @@ static bool others_first(const struct agent *a, const struct vm *v)
 	for (unsigned i = 0; i < a->vm_end; i++) {
 		const struct vm *o = &a->vm[i];
 
-		n += o->used && o != v && (o->state == VM_STARTING || (o->state == VM_DRAINING && o->queued && o->def.priority > v->def.priority));
+		n += o->used && o != v && (o->state == VM_STARTING || o->state == VM_RESERVING || (o->state == VM_DRAINING && o->queued && o->def.priority > v->def.priority));
 	}
 	return a->opt.starts_per_node != 0 && n >= a->opt.starts_per_node && !MUTANT(STARTS_AT_ONCE);
 }
 
 /* The gate was closed since this claim was last seen to be ours: others may have taken it for void. */
-static bool must_confirm(struct agent *a, struct vm *v)
+bool vmlife_must_confirm(struct agent *a, struct vm *v)
 {
 	if (v->term == agent_term(a) || agent_term(a) == 0) /* 0: the launcher will be refused */
 		return false;
@@ -118,10 +130,26 @@ static bool must_confirm(struct agent *a, struct vm *v)
 	return true;
 }
 
+static void launch(struct agent *a, struct vm *v)
+{
+	vmlife_move(a, v, VM_STARTING);
+	v->queued = false;
+	v->quit_sent = v->kill_sent = false;
+	agent_act(a, AGENT_ACT_START)->vm = v;
+}
+
+void vmlife_refused(struct agent *a, struct vm *v)
+{
+	agent_note(a, NOTE_VM_REFUSED, v, 0);
+	vmlife_move(a, v, VM_RESTARTING);
+	v->queued = false;
+	v->retry_ns = a->now_ns + agent_ms(GATE_RETRY_MS);
+}
+
 /* quiet: nothing of an earlier QEMU can land. */
 static void start(struct agent *a, struct vm *v, bool quiet)
 {
-	if (must_confirm(a, v))
+	if (vmlife_must_confirm(a, v))
 		return;
 	if (v->foreign) {
 		vmlife_move(a, v, VM_STARTING);
@@ -137,10 +165,12 @@ static void start(struct agent *a, struct vm *v, bool quiet)
 		v->full_drain = quiet;
 		return;
 	}
-	vmlife_move(a, v, VM_STARTING);
-	v->queued = false;
-	v->quit_sent = v->kill_sent = false;
-	agent_act(a, AGENT_ACT_START)->vm = v;
+	if (a->opt.reserve && !agent_gate_open(a)) /* somebody else may own its LUNs by now, and would be cut off from them */
+		vmlife_refused(a, v);
+	else if (a->opt.reserve)
+		reserve_start(a, v, quiet);
+	else
+		launch(a, v);
 }
 
 /* Waits until no write of an earlier qemu can land: after another node's death a probe and T_drain, after one of our own only until this host
@@ -165,6 +195,18 @@ static void drain_own(struct agent *a, struct vm *v, enum claim_state release_as
 {
 	drain(a, v, false, release_as);
 	v->then_full = true;
+}
+
+void vmlife_reserved(struct agent *a, struct vm *v)
+{
+	if (vmlife_must_confirm(a, v)) /* it has taken its time */
+		return;
+	if (vmlife_wanted(a, v))
+		launch(a, v);
+	else if (!v->full_drain)
+		drain(a, v, true, CLAIM_RELEASED);
+	else
+		give_up(a, v, CLAIM_RELEASED);
 }
 
 bool vmlife_assign(struct agent *a, struct vm *v)
@@ -242,6 +284,7 @@ void vmlife_claim_result(struct agent *a, const uint8_t uuid[16], enum claim_res
 	v->ours_before = false;
 	if (result != CLAIM_GRANTED) {
 		vmlife_move(a, v, VM_IDLE);
+		reserve_quit(a, v); /* beside whoever has it now our key would let through what may yet come of us */
 		/* Most often the leader knew of the holder's death a moment before us: the news is on its way. */
 		if (result == CLAIM_BUSY && a->now_ns + agent_ms(BUSY_AGAIN_MS) < v->asked_until_ns)
 			agent_ask(a, uuid, a->now_ns + agent_ms(BUSY_AGAIN_MS), v->asked_until_ns, false);
@@ -272,9 +315,9 @@ static void forget_old_failures(struct agent *a, struct vm *v)
 
 static void failed(struct agent *a, struct vm *v)
 {
-	bool elsewhere = v->state == VM_RUNNING && v->health.kill_ns != 0 && v->health.elsewhere;
+	bool killed = v->state == VM_RUNNING && v->health.kill_ns != 0, elsewhere = killed && v->health.elsewhere;
 
-	v->last_failure = v->state == VM_RUNNING && v->health.kill_ns != 0 ? v->health.ending : TROUBLE_NONE;
+	v->last_failure = killed ? v->health.ending : TROUBLE_NONE;
 	v->health.resets = 0; /* what they led to has come */
 	v->migration.phase = MIGRATE_NONE;
 	if (agent_held(a, v)) { /* it stays down, and ours, until somebody says what is to become of it */
@@ -309,6 +352,29 @@ static void failed(struct agent *a, struct vm *v)
 	v->retry_ns = a->now_ns + agent_ms(BACKOFF_MS * (v->failures - 1));
 }
 
+void vmlife_again(struct agent *a, struct vm *v, int64_t wait_ns)
+{
+	v->health.resets = 0;
+	v->migration.phase = MIGRATE_NONE;
+	vmlife_move(a, v, VM_RESTARTING);
+	v->queued = false;
+	v->retry_ns = a->now_ns + wait_ns;
+}
+
+/* Nodes that gave it up as failed come last, so that each is tried in turn. Where that would count against the VM, it is unclean, which ranks the last one behind the others. */
+void vmlife_elsewhere(struct agent *a, struct vm *v)
+{
+	if (agent_held(a, v)) {
+		vmlife_again(a, v, 0);
+	} else if (v->def.failed_limit != 0) {
+		give_up(a, v, CLAIM_UNCLEAN);
+	} else {
+		agent_note(a, NOTE_VM_FAILED, v, 0);
+		v->failed_ns = a->now_ns;
+		drain_own(a, v, CLAIM_FAILED);
+	}
+}
+
 static void stop(struct agent *a, struct vm *v)
 {
 	agent_note(a, NOTE_VM_STOPPING, v, 0);
@@ -316,6 +382,8 @@ static void stop(struct agent *a, struct vm *v)
 	v->migration.phase = MIGRATE_NONE;
 	v->quit_sent = v->kill_sent = false;
 	agent_act(a, AGENT_ACT_POWERDOWN)->vm = v;
+	if (MUTANT(UNREGISTERED_EARLY))
+		reserve_quit(a, v);
 	if (MUTANT(RELEASED_BEFORE_STOP))
 		claimer_want(a, v->def.uuid, WANT_GIVE_UP, CLAIM_RELEASED);
 }
@@ -337,14 +405,15 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 			break;
 		}
 		if (how == VM_EXIT_REFUSED) {
-			agent_note(a, NOTE_VM_REFUSED, v, 0);
-			vmlife_move(a, v, VM_RESTARTING);
-			v->retry_ns = a->now_ns + agent_ms(GATE_RETRY_MS);
+			vmlife_refused(a, v);
 			return;
 		}
-		failed(a, v);
+		if (!reserve_ended(a, v))
+			failed(a, v);
 		break;
 	case VM_RUNNING:
+		if (how != VM_EXIT_GUEST_OFF && reserve_ended(a, v))
+			return;
 		if (how == VM_EXIT_RESET && !agent_held(a, v) && v->health.kill_ns == 0 && !health_reset_loop(a, v)) {
 			vmlife_move(a, v, VM_RESTARTING); /* a reboot is no failure */
 			v->retry_ns = a->now_ns;
@@ -404,6 +473,7 @@ static void unanswered(struct agent *a, struct vm *v)
 	v->migration.phase = MIGRATE_NONE;
 	v->migration.unanswered = true;
 	vmlife_move(a, v, VM_RUNNING);
+	reserve_own(a, v);
 	health_begin(a, v, has_arrived(v));
 	v->health.found = true;
 }
@@ -425,6 +495,8 @@ static void on_started(struct agent *a, struct vm *v)
 		v->health.resets = migrated ? 0 : v->health.resets;
 		v->migration.phase = MIGRATE_NONE;
 		vmlife_move(a, v, VM_RUNNING);
+		if (migrated)
+			reserve_own(a, v);
 		health_begin(a, v, foreign || (migrated && has_arrived(v)));
 	}
 }
@@ -443,10 +515,14 @@ void vmlife_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 		break;
 	case AGENT_EV_CONTINUED:
 		v->going_on = false;
+		health_stood_still(a, &v->health);
 		break;
 	case AGENT_EV_HEALTH:
 	case AGENT_EV_STORAGE:
 		health_event(a, v, ev);
+		break;
+	case AGENT_EV_RESERVED:
+		reserve_event(a, v, ev);
 		break;
 	case AGENT_EV_OFFER:
 	case AGENT_EV_MIGRATION:
@@ -539,6 +615,11 @@ void vmlife_tick(struct agent *a, struct vm *v)
 			break;
 		}
 		health_tick(a, v);
+		reserve_tick(a, v);
+		break;
+	case VM_RESERVING:
+	case VM_UNRESERVING:
+		reserve_tick(a, v);
 		break;
 	case VM_DRAINING:
 		if (v->queued) {
@@ -616,6 +697,7 @@ void vmlife_lost_lease(struct agent *a, struct vm *v)
 	v->going_on = v->migration.unanswered = false;
 	v->migration.phase = MIGRATE_NONE;
 	v->migration.id = 0;
+	reserve_quit(a, v);
 	not_taken_in(a, v, 0);
 }
 
@@ -628,6 +710,9 @@ int64_t vmlife_deadline(const struct agent *a, const struct vm *v)
 		return v->kill_sent ? v->retry_ns : v->since_ns + agent_ms(v->def.stop_timeout_ms + QUIT_MS);
 	case VM_RESTARTING:
 		return agent_gate_open(a) && !agent_held(a, v) ? v->retry_ns : INT64_MAX;
+	case VM_RESERVING:
+	case VM_UNRESERVING:
+		return reserve_deadline(v);
 	case VM_STARTING:
 		if (v->migration.phase == MIGRATE_LOADED)
 			return v->since_ns + agent_ms(GO_ON_MS);

@@ -41,6 +41,8 @@ def up(lab, args):
         raise LabError("volumes of kind block and mount need a kernel of the node's own; add --vm", 2)
     if args.vm and "file" in kinds:
         raise LabError("virtual machines share no folder with this machine: no volumes of kind file with --vm", 2)
+    if args.files and (args.vm or not all(os.path.ismount(f"{args.files}/n{i}") for i in range(1, args.nodes + 1))):
+        raise LabError(f"--files takes a folder with a mount for each node, {args.files}/n1 and so on, and no --vm", 2)
     if args.vm:
         labvm.ensure(say)
     else:
@@ -48,7 +50,8 @@ def up(lab, args):
         labroot.ensure_root(say, labroot.ROOT, packages, packages)
     for d in (lab.run_dir, lab.image_dir):
         os.makedirs(d, exist_ok=True)
-    lab.fresh_state(nodes=[f"n{i}" for i in range(1, args.nodes + 1)], profile=args.profile, bare=args.bare, paths=args.paths, vm=args.vm)
+    lab.fresh_state(nodes=[f"n{i}" for i in range(1, args.nodes + 1)], profile=args.profile, bare=args.bare, paths=args.paths, vm=args.vm,
+                    files=args.files and os.path.abspath(args.files))
     lab.save()
     tree = None if args.bare else labroot.install_tree(lab)
     supervisor = labroot.build_supervisor(lab)
@@ -239,6 +242,8 @@ def parser():
     v.add_argument("--profile", choices=("fast", "standard", "safe"), default="fast", help="timings (default fast)")
     v.add_argument("--paths", type=int, choices=(1, 2), default=1,
                    help="networks by which iSCSI and NFS volumes are reached; guests' disks always by the first (default 1)")
+    v.add_argument("--files", metavar="DIR", help="files of kind file are on a cluster's file system: DIR/n1 is where it is mounted for node n1, and so on; all mounts "
+                   "must be there before, and stay (default: a folder of this machine)")
     v.add_argument("--no-arm", action="store_true", help="leave the cluster disarmed")
     v.add_argument("--vm", action="store_true", help="whole virtual machines, emulated, in place of containers: softdog as their watchdog, the kernel's "
                    "iSCSI and NFS; slow, take --profile standard or safe")

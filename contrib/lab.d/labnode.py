@@ -10,6 +10,7 @@ import socket
 import subprocess
 
 import labnet
+import labstore
 import labvm
 from labcore import LabError, run, wait_for
 from labroot import ROOT
@@ -30,6 +31,12 @@ COROSYNC = """totem {{
 	crypto_hash: sha256
 	token: {token}
 	token_coefficient: 0
+	interface {{
+		linknumber: 0
+		knet_ping_interval: 200
+		knet_ping_timeout: {token}
+		knet_pong_count: 1
+	}}
 }}
 quorum {{
 	provider: corosync_votequorum
@@ -112,7 +119,7 @@ def start_all(lab, supervisor, tree):
                   f"--directory={d}/root/m", f"--machine={netns}", f"--hostname={name}",
                   "--capability=CAP_IPC_LOCK,CAP_NET_ADMIN,CAP_SYS_NICE", f"--bind={d}/dev:/run/kvm-ha-lab",
                   f"--bind={d}/etc/corosync:/etc/corosync", f"--bind={d}/etc/kvm-ha:/etc/kvm-ha",
-                  f"--bind={lab.image_dir}/file:/srv/kvm-ha", "--boot"]
+                  f"--bind={labstore.files(lab, name)}:/srv/kvm-ha", "--boot"]
         hook = labnet.write_hook(lab, name)
         lab.daemon(name, [supervisor, name, lab.run_dir, ":".join(lower), f"kvm-ha-lab-{netns}", hook, "--", *nspawn], "supervisor.log")
 

@@ -40,6 +40,11 @@ def sparse(path, size):
         f.truncate(size)
 
 
+def files(lab, node):
+    """Here, what that node has as /srv/kvm-ha."""
+    return f"{lab.state['files']}/{node}" if lab.state["files"] else f"{lab.image_dir}/file"
+
+
 def volume(lab, kind, index):
     """One volume: its image here and the URL the nodes use."""
     hosts = [STORAGE_IP, STORAGE_IP2][:lab.state["paths"]]
@@ -50,7 +55,7 @@ def volume(lab, kind, index):
         return {"kind": kind, "image": f"{lab.image_dir}/nfs/vol{index}/hb.img", "url": f"nfs://{','.join(hosts)}/srv/vol{index}/hb.img"}
     if kind in KERNEL_KINDS:
         return _by_kernel(volume(lab, KERNEL_KINDS[kind], index), kind)
-    return {"kind": kind, "image": f"{lab.image_dir}/file/vol{index}/hb.img", "url": f"/srv/kvm-ha/vol{index}/hb.img"}
+    return {"kind": kind, "image": f"{files(lab, 'n1')}/vol{index}/hb.img", "url": f"/srv/kvm-ha/vol{index}/hb.img"}
 
 
 def guest_disk(lab, kind, name):
@@ -61,7 +66,7 @@ def guest_disk(lab, kind, name):
         return {"kind": kind, "image": f"{lab.image_dir}/nfs/guests/{name}.img", "url": f"nfs://{STORAGE_IP}/srv/guests/{name}.img"}
     if kind in KERNEL_KINDS:
         return _by_kernel(guest_disk(lab, KERNEL_KINDS[kind], name), kind)
-    return {"kind": kind, "image": f"{lab.image_dir}/file/guests/{name}.img", "url": f"/srv/kvm-ha/guests/{name}.img"}
+    return {"kind": kind, "image": f"{files(lab, 'n1')}/guests/{name}.img", "url": f"/srv/kvm-ha/guests/{name}.img"}
 
 
 def _by_kernel(d, kind):

@@ -181,6 +181,25 @@ bool drainer_ask(struct drainer *dr, const uint8_t uuid[16], drainer_answer_fn f
 
 const char *drainer_reason(struct drainer *dr, const uint8_t uuid[16]) { return ""; }
 
+int reserver_new(struct agentd *d, struct reserver **ret)
+{
+	*ret = (struct reserver *)d;
+	return 0;
+}
+
+/* None can be had, and none is in the way. */
+void reserver_ask(struct reserver *r, const struct vm *v, enum reservation_op op, uint64_t number)
+{
+	struct agent_event ev = { .kind = AGENT_EV_RESERVED, .reserve = op, .number = number,
+				  .reserved = op == RESERVATION_LEAVE ? RESERVATION_OK : RESERVATION_NONE };
+
+	memcpy(ev.uuid, v->def.uuid, 16);
+	if (op != RESERVATION_FORGET)
+		agentd_event((struct agentd *)r, &ev);
+}
+
+const char *reserver_text(struct reserver *r, const uint8_t uuid[16]) { return ""; }
+
 int units_new(qb_loop_t *loop, struct units **ret)
 {
 	*ret = (struct units *)&store;

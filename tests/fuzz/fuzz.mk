@@ -3,7 +3,7 @@
 # The daemons' files are compiled as shipped, except that main() gets another name, and a few system calls one that stays inside the process.
 
 CC = clang
-TARGETS = fuzz_blocks fuzz_catalog fuzz_conf fuzz_guest_agent fuzz_ipc fuzz_keeper fuzz_qmp fuzz_ring fuzz_vmfile
+TARGETS = fuzz_blocks fuzz_catalog fuzz_conf fuzz_guest_agent fuzz_ipc fuzz_keeper fuzz_qmp fuzz_reservation fuzz_ring fuzz_vmfile
 PACKAGES = libcpg libcmap libqb json-c libiscsi libnfs libsystemd gnutls
 SAN = -fsanitize=address,undefined -fno-sanitize-recover=all
 CFLAGS = -std=gnu11 -g -O1 -fno-omit-frame-pointer $(SAN) -Wall -Wno-unused-parameter -D_GNU_SOURCE -DPACKAGE_VERSION='"fuzz"' \

@@ -34,6 +34,23 @@ check "an unknown VM is refused" exits 1 ctl n1 vm stop nobody
 check "an unknown command is refused" exits 64 ctl n1 vm dance
 check "a missing argument is refused" exits 64 ctl n1 vm stop
 
+# Another definition while it runs
+json vm show a | jq -r .vm.text >"$work/update.vm" && sed -i 's/^PreferredNodes=n2$/PreferredNodes=n3\nPriority=7/' "$work/update.vm" || bail "vm show"
+update() { lab exec "$1" -- ha-ctl vm update - <"$2"; }
+check "vm update of a VM that runs" update n3 "$work/update.vm"
+check "all nodes have it" within $patience eval 'says "^Priority=7$" ctl n1 vm show a && says "^Priority=7$" ctl n2 vm show a && says "^Priority=7$" ctl n3 vm show a'
+check "its placement goes by it" says 'would be started now on: n3' ctl n2 vm show a --why
+check "it runs on where it is" runs_on a n2
+sed 's/^Memory=32M$/Memory=64M/' "$work/update.vm" >"$work/memory.vm"
+check "what QEMU runs with cannot be changed" exits 1 update n1 "$work/memory.vm"
+check "and says what and what to do" says 'Memory= differs.*vm remove' update n1 "$work/memory.vm"
+check "a broken definition is refused" exits 1 update n1 "$work/bad.vm"
+sed 's/^Name=a$/Name=nobody/' "$work/update.vm" >"$work/nobody.vm"
+check "nor one of a VM that there is not" says 'no VM named nobody' update n1 "$work/nobody.vm"
+check "a noticed nothing of it" same_life a "$a"
+check "it stamps on" stamps_on a
+check "its former definition is put back" update n1 "$work/a.vm"
+
 check "vm stop" ctl n3 vm stop a
 check "a is down" within $patience is_down a
 check "vm stop again is no error" ctl n1 vm stop a

@@ -4,11 +4,8 @@
 # i6300esb, loses its service, its agent, its disk's space, resets for ever, reboots, powers off. What is done about it, and how long it takes from the trouble to the next QEMU's exec
 # or to the guest's going on. The times are told, not judged: those of the guest's boot are this machine's.
 . "$(dirname -- "$0")/lib.sh"
+. "$here/linux.sh"
 
-image=$state/../../../var/tmp/kvm-ha-lab/$KVM_HA_LAB_PREFIX/file/linux-guest
-image=$(realpath -m -- "$image")
-field() { [ "$(vm "$1" "$2")" = "$3" ]; }
-ready() { field "$1" .ready "$2"; }
 says() { local n; for n in $nodes; do ctl "$n" events | grep -Eq -- "$1" && return 0; done; return 1; }
 gates() { told "$started_ns" "ha-keeper: VM $(vm_uuid "$1"): .* passes the gate" | wc -l; }
 gate_above() { [ "$(gates "$1")" -gt "$2" ]; }
@@ -21,38 +18,6 @@ kill_qemu()
 	before=$(gates "$1") && lab exec "$2" -- kill -KILL "$(qemu_pid "$1")" && within $patience gate_above "$1" "$before" || bail "QEMU of $1 is not started again"
 	told_ns=$(now_ns)
 }
-set_mode() { local mode=$1 n; shift; for n in "$@"; do lab exec "$n" -- sh -c "echo $mode >/run/lab-mode"; done; }
-
-# tell VM WORDS: on its console
-tell()
-{
-	lab exec "$(vm_node "$1")" -- perl -MIO::Socket::UNIX -e \
-		'my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die; print $s "$ARGV[1]\n"; $s->flush; sleep 2' "/run/lab-$1.serial" "$2" &&
-		told_ns=$(($(now_ns) - 2000000000))
-}
-
-# linux NAME NODE HA-AND-HEALTH-LINES [DISK]: added, and up
-linux()
-{
-	local disk=${4:+Disk=$4} drive=${4:+-drive if=none,id=d0,format=raw,cache=none,file=$4 -device virtio-blk-pci,drive=d0}
-	lab exec n1 -- ha-ctl vm add - >/dev/null <<EOF || bail "$1 is not added"
-[VM]
-Name=$1
-Memory=128M
-VCPUs=1
-$disk
-[QEMU]
-Binary=/usr/bin/qemu-system-x86_64
-Arguments= -machine pc,accel=tcg -nodefaults -display none -serial unix:/run/lab-$1.serial,server=on,wait=off
-  -kernel /srv/kvm-ha/linux-guest/vmlinuz -initrd /srv/kvm-ha/linux-guest/initrd -append "quiet panic=0"
-  -device pvpanic -device i6300esb -action watchdog=pause -fw_cfg name=opt/lab,file=/run/lab-mode $drive
-[HA]
-PreferredNodes=$2
-$3
-EOF
-	within $patience runs_on "$1" "$2" || bail "$1 does not run on $2"
-}
-
 # next_exec VM BEFORE TEXT: its QEMU is executed again
 next_exec()
 {
@@ -61,13 +26,13 @@ next_exec()
 }
 
 patience=120
-lab_up --volumes iscsi
+# Nothing here is about how soon a node is given up: one that this machine lets stand still for a second or two is to live.
+lab_up --volumes iscsi --profile standard
 started_ns=$(now_ns)
-mkdir -p "$image" && "$top/contrib/lab.d/linux-guest" /var/cache/kvm-ha-lab/linux-guest && cp /var/cache/kvm-ha-lab/linux-guest/{vmlinuz,initrd} "$image"/ ||
-	bail "no Linux guest"
-set_mode ok $nodes
+linux_guest
 
-linux g n1 "RestartLimit=3
+linux g n1 "RequiredNodes=n1 n2
+RestartLimit=3
 [Health]
 GuestAgent=yes
 BootTimeout=45s
@@ -89,14 +54,25 @@ note "boot until ready: $(ms_between "$(when "$started_ns" "ha-keeper: VM $(vm_u
 for level in agent check; do
 	check "AfterReady=$level: started now" within $patience runs "after-$level"
 done
-exec_ns() { told "$started_ns" "ha-keeper: VM $(vm_uuid "$1"): .* passes the gate" | head -n 1 | cut -d' ' -f1; }
-note "AfterReady=: after g's start running $(ms_between "$(exec_ns g)" "$(exec_ns after-running)") ms, agent $(ms_between "$(exec_ns g)" "$(exec_ns after-agent)") ms," \
-	"check $(ms_between "$(exec_ns g)" "$(exec_ns after-check)") ms"
-check "AfterReady=: in that order" test "$(exec_ns after-running)" -lt "$(exec_ns after-agent)" -a "$(exec_ns after-agent)" -le "$(exec_ns after-check)"
+# By when the leader had each started: when each passes the gate then is up to its node. The journals are collected somewhat later than what they tell of.
+to_start_ns() { when "$started_ns" "VM $1: node n[1-3] is to start it"; }
+all_told() { [ -n "$(to_start_ns g)" ] && [ -n "$(to_start_ns after-running)" ] && [ -n "$(to_start_ns after-agent)" ] && [ -n "$(to_start_ns after-check)" ]; }
+check "AfterReady=: all four are told of" within $patience all_told
+note "AfterReady=: after g's start running $(ms_between "$(to_start_ns g)" "$(to_start_ns after-running)") ms, agent $(ms_between "$(to_start_ns g)" "$(to_start_ns after-agent)") ms," \
+	"check $(ms_between "$(to_start_ns g)" "$(to_start_ns after-check)") ms"
+# Agent and check may both be good by one look of the leader's: what it starts in one turn it starts in any order
+turn_ns=50000000
+check "AfterReady=: in that order" test "$(to_start_ns after-running)" -lt "$(to_start_ns after-agent)" -a "$(to_start_ns after-agent)" -lt $(($(to_start_ns after-check) + turn_ns))
 for level in running agent check; do
 	ctl n1 vm stop "after-$level" >/dev/null
 	check "after-$level is stopped" within $patience is_down "after-$level"
 done
+
+# Stuck half-way through its boot on n3, and on no other node: what becomes of it is seen later, as that takes BootTimeout= twice
+set_mode hang n3
+linux h n3 "[Health]
+GuestAgent=yes
+BootTimeout=45s"
 
 # A reboot is no failure
 before=$(gates g) pid=$(qemu_pid g)
@@ -146,17 +122,14 @@ check "hung QEMU: the fourth failure within the window sends it to another node"
 next_exec g "$before" "hung QEMU"
 check "hung QEMU: it is up there" within $patience ready g check
 
-# Stuck half-way through its boot on this node, and on no other
-home=$(vm_node g)
-set_mode hang "$home"
-kill_qemu g "$home"
-before=$(gates g)
-check "stuck in its boot: it is seen" within $patience says 'VM g: its guest is not up within BootTimeout='
-check "stuck in its boot: it is reset" within $patience says 'VM g: being reset'
-check "stuck in its boot: and sent to another node" within $patience runs_elsewhere g "$home"
-next_exec g "$before" "stuck in its boot, BootTimeout=45s twice"
-check "stuck in its boot: it is up there" within $patience ready g check
-set_mode ok $nodes
+# It was stuck in its boot all that time
+check "stuck in its boot: it is seen" within $patience says 'VM h: its guest is not up within BootTimeout='
+check "stuck in its boot: it is reset" within $patience says 'VM h: being reset'
+check "stuck in its boot: and sent to another node" within $patience runs_elsewhere h n3
+told_ns=$(when "$started_ns" "ha-keeper: VM $(vm_uuid h): .* passes the gate")
+next_exec h 1 "stuck in its boot, BootTimeout=45s twice"
+check "stuck in its boot: it is up there" within $patience ready h agent
+ctl n1 vm stop h >/dev/null
 
 # It resets for ever
 home=$(vm_node g)

@@ -77,6 +77,15 @@ await_event() # await_event GUEST NODE STATUS [VICTIM]
 }
 event_came() { wait "$waiter"; }
 
+# It is gone where the storage hung just too late, and the guest was handed over.
+stop_qemu()
+{
+	lab exec "$1" -- kill -STOP "$qemu" && return
+	! lab exec "$1" -- kill -0 "$qemu" || return 1
+	note "its source's QEMU is gone already"
+	qemu=
+}
+
 # strike FAULT SOURCE TARGET THIRD HOLD [STRUCK], and heal; STRUCK: the node whose agent is killed already, or "storage" that hangs already
 strike()
 {
@@ -102,13 +111,13 @@ strike()
 	both-agents) kill_agent "$2" && kill_agent "$3" ;;
 	# Told to let its guest go on it waits for its disks. QEMU's own iSCSI and NFS take them without a word to a server, what the kernel serves does not: it
 	# stands still instead, from before it is told until the storage is back.
-	*source-qemu) sleep 7 && lab exec "$2" -- kill -STOP "$qemu" ;;
+	*source-qemu) sleep 7 && stop_qemu "$2" ;;
 	esac || return
 	[ -z "$hurt_power" ] || lab power "$hurt_power" off || return
 	sleep "$5"
 	case $1 in
 	hang*) lab storage resume || return ;;&
-	*source-qemu) lab exec "$2" -- kill -CONT "$qemu" || return ;;
+	*source-qemu) [ -z "$qemu" ] || lab exec "$2" -- kill -CONT "$qemu" || return ;;
 	split-*) lab net heal || return ;;
 	esac
 	[ -z "$hurt_power" ] || lab power "$hurt_power" on

@@ -98,6 +98,10 @@ stamps_on e
 check "in the same life" same_life e "$e"
 in_order "$lead" "$since" "$was"
 
+# Its own /sys is read-only: even if nothing forbade it, no host would sleep because of this.
+sleeps_not() { lab exec n1 -- /lib/systemd/systemd-sleep "$1" 2>&1 | grep -q "disabled by configuration"; }
+for how in suspend hibernate hybrid-sleep suspend-then-hibernate; do check "a host does not $how" sleeps_not $how; done
+
 note "poweroff, freeze: waited for, not for ever"
 policy freeze FreezeTimeout=30s
 guest f n2

@@ -11,7 +11,7 @@ guest c n3 --disk iscsi
 both_hang() { lab status -o json | jq -e '.storage | .iscsi == "hung" and .nfs == "hung"'; }
 
 lab storage hang
-check "all storage hangs for 20 s" throughout 20 both_hang
+check "all storage hangs for 12 s" throughout 12 both_hang
 lab storage resume
 check "all nodes are back" within 120 all_online
 for v in a b c; do
@@ -20,11 +20,11 @@ for v in a b c; do
 done
 check "somebody leads" within $patience led
 
-# One of three volumes for 20 s: nothing happens at all.
+# One of three volumes for 12 s: nothing happens at all.
 a=$(token a) c=$(token c)
 on_nfs=$(vm_node b) epochs="$(epoch n1) $(epoch n2) $(epoch n3)"
 lab storage hang nfs
-check "one volume of three hangs for 20 s: all stay online" throughout 20 all_online
+check "one volume of three hangs for 12 s: all stay online" throughout 12 all_online
 lab storage resume nfs
 check "guests with their disks elsewhere noticed nothing" test "$(token a) $(token c)" = "$a $c"
 check "the other one stays where it is" within $patience runs_on b "$on_nfs"

@@ -628,6 +628,14 @@ static void send_news(struct node *n, uint32_t node, const struct vm *v, unsigne
 }
 
 static void op_offer(void *edge, uint32_t node, const struct vm *v) { send_news(edge, node, v, NEWS_OFFER, v->migration.id); }
+void agent_edge_cannot(struct node *n, unsigned vm)
+{
+	const struct vm *v = agent_vm_by_uuid(n->agent, sim.vm[vm].uuid);
+
+	if (v && v->state == VM_INCOMING)
+		send_news(n, v->migration.peer, v, MIGRATE_NEWS_CANNOT, 0);
+}
+
 static void op_tell(void *edge, uint32_t node, const struct vm *v, uint64_t id, enum migrate_news news) { send_news(edge, node, v, news, id); }
 
 /* What QEMU says. Of a migration that was begun by an earlier process of this agent only that it is over. */
@@ -778,6 +786,7 @@ static void op_take_in(void *edge, const struct vm *v, bool on, uint32_t holder)
 		return;
 	}
 	op_start(edge, v);
+	n->run[vm].foreign = true;
 	if (chance(150)) {
 		n->run[vm].number = ++next_number; /* something is wrong with it before it is at the gate */
 		exit_later(n, vm, chance(500) ? VM_EXIT_REFUSED : VM_EXIT_CRASH, rnd_ms(1, 2000));
@@ -835,7 +844,10 @@ static void op_powerdown(void *edge, const struct vm *v)
 {
 	struct qemu *q = qemu_of(edge, v->def.uuid, true);
 
-	if (q && !sim.vm[q->vm].deaf)
+	if (!q)
+		return;
+	q->stopped = true;
+	if (!sim.vm[q->vm].deaf)
 		qemu_powerdown(q);
 }
 
@@ -953,8 +965,9 @@ static void op_kill(void *edge, const uint8_t uuid[16])
 
 	if (q && v && v->state == VM_RUNNING && v->health.kill_ns != 0)
 		check_ended(n, q->vm, v->health.ending);
-	/* Not for what it waits for. */
-	if (q && v && q->waits && q->waits_by == n->aproc.life && (v->state == VM_STARTING || v->state == VM_RUNNING) && !q->proc.stopped)
+	/* Not for what it waits for; for a registration that a fault has taken from it it is. */
+	if (q && v && q->waits && q->waits_by == n->aproc.life && (v->state == VM_STARTING || v->state == VM_RUNNING) && !q->proc.stopped &&
+	    !sim.vm[q->vm].lun.excused[n->id - 1])
 		violation("H1", "node %u ends VM %u, which waits for its disks to go on after a migration", n->id, q->vm);
 	if (q)
 		qemu_kill(q, GONE_DIED);
@@ -1208,6 +1221,8 @@ static void op_drain(void *edge, const struct vm *v, bool full)
 		world_post_proc(&n->aproc, full && !sim.edges ? rnd_ms(1, 10) : 0, full ? on_probe : on_quick, n, (uint64_t)j->number << 32 | vm);
 }
 
+static void op_reserve(void *edge, const struct vm *v, enum reservation_op op, uint64_t number) { reserve_op(edge, (unsigned)sim_vm_index(v->def.uuid), op, number); }
+
 /* Notes, start and end. */
 
 static const char *const note_text[] = {
@@ -1253,7 +1268,7 @@ static const struct agent_ops ops = {
 	.guest_off = op_guest_off, .forget = op_forget, .move_over = op_move_over, .lead = op_lead,
 	.prepare = op_prepare, .incoming = op_incoming, .offer = op_offer, .migrate = op_migrate, .migrate_switch = op_migrate_switch,
 	.migrate_cancel = op_migrate_cancel, .go_on = op_go_on, .tell = op_tell,
-	.lead_checked = op_lead_checked, .leave = op_leave, .stay = op_stay, .note = op_note,
+	.lead_checked = op_lead_checked, .leave = op_leave, .stay = op_stay, .reserve = op_reserve, .note = op_note,
 };
 
 /* more: as in keeper_edge.c. */
@@ -1288,7 +1303,7 @@ static void volume_changed(struct client *c, unsigned volume, bool ready)
 	struct agent_event ev = { .kind = AGENT_EV_VOLUME, .volume = volume, .ok = ready };
 	struct agent_options opt = { .self = n->id, .node_limit = sim.n_nodes, .node_max = sim.n_nodes, .n_volumes = sim.n_volumes,
 				     .members = (2ULL << (sim.n_nodes - 1)) - 1, .timing = sim.timing,
-				     .seq_base = n->a_seq_base, .starts_per_node = sim.health ? 2 : 0 };
+				     .seq_base = n->a_seq_base, .starts_per_node = sim.health ? 2 : 0, .reserve = sim.reserve };
 
 	if (n->a_runs || client_ready(c) < format_fence_quorum(sim.n_volumes)) {
 		a_event(n, &ev);
@@ -1327,6 +1342,7 @@ void agent_edge_start(struct node *n)
 	memset(n->a_write_ops, 0, sizeof(n->a_write_ops));
 	memset(n->run, 0, sizeof(n->run));
 	memset(n->drain, 0, sizeof(n->drain));
+	reserve_agent_starts(n);
 	n->cat_seq = sim.cat_on_disk[n->id - 1].seq;
 	client_open(&n->aclient);
 	world_post_proc(&n->aproc, 0, on_tick, n, 0);

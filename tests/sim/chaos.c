@@ -9,6 +9,7 @@ static struct { bool on; int64_t mean_ns; uint64_t drawn; } allowed[CHAOS_KIND_C
 #define ALWAYS (1ULL << CHAOS_VOLSET | 1ULL << CHAOS_MIGRATE | 1ULL << CHAOS_SHUTDOWN) /* of those of their own stream, what need not meet others */
 #define STREAM_MIGRATE 1007
 #define STREAM_SHUTDOWN 1008
+#define STREAM_RESERVE 1009
 
 static uint64_t chaos_number;
 static int64_t burst_ns; /* 0: no bursts */
@@ -22,7 +23,7 @@ const char *chaos_name(enum chaos_kind f)
 		"guest-off", "volume-hang", "all-hang", "path-cut", "paths-cut", "bad-writes", "bad-reads", "lost-acks", "slow", "image-hang",
 		"image-cut", "ring-split", "ring-alone", "corosync", "corosync-all", "one-way", "rot", "suspend", "operator", "all-power",
 		"keeper-brink", "read-only", "misdirected", "torn-reads", "wipe", "foreign-volume", "roll-back", "image-errors", "ring-three", "ring-flap",
-		"ring-late", "ring-loss", "keeper-step", "agent-step", "qemu-stop", "sleep", "slow-boot", "operators", "clone", "confirm", "sick", "volset", "migrate", "shutdown",
+		"ring-late", "ring-loss", "keeper-step", "agent-step", "qemu-stop", "sleep", "slow-boot", "operators", "clone", "confirm", "sick", "volset", "migrate", "shutdown", "reserve",
 	};
 
 	return name[f];
@@ -136,6 +137,12 @@ void chaos_draw(void)
 	if (!(chaos_often >> CHAOS_SHUTDOWN & 1)) {
 		allowed[CHAOS_SHUTDOWN].on = chance(400) && !chaos_only && !(sim.without >> CHAOS_SHUTDOWN & 1) && (!sim.only || sim.only >> CHAOS_SHUTDOWN & 1);
 		allowed[CHAOS_SHUTDOWN].mean_ns = rnd_ms(20000, 300000);
+	}
+	reserve_draw();
+	sim.rng = rnd_stream(STREAM_RESERVE, 0);
+	if (!(chaos_often >> CHAOS_RESERVE & 1)) {
+		allowed[CHAOS_RESERVE].on = sim.reserve && chance(600) && !chaos_only && !(sim.without >> CHAOS_RESERVE & 1) && (!sim.only || sim.only >> CHAOS_RESERVE & 1);
+		allowed[CHAOS_RESERVE].mean_ns = rnd_ms(5000, 60000);
 	}
 	sim.rng = world;
 }
@@ -747,6 +754,8 @@ static void fault(enum chaos_kind kind)
 		if (n->up)
 			chaos_effect(kind);
 		shutdown_begin(n, (enum leave_policy)rnd(4), chance(600), off_time());
+	} else if (kind == CHAOS_RESERVE) {
+		reserve_fault(n, ns);
 	} else if (kind == CHAOS_MIGRATE) {
 		chaos_effect(kind);
 		fault_migrate(n);
@@ -838,6 +847,7 @@ void chaos_heal(void)
 		x->slow = 0;
 	}
 	lively_reset();
+	reserve_heal();
 	power_heal();
 	damage_heal();
 	(void)damage_repaired();

@@ -214,7 +214,8 @@ static const struct claim *acked_claim(uint32_t node, unsigned vm)
 		const struct block *b = newest_claims(v, node);
 		const struct claim *c = b ? claim_in(b, vm) : NULL;
 
-		on += c && c->state == CLAIM_ACTIVE && c->generation == found->generation && !sim.target[v].rolled_back && !is_superseded(b, node, vm);
+		/* Two lives may choose the same number, where neither is on a quorum. */
+		on += c && c->state == CLAIM_ACTIVE && c->generation == found->generation && c->epoch == found->epoch && !sim.target[v].rolled_back && !is_superseded(b, node, vm);
 	}
 	return found && found->state == CLAIM_ACTIVE && on >= format_fence_quorum(sim.n_volumes) ? found : NULL;
 }
@@ -1312,10 +1313,10 @@ const char *check_lively_on(uint64_t nodes, uint64_t managed, bool arrived)
 		}
 		if (running == 0 && waits)
 			continue; /* it has arrived where its storage hangs for everybody */
-		/* On its way; or handed over (two writes) to a target that could not go on with it: whoever leads by now starts it anew T_leader + 4 T_io
+		/* On its way, by a migration or by a stop and a start; or handed over (two writes) to a target that could not go on with it: whoever leads by now starts it anew T_leader + 4 T_io
 		 * after that was read, by a claim like any other. */
-		if (running == 0 && !arrived && sim.vm[v].sent_ns != 0 &&
-		    sim.now - sim.vm[v].sent_ns < (int64_t)(sim.timing.leader_ms + 12 * sim.timing.io_ms + HANDOVER_MS) * NS_PER_MS)
+		if (running == 0 && !arrived && sim.vm[v].away_ns != 0 &&
+		    sim.now - sim.vm[v].away_ns < (int64_t)(sim.timing.leader_ms + 12 * sim.timing.io_ms + HANDOVER_MS) * NS_PER_MS)
 			continue;
 		if (running == 1 || (running == 0 && places_may_lack(v, askable(nodes & managed))))
 			continue;

@@ -226,13 +226,15 @@ static void execute(struct op *op)
 		bound_orphans(t, op);
 	written(op);
 	op->ok = !(is_write(op) ? t->bad_writes : t->bad_reads && t->is_volume);
+	if (op->ok && op->kind == OP_WRITE_IMAGE && sim.reserve && reserve_refuses(op))
+		op->ok = false;
 	if (op->ok && is_write(op))
 		land(op);
 	if (op->kind == OP_READ_TABLE || op->kind == OP_READ_CLAIMS)
 		op->snap = snapshot_take(op->target, data_of(op), op->kind == OP_READ_TABLE ? BLOCK_HEARTBEAT : BLOCK_CLAIMS);
 	if (op->snap && t->torn_reads)
 		damage_torn_read(op);
-	if (!op->ok)
+	if (!op->ok && (is_write(op) ? t->bad_writes : true))
 		chaos_effect(is_write(op) ? t->bad_writes_by : CHAOS_BAD_READS);
 	if (!op->calls || op->orphan || op->proc->life != op->life) {
 		op_free(op);

@@ -19,10 +19,14 @@ static void end(struct qemu *q, enum gone how, enum vm_exit code)
 	if (q->state == QEMU_RUNS || q->state == QEMU_ALLOWED)
 		history_add("node %u: VM %u is gone", q->node->id, q->vm);
 	agent_edge_qemu(q, false, code, life);
+	reserve_gone(q);
 	disk_writer_gone(q->node, &q->proc, life, how);
 	proc_die(&q->proc);
-	if (q->state == QEMU_RUNS && q->live)
+	if (q->state == QEMU_RUNS && q->live) {
 		check_gone(q, how == GONE_SILENCED);
+		if (q->stopped)
+			sim.vm[q->vm].away_ns = sim.now;
+	}
 	q->state = QEMU_NONE;
 	forget_late(q);
 }
@@ -61,7 +65,7 @@ bool qemu_launch(struct node *n, unsigned vm, uint64_t generation, uint32_t epoc
 	q->vm = vm;
 	q->term = term;
 	q->stamp = (struct stamp){ sim.vm[vm].incarnation, generation, n->id, epoch, ++sim.instances };
-	q->kill_pending = q->quitting = q->off = q->powering_down = false;
+	q->kill_pending = q->quitting = q->off = q->powering_down = q->stopped = false;
 	q->io_error = q->mute = q->panicked = q->resets = false;
 	q->live = q->halted = q->writing = q->loaded = q->left = q->waits = false;
 	q->incoming = incoming;
@@ -133,7 +137,8 @@ void qemu_runs(struct qemu *q)
 	q->live = !q->incoming;
 	if (!q->live)
 		return;
-	sim.vm[q->vm].sent_ns = 0;
+	sim.vm[q->vm].away_ns = 0;
+	reserve_runs(q);
 	qemu_writes(q);
 }
 
@@ -199,6 +204,7 @@ void qemu_reset(struct qemu *q)
 {
 	if (q->state == QEMU_NONE)
 		return;
+	reserve_gone(q);
 	proc_die(&q->proc);
 	if (q->state == QEMU_RUNS && q->live)
 		check_gone(q, true);

@@ -114,14 +114,14 @@ static double clock_s(clockid_t id)
 static int usage(void)
 {
 	(void)fputs("usage: ha-sim [--seeds A..B | --seed S] [--hours H] [--nodes N] [--volumes V] [--profile fast|standard|safe] [--json]\n"
-		    "              [--without FAULT,...] [--only FAULT,...] [--no-placement] [--trace] [--keep-going] [--paranoid]\n"
+		    "              [--without FAULT,...] [--only FAULT,...] [--no-placement] [--no-reservation] [--trace] [--keep-going] [--paranoid]\n"
 		    "       ha-sim --failover CUTS [--seed S] [--nodes N] [--volumes V] [--profile fast|standard|safe] [--json]\n"
 		    "       ha-sim --seed S [the same] --shrink\n"
 		    "       ha-sim --seed S [the same] --faults NUMBER,...\n"
 		    "H cluster-hours a seed (default 1); N, V and the profile are drawn by the seed unless given. --shrink leaves out the faults of a failing seed\n"
 		    "that its failure does not need, --faults plays only these. --failover cuts the power of the node that runs a VM that many times, in a cluster of 3 nodes\n"
 		    "and 3 volumes unless told otherwise that is well each time, and tells when each phase of the takeover was reached, for each profile.\n"
-		    "--no-placement: no VM has an order, groups, nodes it must run on or memory that a node may lack.\n"
+		    "--no-placement: no VM has an order, groups, nodes it must run on or memory that a node may lack. --no-reservation: no VM has its LUNs reserved.\n"
 		    "--paranoid does what is left out because it would change nothing, and aborts should it change anything.\n",
 		    stderr);
 	return 64;
@@ -159,7 +159,7 @@ static bool parse_options(int argc, char **argv, struct options *o)
 		{ "json", no_argument, NULL, 'j' },        { "trace", no_argument, NULL, 't' },         { "keep-going", no_argument, NULL, 'k' },
 		{ "without", required_argument, NULL, 'w' }, { "only", required_argument, NULL, 'o' }, { "shrink", no_argument, NULL, 'S' },
 		{ "faults", required_argument, NULL, 'f' }, { "failover", required_argument, NULL, 'F' }, { "paranoid", no_argument, NULL, 'P' },
-		{ "no-placement", no_argument, NULL, 'N' },
+		{ "no-placement", no_argument, NULL, 'N' }, { "no-reservation", no_argument, NULL, 'R' },
 		{ 0 },
 	};
 	enum timing_profile profile;
@@ -217,6 +217,9 @@ static bool parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 'N':
 			sim.no_placement = true;
+			break;
+		case 'R':
+			sim.no_reservation = true;
 			break;
 		case 'k':
 			o->keep_going = true;

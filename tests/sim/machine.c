@@ -187,6 +187,7 @@ void machine_reset(struct node *n, const char *why, int64_t off_ns)
 	disk_writer_gone(n, NULL, 0, GONE_RESET);
 	for (unsigned v = 0; v < sim.n_vms; v++)
 		qemu_reset(&n->qemu[v]);
+	reserve_host_gone(n);
 	proc_die(&n->kproc);
 	proc_die(&n->aproc);
 	n->ring_target = 0;

@@ -53,7 +53,7 @@ static void on_finish(struct sim_event *ev)
 	history_add("node %u: VM %u is sent to node %u", q->node->id, q->vm, q->out_to);
 	q->out = OUT_DONE;
 	q->live = false;
-	sim.vm[q->vm].sent_ns = sim.now;
+	sim.vm[q->vm].away_ns = sim.now;
 	agent_edge_migration(q, MIGRATE_NEWS_COMPLETED);
 	if (lively_ns() == 0 && chance(20)) { /* there it would be one fault more */
 		qemu_kill(t, GONE_DIED); /* cannot load what it got */
@@ -140,6 +140,7 @@ void qemu_go_on(struct qemu *q, uint64_t generation)
 		q->incoming = false;
 		check_continued(q);
 		check_exec(q);
+		reserve_continued(q);
 		check_running(q->vm);
 		history_add("node %u: VM %u goes on, generation %llu, epoch %u", q->node->id, q->vm, (unsigned long long)generation, q->stamp.epoch);
 		sim.stats.migrations++;
@@ -151,7 +152,7 @@ void qemu_go_on(struct qemu *q, uint64_t generation)
 		return;
 	}
 	q->live = true;
-	sim.vm[q->vm].sent_ns = 0;
+	sim.vm[q->vm].away_ns = 0;
 	q->io_error = q->io_error && !agent_edge_storage(q->node, q->vm);
 	q->out = OUT_NONE;
 	let_run(q);
@@ -165,7 +166,7 @@ void qemu_cont(struct qemu *q)
 	if (qemu_sent(q) || q->incoming) {
 		history_add("node %u: VM %u goes on, though its guest was sent or never came", q->node->id, q->vm);
 		q->live = true;
-		sim.vm[q->vm].sent_ns = 0;
+		sim.vm[q->vm].away_ns = 0;
 		q->out = OUT_NONE;
 		check_resumed(q);
 	}

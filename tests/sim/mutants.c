@@ -62,7 +62,7 @@ static const struct hint { unsigned nodes, volumes; uint64_t often; bool only; }
 	[MUTANT_GAP_IGNORED] = { .volumes = 1, .often = OFTEN(KEEPER_STOP) | OFTEN(POWER) | OFTEN(ALL_HANG), .only = true },
 	[MUTANT_COMMIT_UNACKED] = { .often = OFTEN(KEEPER_BRINK) | OFTEN(BAD_WRITES) | OFTEN(PATHS_CUT) },
 	[MUTANT_MINORITY_EPOCH_ENDS] = { .nodes = 3, .volumes = 3, .often = OFTEN(BAD_WRITES) | OFTEN(BAD_READS) | OFTEN(POWER), .only = true },
-	[MUTANT_EVIDENCE_BEFORE_REREAD] = { .often = OFTEN(KEEPER_BRINK) | OFTEN(POWER) | OFTEN(AGENT_STOP) },
+	[MUTANT_EVIDENCE_BEFORE_REREAD] = { .nodes = 3, .often = OFTEN(KEEPER_BRINK) | OFTEN(POWER) | OFTEN(AGENT_STOP), .only = true },
 	[MUTANT_EVIDENCE_WITHOUT_STATUS] = { .often = OFTEN(KEEPER_BRINK) | OFTEN(POWER) },
 	[MUTANT_OPERATOR_CONFIRMS_LIVE] = { .often = OFTEN(CONFIRM) },
 	[MUTANT_POWER_BEFORE_COMMIT] = { .often = OFTEN(KEEPER_BRINK) | OFTEN(POWER) },
@@ -104,7 +104,7 @@ static const struct hint { unsigned nodes, volumes; uint64_t often; bool only; }
 	[MUTANT_REOPENED_UNCLEARED] = { .often = OFTEN(AGENT_STALL) | OFTEN(AGENT_STOP) | OFTEN(QEMU_CRASH) | OFTEN(SLOW) },
 	[MUTANT_RUNNING_VOID] = { .often = OFTEN(AGENT_STOP) },
 	[MUTANT_SILENT_UNPROVEN] = { .often = OFTEN(AGENT_STOP) | OFTEN(QEMU_CRASH) | OFTEN(IMAGE_CUT) },
-	[MUTANT_VOID_UNHEARD] = { .nodes = 3, .often = OFTEN(AGENT_STOP) | OFTEN(QEMU_CRASH) | OFTEN(SLOW), .only = true },
+	[MUTANT_VOID_UNHEARD] = { .nodes = 3, .volumes = 1, .often = OFTEN(AGENT_STOP) | OFTEN(QEMU_CRASH) | OFTEN(SLOW), .only = true },
 	[MUTANT_VOID_CLEAN] = { .often = OFTEN(AGENT_STOP) | OFTEN(QEMU_CRASH) | OFTEN(IMAGE_HANG) },
 	[MUTANT_SILENT_CLAIMS_KEPT] = { .nodes = 3 },
 	[MUTANT_LEADER_READS_FIRST] = { .often = OFTEN(OPERATOR) | OFTEN(AGENT_STOP) | OFTEN(POWER) },
@@ -118,6 +118,18 @@ static const struct hint { unsigned nodes, volumes; uint64_t often; bool only; }
 	[MUTANT_CONT_WHILE_SENT] = { .nodes = 3, .often = OFTEN(MIGRATE) | OFTEN(SICK) },
 	[MUTANT_CONT_IN_FLIGHT] = { .nodes = 4, .often = OFTEN(MIGRATE) | OFTEN(SICK) },
 	[MUTANT_TARGET_KEPT] = { .nodes = 3, .often = OFTEN(MIGRATE) | OFTEN(QEMU_CRASH) | OFTEN(AGENT_STALL) },
+	[MUTANT_NOT_PREEMPTED] = { .nodes = 3, .often = OFTEN(RESERVE) | OFTEN(POWER) },
+	[MUTANT_OVERTAKEN] = { .nodes = 3, .often = OFTEN(RESERVE) | OFTEN(AGENT_STALL) | OFTEN(AGENT_STOP) | OFTEN(QEMU_CRASH) },
+	[MUTANT_CHECK_RESERVES] = { .nodes = 3, .often = OFTEN(RESERVE) | OFTEN(MIGRATE) | OFTEN(AGENT_CRASH) },
+	[MUTANT_LEFT_STANDING] = { .nodes = 3, .often = OFTEN(RESERVE) | OFTEN(POWER) | OFTEN(AGENT_CRASH) },
+	[MUTANT_TAKEN_UNCONFIRMED] = { .nodes = 4, .often = OFTEN(RESERVE) | OFTEN(MIGRATE) },
+	[MUTANT_OTHERS_LEFT] = { .nodes = 3, .often = OFTEN(RESERVE) },
+	[MUTANT_VERIFIED_ON_ONE_PATH] = { .nodes = 3, .often = OFTEN(RESERVE) | OFTEN(QEMU_CRASH) },
+	[MUTANT_REREGISTERED] = { .nodes = 3, .often = OFTEN(RESERVE) },
+	[MUTANT_STRANGER_PREEMPTED] = { .nodes = 3, .often = OFTEN(RESERVE) | OFTEN(QEMU_CRASH) },
+	[MUTANT_UNREGISTERED_EARLY] = { .nodes = 3, .often = OFTEN(RESERVE) | OFTEN(OPERATOR) },
+	[MUTANT_JOIN_PREEMPTS] = { .nodes = 3, .often = OFTEN(RESERVE) | OFTEN(MIGRATE) },
+	[MUTANT_NEVER_OWNED] = { .nodes = 3, .often = OFTEN(RESERVE) | OFTEN(MIGRATE) },
 	[MUTANT_REMOVED_FORGOTTEN] = { .often = OFTEN(OPERATOR) | OFTEN(OPERATORS) | OFTEN(AGENT_STOP) | OFTEN(AGENT_CRASH) },
 };
 
@@ -139,7 +151,7 @@ struct options {
 	enum mutant only;
 };
 
-static const char *const invariants[] = { "S1", "S2", "S3", "S4", "S5", "S6", "L1", "L2", "L3", "L4", "L5", "L6", "C1", "H1", "P1", "P2" };
+static const char *const invariants[] = { "S1", "S2", "S3", "S4", "S5", "S6", "L1", "L2", "L3", "L4", "L5", "L6", "C1", "H1", "P1", "P2", "R1", "R2", "R3", "R4", "R5", "R6" };
 
 static bool expected(enum mutant m, const char *invariant)
 {
@@ -193,6 +205,7 @@ _Noreturn static void play(const struct options *o, enum mutant m, enum mutant b
 	mutant_now = broken;
 	chaos_often = hints[m].often;
 	chaos_only = hints[m].only;
+	sim.no_reservation = !(hints[m].often & OFTEN(RESERVE)); /* it would hide what others are to catch */
 	for (uint64_t seed = from; seed <= to; seed++) {
 		t->seed = seed;
 		(void)sim_play(&so, seed);

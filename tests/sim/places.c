@@ -133,7 +133,7 @@ static bool lives(unsigned vm)
 	return false;
 }
 
-static int64_t ran_until(unsigned vm) { return lives(vm) ? sim.now : MAX(ran[vm].until, sim.vm[vm].sent_ns); }
+static int64_t ran_until(unsigned vm) { return lives(vm) ? sim.now : MAX(ran[vm].until, sim.vm[vm].away_ns); }
 
 void places_gone(unsigned vm) { ran[vm].until = sim.now; }
 
@@ -365,11 +365,15 @@ bool places_has_place(unsigned vm, uint64_t nodes)
 	return !d || !drawn;
 }
 
-/* Whether a VM need not run: it has no place, or one that was made for it, by others that move, a moment ago. */
+/* Whether a VM need not run: it has no place, or one that was made for it, by others that move, a moment ago; from then on it waits for those that it starts after. */
 bool places_may_lack(unsigned vm, uint64_t nodes)
 {
-	if (places_has_place(vm, nodes))
-		return placeless_ns[vm] != 0 && sim.now - placeless_ns[vm] < (int64_t)timing_failover_bound_ms(&sim.timing) * NS_PER_MS;
+	if (places_has_place(vm, nodes)) {
+		const struct vm_def *d = policy_of(vm);
+		int64_t bound_ms = (int64_t)timing_failover_bound_ms(&sim.timing) + (d && d->n_after > 0 ? sim_order_ms() : 0);
+
+		return placeless_ns[vm] != 0 && sim.now - placeless_ns[vm] < bound_ms * NS_PER_MS;
+	}
 	placeless_ns[vm] = sim.now;
 	return true;
 }

@@ -149,7 +149,7 @@ static void heal_and_check(void)
 	bool asked;
 
 	sim_run_until(begin + keeper_ms(sim.timing.wd_ms + sim.timing.wd_delay_ms)); /* who was not petted before may still bite */
-	while (asked = chaos_operator(), missing = check_arrived(), !sim.failed && (asked || missing || power_pending())) {
+	while (asked = chaos_operator(), missing = check_arrived(), missing = missing ? missing : reserve_unnoticed(), !sim.failed && (asked || missing || power_pending())) {
 		if (sim.now - begin > HEAL_LIMIT_S * SIM_S) {
 			violation("L1/L3", "%d s after everything was healed: %s", HEAL_LIMIT_S, missing ? missing : "the catalog could not be edited");
 			return;
@@ -167,12 +167,15 @@ static void heal_and_check(void)
 	}
 	if (missing)
 		violation("L1/L5", "it did not stay well: %s", missing);
+	if (!sim.failed)
+		reserve_check_calm();
 	sim.stats.episodes++;
 }
 
 void sim_begin(const struct sim_options *o, uint64_t seed)
 {
 	disk_reset();
+	reserve_reset();
 	world_reset(seed);
 	check_reset();
 	build(o, seed);

@@ -13,6 +13,7 @@
  *   agent_edge.c   a node's agent daemon: link to the keeper, catalog, units, drains
  *   guest.c        QEMU processes: gate, start, writes to their image, death
  *   migrate.c      QEMUs that send their guest to another node
+ *   reserve.c      persistent reservations of VMs' LUNs
  *   power.c        fence devices, and what the agent does with them
  *   machine.c      a node's power and boot, restarts of its daemons
  *   chaos.c        which faults may occur in a seed, how often; healing
@@ -297,11 +298,13 @@ struct qemu {
 	bool kill_pending;
 	enum gone kill_how;
 	bool quitting, off;
-	bool powering_down;
+	bool powering_down, stopped; /* stopped: by its agent */
 	/* what the guest suffers from, until its next life */
 	bool io_error, mute, panicked, resets;
 	bool live;               /* its disks are active: its guest runs, or may go on at any moment */
 	bool left;               /* not sent, and QEMU did not let its guest go on by itself, as it did not run before */
+	bool reserved;           /* was started, or goes on, under a reservation */
+	bool foreign;            /* taken in: nobody has asked its LUN before it ran */
 	bool halted, writing;    /* its vCPUs stand still; its next write is in the queue */
 	bool incoming, loaded;   /* waits for a guest, or holds one that was never continued */
 	uint64_t in_id;
@@ -322,10 +325,25 @@ struct image {
 	uint64_t lands;
 };
 
+/* What a target keeps of a VM's LUN: who has registered by which path (an initiator's own), and who holds the reservation. */
+struct lun {
+	bool capable, no_abort, held;
+	unsigned n_paths, holder, holder_path;
+	uint64_t key[SIM_MAX_NODES][2]; /* node - 1, path; 0: not registered */
+	bool stale[SIM_MAX_NODES];      /* its key came by a command that nobody waited for any more */
+	bool excused[SIM_MAX_NODES];    /* its registration was lost by a fault */
+	bool hung;
+	unsigned dead[SIM_MAX_NODES];   /* 1 + the path by which nothing of that node comes through; 0: none */
+	uint64_t strange;               /* somebody else's key */
+	bool take_next;                 /* the next migration's target loses its key to its source before that sends */
+	unsigned lose_acks, drop_next;  /* so many of the next answers are lost; registrations by a second path go at once */
+};
+
 struct sim_vm {
 	uint8_t uuid[16];
 	unsigned target;
 	struct image image;
+	struct lun lun;
 	uint64_t incarnation;
 	struct vm_def own_policy;
 	const struct vm_def *policy; /* what its file says; NULL: what all have */
@@ -333,7 +351,7 @@ struct sim_vm {
 	uint32_t fail_node;          /* on this node only, if not 0 */
 	bool deaf;                   /* its guest does not listen to a power button */
 	int64_t gone_ns;     /* since when it does not run though it is wanted; 0 */
-	int64_t sent_ns;     /* when a migration had sent all of it, and it runs nowhere since; 0: it does */
+	int64_t away_ns;     /* when a migration had sent all of it, or its agent had made it shut down, and it runs nowhere since; 0: it does */
 	bool gone_by_node;   /* its node was lost */
 };
 
@@ -375,8 +393,18 @@ struct cat {
 	uint32_t leaving[SIM_MAX_NODES];
 };
 
-struct run { bool used, adopted, told, incoming; uint64_t migration; uint32_t life, number; unsigned tries; uint64_t generation, term; uint32_t epoch; };
+struct run { bool used, adopted, told, incoming, foreign; uint64_t migration; uint32_t life, number; unsigned tries; uint64_t generation, term; uint32_t epoch; };
 struct drain_job { bool used, answered; uint32_t number, tries; };
+/* One ha-reserve a VM; owned, joined: the mark on the node's tmpfs */
+struct reserve_job {
+	bool busy, owned, joined, under_way, asked; /* asked: by the core */
+	enum reservation_op op;
+	uint64_t number, key, marked; /* marked: the key that the mark is of */
+	uint32_t serial;
+	struct reservation_plan plan;
+	struct reservation_command sent;
+	struct reservation_answer answer;
+};
 
 enum edit_kind { EDIT_ARM, EDIT_DISARM, EDIT_START, EDIT_STOP, EDIT_REMOVE, EDIT_FORGET, EDIT_ADD, EDIT_MAINTENANCE, EDIT_ACTIVE, EDIT_GUEST_OFF,
 	EDIT_IGNORE, EDIT_MOVE /* to node */, EDIT_MOVE_OVER, EDIT_PAUSE /* vm: enum catalog_pause */, EDIT_LEAVE /* vm: policy * 2 + reboot */,
@@ -451,6 +479,8 @@ struct node {
 	struct keeper_agent_facts facts;
 	struct run run[SIM_MAX_VMS];
 	struct drain_job drain[SIM_MAX_VMS];
+	struct reserve_job reserve[SIM_MAX_VMS];
+	bool reserves_not; /* Reservation=no, since its agent was started */
 
 	struct qemu qemu[SIM_MAX_VMS];
 };
@@ -478,6 +508,7 @@ void agent_edge_event(struct node *n, const struct agent_event *ev);
 void agent_edge_table(struct node *n, struct table_msg *m);
 void agent_edge_no_keeper(struct node *n);
 void agent_edge_assign(struct node *n, uint32_t from, uint32_t epoch, unsigned vm, int64_t delay);
+void agent_edge_cannot(struct node *n, unsigned vm); /* it is not to be migrated to that node after all */
 void agent_edge_take_in(struct node *n, unsigned vm, int64_t delay); /* an operator there adopts a QEMU of it */
 bool agent_edge_storage(const struct node *n, unsigned vm); /* would its image's storage answer this node? */
 void agent_edge_qemu(struct qemu *q, bool started, enum vm_exit how, uint32_t life);
@@ -504,7 +535,7 @@ enum chaos_kind {
 	CHAOS_COROSYNC_ALL, CHAOS_ONE_WAY, CHAOS_ROT, CHAOS_SUSPEND, CHAOS_OPERATOR, CHAOS_ALL_POWER, CHAOS_KEEPER_BRINK,
 	CHAOS_READ_ONLY, CHAOS_MISDIRECT, CHAOS_TORN_READS, CHAOS_WIPE, CHAOS_FOREIGN, CHAOS_ROLLBACK, CHAOS_IMAGE_ERRORS, CHAOS_RING_THREE,
 	CHAOS_RING_FLAP, CHAOS_RING_LATE, CHAOS_RING_LOSS, CHAOS_KEEPER_STEP, CHAOS_AGENT_STEP, CHAOS_QEMU_STOP, CHAOS_SLEEP, CHAOS_SLOW_BOOT,
-	CHAOS_OPERATORS, CHAOS_CLONE, CHAOS_CONFIRM, CHAOS_SICK, CHAOS_VOLSET, CHAOS_MIGRATE, CHAOS_SHUTDOWN, CHAOS_KIND_COUNT,
+	CHAOS_OPERATORS, CHAOS_CLONE, CHAOS_CONFIRM, CHAOS_SICK, CHAOS_VOLSET, CHAOS_MIGRATE, CHAOS_SHUTDOWN, CHAOS_RESERVE, CHAOS_KIND_COUNT,
 };
 const char *chaos_name(enum chaos_kind f);
 void chaos_reset(void);    /* nothing of an earlier world is left */
@@ -555,6 +586,22 @@ void power_forget(struct node *n);
 void power_heal(void);
 bool power_pending(void); /* a device will yet switch somebody off */
 void power_chaos(void);
+
+/* ---- reserve.c ---- */
+
+void reserve_reset(void);
+void reserve_draw(void);
+void reserve_op(struct node *n, unsigned vm, enum reservation_op op, uint64_t number);
+void reserve_agent_starts(struct node *n);
+bool reserve_refuses(const struct op *op); /* a write of a guest is not let through */
+void reserve_runs(struct qemu *q);      /* it is executed */
+void reserve_continued(struct qemu *q); /* its guest, sent here, goes on */
+void reserve_gone(const struct qemu *q);
+void reserve_host_gone(struct node *n);
+void reserve_fault(struct node *n, int64_t ns);
+void reserve_heal(void);
+const char *reserve_unnoticed(void);
+void reserve_check_calm(void);
 
 /* ---- volset.c ---- */
 
@@ -641,7 +688,7 @@ const char *check_arrived(void); /* the same, with none on its way */
 struct stats {
 	uint64_t faults[CHAOS_KIND_COUNT], effects[CHAOS_KIND_COUNT]; /* played; did something to somebody */
 	uint64_t events, failovers, resets, releases, false_fences, commits, violations, power_offs, proofs[3];
-	uint64_t seeds, guest_writes, late_same, episodes, holds, outages, silences, voids, migrations, ordered, placed;
+	uint64_t seeds, guest_writes, late_same, episodes, holds, outages, silences, voids, migrations, ordered, placed, reserved, refused;
 	int64_t virtual_ns;
 	uint32_t failover_ms[SIM_HISTOGRAM]; /* how many took that long, in steps of SIM_HISTOGRAM_MS */
 	int64_t heal_max_ms;
@@ -682,6 +729,9 @@ struct sim {
 	uint64_t n_faults; /* of this seed so far */
 	uint8_t fault_kind[SIM_MAX_FAULTS], left_out[SIM_MAX_FAULTS / 8];
 	uint64_t period;   /* of chaos */
+	bool reserve;           /* VMs' LUNs are reserved; */
+	bool reserve_mixed;     /* by some nodes, at times */
+	bool no_reservation;    /* in no seed */
 	bool no_placement;      /* places.c gives no VM an order, groups, nodes or limits, and checks none */
 	uint64_t without, only; /* bit: enum chaos_kind that may not occur; that alone occur and always do, 0: as drawn */
 	struct stats stats;

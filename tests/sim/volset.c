@@ -311,7 +311,8 @@ static void on_act(struct sim_event *ev)
 	write = c->act == SETCHANGE_WRITE || c->act == SETCHANGE_COPY;
 	ok = reaches(o, c->at, write) && d->block[0][0][0];
 	if (c->act == SETCHANGE_LOOK) {
-		o->looked = sim.now;
+		if (!c->chained)
+			o->looked = sim.now;
 		ok = reaches(o, c->at, false);
 		c->volume[c->at].status = ok ? d->sb : FORMAT_E_BLANK;
 		if (d->sb == FORMAT_OK)
@@ -319,11 +320,11 @@ static void on_act(struct sim_event *ev)
 	} else if (c->act == SETCHANGE_STATE && ok) {
 		read_state(o, d);
 	} else if (c->act == SETCHANGE_WRITE && ok) {
-		ok = sim.now - o->looked <= SIM_S;
+		ok = sim.now - o->looked <= setchange_looked_ms(c) * NS_PER_MS;
 		if (ok)
 			write_superblock(o, d);
 	} else if (c->act == SETCHANGE_COPY && ok) {
-		ok = sim.now - o->looked <= SIM_S && copy_all(o, d);
+		ok = sim.now - o->looked <= setchange_looked_ms(c) * NS_PER_MS && copy_all(o, d);
 	}
 	setchange_next(c, ok);
 	later(o, c->act == SETCHANGE_WAIT ? keeper_ms(c->ms) : !healing && chance(20) ? rnd_ms(1000, 60000) : rnd_ms(1, 30), on_act);
