@@ -427,7 +427,6 @@ row_frozen()
 node_cgroup() { local d; for d in /sys/fs/cgroup /sys/fs/cgroup/unified; do [ -e "$d/kvm-ha-lab-$KVM_HA_LAB_PREFIX-$1/cgroup.freeze" ] && echo "$d/kvm-ha-lab-$KVM_HA_LAB_PREFIX-$1" && return; done; }
 freeze() { echo 1 >"$(node_cgroup "$1")/cgroup.freeze" && within 5 grep -q 'frozen 1' "$(node_cgroup "$1")/cgroup.events" || bail "$1 does not freeze"; }
 thaw() { ! [ -e "$(node_cgroup "$1")/cgroup.freeze" ] || echo 0 >"$(node_cgroup "$1")/cgroup.freeze"; }
-timing() { ctl_any config show -o json | jq -r --arg k "$1" '.values[] | select(.section == "Timing" and .key == $k) | .value' | tr -d ms; }
 row_stalled()
 {
 	local soft heartbeat

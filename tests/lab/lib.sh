@@ -110,7 +110,7 @@ throughout()
 lab_up()
 {
 	lab down
-	lab up --profile fast "$@" >"$test_name.lab.log" 2>&1 || { sed 's/^/# /' "$test_name.lab.log"; bail "the lab does not come up"; }
+	lab up --profile "${KVM_HA_LAB_PROFILE:-fast}" "$@" >"$test_name.lab.log" 2>&1 || { sed 's/^/# /' "$test_name.lab.log"; bail "the lab does not come up"; }
 	rm -f "$test_name.lab.log"
 	nodes=$(lab status -o json | jq -r '.nodes | keys | join(" ")')
 	bound_ms=$(ctl_any config show -o json | jq .failover_bound_ms)
@@ -131,6 +131,9 @@ ctl_any()
 	done
 	return 1
 }
+
+# timing KEY: a value of [Timing] that is in force, in ms
+timing() { ctl_any config show -o json | jq -r --arg k "$1" '.values[] | select(.section == "Timing" and .key == $k) | .value' | tr -d ms; }
 
 node_is() { [ "$(ctl_any status -o json | jq -r --arg n "$1" ".status.nodes[] | select(.name == \$n) | $2")" = "$3" ]; }
 online() { node_is "$1" '.state + " " + (.armed | tostring) + " " + (.agent | tostring)' "online true true"; }

@@ -11,10 +11,9 @@ power_is() { lab status -o json | jq -e --arg n "$1" --arg p "$2" '.nodes[$n].po
 quarantined() { node_is "$1" .quarantine "$2"; }
 ended() { node_is "$1" '(.over >= .epoch) | tostring' true; }
 in_epoch_after() { [ "$(epoch "$1")" -gt "$2" ]; }
-value() { ctl n1 config show -o json | jq -r --arg k "$1" '.values[] | select(.section == "Timing" and .key == $k) | .value' | tr -d ms; }
 
 lab_up --volumes iscsi,nfs,iscsi --profile standard
-w_ms=$(value W) hb_ms=$(value Heartbeat)
+w_ms=$(timing W) hb_ms=$(timing Heartbeat)
 [ "$w_ms" -gt 0 ] || bail "no W"
 configure_devices || bail "no devices"
 devices_do works

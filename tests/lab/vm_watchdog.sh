@@ -8,7 +8,7 @@
 patience=240
 began=$SECONDS
 lab_up --vm --nodes 2 --profile safe --volumes block,mount,iscsi --no-arm
-timing_s() { echo $(($(ctl_any config show -o json | jq ".values[] | select(.section == \"Timing\" and .key == \"$1\") | .value | rtrimstr(\"ms\") | tonumber") / 1000)); }
+timing_s() { echo $(($(timing "$1") / 1000)); }
 wd_s=$(timing_s Watchdog) w_s=$(timing_s W)
 
 reset_above() { [ "$(resets "$1")" -gt "$2" ]; }
