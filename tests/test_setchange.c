@@ -106,10 +106,15 @@ static bool same_set(const struct superblock *a, const struct superblock *b)
 	return a->generation == b->generation && a->n_volumes == b->n_volumes && memcmp(a->set, b->set, sizeof(a->set)) == 0;
 }
 
-/* How many different sets have a fence quorum of unfrozen members. */
+/* How many different sets have a fence quorum of unfrozen members; two volumes in the same place are of two. */
 static unsigned sets_with_quorum(void)
 {
 	unsigned sets = 0;
+
+	for (unsigned i = 0; i < DISKS; i++)
+		for (unsigned j = 0; j < i; j++)
+			sets += disk[i].has_sb && disk[j].has_sb && !disk[i].sb.frozen && !disk[j].sb.frozen && same_set(&disk[i].sb, &disk[j].sb) &&
+				disk[i].sb.index == disk[j].sb.index;
 
 	for (unsigned i = 0; i < DISKS; i++) {
 		unsigned agree = 0;
@@ -157,6 +162,8 @@ static const struct how hows[] = {
 	{ "remove one of three", SETCHANGE_REMOVE, 3, { 0, 2 }, 2, -1, 1 },
 	{ "remove one of two", SETCHANGE_REMOVE, 2, { 1 }, 1, -1, 0 },
 	{ "replace the other of two", SETCHANGE_REPLACE, 2, { 4, 1 }, 2, 4, 0 },
+	{ "replace one of three by another one", SETCHANGE_REPLACE, 3, { 0, 4, 2 }, 3, 4, 1 },
+	{ "replace another of three", SETCHANGE_REPLACE, 3, { 4, 1, 2 }, 3, 4, 0 },
 };
 
 static struct op *begin(const struct how *h) { return op_new(h->kind, h->conf, h->n, h->fresh, h->goes); }
@@ -287,7 +294,7 @@ static void missed_one(void)
 	TAP_OK(run(o) == SETCHANGE_REFUSED && disk[0].sb.frozen && sets_with_quorum() == 1, "a volume that was taken out does not carry on for the one that stayed");
 }
 
-/* Another command after one that was cut off, with any one volume away: it goes on, or is refused; never two sets. */
+/* Another command after one that was cut off, with any one volume away, and the former one again: it goes on, or is refused; never two sets. */
 static void other_after(void)
 {
 	unsigned runs = 0, bad = 0;
@@ -308,8 +315,12 @@ static void other_after(void)
 					if (away < DISKS)
 						disk[away].up = false;
 					(void)run(begin(&hows[k]));
+					bad += sets_with_quorum() > 1;
+					(void)run(begin(&hows[i]));
+					bad += sets_with_quorum() > 1;
 					if (away < DISKS)
 						disk[away].up = true;
+					(void)run(begin(&hows[i]));
 					bad += sets_with_quorum() > 1;
 					runs++;
 				}

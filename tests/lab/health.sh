@@ -25,7 +25,6 @@ next_exec()
 	note "$3: from the trouble to the next exec $(ms_between "$told_ns" "$(told "$told_ns" "ha-keeper: VM $(vm_uuid "$1"): .* passes the gate" | tail -n 1 | cut -d' ' -f1)") ms"
 }
 
-patience=120
 # Nothing here is about how soon a node is given up: one that this machine lets stand still for a second or two is to live.
 lab_up --volumes iscsi --profile standard
 started_ns=$(now_ns)

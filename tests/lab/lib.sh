@@ -115,12 +115,13 @@ lab_up()
 	nodes=$(lab status -o json | jq -r '.nodes | keys | join(" ")')
 	bound_ms=$(ctl_any config show -o json | jq .failover_bound_ms)
 	[ "$bound_ms" -gt 0 ] || bail "ha-ctl config show tells no bound"
+	[ "$bound_ms" -lt 60000 ] || patience=240
 }
 
 # How long to wait for what must come after a failover: the bound, and time for slow machines. The bound itself is asserted by in_bound.
-patience=60
+patience=120
 
-ctl() { local node=$1; shift; lab exec "$node" -- timeout 40 ha-ctl "$@"; }
+ctl() { local node=$1; shift; lab exec "$node" -- timeout $patience ha-ctl "$@"; }
 
 # The first node whose agent answers
 ctl_any()

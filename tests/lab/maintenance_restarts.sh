@@ -16,7 +16,6 @@ remember() { local v; for v in s t b; do stamps_on $v || bail "$v does not stamp
 all_as_before() { local v; for v in s t b; do check "$1: $v stamps" stamps_on $v; check "$1: $v is in the same life" same_life $v "${life[$v]}"; done; }
 all_on_n3() { runs_on s n3 && runs_on t n3 && runs_on b n3; }
 
-patience=120
 lab_up --volumes iscsi,nfs,iscsi
 # Two that take their time: 12 MiB of memory that is not zero, at 1 MiB a second
 memory=$(realpath -m -- "$state/../../../var/tmp/kvm-ha-lab/$KVM_HA_LAB_PREFIX/file/memory")

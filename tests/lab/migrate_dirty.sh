@@ -13,7 +13,6 @@ no_migration() { field "$1" '.migration // "none"' none && field "$1" .move_to n
 update() { ctl n1 vm show "$1" -o json | jq -r .vm.text | sed '/^\[Migration\]/,$d' | cat - <(printf '[Migration]\n%s\n' "$2") | lab exec n3 -- ha-ctl vm update - >/dev/null; }
 migrate() { timeout 300 "$top/contrib/lab" exec n3 -- ha-ctl "$@" --wait; }
 
-patience=120
 lab_up --volumes iscsi
 for n in $nodes; do
 	mkdir -p "$state/$n/etc/kvm-ha/hooks.d" && install -m 755 /dev/stdin "$state/$n/etc/kvm-ha/hooks.d/50-tell" <<'EOF' || bail "no hook"

@@ -4,7 +4,6 @@
 # no host is reset; where it does not the watchdog acts, and nothing of the old guest lands once the server is reached again.
 . "$(dirname -- "$0")/lib.sh"
 
-patience=240
 lab_up --vm --nodes 2 --profile safe --volumes iscsi,nfs,iscsi
 guest b n2 --disk mount
 

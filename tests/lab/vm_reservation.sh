@@ -4,7 +4,6 @@
 # node that stood still, was called dead by mistake, and goes on. So n1 has no watchdog, nothing there ends its QEMU, and only the target can refuse its writes.
 . "$(dirname -- "$0")/lib.sh"
 
-patience=240
 lab_up --vm --nodes 2 --profile safe --volumes block,mount,iscsi
 
 disk() { lab exec "$1" -- sh -c 'f=$(ls /dev/disk/by-path/*"$0"-lun-1) && readlink -f "$f"' "guest-$2"; }

@@ -5,7 +5,6 @@
 # about, run on after a disarm, a release or a shutdown, or be one that cannot be stopped.
 . "$(dirname -- "$0")/lib.sh"
 
-patience=240
 began=$SECONDS
 lab_up --vm --nodes 2 --profile safe --volumes block,mount,iscsi --no-arm
 timing_s() { echo $(($(timing "$1") / 1000)); }
