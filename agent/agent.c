@@ -228,7 +228,7 @@ static bool speaks(const struct agentd *d)
 {
 	uint32_t leader = agent_leader(&d->core);
 
-	if (leader)
+	if (leader && (leader == d->conf.self_id || agent_table_node(&d->core, leader)->fresh)) /* its lead may outlast it by a moment */
 		return leader == d->conf.self_id;
 	for (uint32_t id = 1; id < d->conf.self_id; id++)
 		if (agent_table_node(&d->core, id)->fresh && !lead_claim_void(&d->core, id))

@@ -92,7 +92,7 @@ static int look(struct change *x, unsigned v)
 	uint8_t block[2 * FORMAT_BLOCK];
 
 	if (!x->s.chained)
-		x->looked_ns = clock_now_ns();
+		x->looked_ns = clock_host_ns();
 	if (!x->disk[v] || rd(x, v, 0, block, sizeof(block)) < 0)
 		return -EIO;
 	x->s.volume[v].status = setchange_superblock(block, &x->s.volume[v].sb);
@@ -199,7 +199,7 @@ static int read_state(struct change *x, unsigned v)
 
 static bool stood_still(struct change *x)
 {
-	if (clock_now_ns() - x->looked_ns <= setchange_looked_ms(&x->s) * NS_PER_MS)
+	if (clock_host_ns() - x->looked_ns <= setchange_looked_ms(&x->s) * NS_PER_MS)
 		return false;
 	(void)snprintf(x->err, sizeof(x->err), "this host stood still for too long, or the volumes are very slow");
 	return true;
@@ -292,6 +292,15 @@ static bool any_finished(const struct setchange *s)
 	return any;
 }
 
+static bool any_frozen(const struct setchange *s)
+{
+	bool any = any_finished(s);
+
+	for (unsigned i = 0; i < s->n; i++)
+		any = any || s->volume[i].frozen;
+	return any;
+}
+
 static bool step(struct change *x)
 {
 	unsigned v = x->s.at;
@@ -313,7 +322,9 @@ static bool step(struct change *x)
 		r = copy_all(x, v);
 		break;
 	case SETCHANGE_WAIT:
-		if (!x->c->json)
+		if (!x->c->json && !any_frozen(&x->s))
+			(void)printf("watching for %" PRIu32 " s whether a node lives ...\n", x->s.ms / 1000 + 1);
+		else if (!x->c->json)
 			(void)printf("%s: no VM is started for about %" PRIu32 " s; guests run on ...\n",
 				     any_finished(&x->s) ? "a first volume shows the new set; it must stay so" : "the present set is frozen", x->s.ms / 1000 + 1);
 		(void)fflush(stdout);
@@ -385,7 +396,9 @@ static int open_all(struct change *x)
 		if (!m->is_new && look(x, v) == 0 && m->status == FORMAT_OK && !sb)
 			sb = &m->sb;
 	}
-	for (unsigned v = 0; v < x->s.n && sb; v++)
+	if (!sb)
+		return ctl_fail(x->c, CTL_FAILED, "no volume of the present set that is to stay can be read: with the quorum the claims are lost");
+	for (unsigned v = 0; v < x->s.n; v++)
 		if (x->s.volume[v].is_new) {
 			int r = check_new(x, v, sb->cluster, sb->node_limit);
 

@@ -6,33 +6,43 @@
  * One line on stdout: the result's name, then why, in words. A VM is reserved only if all its disks are: join looks at all of them before it registers anywhere. If one
  * cannot be, the others are to go without, too, and it looks at them (look); own asks first whether all are still registered, and preempts nobody else.
  *
- * One process a VM: what an agent that is gone has begun may be in the kernel still, and its end is waited for (--lock). */
+ * One process a VM: what an agent that is gone has begun may be in the kernel still, and its end is waited for (--lock).
+ *
+ * What a start waits for asks all paths of all disks at once first, by a process each, and leaves out which do not answer: one after the other they would take longer than anybody
+ * waits. That question changes nothing, so who is still in it is left behind. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "storage/reserve_sg.h"
 
 #define MAX_DISKS 16
 #define EXIT_USAGE 64
+#ifndef ASK_MS /* a test has its own */
+#define ASK_MS (RESERVE_SG_COMMAND_MS + 1000) /* for all paths together. What takes longer is kept by the kernel */
+#endif
 
 struct disk {
 	const char *name;
 	enum reserve_sg_found found;
 	struct reserve_sg_lun lun;
-	int fd[RESERVATION_MAX_PATHS]; /* -1: cannot be opened */
+	int fd[RESERVATION_MAX_PATHS]; /* -1: cannot be opened, or has not answered */
+	uint32_t later; /* bit: but may another time */
 };
 
 struct work {
 	uint64_t key;
 	bool volatile_ok;
+	int lock; /* -1: none */
 	struct disk disk[MAX_DISKS];
 	unsigned n;
 	enum reservation_result result;
@@ -70,12 +80,104 @@ static void find(struct work *w, const char *name, enum reservation_op op)
 
 	d->name = name;
 	d->found = reserve_sg_find(name, "/sys", &d->lun, why);
-	for (unsigned i = 0; d->found == RESERVE_SG_FOUND && i < d->lun.n; i++)
+	d->later = 0;
+	for (unsigned i = 0; d->found == RESERVE_SG_FOUND && i < d->lun.n; i++) {
 		d->fd[i] = d->lun.down >> i & 1 ? -1 : open(d->lun.path[i], O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (d->found == RESERVE_SG_FOUND || op == RESERVATION_LOOK || (op == RESERVATION_CLEAR && d->found == RESERVE_SG_NEVER))
+		d->later |= d->fd[i] < 0 ? 1U << i : 0;
+	}
+	/* One that nobody can open, QEMU neither, hides nothing: what comes of its start is for the restart policy. */
+	if (d->found == RESERVE_SG_FOUND || (op == RESERVATION_LOOK && d->found != RESERVE_SG_NOT_NOW) || (op == RESERVATION_CLEAR && d->found == RESERVE_SG_NEVER))
 		return;
 	judge(w, d->found == RESERVE_SG_NEVER && (op == RESERVATION_JOIN || op == RESERVATION_PROBE) ? RESERVATION_NONE : RESERVATION_FAILED, "disk %s: %s", name, why);
 }
+
+static void leave_out(struct disk *d, unsigned path, bool later)
+{
+	(void)close(d->fd[path]);
+	d->fd[path] = -1;
+	d->later |= later ? 1U << path : 0;
+}
+
+/* ---- all paths at once ---- */
+
+struct asked { uint8_t disk, path; bool answers, later; };
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * MS_PER_S + t.tv_nsec / NS_PER_MS;
+}
+
+/* In a process of its own. It may be in the kernel for long: whoever comes next, and whoever reads our stdout, need not wait for that. */
+_Noreturn static void ask_path(const struct work *w, struct asked a, int out)
+{
+	static struct reservation_answer answer;
+	struct reservation_command c = { .kind = RESERVATION_READ_KEYS, .path = a.path, .key = w->key };
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	(void)close(STDOUT_FILENO);
+	if (w->lock >= 0)
+		(void)close(w->lock);
+	reserve_sg_send(w->disk[a.disk].fd[a.path], &c, &answer);
+	a.answers = answer.status != RESERVATION_ERROR;
+	a.later = answer.later;
+	_exit(write(out, &a, sizeof(a)) == (ssize_t)sizeof(a) ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+/* silent: bits of each disk's paths that were asked; those that have answered are taken out of it. */
+static void hear_paths(struct work *w, int in, uint32_t silent[MAX_DISKS])
+{
+	int64_t until = now_ms() + ASK_MS;
+	struct pollfd fd = { .fd = in, .events = POLLIN };
+	struct asked a;
+	int64_t left;
+
+	while ((left = until - now_ms()) > 0) {
+		if (poll(&fd, 1, (int)left) <= 0)
+			continue;
+		if (read(in, &a, sizeof(a)) != (ssize_t)sizeof(a)) /* nobody is left in it */
+			return;
+		silent[a.disk] &= ~(1U << a.path);
+		if (!a.answers)
+			leave_out(&w->disk[a.disk], a.path, a.later);
+	}
+}
+
+/* Who cannot be asked this way is asked in its turn. */
+static void ask_paths(struct work *w)
+{
+	uint32_t silent[MAX_DISKS] = { 0 };
+	unsigned n = 0;
+	int fd[2];
+	pid_t pid;
+
+	for (unsigned i = 0; i < w->n; i++)
+		for (unsigned p = 0; w->disk[i].found == RESERVE_SG_FOUND && p < w->disk[i].lun.n; p++)
+			n += w->disk[i].fd[p] >= 0;
+	if (n < 2 || pipe2(fd, O_CLOEXEC) < 0)
+		return;
+	for (unsigned i = 0; i < w->n; i++)
+		for (unsigned p = 0; w->disk[i].found == RESERVE_SG_FOUND && p < w->disk[i].lun.n; p++) {
+			if (w->disk[i].fd[p] < 0)
+				continue;
+			pid = fork();
+			if (pid == 0)
+				ask_path(w, (struct asked){ .disk = (uint8_t)i, .path = (uint8_t)p }, fd[1]);
+			if (pid > 0)
+				silent[i] |= 1U << p;
+		}
+	(void)close(fd[1]);
+	hear_paths(w, fd[0], silent);
+	(void)close(fd[0]);
+	for (unsigned i = 0; i < w->n; i++)
+		for (unsigned p = 0; p < RESERVATION_MAX_PATHS; p++)
+			if (silent[i] >> p & 1)
+				leave_out(&w->disk[i], p, true);
+}
+
+/* ---- plans ---- */
 
 /* A path that has not answered is not waited for in each plan anew. */
 static enum reservation_result carry_out(struct work *w, struct disk *d, enum reservation_op op)
@@ -89,14 +191,12 @@ static enum reservation_result carry_out(struct work *w, struct disk *d, enum re
 		if (d->fd[c.path] >= 0)
 			reserve_sg_send(d->fd[c.path], &c, &answer);
 		else
-			answer = (struct reservation_answer){ .status = RESERVATION_ERROR };
+			answer = (struct reservation_answer){ .status = RESERVATION_ERROR, .later = d->later >> c.path & 1 };
 		reservation_answer(&p, &answer);
 	}
 	for (unsigned i = 0; i < d->lun.n; i++)
-		if ((p.away >> i & 1) && d->fd[i] >= 0) {
-			(void)close(d->fd[i]);
-			d->fd[i] = -1;
-		}
+		if ((p.away >> i & 1) && d->fd[i] >= 0)
+			leave_out(d, i, p.later);
 	if (p.result == RESERVATION_FOREIGN)
 		judge(w, p.result, "disk %s: key 0x%016llx is registered, which is none of this cluster's: if nobody uses the LUN any more, remove it with `sg_persist --out --clear` "
 		      "from an initiator that has registered", d->name, (unsigned long long)p.strange);
@@ -139,6 +239,8 @@ static void run(struct work *w, enum reservation_op op, char **names, unsigned n
 {
 	for (unsigned i = 0; i < n; i++)
 		find(w, names[i], op);
+	if (op == RESERVATION_JOIN || op == RESERVATION_OWN || op == RESERVATION_LOOK || op == RESERVATION_CLEAR)
+		ask_paths(w);
 	switch (op) {
 	case RESERVATION_JOIN:
 		if (n == 0)
@@ -150,6 +252,8 @@ static void run(struct work *w, enum reservation_op op, char **names, unsigned n
 			look(w);
 		break;
 	case RESERVATION_LOOK:
+		if (w->result != RESERVATION_OK) /* what is reserved of one of them cannot be seen now */
+			break;
 		judge(w, RESERVATION_NONE, "Reservation=no");
 		look(w);
 		break;
@@ -167,11 +271,10 @@ static void run(struct work *w, enum reservation_op op, char **names, unsigned n
 }
 
 /* Its end is waited for as long as the agent lets us: it may be in the kernel, whatever has killed it. */
-static bool lock(const char *path)
+static bool lock(struct work *w, const char *path)
 {
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-	return fd >= 0 && flock(fd, LOCK_EX) == 0;
+	w->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	return w->lock >= 0 && flock(w->lock, LOCK_EX) == 0;
 }
 
 static int usage(void)
@@ -184,7 +287,7 @@ static int usage(void)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = { { "volatile", no_argument, NULL, 'v' }, { "agent", required_argument, NULL, 'a' }, { "lock", required_argument, NULL, 'l' }, { 0 } };
-	static struct work w = { .result = RESERVATION_OK };
+	static struct work w = { .result = RESERVATION_OK, .lock = -1 };
 	const char *lock_path = NULL;
 	enum reservation_op op;
 	char *end = NULL;
@@ -211,7 +314,7 @@ int main(int argc, char **argv)
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (agent != 0 && getppid() != agent)
 		return EXIT_FAILURE;
-	if (lock_path && !lock(lock_path))
+	if (lock_path && !lock(&w, lock_path))
 		judge(&w, RESERVATION_FAILED, "%s: %s", lock_path, strerror(errno));
 	else
 		run(&w, op, argv + optind + 2, (unsigned)(argc - optind - 2));

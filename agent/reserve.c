@@ -25,7 +25,7 @@
 #ifndef MARK_DIR /* a test has its own */
 #define MARK_DIR "/run/kvm-ha/reserve"
 #endif
-#define LIMIT_MS 15000
+#define LIMIT_MS 28000 /* of one question; the core waits for 30 s */
 #define CHECK_MS 10000 /* each VM's keys; */
 #define CHECK_SLICES 10 /* so many groups of them one after the other, so that hundreds of processes do not begin at once */
 #define TEXT_LEN 400
@@ -267,10 +267,12 @@ static void call_off(struct job *j)
 static void on_limit(void *data)
 {
 	struct job *j = data;
+	char why[40];
 
 	j->timer = 0;
 	(void)pidfd_send_signal(j->pidfd, SIGKILL, NULL, 0);
-	finish(j, j->running, RESERVATION_FAILED, "no answer within 15 s");
+	(void)snprintf(why, sizeof(why), "no answer within %d s", (int)(LIMIT_MS / MS_PER_S));
+	finish(j, j->running, RESERVATION_FAILED, why);
 }
 
 static int run(struct job *j, const char *const argv[])
@@ -377,20 +379,22 @@ static bool has_device(const struct job *j)
 	return false;
 }
 
+/* What was said of one that is done with is still asked for, so it is taken over only when there is no other, and no process of its is left. */
 static struct job *job_of(struct reserver *r, const uint8_t uuid[16])
 {
-	struct job *free_one = NULL;
+	struct job *unused = NULL, *done = NULL;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(r->job); i++) {
 		struct job *j = &r->job[i];
 
 		if (j->used && memcmp(j->uuid, uuid, 16) == 0)
 			return j;
-		/* One that is done with may be taken over, once no process of its is left. */
-		if (!free_one && (!j->used || (!j->wanted && !j->checks && !j->later && j->pidfd < 0)))
-			free_one = j;
+		if (!j->used)
+			unused = unused ? unused : j;
+		else if (!done && !j->wanted && !j->checks && !j->later && j->pidfd < 0)
+			done = j;
 	}
-	return free_one;
+	return unused ? unused : done;
 }
 
 void reserver_ask(struct reserver *r, const struct vm *v, enum reservation_op op, uint64_t number)

@@ -213,7 +213,9 @@ static void go(struct reservation_plan *p, enum phase phase)
 {
 	p->phase = phase;
 	p->path = living(p, 0);
-	if (p->path == p->n_paths) /* what answers nothing of the kind was used without before */
+	if (p->path == p->n_paths && p->later)
+		end(p, RESERVATION_FAILED, "no path answers for now");
+	else if (p->path == p->n_paths) /* what answers nothing of the kind was used without before */
 		end(p, p->op == RESERVATION_LOOK && phase == PHASE_LOOK ? RESERVATION_NONE : RESERVATION_FAILED, "no path answers");
 	else if (phase == PHASE_OTHERS && ++p->rounds > MAX_ROUNDS)
 		end(p, RESERVATION_FAILED, "others go on registering");
@@ -533,6 +535,7 @@ void reservation_answer(struct reservation_plan *p, const struct reservation_ans
 	if (p->done)
 		return;
 	if (a->status == RESERVATION_ERROR) {
+		p->later = p->later || a->later;
 		unanswered(p);
 		return;
 	}

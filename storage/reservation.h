@@ -13,7 +13,8 @@
  *   LEAVE  take our key back
  *
  * Of a LUN that its VM goes without, as the configuration says, or another of its disks. What the cluster has reserved before would keep it from writing:
- *   LOOK     has a node of the cluster registered? Then we do (STANDS), so that it can be done away with; else NONE
+ *   LOOK     has a node of the cluster registered? Then we do (STANDS), so that it can be done away with; else NONE. A disk of which nobody hears anything is used as ever
+ *            (a USB bridge may know nothing of it), but not one whose path is only held back for now: what is reserved there cannot be seen
  *   CLEAR    nobody else runs the VM any more: preempt the cluster's others, and take back ours, so that nothing is reserved. Strangers are left alone
  *   RELEASE  our guest runs, and goes on without: end the reservation, and only then take our key back
  *
@@ -87,6 +88,7 @@ enum reservation_status { RESERVATION_GOOD, RESERVATION_CONFLICT, RESERVATION_RE
 	RESERVATION_ERROR /* no answer, or none that tells anything */ };
 struct reservation_answer {
 	enum reservation_status status;
+	bool later;                                   /* ERROR: the kernel holds the path back for now, or the target does: it may answer another time */
 	struct reservation_keys keys;                 /* READ_KEYS */
 	struct reservation_holder holder;             /* READ_HOLDER */
 	struct reservation_capabilities capabilities; /* REPORT_CAPABILITIES */
@@ -98,6 +100,7 @@ struct reservation_plan {
 	uint64_t key;
 	unsigned n_paths, path;
 	uint32_t away;      /* bit: a path that has not answered */
+	bool later;         /* one of those may, another time */
 	bool volatile_ok;   /* a target that loses registrations with its power will do */
 	unsigned phase, rounds;
 	bool no_abort;      /* it knows PREEMPT only, or has not answered the other */

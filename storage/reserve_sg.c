@@ -2,6 +2,7 @@
 #include "storage/reserve_sg.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <limits.h>
 #include <scsi/sg.h>
 #include <stdio.h>
@@ -15,10 +16,14 @@
 #define OPCODE_IN 0x5e
 #define OPCODE_OUT 0x5f
 #define STATUS_CHECK_CONDITION 0x02
+#define STATUS_BUSY 0x08
 #define STATUS_CONFLICT 0x18
+#define STATUS_TASK_SET_FULL 0x28
+#define STATUS_TASK_ABORTED 0x40
+#define KEY_NOT_READY 0x02 /* ALUA: in transition, or unavailable by this path */
 #define KEY_ILLEGAL_REQUEST 0x05
 #define KEY_UNIT_ATTENTION 0x06
-#define COMMAND_MS 5000
+#define KEY_ABORTED_COMMAND 0x0b
 #define TRIES 3
 #define AGAIN_MS 300
 #define MAX_ATTENTIONS 8 /* one after the other: reset, keys preempted, capacity changed */
@@ -117,7 +122,7 @@ enum reserve_sg_found reserve_sg_find(const char *disk, const char *sys, struct 
 		reason = "QEMU opens it by itself: only a SCSI disk that the host's kernel has can be reserved";
 	} else if (stat(disk, &st) < 0) {
 		reason = "it is not there";
-		found = RESERVE_SG_NOT_NOW;
+		found = RESERVE_SG_ABSENT;
 	} else if (!S_ISBLK(st.st_mode)) {
 		reason = "it is no block device";
 	} else {
@@ -127,7 +132,7 @@ enum reserve_sg_found reserve_sg_find(const char *disk, const char *sys, struct 
 	return found;
 }
 
-bool reserve_sg_status(unsigned status, const uint8_t *sense, size_t sense_len, enum reservation_status *ret)
+bool reserve_sg_status(unsigned status, const uint8_t *sense, size_t sense_len, struct reservation_answer *ret)
 {
 	bool descriptors = sense_len > 0 && ((sense[0] & 0x7f) == 0x72 || (sense[0] & 0x7f) == 0x73);
 	bool fixed = sense_len > 0 && ((sense[0] & 0x7f) == 0x70 || (sense[0] & 0x7f) == 0x71);
@@ -140,39 +145,53 @@ bool reserve_sg_status(unsigned status, const uint8_t *sense, size_t sense_len, 
 		key = sense[2] & 0xf;
 		code = sense[12];
 	}
-	*ret = RESERVATION_ERROR;
+	ret->status = RESERVATION_ERROR;
+	ret->later = status == STATUS_BUSY || status == STATUS_TASK_SET_FULL || status == STATUS_TASK_ABORTED ||
+		     (status == STATUS_CHECK_CONDITION && (key == KEY_NOT_READY || key == KEY_UNIT_ATTENTION || key == KEY_ABORTED_COMMAND));
 	if (status == 0)
-		*ret = RESERVATION_GOOD;
+		ret->status = RESERVATION_GOOD;
 	else if (status == STATUS_CONFLICT)
-		*ret = RESERVATION_CONFLICT;
+		ret->status = RESERVATION_CONFLICT;
 	else if (status == STATUS_CHECK_CONDITION && key == KEY_UNIT_ATTENTION)
 		return true;
 	else if (status == STATUS_CHECK_CONDITION && key == KEY_ILLEGAL_REQUEST && (code == 0x20 || code == 0x24)) /* operation code, field in CDB */
-		*ret = RESERVATION_REFUSED;
+		ret->status = RESERVATION_REFUSED;
 	else if (status == STATUS_CHECK_CONDITION && key == KEY_ILLEGAL_REQUEST)
-		*ret = RESERVATION_ILLEGAL;
+		ret->status = RESERVATION_ILLEGAL;
 	return false;
 }
 
-static bool send_once(int fd, const struct reservation_command *c, uint8_t *data, size_t *len, enum reservation_status *ret)
+/* Host bytes of the kernel's (scsi_status.h) that tell of the way to the target, and nothing of the target: no connection, bus busy, retry, requeue, transport disrupted, failing fast,
+ * marginal. A time-out is none of them: a device may not know the command. */
+static bool is_of_path(unsigned host_status)
+{
+	return host_status == 0x01 || host_status == 0x02 || (host_status >= 0x0c && host_status <= 0x0f) || host_status == 0x14;
+}
+
+static bool send_once(int fd, const struct reservation_command *c, uint8_t *data, size_t *len, struct reservation_answer *ret)
 {
 	uint8_t cdb[10] = { 0 }, sense[64] = { 0 };
 	bool in = reservation_is_in(c->kind);
 	struct sg_io_hdr io = { .interface_id = 'S', .dxfer_direction = in ? SG_DXFER_FROM_DEV : SG_DXFER_TO_DEV, .cmd_len = sizeof(cdb), .mx_sb_len = sizeof(sense),
-				.dxfer_len = (unsigned)*len, .dxferp = data, .cmdp = cdb, .sbp = sense, .timeout = COMMAND_MS };
+				.dxfer_len = (unsigned)*len, .dxferp = data, .cmdp = cdb, .sbp = sense, .timeout = RESERVE_SG_COMMAND_MS };
 
 	cdb[0] = in ? OPCODE_IN : OPCODE_OUT;
 	cdb[1] = (uint8_t)reservation_service_action(c->kind);
 	cdb[2] = reservation_is_typed(c->kind) ? RESERVATION_WERO : 0;
 	cdb[7] = (uint8_t)(*len >> 8);
 	cdb[8] = (uint8_t)*len;
-	*ret = RESERVATION_ERROR;
-	if (ioctl(fd, SG_IO, &io) < 0)
+	ret->status = RESERVATION_ERROR;
+	ret->later = false;
+	if (ioctl(fd, SG_IO, &io) < 0) {
+		ret->later = errno == ENODEV || errno == ENXIO || errno == EAGAIN || errno == ENOMEM; /* it is offline, or being removed */
 		return false;
+	}
 	*len = io.resid > 0 && (size_t)io.resid <= *len ? *len - (size_t)io.resid : *len;
 	/* A conflict comes with a host status of its own from some kernels. */
-	if (io.status != STATUS_CONFLICT && io.status != STATUS_CHECK_CONDITION && (io.status != 0 || io.host_status != 0 || (io.driver_status & 0xf) != 0))
+	if (io.status == 0 && (io.host_status != 0 || (io.driver_status & 0xf) != 0)) {
+		ret->later = is_of_path(io.host_status);
 		return false;
+	}
 	return reserve_sg_status(io.status, sense, io.sb_len_wr, ret);
 }
 
@@ -189,7 +208,7 @@ static bool exchange(int fd, const struct reservation_command *c, struct reserva
 		len = reservation_is_in(c->kind) ? c->kind == RESERVATION_REPORT_CAPABILITIES ? 8 : sizeof(data) : RESERVATION_OUT_LEN;
 		if (!reservation_is_in(c->kind))
 			reservation_out_parameters(c, data);
-		again = send_once(fd, c, data, &len, &ret->status);
+		again = send_once(fd, c, data, &len, ret);
 	}
 	if (again || ret->status != RESERVATION_GOOD)
 		return !again && ret->status == RESERVATION_ERROR;
@@ -216,13 +235,17 @@ static int64_t now_ms(void)
  * may be carried out twice, but for PREEMPT, whose plan looks again by itself. */
 void reserve_sg_send(int fd, const struct reservation_command *c, struct reservation_answer *ret)
 {
-	bool once = c->kind == RESERVATION_PREEMPT || c->kind == RESERVATION_PREEMPT_ABORT;
+	bool once = c->kind == RESERVATION_PREEMPT || c->kind == RESERVATION_PREEMPT_ABORT, later = false;
 
 	for (unsigned i = 1;; i++) {
 		int64_t began = now_ms();
+		bool again = exchange(fd, c, ret);
 
-		if (!exchange(fd, c, ret) || once || i == TRIES || now_ms() - began > COMMAND_MS / 2)
+		later = later || ret->later;
+		if (!again || once || i == TRIES || now_ms() - began > RESERVE_SG_COMMAND_MS / 2) {
+			ret->later = later && ret->status == RESERVATION_ERROR;
 			return;
+		}
 		(void)nanosleep(&(struct timespec){ .tv_nsec = AGAIN_MS * 1000000L }, NULL);
 	}
 }

@@ -7,6 +7,7 @@
 
 #define RESERVE_SG_NAME_LEN 64
 #define RESERVE_SG_WHY_LEN 160
+#define RESERVE_SG_COMMAND_MS 5000 /* until the kernel aborts it, which may take longer */
 
 struct reserve_sg_lun {
 	unsigned n;
@@ -14,10 +15,11 @@ struct reserve_sg_lun {
 	uint32_t down; /* bit: the kernel holds back, for long perhaps, whatever is sent there */
 };
 
-enum reserve_sg_found { RESERVE_SG_FOUND, RESERVE_SG_NEVER /* nothing of the kind can be reserved */, RESERVE_SG_NOT_NOW };
+enum reserve_sg_found { RESERVE_SG_FOUND, RESERVE_SG_NEVER /* nothing of the kind can be reserved */, RESERVE_SG_NOT_NOW,
+	RESERVE_SG_ABSENT /* nor can anybody open it */ };
 
 /* The paths of a disk as its VM's file has it. sys: where sysfs is. Not FOUND: why is put into why. */
 enum reserve_sg_found reserve_sg_find(const char *disk, const char *sys, struct reserve_sg_lun *ret, char why[RESERVE_SG_WHY_LEN]);
 void reserve_sg_send(int fd, const struct reservation_command *c, struct reservation_answer *ret);
-/* What a SCSI status and sense data say. True: a UNIT ATTENTION: the command was not looked at, and is to be sent again. */
-bool reserve_sg_status(unsigned status, const uint8_t *sense, size_t sense_len, enum reservation_status *ret);
+/* What a SCSI status and sense data say: status and later. True: a UNIT ATTENTION: the command was not looked at, and is to be sent again. */
+bool reserve_sg_status(unsigned status, const uint8_t *sense, size_t sense_len, struct reservation_answer *ret);

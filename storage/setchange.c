@@ -4,7 +4,7 @@
 #include "agent/base/mutant.h"
 
 enum step {
-	STEP_LOOK, STEP_STATE, STEP_FREEZE, STEP_WAIT, STEP_RECHECK, STEP_RESTATE, STEP_PREPARE, STEP_COPY, STEP_LAST_LOOK, STEP_FINISH_LOOK, STEP_FINISH_WRITE, STEP_SETTLE, STEP_SETTLE_LOOK, STEP_THAW, STEP_END,
+	STEP_LOOK, STEP_STATE, STEP_LISTEN, STEP_LISTENED, STEP_FREEZE, STEP_WAIT, STEP_RECHECK, STEP_RESTATE, STEP_PREPARE, STEP_COPY, STEP_LAST_LOOK, STEP_FINISH_LOOK, STEP_FINISH_WRITE, STEP_SETTLE, STEP_SETTLE_LOOK, STEP_THAW, STEP_END,
 };
 
 #define LOOKED_MS 1000 /* between a look at a volume and the write that follows from it; of looks at several, an operation more for each */
@@ -16,6 +16,13 @@ static void end(struct setchange *c, enum setchange_act how)
 	c->act = how;
 	c->step = STEP_END;
 	c->at = 0;
+}
+
+static void enter(struct setchange *c, enum step step)
+{
+	c->step = step;
+	c->at = 0;
+	c->has_set = 0;
 }
 
 static bool fail(struct setchange *c, enum setchange_act how, const char *why)
@@ -93,27 +100,63 @@ static bool same_members(const struct superblock *a, const struct superblock *b)
 	return a->generation == b->generation && a->n_volumes == b->n_volumes && memcmp(a->set, b->set, sizeof(a->set)) == 0;
 }
 
-/* Was this to come, and is it what is asked for now, but for the incarnation that was drawn? Then the same again. */
-static bool take_over(struct setchange *c, int goes, const uint8_t to[FORMAT_MAX_VOLUMES][16])
+/* The place in the next set that the change is about. */
+static unsigned place_of_change(const struct setchange *c, int goes) { return c->kind == SETCHANGE_ADD ? c->next.n_volumes - 1 : (unsigned)goes; }
+
+/* Was this to come, and is it what is asked for now, but for the incarnation that was drawn? */
+static bool is_same_change(const struct setchange *c, int goes, const uint8_t to[FORMAT_MAX_VOLUMES][16])
 {
 	uint8_t set[FORMAT_MAX_VOLUMES][16];
-	unsigned at = c->kind == SETCHANGE_ADD ? c->next.n_volumes - 1 : (unsigned)goes;
+	unsigned at = place_of_change(c, goes);
 
+	memcpy(set, c->next.set, sizeof(set));
 	/* What came into the present set last, and was not told so yet, names that very set: it brings nothing new to this place, least of all who is to go. */
 	if (c->kind != SETCHANGE_REMOVE && memcmp(to[at], c->former.set[at], 16) == 0)
 		return false;
-	memcpy(set, c->next.set, sizeof(set));
 	if (c->kind != SETCHANGE_REMOVE)
 		memcpy(set[at], to[at], 16);
-	if (memcmp(set, to, sizeof(set)) != 0)
-		return false;
-	memcpy(c->next.set, set, sizeof(set));
+	return memcmp(set, to, sizeof(set)) == 0;
+}
+
+/* Those that stay are the first to get the next set: where each is seen without it nothing is decided. */
+static bool all_stay_seen(const struct setchange *c)
+{
+	for (unsigned i = 0; i < c->n; i++)
+		if (c->volume[i].index >= 0 && !c->volume[i].is_new && !c->volume[i].member)
+			return false;
 	return true;
 }
 
-static bool is_to_come(const struct setchange *c, const struct setchange_volume *v)
+/* An earlier run of this very change: it is gone on with, by the incarnation it drew if the new volume shows it. Else that may be on a disk which an earlier run took for the new
+ * one: two disks in one place would be a quorum each. */
+static bool goes_on(struct setchange *c, int goes)
 {
-	return v->member && v->sb.frozen && memcmp(v->sb.to, c->next.set, sizeof(v->sb.to)) == 0;
+	const uint8_t (*to)[16] = NULL;
+	const struct setchange_volume *new = NULL;
+	bool one = true;
+
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct setchange_volume *v = &c->volume[i];
+
+		if (!v->reachable || v->status != FORMAT_OK || !v->sb.frozen)
+			continue;
+		if (v->is_new && v->sb.generation == c->next.generation && is_same_change(c, goes, v->sb.set))
+			new = v;
+		if (!v->member)
+			continue;
+		if (!is_same_change(c, goes, v->sb.to))
+			return false;
+		one = one && (!to || memcmp(to, v->sb.to, sizeof(v->sb.to)) == 0);
+		to = v->sb.to;
+	}
+	if (!to && !new)
+		return false;
+	if (c->kind == SETCHANGE_REMOVE)
+		return true;
+	if (!one || !new || (to && memcmp(new->sb.set, to, sizeof(new->sb.set)) != 0))
+		return all_stay_seen(c);
+	memcpy(c->next.set, new->sb.set, sizeof(c->next.set));
+	return true;
 }
 
 static void make_next(struct setchange *c, int goes)
@@ -137,16 +180,7 @@ static void make_next(struct setchange *c, int goes)
 				memcpy(n->set[to++], c->former.set[i], 16);
 		n->n_volumes = to;
 	}
-	/* The new volume, once prepared, is frozen by the next generation. */
-	c->goes_on = false;
-	for (unsigned i = 0; i < c->n && !c->goes_on; i++) {
-		const struct setchange_volume *v = &c->volume[i];
-
-		if (v->reachable && v->status == FORMAT_OK && v->sb.frozen && (v->member || (v->is_new && v->sb.generation == n->generation)))
-			c->goes_on = take_over(c, goes, v->sb.to);
-	}
-	for (unsigned i = 0; i < c->n; i++)
-		c->goes_on = c->goes_on && (!c->volume[i].member || !c->volume[i].sb.frozen || is_to_come(c, &c->volume[i]));
+	c->goes_on = goes_on(c, goes);
 }
 
 /* The former set is of the highest generation that a volume of it shows. */
@@ -190,12 +224,34 @@ static void assign_members(struct setchange *c)
 	}
 }
 
+/* One that was late by more than a whole change of somebody else's has put a superblock of its own where that one's set is. */
+static bool is_at_odds(const struct setchange *c)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct setchange_volume *v = &c->volume[i];
+
+		if (v->reachable && v->status == FORMAT_OK && !v->is_new && !v->sb.frozen && memcmp(v->sb.cluster, c->former.cluster, 16) == 0 &&
+		    v->sb.generation == c->former.generation && !same_members(&v->sb, &c->former))
+			return true;
+	}
+	return false;
+}
+
 static const struct setchange_volume *new_volume(const struct setchange *c)
 {
 	for (unsigned i = 0; i < c->n; i++)
 		if (c->volume[i].is_new)
 			return &c->volume[i];
 	return NULL;
+}
+
+static unsigned count_frozen(const struct setchange *c)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->n; i++)
+		n += c->volume[i].member && c->volume[i].sb.frozen;
+	return n;
 }
 
 static unsigned count_members(const struct setchange *c)
@@ -325,15 +381,10 @@ static bool check_earlier(struct setchange *c)
 		    "again, or bring all volumes back");
 }
 
-/* Nothing of the new set can be on a volume: those that stay are the first to get it. */
+/* Nothing of the new set can be on a volume. */
 static bool may_go_back(const struct setchange *c)
 {
-	if (all_readable(c))
-		return true;
-	for (unsigned i = 0; i < c->n; i++)
-		if (c->volume[i].index >= 0 && !c->volume[i].is_new && !c->volume[i].member)
-			return false;
-	return c->goes_on;
+	return all_readable(c) || (all_stay_seen(c) && c->goes_on);
 }
 
 /* What is to be new is another volume of the set, by another address or mapped wrongly, or a copy of it: who knows which? Written over, it might be that one. */
@@ -361,6 +412,26 @@ static bool check_kind(struct setchange *c, int goes)
 	return true;
 }
 
+/* Not a set that has been prepared on its new volume, and no more. */
+static bool is_in_force(const struct setchange *c)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->n; i++)
+		n += c->volume[i].member;
+	return n >= fence(c);
+}
+
+/* It is refused, and what an earlier run has frozen thaws. Nothing else is frozen for that: others may live by it. */
+static bool take_back(struct setchange *c)
+{
+	if (!c->was_frozen || !is_in_force(c) || !may_go_back(c))
+		return false;
+	c->takes_back = true;
+	enter(c, STEP_FREEZE);
+	return true;
+}
+
 static bool plan(struct setchange *c)
 {
 	unsigned members, survivors = 0;
@@ -368,7 +439,11 @@ static bool plan(struct setchange *c)
 
 	if (!find_former(c))
 		return false;
+	c->timing = c->former.timing;
 	assign_members(c);
+	if (is_at_odds(c))
+		return fail(c, SETCHANGE_REFUSED, "the volumes show two sets, both said to be the latest: see `ha-ctl volume list`. The one that most of its volumes show is in force: with "
+			    "it in Volumes=, replace each other volume by itself (`ha-ctl volume replace`)");
 	if (is_decided(c)) {
 		c->decided = true;
 		c->next = c->former;
@@ -385,10 +460,16 @@ static bool plan(struct setchange *c)
 	if (is_another(c))
 		return fail(c, SETCHANGE_REFUSED, "what is to be new shows another volume of this set: it is that one's disk, by this address, too, or a copy of it. See where it "
 			    "is mapped to; if it is a disk of its own, overwrite its first 8 KiB with zeros and run this again");
+	if (c->lost && c->former.n_volumes != 2)
+		return fail(c, SETCHANGE_REFUSED, "--lost is for a set of two volumes of which one is lost: leave it out");
 	members = count_members(c);
-	if (members < needed(c))
-		return fail_count(c, 0, members, needed(c), "too few volumes of the present set can be read to know every node's state (the one that is replaced "
-				  "may not count); if of two volumes one is lost for every node, stop keeper and agent on all nodes and add --lost");
+	if (members < needed(c)) {
+		(void)fail_count(c, 0, members, needed(c), "too few volumes of the present set can be read to know every node's state (the one that is replaced "
+				 "may not count); if of two volumes one is lost for every node, stop keeper and agent on all nodes and add --lost");
+		if (!c->lost && take_back(c))
+			c->why = "what an earlier change had frozen was taken back; this one is not possible, as the volumes that stay are too few to know every node's state";
+		return false;
+	}
 	goes = c->kind == SETCHANGE_ADD ? -1 : index_that_goes(c);
 	if (!check_kind(c, goes))
 		return false;
@@ -523,11 +604,12 @@ static bool offer(struct setchange *c, unsigned i)
 		any = v->frozen;
 		break;
 	case STEP_STATE:
+	case STEP_LISTENED:
 	case STEP_RESTATE:
 		any = counts(c, v);
 		break;
 	case STEP_FREEZE:
-		any = v->member && !takes_new(v);
+		any = v->member && (c->takes_back ? v->sb.frozen : !takes_new(v));
 		break;
 	case STEP_PREPARE:
 	case STEP_COPY:
@@ -536,7 +618,7 @@ static bool offer(struct setchange *c, unsigned i)
 	default:
 		break;
 	}
-	c->act = c->step == STEP_STATE || c->step == STEP_RESTATE ? SETCHANGE_STATE : SETCHANGE_LOOK;
+	c->act = c->step == STEP_STATE || c->step == STEP_LISTENED || c->step == STEP_RESTATE ? SETCHANGE_STATE : SETCHANGE_LOOK;
 	c->looked = false;
 	if (any) {
 		c->chained = c->step == STEP_LAST_LOOK && c->has_looked;
@@ -575,13 +657,6 @@ static bool ready_to_write(struct setchange *c)
 	else
 		write_sb(c, c->at, &c->former, (unsigned)v->old_index, c->step == STEP_FREEZE);
 	return true;
-}
-
-static void enter(struct setchange *c, enum step step)
-{
-	c->step = step;
-	c->at = 0;
-	c->has_set = 0;
 }
 
 /* Finishing goes volume by volume, those of both sets first; each is looked at right before it is written. */
@@ -671,12 +746,25 @@ static void turn(struct setchange *c)
 			return;
 		if (c->decided)
 			finished(c, shows_next(c));
-		else /* what an earlier run has frozen is brought to an end, or taken back, by one that holds it; lost: heartbeats are looked at twice */
-			enter(c, c->was_frozen && !c->lost ? STEP_FREEZE : STEP_STATE);
+		else /* where a quorum is frozen nobody lives by it: that is brought to an end, or taken back, by one that holds it */
+			enter(c, count_frozen(c) >= fence(c) && !c->lost ? STEP_FREEZE : STEP_STATE);
 		return;
 	case STEP_STATE:
-		if (judge_state(c, false))
+		if (!judge_state(c, false)) {
+			(void)take_back(c);
+		} else if (c->lost) {
+			enter(c, STEP_LISTEN);
+			c->act = SETCHANGE_WAIT;
+			c->ms = 2 * (c->timing.hb_ms + 2 * c->timing.io_ms);
+		} else {
 			enter(c, STEP_FREEZE);
+		}
+		return;
+	case STEP_LISTENED:
+		if (judge_state(c, true))
+			enter(c, STEP_FREEZE);
+		else
+			(void)take_back(c);
 		return;
 	case STEP_PREPARE:
 		if (MUTANT(NEW_VOLUME_COUNTS_AT_ONCE))
@@ -685,7 +773,7 @@ static void turn(struct setchange *c)
 			enter(c, STEP_COPY);
 		return;
 	case STEP_FREEZE:
-		if (c->has_set < needed(c)) {
+		if (c->has_set < needed(c) && !c->takes_back) {
 			(void)fail(c, SETCHANGE_STOPPED, "the present set could not be frozen on enough volumes");
 			return;
 		}
@@ -695,7 +783,7 @@ static void turn(struct setchange *c)
 			c->ms = MAX(c->ms, c->timing.w_ms + c->timing.w_ms / 50 + c->timing.hb_ms);
 		return;
 	case STEP_RECHECK:
-		enter(c, STEP_RESTATE);
+		enter(c, c->takes_back ? STEP_THAW : STEP_RESTATE);
 		return;
 	case STEP_RESTATE:
 		if (judge_state(c, true))
@@ -723,7 +811,7 @@ static void turn(struct setchange *c)
 /* Goes to the next volume that has something to do, over as many steps as it takes. */
 static void seek(struct setchange *c)
 {
-	while (c->step != STEP_END && c->step != STEP_WAIT && c->step != STEP_FINISH_LOOK && c->step != STEP_SETTLE) {
+	while (c->step != STEP_END && c->step != STEP_WAIT && c->step != STEP_LISTEN && c->step != STEP_FINISH_LOOK && c->step != STEP_SETTLE) {
 		unsigned i = c->at;
 
 		while (i < c->n && !offer(c, i))
@@ -786,6 +874,7 @@ void setchange_next(struct setchange *c, bool ok)
 		v->first = v->sb;
 		break;
 	case STEP_STATE:
+	case STEP_LISTENED:
 	case STEP_RESTATE:
 		v->has_state = ok;
 		break;
@@ -799,8 +888,9 @@ void setchange_next(struct setchange *c, bool ok)
 		if (!ok && !fail(c, SETCHANGE_STOPPED, "a volume of the present set cannot be written"))
 			return;
 		break;
+	case STEP_LISTEN:
 	case STEP_WAIT:
-		enter(c, STEP_RECHECK);
+		enter(c, c->step == STEP_LISTEN ? STEP_LISTENED : STEP_RECHECK);
 		seek(c);
 		return;
 	case STEP_RECHECK:
@@ -845,12 +935,14 @@ const char *setchange_text(const struct setchange *c)
 {
 	switch ((enum step)c->step) {
 	case STEP_STATE:
+	case STEP_LISTENED:
 	case STEP_RESTATE:
 		return "reading every node's state";
 	case STEP_PREPARE:
 		return "preparing it";
 	case STEP_FREEZE:
 		return "freezing the present set";
+	case STEP_LISTEN:
 	case STEP_WAIT:
 	case STEP_SETTLE:
 		return "waiting";

@@ -3,7 +3,8 @@
  * simulator carry its steps out.
  *
  *   LOOK      the superblocks of all volumes of the former and of the new set
- *   STATE     heartbeats, heads of claims and catalogs from a fence quorum of the former set: may it change at all?
+ *   STATE     heartbeats, heads of claims and catalogs from a fence quorum of the former set: may it change at all? With `lost` twice, some rounds between:
+ *             no heartbeat may move. What an earlier run has frozen of a set that may not change is taken back; nothing else is frozen for that
  *   FREEZE    the superblocks of the former set: frozen, with a number drawn for this run
  *   WAIT      as long as another operator may take from looking to writing, and writes may be late; with `lost`, W
  *   RECHECK   all are still frozen by this run, else somebody else is at it: stop
@@ -108,7 +109,8 @@ struct setchange {
 	bool looked;          /* the volume has just been looked at and is to be written now */
 	bool decided, was_frozen; /* an earlier run had got so far */
 	bool settled;         /* the first superblock of the new set is not put back any more */
-	bool goes_on;         /* all that is frozen was to become what this run makes of it */
+	bool goes_on;         /* all that is frozen was to become what this run makes of it, but for the incarnation, and with another one nothing is decided */
+	bool takes_back;      /* what an earlier run has frozen; no more than that */
 	unsigned has_set;
 	struct superblock former, next;
 	struct { uint32_t epoch; uint64_t seq; } watched[FORMAT_MAX_NODES];

@@ -2143,6 +2143,20 @@ static bool untouched(uint32_t from)
 	return runs(from, 0) && running(0) == 1 && vm_of(from, 0)->state == VM_RUNNING && vm_of(from, 0)->migration.phase == MIGRATE_NONE;
 }
 
+/* Of two nodes that claimed at once: what the one that was not granted it has taken back, of the same generation. */
+static void plant_withdrawn(uint32_t id, unsigned vm, uint32_t owner)
+{
+	struct claims c = *on_disk(id, 0, s.n_volumes);
+
+	c.claim[c.n] = *claim_in(on_disk(owner, 0, s.n_volumes), s.vm[vm].uuid);
+	c.claim[c.n].epoch = c.epoch;
+	c.claim[c.n++].state = CLAIM_UNCLEAN;
+	node(id)->a.claimer.mine = c;
+	for (unsigned v = 0; v < s.n_volumes; v++)
+		for (unsigned b = 0; b < 2; b++)
+			claims_encode(&c, cluster, b, place(v, id, b));
+}
+
 static void test_migration(void)
 {
 	uint32_t from, to, third;
@@ -2154,6 +2168,13 @@ static void test_migration(void)
 	run(30000);
 	TAP_OK(untouched(to), "and it stays");
 	sound("a migration");
+
+	from = boot_live(&to);
+	plant_withdrawn(6 - from - to, 0, from);
+	ask_migration(to);
+	TAP_OK(UNTIL(10000, runs(to, 0)) && !did(from, 'P') && !did(to, 'S') && disk_state(6 - from - to, 0) == CLAIM_UNCLEAN,
+	       "beside a claim of the same generation that was taken back: handed over all the same");
+	sound("a migration beside a claim taken back");
 
 	/* A target whose QEMU does not come to wait: three times, then it stays. */
 	from = boot_live(&to);

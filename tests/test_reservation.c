@@ -131,7 +131,8 @@ struct target {
 	bool held, no_abort, no_pr, no_report, no_aptpl, other_type, forgets_second, two_type /* write exclusive */;
 	unsigned holder, errors_from; /* 1 + the first command that is not answered */
 	bool executes;                /* though it is carried out */
-	unsigned dead;                /* bit: a path by which nothing is answered */
+	unsigned dead;                /* bit: a path by which nothing is answered, */
+	unsigned late;                /* for now */
 	enum reservation_status abort; /* what PREEMPT AND ABORT is answered with; GOOD: as it is carried out */
 	bool aborts;                  /* though it is carried out */
 	unsigned illegal_aptpl;       /* APTPL: 1: is illegal; 2: makes the command unknown (tgtd) */
@@ -246,7 +247,7 @@ static struct reservation_plan run(struct target *t, enum reservation_op op, uin
 	t->n = 0;
 	reservation_plan_init(&p, op, key, 2, volatile_ok);
 	while ((c = reservation_next(&p)).kind != RESERVATION_END && t->n < MAX_COMMANDS) {
-		struct reservation_answer a = { .status = t->no_pr ? RESERVATION_REFUSED : RESERVATION_ERROR };
+		struct reservation_answer a = { .status = t->no_pr ? RESERVATION_REFUSED : RESERVATION_ERROR, .later = t->late >> c.path & 1 };
 
 		t->log[t->n++] = c;
 		if (t->dead >> c.path & 1)
@@ -399,6 +400,15 @@ static void test_without(void)
 	TAP_OK(run(&t, RESERVATION_LOOK, MINE, false).result == RESERVATION_NONE && t.n == 1, "LOOK: a target without reservations");
 	t = (struct target){ .dead = 3 };
 	TAP_OK(run(&t, RESERVATION_LOOK, MINE, false).result == RESERVATION_NONE && t.n == 2, "LOOK: nothing answers, as of a disk that knows nothing of it: it goes on as ever");
+	for (unsigned late = 1; late < 4; late++) {
+		t = (struct target){ .key = { 0, 0, PEER }, .held = true, .holder = 2, .dead = 3, .late = late };
+		p = run(&t, RESERVATION_LOOK, MINE, false);
+		TAP_OK(p.result == RESERVATION_FAILED && strstr(p.why, "for now"), "LOOK: nothing answers for now by %s: what is reserved is not known", late == 3 ? "both paths" : "one path");
+	}
+	t = (struct target){ .dead = 1, .late = 1 };
+	TAP_OK(run(&t, RESERVATION_LOOK, MINE, false).result == RESERVATION_NONE, "LOOK: the other path answers, and nothing is reserved");
+	t = (struct target){ .key = { 0, 0, PEER }, .held = true, .holder = 2, .dead = 1, .late = 1 };
+	TAP_OK(run(&t, RESERVATION_LOOK, MINE, false).result == RESERVATION_STANDS && t.key[1] == MINE, "LOOK: the other path answers, and something is");
 	for (unsigned i = 0; i < 4; i++) {
 		t = (struct target){ .key = { 0, 0, PEER, PEER_OLD }, .held = true, .holder = 2, .dead = i & 1, .illegal_aptpl = i & 2 };
 		p = run(&t, RESERVATION_LOOK, MINE, false);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* agent/reserve.c with processes that say what the test wants: what is answered, once each; marks; one that hangs; what is logged; Reservation=no. */
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -17,6 +18,23 @@ static struct catalog_doc *no_doc;
 static struct agentd d;
 static struct reserver *r;
 static struct vm v;
+static uint64_t limit_ns; /* as it was set last */
+static bool hurry;        /* it is over at once */
+
+#define LONG_MS 15000 /* nothing else takes as long */
+
+int32_t qb_loop_timer_add(qb_loop_t *loop, enum qb_loop_priority p, uint64_t ns, void *data, qb_loop_timer_dispatch_fn on, qb_loop_timer_handle *ret)
+{
+	int32_t (*real)(qb_loop_t *, enum qb_loop_priority, uint64_t, void *, qb_loop_timer_dispatch_fn, qb_loop_timer_handle *);
+	void *symbol = dlsym(RTLD_NEXT, "qb_loop_timer_add");
+
+	memcpy(&real, &symbol, sizeof(real));
+	if (ns >= LONG_MS * NS_PER_MS) {
+		limit_ns = ns;
+		ns = hurry ? 100 * NS_PER_MS : ns;
+	}
+	return real(loop, p, ns, data, on, ret);
+}
 
 void agentd_say(struct agentd *a, enum log_level level, const char *fmt, ...)
 {
@@ -230,6 +248,42 @@ static void test_called_off(void)
 	TAP_OK(seen.told == 0 && marked(""), "forgotten: no answer");
 }
 
+static void test_limit(void)
+{
+	char text[40];
+
+	hurry = true;
+	ask(RESERVATION_OWN, 14, "sleep 60");
+	run(5000);
+	hurry = false;
+	TAP_OK(answered(RESERVATION_OWN, 14, RESERVATION_FAILED) && limit_ns > 20000 * NS_PER_MS && limit_ns < 30000 * NS_PER_MS,
+	       "no answer: failed, after four silent paths were waited for, and before the core's patience is over");
+	(void)snprintf(text, sizeof(text), "no answer within %d s", (int)(limit_ns / NS_PER_MS / 1000));
+	TAP_OK(streq(reserver_text(r, v.def.uuid), text), "which is said");
+}
+
+/* The reason why a VM goes without is asked for as long as it does. */
+static void test_done(void)
+{
+	struct vm others = { 0 };
+
+	begin(5);
+	ask(RESERVATION_JOIN, 15, "echo 'none disk /dev/x: it is a partition'");
+	run(5000);
+	TAP_OK(answered(RESERVATION_JOIN, 15, RESERVATION_NONE) && strstr(reserver_text(r, v.def.uuid), "partition"), "one that goes without, and why");
+	for (unsigned i = 1; i < 2 * AGENT_MAX_VMS; i++) {
+		others.def.uuid[1] = (uint8_t)(i >> 8);
+		others.def.uuid[2] = (uint8_t)i;
+		reserver_ask(r, &others, RESERVATION_FORGET, 16);
+	}
+	TAP_OK(strstr(reserver_text(r, v.def.uuid), "partition"), "others have asked since: it is still said");
+	others.def.uuid[0] = 9;
+	reserver_ask(r, &others, RESERVATION_FORGET, 16);
+	ask(RESERVATION_JOIN, 17, "echo 'ok '");
+	run(5000);
+	TAP_OK(answered(RESERVATION_JOIN, 17, RESERVATION_OK), "when there is no room left, what is done with makes some");
+}
+
 static void test_check(void)
 {
 	ask(RESERVATION_JOIN, 20, "echo 'ok '");
@@ -264,6 +318,9 @@ int main(void)
 	test_restart();
 	test_log();
 	test_called_off();
+	test_limit();
+	test_done();
+	begin(5);
 	test_check();
 	from = 0;
 	test_no();

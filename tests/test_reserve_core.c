@@ -166,6 +166,52 @@ static void test_lost(void)
 	TAP_OK(v->state == VM_RESTARTING && v->failures == 0, "the same of one that is just starting");
 }
 
+static void starts(void)
+{
+	struct agent_event ev = { .kind = AGENT_EV_STARTED };
+
+	pass(1);
+	vmlife_event(&a, v, &ev);
+}
+
+static void lost_before_it_was_there(void)
+{
+	set_up(VM_STARTING);
+	v->reservation.reserved = v->reservation.keyed = true;
+	answer(RESERVATION_CHECK, RESERVATION_LOST);
+}
+
+/* What is told to end before its process is there does not hear it. */
+static void test_lost_early(void)
+{
+	lost_before_it_was_there();
+	TAP_OK(v->state == VM_STARTING && done(AGENT_ACT_KILL), "a key is lost while its QEMU is being started: it is told to end");
+	answer(RESERVATION_CHECK, RESERVATION_LOST);
+	TAP_OK(done(AGENT_ACT_KILL), "and again, each time that is seen");
+	starts();
+	TAP_OK(v->state == VM_RUNNING && done(AGENT_ACT_KILL) && v->health.ending == TROUBLE_RESERVATION, "its QEMU was not there then, and is now: it is ended");
+	pass(30001);
+	health_tick(&a, v);
+	TAP_OK(done(AGENT_ACT_KILL), "again, if it does not listen");
+	exits(VM_EXIT_KILLED);
+	TAP_OK(v->state == VM_RESTARTING && v->failures == 0 && v->last_failure == TROUBLE_RESERVATION && a.claimer.refresh, "and started again, once all claims were read");
+
+	lost_before_it_was_there();
+	v->def.frozen = true;
+	starts();
+	TAP_OK(v->state == VM_RUNNING && !done(AGENT_ACT_KILL), "hands off when it is there: it is left alone");
+	answer(RESERVATION_CHECK, RESERVATION_LOST);
+	TAP_OK(!done(AGENT_ACT_KILL), "for as long as they are");
+	v->def.frozen = false;
+	answer(RESERVATION_CHECK, RESERVATION_LOST);
+	TAP_OK(done(AGENT_ACT_KILL), "hands on again: it is ended");
+
+	lost_before_it_was_there();
+	v->state = VM_DRAINING;
+	reserve_leave(&a, v, CLAIM_RELEASED);
+	TAP_OK(!v->reservation.lost, "given up: of what comes next nothing is lost");
+}
+
 static void incoming(enum migrate_phase phase)
 {
 	set_up(VM_INCOMING);
@@ -267,6 +313,7 @@ int main(void)
 	test_start();
 	test_failures();
 	test_lost();
+	test_lost_early();
 	test_incoming();
 	test_owner();
 	test_end();

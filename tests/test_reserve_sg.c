@@ -27,7 +27,7 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	io = va_arg(ap, struct sg_io_hdr *);
 	va_end(ap);
 	if (fd != 7 || request != SG_IO || kernel.fails) {
-		errno = ENOTTY;
+		errno = kernel.fails ? kernel.fails : ENOTTY;
 		return -1;
 	}
 	seen.n++;
@@ -89,51 +89,76 @@ static void test_send(void)
 	kernel.attentions = 3;
 	TAP_OK(ask(RESERVATION_READ_KEYS).status == RESERVATION_GOOD && seen.n == 4, "unit attentions: sent again");
 	kernel.attentions = 1000;
-	TAP_OK(ask(RESERVATION_READ_KEYS).status == RESERVATION_ERROR && seen.n < 20, "nothing else: given up");
+	a = ask(RESERVATION_READ_KEYS);
+	TAP_OK(a.status == RESERVATION_ERROR && a.later && seen.n < 20, "nothing else: given up for now");
 	kernel.attentions = 0;
 	kernel.status = 0x18;
 	kernel.host = 0x11;
 	TAP_OK(ask(RESERVATION_RESERVE).status == RESERVATION_CONFLICT, "a conflict, though the kernel has a host status for it, too");
 	kernel.status = 0;
-	TAP_OK(ask(RESERVATION_RESERVE).status == RESERVATION_ERROR, "a host status alone: nothing is known");
+	a = ask(RESERVATION_RESERVE);
+	TAP_OK(a.status == RESERVATION_ERROR && !a.later, "a host status alone: nothing is known");
+	kernel.host = 0x03;
+	a = ask(RESERVATION_READ_KEYS);
+	TAP_OK(a.status == RESERVATION_ERROR && !a.later, "a time-out of the host's: nor of whether the device knows the command");
+	kernel.host = 0x0e;
+	a = ask(RESERVATION_READ_KEYS);
+	TAP_OK(a.status == RESERVATION_ERROR && a.later, "the transport is disrupted: for now");
 	kernel.host = 0;
 	kernel.driver = 6;
-	TAP_OK(ask(RESERVATION_RESERVE).status == RESERVATION_ERROR, "a time-out: nothing is known");
+	a = ask(RESERVATION_RESERVE);
+	TAP_OK(a.status == RESERVATION_ERROR && !a.later, "a time-out: nothing is known");
 	kernel.driver = 0;
 	kernel.status = 8;
-	TAP_OK(ask(RESERVATION_RESERVE).status == RESERVATION_ERROR && seen.n == 3, "busy, three times: given up");
+	a = ask(RESERVATION_RESERVE);
+	TAP_OK(a.status == RESERVATION_ERROR && a.later && seen.n == 3, "busy, three times: given up for now");
+	kernel.status = 0x28;
+	a = ask(RESERVATION_READ_KEYS);
+	TAP_OK(a.status == RESERVATION_ERROR && a.later, "its task set is full: for now");
 	kernel.status = 0;
 	kernel.busy = 2;
-	TAP_OK(ask(RESERVATION_READ_KEYS).status == RESERVATION_GOOD && seen.n == 3, "busy twice: sent again");
+	a = ask(RESERVATION_READ_KEYS);
+	TAP_OK(a.status == RESERVATION_GOOD && !a.later && seen.n == 3, "busy twice: sent again");
+	kernel.busy = 2;
+	kernel.driver = 6;
+	a = ask(RESERVATION_READ_KEYS);
+	TAP_OK(a.status == RESERVATION_ERROR && a.later && seen.n == 3, "busy, and then a time-out: it has answered, and may another time");
+	kernel.driver = 0;
 	kernel.busy = 1;
 	TAP_OK(ask(RESERVATION_PREEMPT).status == RESERVATION_ERROR && seen.n == 1, "but not PREEMPT");
-	kernel.fails = 1;
-	TAP_OK(ask(RESERVATION_READ_KEYS).status == RESERVATION_ERROR, "no SCSI device");
+	kernel.fails = ENOTTY;
+	a = ask(RESERVATION_READ_KEYS);
+	TAP_OK(a.status == RESERVATION_ERROR && !a.later, "no SCSI device");
+	kernel.fails = ENODEV;
+	a = ask(RESERVATION_READ_KEYS);
+	TAP_OK(a.status == RESERVATION_ERROR && a.later, "one that is offline: for now");
 	kernel.fails = 0;
 }
 
 static void test_sense(void)
 {
-	static const struct { uint8_t sense[18]; size_t len; bool again; enum reservation_status status; const char *what; } cases[] = {
-		{ { 0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20 }, 18, false, RESERVATION_REFUSED, "operation code" },
-		{ { 0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24 }, 18, false, RESERVATION_REFUSED, "field in the CDB" },
-		{ { 0x72, 5, 0x24, 0 }, 8, false, RESERVATION_REFUSED, "the same in descriptors" },
-		{ { 0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x26 }, 18, false, RESERVATION_ILLEGAL, "parameters: the command is known" },
-		{ { 0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x55 }, 18, false, RESERVATION_ILLEGAL, "no room for registrations" },
-		{ { 0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x29 }, 18, true, RESERVATION_ERROR, "reset" },
-		{ { 0x72, 6, 0x2a, 5 }, 8, true, RESERVATION_ERROR, "registrations preempted" },
-		{ { 0x70, 0, 2, 0, 0, 0, 0, 10, 0, 0, 0, 0, 4 }, 18, false, RESERVATION_ERROR, "not ready" },
-		{ { 0x70, 0, 5 }, 3, false, RESERVATION_ERROR, "cut off" },
-		{ { 0x72, 5 }, 2, false, RESERVATION_ERROR, "cut off in descriptors" },
-		{ { 0 }, 0, false, RESERVATION_ERROR, "none" },
-		{ { 0x7f, 6, 0x20 }, 18, false, RESERVATION_ERROR, "a vendor's own" },
+	static const struct { uint8_t sense[18]; size_t len; bool again; enum reservation_status status; bool later; const char *what; } cases[] = {
+		{ { 0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20 }, 18, false, RESERVATION_REFUSED, false, "operation code" },
+		{ { 0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24 }, 18, false, RESERVATION_REFUSED, false, "field in the CDB" },
+		{ { 0x72, 5, 0x24, 0 }, 8, false, RESERVATION_REFUSED, false, "the same in descriptors" },
+		{ { 0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x26 }, 18, false, RESERVATION_ILLEGAL, false, "parameters: the command is known" },
+		{ { 0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x55 }, 18, false, RESERVATION_ILLEGAL, false, "no room for registrations" },
+		{ { 0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x29 }, 18, true, RESERVATION_ERROR, true, "reset" },
+		{ { 0x72, 6, 0x2a, 5 }, 8, true, RESERVATION_ERROR, true, "registrations preempted" },
+		{ { 0x70, 0, 2, 0, 0, 0, 0, 10, 0, 0, 0, 0, 4, 0x0a }, 18, false, RESERVATION_ERROR, true, "not ready: asymmetric access in transition" },
+		{ { 0x72, 0xb, 0x47, 0 }, 8, false, RESERVATION_ERROR, true, "aborted command" },
+		{ { 0x70, 0, 4, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x44 }, 18, false, RESERVATION_ERROR, false, "hardware error" },
+		{ { 0x70, 0, 5 }, 3, false, RESERVATION_ERROR, false, "cut off" },
+		{ { 0x72, 5 }, 2, false, RESERVATION_ERROR, false, "cut off in descriptors" },
+		{ { 0 }, 0, false, RESERVATION_ERROR, false, "none" },
+		{ { 0x7f, 6, 0x20 }, 18, false, RESERVATION_ERROR, false, "a vendor's own" },
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-		enum reservation_status s;
-		bool again = reserve_sg_status(2, cases[i].sense, cases[i].len, &s);
+		static struct reservation_answer a;
+		bool again = reserve_sg_status(2, cases[i].sense, cases[i].len, &a);
 
-		TAP_OK(again == cases[i].again && (again || s == cases[i].status), "sense data: %s", cases[i].what);
+		TAP_OK(again == cases[i].again && a.status == cases[i].status && a.later == cases[i].later, "sense data: %s", cases[i].what);
 	}
 }
 
@@ -205,7 +230,7 @@ int main(void)
 	test_send();
 	test_sense();
 	TAP_OK(reserve_sg_find("iscsi://h/iqn.2026-01.x/1", "/sys", &lun, why) == RESERVE_SG_NEVER && strstr(why, "QEMU opens it"), "a disk of QEMU's own initiator cannot be reserved");
-	TAP_OK(reserve_sg_find("/nonexistent", "/sys", &lun, why) == RESERVE_SG_NOT_NOW && strstr(why, "not there"), "one that is not there may be there the next time");
+	TAP_OK(reserve_sg_find("/nonexistent", "/sys", &lun, why) == RESERVE_SG_ABSENT && strstr(why, "not there"), "one that is not there may be there the next time");
 	TAP_OK(reserve_sg_find("/etc/passwd", "/sys", &lun, why) == RESERVE_SG_NEVER && strstr(why, "no block device"), "nor a file");
 	if (mkdtemp(template)) {
 		(void)snprintf(top, sizeof(top), "%s", template);

@@ -461,6 +461,86 @@ static void two_operators(void)
 	TAP_OK(done > 0 && unfinished == 0, "two operators at once: a third run finishes or is refused (%u were done at once)", done);
 }
 
+/* What was frozen on fewer volumes than a quorum; the cluster is armed since, and lives by the others. */
+static void half_frozen(void)
+{
+	const struct how *three = &hows[3], *another = &hows[9];
+	bool others = false;
+
+	for (unsigned i = 0; i < 4; i++) {
+		enum setchange_act how;
+		struct op *o;
+
+		reset(3);
+		o = begin(three);
+		while (!disk[0].sb.frozen)
+			step(o);
+		free(o);
+		for (unsigned d = 0; d < 3; d++)
+			disk[d].state.slot[0][SETCHANGE_HEARTBEAT].state = HEARTBEAT_ARMED;
+		disk[1].up = i < 2;
+		o = begin(i & 1 ? another : three);
+		while (!over(o)) {
+			step(o);
+			others = others || disk[1].sb.frozen || disk[2].sb.frozen;
+		}
+		how = o->c.act;
+		free(o);
+		TAP_OK(how == SETCHANGE_REFUSED && disk[0].sb.frozen == (i == 3) && disk[0].sb.generation == 5, "armed since, one volume frozen: refused, %s",
+		       i == 3 ? "and left, as it may be decided on one that is away" : "and it thaws");
+	}
+	TAP_OK(!others, "what the cluster lives by is never frozen for that");
+	/* Of another command's change nothing but its new volume is seen: prepared, it is no set that anybody lives by. */
+	reset(3);
+	{
+		struct op *o = op_new(SETCHANGE_REPLACE, (unsigned[]){ 0, 1, 2 }, 3, 2, 2);
+
+		while (!over(o) && !(disk[2].sb.frozen && disk[2].sb.generation == 6))
+			step(o);
+		free(o);
+		for (unsigned i = 0; i < 2; i++) {
+			(void)run(op_new(SETCHANGE_REPLACE, (unsigned[]){ 0, 3, 2 }, 3, 3, 1));
+			TAP_OK(disk[2].sb.frozen && sets_with_quorum() == 0, "what was only prepared never thaws");
+		}
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		struct op *o;
+		enum setchange_act how;
+
+		reset(2);
+		o = begin(&hows[2]);
+		while (!disk[0].sb.frozen)
+			step(o);
+		free(o);
+		disk[1].up = i == 0;
+		how = run(op_new(SETCHANGE_REPLACE, (unsigned[]){ 0, 1 }, 2, 0, 0));
+		TAP_OK(how == SETCHANGE_REFUSED && disk[0].sb.frozen == i && disk[0].sb.generation == 5, "of two, one is to be replaced by itself that was frozen: refused%s",
+		       i ? "" : ", and it thaws");
+	}
+}
+
+/* A superblock that was on its way for longer than another operator took for a change of his own, from look to end. */
+static void at_odds(void)
+{
+	const struct how *three = &hows[3], *other = &hows[9];
+	struct op *a, *b;
+	struct disk before[DISKS], late;
+
+	reset(3);
+	a = begin(three);
+	while (!over(a) && !(a->c.act == SETCHANGE_WRITE && !a->c.sb.frozen))
+		step(a);
+	late = disk[a->disk[a->c.at]];
+	late.sb = a->c.sb;
+	b = begin(other);
+	TAP_OK(run(b) == SETCHANGE_DONE && sets_with_quorum() == 1, "another change comes to its end meanwhile");
+	disk[a->disk[a->c.at]] = late;
+	free(a);
+	memcpy(before, disk, sizeof(disk));
+	TAP_OK(run(begin(three)) == SETCHANGE_REFUSED && memcmp(before, disk, sizeof(disk)) == 0, "the late one asked for again: refused, as the volumes show two sets");
+	TAP_OK(sets_with_quorum() <= 1, "of which one at most has a quorum");
+}
+
 static void refused(void)
 {
 	const struct how *three = &hows[3], *two = &hows[2], *by_itself = &hows[4];
@@ -528,9 +608,21 @@ static void refused(void)
 	o->c.lost = true;
 	while (o->c.act != SETCHANGE_WAIT)
 		step(o);
-	TAP_OK(o->c.ms > o->c.timing.w_ms, "with it: W is waited for");
 	disk[0].state.slot[0][SETCHANGE_HEARTBEAT].seq++;
-	TAP_OK(run(o) == SETCHANGE_REFUSED, "and a heartbeat that moves is a refusal");
+	memcpy(before, disk, sizeof(disk));
+	TAP_OK(run(o) == SETCHANGE_REFUSED && memcmp(before, disk, sizeof(disk)) == 0, "with it: a heartbeat that moves is a refusal, and nothing was frozen");
+	o = op_new(SETCHANGE_REPLACE, two->conf, 2, 3, 1);
+	o->c.lost = true;
+	while (!disk[0].sb.frozen || o->c.act != SETCHANGE_WAIT)
+		step(o);
+	TAP_OK(o->c.ms > o->c.timing.w_ms, "W is waited for");
+	disk[0].state.slot[0][SETCHANGE_HEARTBEAT].seq++;
+	TAP_OK(run(o) == SETCHANGE_REFUSED && !disk[0].sb.frozen, "and a heartbeat that moves then is one, too");
+	reset(3);
+	o = begin(three);
+	o->c.lost = true;
+	memcpy(before, disk, sizeof(disk));
+	TAP_OK(run(o) == SETCHANGE_REFUSED && memcmp(before, disk, sizeof(disk)) == 0, "of three: refused");
 	reset(2);
 	disk[1].up = false;
 	disk[0].state.slot[0][SETCHANGE_HEARTBEAT].state = HEARTBEAT_ARMED;
@@ -552,6 +644,8 @@ int main(void)
 	put_back();
 	taken_back();
 	two_operators();
+	half_frozen();
+	at_odds();
 	refused();
 	return tap_done();
 }

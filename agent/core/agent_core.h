@@ -543,6 +543,11 @@ bool agent_node_emptied(const struct agent *a, uint32_t id); /* is to have no VM
 bool agent_behind(const struct agent *a);
 bool agent_held(const struct agent *a, const struct vm *v); /* hands off: an owner neither stops nor restarts it */
 bool agent_vm_error(const struct agent *a, const struct vm *v); /* given up: has failed on as many nodes as it may */
+/* Of two claims on a VM. Of one generation one at most is granted: one that was taken back as unclean is none that anybody ran it by beside one that was not. */
+static inline bool claim_is_newer(const struct claim *c, const struct claim *than)
+{
+	return c->generation > than->generation || (c->generation == than->generation && than->state == CLAIM_UNCLEAN && c->state != CLAIM_UNCLEAN);
+}
 /* Who gave it up, or died with it, last: the newest claim under which it may have run. NULL: it never ran. */
 const struct claim *agent_last_claim(const struct agent *a, const uint8_t uuid[16], uint32_t *ret_node);
 

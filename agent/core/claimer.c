@@ -126,9 +126,12 @@ static bool handed_over(const struct agent *a, const struct want *w)
 
 		if (!a->claimer.fresh_any[id - 1] || !c || c->state == CLAIM_NONE || (id == a->opt.self && w->in_cycle))
 			continue;
-		tie = top && (c->generation == top->generation || (tie && c->generation < top->generation));
-		if (!top || c->generation > top->generation)
+		if (!top || claim_is_newer(c, top)) {
 			top = c;
+			tie = false;
+		} else if (!claim_is_newer(top, c)) {
+			tie = true;
+		}
 	}
 	if (MUTANT(RELEASE_UNREAD))
 		return true;

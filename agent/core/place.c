@@ -197,8 +197,7 @@ const struct claim *agent_last_claim(const struct agent *a, const uint8_t uuid[1
 		const struct claims *c = id == a->opt.self ? &a->claimer.mine : &a->claimer.seen[id - 1];
 
 		for (uint32_t i = 0; i < c->n; i++) {
-			if (memcmp(c->claim[i].vm, uuid, 16) != 0 || c->claim[i].state == CLAIM_NONE ||
-			    (last && c->claim[i].generation <= last->generation))
+			if (memcmp(c->claim[i].vm, uuid, 16) != 0 || c->claim[i].state == CLAIM_NONE || (last && !claim_is_newer(&c->claim[i], last)))
 				continue;
 			last = &c->claim[i];
 			*ret_node = id;

@@ -109,7 +109,7 @@ void reserve_leave(struct agent *a, struct vm *v, enum claim_state then)
 {
 	vmlife_move(a, v, VM_UNRESERVING);
 	v->release_as = then;
-	v->reservation.reserved = false;
+	v->reservation.reserved = v->reservation.lost = false;
 	ask(a, v, RESERVATION_LEAVE);
 }
 
@@ -324,8 +324,8 @@ void reserve_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 		return;
 	if (r->asked && ev->reserve == r->op)
 		on_answer(a, v, ev);
-	else if (ev->reserve == RESERVATION_CHECK && ev->reserved == RESERVATION_LOST && (r->reserved || r->joined) && may_have)
-		lost(a, v);
+	else if (ev->reserve == RESERVATION_CHECK && ev->reserved == RESERVATION_LOST && (r->reserved || r->joined || r->lost) && may_have)
+		lost(a, v); /* lost: it may have been told to end before it was there, or while hands were off */
 	else if (ev->reserve == RESERVATION_KEEP && ev->reserved == RESERVATION_OTHERS && may_preempt(a, v))
 		own(a, v);
 }

@@ -498,6 +498,8 @@ static void on_started(struct agent *a, struct vm *v)
 		if (migrated)
 			reserve_own(a, v);
 		health_begin(a, v, foreign || (migrated && has_arrived(v)));
+		if (v->reservation.lost && !agent_held(a, v)) /* it was told to end, perhaps before its process was there */
+			health_end(a, v, TROUBLE_RESERVATION);
 	}
 }
 

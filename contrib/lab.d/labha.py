@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The steps with kvm-ha itself: volumes, services, arming."""
 import json
+import time
 
 import labnode
 from labcore import LabError, wait_for
@@ -19,7 +20,7 @@ def status(lab, name):
 
 
 def _ha_ctl(lab, name, *args):
-    done = labnode.node_run(lab, name, ["ha-ctl", *args])
+    done = labnode.node_run(lab, name, ["ha-ctl", *args], timeout=120)
     if done.returncode != 0:
         why = (done.stderr or done.stdout).strip()
         raise LabError(f"ha-ctl {' '.join(args)} on {name}: exit {done.returncode}: {why}; see lab log {name}")
@@ -31,11 +32,11 @@ EX_TEMPFAIL = 75
 def _arm(lab, name):
     """The nodes are online a moment before one of them leads."""
     def probe():
-        done = labnode.node_run(lab, name, ["ha-ctl", "arm"])
+        done = labnode.node_run(lab, name, ["ha-ctl", "arm"], timeout=120)
         if done.returncode not in (0, EX_TEMPFAIL):
             raise LabError(f"ha-ctl arm on {name}: exit {done.returncode}: {done.stderr.strip()}; see lab log {name}")
         return done.returncode == 0 or f"{done.stderr.strip()}; see lab log {name}"
-    wait_for("ha-ctl arm is taken", lab.patience(20), probe)
+    wait_for("ha-ctl arm is taken", lab.patience(60), probe)
 
 
 def bring_up(lab, arm):
@@ -64,11 +65,16 @@ def bring_up(lab, arm):
 
 
 def add_vm(lab, text, name):
-    """Hands a VM file to the first node that takes it."""
+    """Hands a VM file to the first node that takes it. One that says "try again later" is asked again: the others know no better who leads."""
     why = "no node runs"
     for n in lab.state["nodes"]:
         path = f"/tmp/{name}.vm"
-        done = labnode.node_run(lab, n, ["sh", "-c", f"cat >{path} && exec ha-ctl vm add {path}"], stdin=text)
+        end = time.monotonic() + lab.patience(30)
+        while True:
+            done = labnode.node_run(lab, n, ["sh", "-c", f"cat >{path} && exec ha-ctl vm add {path}"], stdin=text, timeout=120)
+            if done.returncode != EX_TEMPFAIL or time.monotonic() >= end:
+                break
+            time.sleep(0.5)
         if done.returncode == 0:
             return n
         why = f"{n}: {(done.stderr or done.stdout).strip()}"

@@ -127,7 +127,7 @@ def start_all(lab, supervisor, tree):
 def control(lab, name, command):
     """Asks a node's supervisor; None if it does not run."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
-        s.settimeout(3)
+        s.settimeout(30)
         try:
             s.connect(f"{lab.run_dir}/{name}/ctl.sock")
             s.send(command.encode())
@@ -149,7 +149,7 @@ def set_power(lab, name, want):
     if control(lab, name, want) is None:
         raise LabError(f"{name}: its supervisor does not answer, see {lab.run_dir}/supervisor.log; run: lab down; lab up")
     if want == "off":
-        wait_for(f"{name} off", 5, lambda: power_state(lab, name)["power"] == "off", 0.005)
+        wait_for(f"{name} off", 60, lambda: power_state(lab, name)["power"] == "off", 0.005)
     else:
         wait_up(lab, [name])
 
@@ -192,7 +192,7 @@ def wait_up(lab, names, seconds=60):
     wait_for("nodes boot", lab.patience(seconds), probe)
 
 
-def wait_ring(lab, names, seconds=30):
+def wait_ring(lab, names, seconds=60):
     """Every one of names sees exactly these members with quorum in votes of all nodes."""
     def probe():
         for n in names:
@@ -216,13 +216,13 @@ def stop_all(lab, names):
     for n in names:
         lab.kill(n, signal.SIGTERM)
     try:
-        wait_for("supervisors end", 3, lambda: not any(lab.pid(n) for n in names), 0.01)
+        wait_for("supervisors end", 30, lambda: not any(lab.pid(n) for n in names), 0.01)
     except LabError:
         for n in names:  # nspawn and the node die with their supervisor
             lab.kill(n)
-        wait_for("killed supervisors end", 3, lambda: not any(lab.pid(n) for n in names), 0.01)
+        wait_for("killed supervisors end", 30, lambda: not any(lab.pid(n) for n in names), 0.01)
     for path in glob.glob(f"/sys/fs/cgroup/kvm-ha-lab-{lab.prefix}-n*") + glob.glob(f"/sys/fs/cgroup/*/kvm-ha-lab-{lab.prefix}-n*"):
-        wait_for(f"{path} is empty", 3, lambda p=path: _remove_cgroup(p), 0.02)
+        wait_for(f"{path} is empty", 30, lambda p=path: _remove_cgroup(p), 0.02)
 
 
 def _remove_cgroup(path):

@@ -134,7 +134,7 @@ def tgtadm(lab, script):
     pid = lab.pid("tgtd")
     if not pid:
         raise LabError("the iSCSI server is not running; run: lab storage start iscsi")
-    return run(["timeout", "5", "nsenter", "-t", str(pid), "-m", "-n", "sh", "-ec", script], check=False)
+    return run(["timeout", "60", "nsenter", "-t", str(pid), "-m", "-n", "sh", "-ec", script], check=False)
 
 
 def targets(lab):
@@ -155,7 +155,7 @@ def add_targets(lab, disks):
 
 def start_iscsi(lab):
     p = _spawn(lab, "tgtd", ["tgtd", "-f", "--iscsi", f"portal={STORAGE_IP}:3260"])
-    wait_for("tgtd answers", 10, lambda: _alive(p, "tgtd", lab) and tgtadm(lab, "tgtadm --mode sys --op show").returncode == 0)
+    wait_for("tgtd answers", 60, lambda: _alive(p, "tgtd", lab) and tgtadm(lab, "tgtadm --mode sys --op show").returncode == 0)
     tgtadm(lab, f"tgtadm --lld iscsi --mode portal --op new --param portal={STORAGE_IP2}:3260")
     add_targets(lab, targets(lab))
 
@@ -169,7 +169,7 @@ def _alive(p, what, lab):
 def start_nfs(lab):
     if not lab.pid("rpcbind"):
         p = _spawn(lab, "rpcbind", ["rpcbind", "-f", "-w"])
-        wait_for("rpcbind answers", 10, lambda: _alive(p, "rpcbind", lab) and _rpc_program(lab, "100000"))
+        wait_for("rpcbind answers", 60, lambda: _alive(p, "rpcbind", lab) and _rpc_program(lab, "100000"))
     with open(f"{lab.run_dir}/storage/run/ganesha.conf", "w", encoding="ascii") as f:
         f.write(GANESHA.format(path=f"{lab.image_dir}/nfs"))
     # Ganesha gives its clients no word on a mount while it starts; registered with rpcbind means that it serves.
@@ -177,7 +177,7 @@ def start_nfs(lab):
     run(["nsenter", "-t", str(lab.pid("rpcbind")), "-m", "-n", "sh", "-c", forget], check=False)
     p = _spawn(lab, "ganesha", ["ganesha.nfsd", "-F", "-f", "/run/ganesha.conf", "-L", "/run/ganesha.log",
                                 "-p", "/run/ganesha/pid", "-N", "NIV_EVENT"])  # paths in its own /run
-    wait_for("the NFS server answers", 20, lambda: _alive(p, "ganesha.nfsd", lab) and _rpc_program(lab, "100003") and
+    wait_for("the NFS server answers", 60, lambda: _alive(p, "ganesha.nfsd", lab) and _rpc_program(lab, "100003") and
              _rpc_program(lab, "100005"))
 
 
@@ -220,5 +220,5 @@ def state_of(lab, kind):
 
 def stop_all(lab):
     pids = [lab.kill(k) for k in ("tgtd", "ganesha", "rpcbind")]
-    wait_for("storage servers end", 3, lambda: not any(p and os.path.exists(f"/proc/{p}") and lab.pid(k) for k, p in
+    wait_for("storage servers end", 30, lambda: not any(p and os.path.exists(f"/proc/{p}") and lab.pid(k) for k, p in
                                                        zip(("tgtd", "ganesha", "rpcbind"), pids)), 0.01)

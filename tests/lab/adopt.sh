@@ -57,7 +57,7 @@ lab exec n1 -- sh -c 'exec perl -e '\''use IO::Socket::UNIX; use IO::Select;
 	while (my $c = $l->accept) { my $q = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die; my $s = IO::Select->new($c, $q);
 		L: while (1) { for my $r ($s->can_read) { my $n = sysread($r, my $b, 65536) or last L; syswrite($r == $c ? $q : $c, $b) } } }'\'' '"$(qmp a)"' >/dev/null 2>&1 & echo $! >/run/proxy.pid'
 proxy=$(lab exec n1 -- cat /run/proxy.pid)
-within 5 lab exec n1 -- test -S /run/proxy.qmp || bail "no proxy"
+within $patience lab exec n1 -- test -S /run/proxy.qmp || bail "no proxy"
 check "a socket that is proxied" refuses n1 "is not its own but process $proxy's" a "$pa" /run/proxy.qmp
 check "the proxy for the process itself" refuses n1 'it is no QEMU but' a "$proxy" /run/proxy.qmp
 lab exec n1 -- kill "$proxy"

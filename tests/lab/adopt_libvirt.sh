@@ -4,7 +4,7 @@
 . "$(dirname -- "$0")/lib.sh"
 
 work=$(mktemp -d) || bail "mktemp"
-lab_up --volumes iscsi,nfs,iscsi
+lab_up --volumes iscsi,nfs,iscsi --profile standard
 # Into the node's file system, which is gone with its power; through this machine's network.
 host_net() { nsenter -t "$(cat "$state/n1/leader")" -m -p -- "$@"; }
 tar -C / -c etc/apt etc/resolv.conf 2>/dev/null | host_net tar -C / -x --overwrite
@@ -13,7 +13,7 @@ host_net env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get -qq update && apt-get
 host_net sh -c 'printf "user = \"root\"\ngroup = \"root\"\ndynamic_ownership = 0\nremember_owner = 0\nsecurity_driver = \"none\"\nnamespaces = []\ncgroup_controllers = []\n" >/etc/libvirt/qemu.conf'
 lab exec n1 -- systemctl restart libvirtd || bail "libvirtd does not start"
 virsh() { lab exec n1 -- timeout 60 virsh -q -c qemu:///system "$@"; }
-within 30 virsh list || bail "libvirtd does not answer"
+within $patience virsh list || bail "libvirtd does not answer"
 note "libvirtd $(virsh version --daemon | sed -n 's/^Running against daemon: //p')"
 
 # The lab's guest, whose disk is on iSCSI
@@ -66,7 +66,7 @@ check "in the same life" same_life v "$v"
 check "in its scope" lab exec n1 -- grep -q "kvmha-vm-$(vm_uuid v).scope" "/proc/$pid/cgroup"
 
 check "libvirtd is restarted" lab exec n1 -- systemctl restart libvirtd
-check "it knows the domain" within 30 eval '[ "$(virsh domstate v)" = running ]'
+check "it knows the domain" within $patience eval '[ "$(virsh domstate v)" = running ]'
 lab exec n1 -- systemctl kill -s KILL libvirtd
 check "libvirtd killed: v stamps on" stamps_on v
 check "libvirtd stopped" lab exec n1 -- systemctl stop libvirtd libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket
@@ -79,7 +79,7 @@ check "its QEMU killed: it is started again" within $patience other_life v "$v"
 check "v runs" within $patience runs_on v n1
 check "v stamps" stamps_on v
 lab exec n1 -- systemctl start libvirtd
-check "libvirt has lost it" within 30 eval '[ "$(virsh domstate v)" = "shut off" ]'
+check "libvirt has lost it" within $patience eval '[ "$(virsh domstate v)" = "shut off" ]'
 v=$(token v)
 power_off n1
 moved v n1 "$v"

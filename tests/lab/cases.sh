@@ -336,7 +336,7 @@ is_back_anew() # n3, which had lost its power
 	must_be_back a b
 	must_go_on c
 	says "n3 is back, with a new epoch" within $patience eval 'back n3 && [ "$(epoch n3)" -gt "${epoch_before[n3]}" ]'
-	says "and is not fenced for its old life" throughout $((bound_ms / 1000 + 1)) online n3
+	says "and is not fenced for its old life" throughout $((bound_ms / 1000 + 1)) stays_online n3
 	resets_are ""
 	end
 }
@@ -630,7 +630,7 @@ row_twin()
 	timeout 5 "$top/contrib/lab" power n5 on # its boot waits for its keeper, which is never ready
 	says "its keeper sees another host's node" within $patience told "$since" "^[0-9]+ n5 ha-keeper: this node's slot was written by another host"
 	says "systemd tells what it waits for" eval '[[ $(lab exec n5 -- systemctl show -P StatusText ha-keeper) == *"another host has this node"* ]]'
-	says "n3 stays for 30 s" throughout 30 online n3
+	says "n3 stays for 30 s" throughout 30 stays_online n3
 	must_go_on $vms
 	says "no host is reset" eval '[ -z "$(new_resets)" ]'
 	says "n3 is in its epoch" test "$(epoch n3)" = "${epoch_before[n3]}"
@@ -679,7 +679,7 @@ rides_out() # rides_out SECONDS FAULT HEALING: storage is gone for all
 {
 	begin $vms
 	eval "$2" || bail "$row: $2"
-	says "every node holds" within 9 all_hold
+	says "every node holds" within $patience all_hold
 	says "no host is reset for $1 s, nobody releases" throughout "$1" eval '[ -z "$(new_resets)$(released)" ]'
 	eval "$3" || bail "$row: $3"
 	says "the hold is over on every node" within $patience none_holds
@@ -824,7 +824,7 @@ row_operator_live()
 {
 	begin a b
 	says "it is refused" exits 1 confirm n3 n3
-	says "n3 stays online" throughout $((bound_ms / 1000 + 1)) online n3
+	says "n3 stays online" throughout $((bound_ms / 1000 + 1)) stays_online n3
 	nothing_happens
 	end
 }

@@ -103,13 +103,13 @@ check "and runs" within $patience runs a
 # Status
 check "status -o json has an api_version" test "$(json status | jq .api_version)" -ge 1
 check "status knows three nodes, armed, and a leader" test "$(json status | jq -r '.status | [(.nodes | length), .armed, (.leader | type)] | join(" ")')" = "3 true string"
-check "status says all is well" says 'all is well' ctl n1 status
+check "status says all is well" within $patience says 'all is well' ctl n1 status
 check "node list" says '^n3 ' ctl n1 node list
 for n in $nodes; do
 	check "events of $n tell of a, whoever leads" says 'VM a added' ctl "$n" events
 done
 check "events -o json" test "$(json events | jq '.events | length')" -gt 5
-check "volume list" ctl n1 volume list
+check "volume list" within $patience ctl n1 volume list
 check "config check" ctl n1 config check
 check "volume init is refused on a cluster's volumes" exits 1 ctl n1 volume init
 

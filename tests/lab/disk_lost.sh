@@ -26,9 +26,9 @@ turn_away n1 || bail "the server does not turn n1 away"
 check "n1 is turned away: its guest is paused" within $patience state_is a io-error
 moved a n1 "$a"
 note "a: executed on $(vm_node a) $(ms_between "$since" "$(when "$since" "ha-keeper: VM $(vm_uuid a): .* passes the gate")") ms later"
-check "a was ended on n1 first" told "$since" "^[0-9]+ n1 ha-agent: VM a: "
+check "a was ended on n1 first" within $patience told "$since" "^[0-9]+ n1 ha-agent: VM a: "
 check "n1 lacks one volume of three" within $patience good_volumes n1 2
-check "n1 is online, and was not reset" eval 'online n1 && [ "$(resets n1)" = 0 ]'
+check "n1 is online, and was not reset" within $patience eval 'online n1 && [ "$(resets n1)" = 0 ]'
 turn_away || bail "the server does not take n1 back"
 check "n1 has all volumes again" within $patience good_volumes n1 3
 

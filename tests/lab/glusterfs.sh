@@ -39,7 +39,7 @@ cat >"$dir/glusterd.vol" <<-END
 END
 nsenter --net="/run/netns/$netns" glusterd --no-daemon -f "$dir/glusterd.vol" -p "$dir/glusterd.pid" -l "$dir/glusterd.log" >"$dir/glusterd.out" 2>&1 9<&- &
 glusterd=$!
-within 20 gluster volume list || bail "glusterd does not answer"
+within $patience gluster volume list || bail "glusterd does not answer"
 gluster volume create hb $at:"$dir/brick/hb" force >/dev/null && gluster volume start hb >/dev/null || bail "no volume"
 for n in n1 n2 n3; do
 	on_net glusterfs --volfile-server=$at --volfile-id=hb --process-name "$n" --pid-file="$dir/$n.pid" -l "$dir/$n.log" "$dir/$n" 9<&- || bail "no mount for $n"
@@ -75,7 +75,7 @@ check "epochs are the same" test "$(epoch n1) $(epoch n2) $(epoch n3)" = "$epoch
 
 kill -KILL "$(brick)"
 check "the server is killed: all hold" within $patience all_hold
-within 20 eval 'gluster volume start hb force && brick' || bail "the server does not start again"
+within $patience eval 'gluster volume start hb force && brick' || bail "the server does not start again"
 check "it is back: nobody holds any more" within $patience none_holds
 check "all have all volumes" within $patience all_usable
 check "all are online" within $patience all_online

@@ -35,9 +35,10 @@ ok() # ok STATUS TEXT
 	fi
 }
 
-# Nodes were not let run: see unstalled. Not if a guest ran twice.
+# Nodes were not let run: see unstalled, whose watcher stood still as well and writes its line somewhat later. Not if a guest ran twice.
 give_up()
 {
+	[ -z "${KVM_HA_STALLS:-}" ] || sleep 0.5
 	[ ! -s "${KVM_HA_STALLS:-}" ] || ! lab check >/dev/null 2>&1 || exit 75
 }
 
@@ -106,7 +107,7 @@ throughout()
 	done
 }
 
-# lab_up [lab up's options]
+# lab_up [lab up's options]: --profile standard where nothing is about how soon a node is given up, so that one that this machine lets stand still for a second or two lives
 lab_up()
 {
 	lab down
@@ -121,14 +122,23 @@ lab_up()
 # How long to wait for what must come after a failover: the bound, and time for slow machines. The bound itself is asserted by in_bound.
 patience=120
 
-ctl() { local node=$1; shift; lab exec "$node" -- timeout $patience ha-ctl "$@"; }
+# ctl_once NODE ARGUMENT...: ha-ctl there; what it is to --wait for may take longer than all else
+ctl_once() { local node=$1; shift; lab exec "$node" -- timeout $((3 * patience)) ha-ctl "$@"; }
+# ctl NODE ARGUMENT...: the same, again while it is told to try again later, as when nobody leads; but words on its stdin are there once
+ctl()
+{
+	local end=$((SECONDS + patience)) out status
+	while out=$(ctl_once "$@"); status=$?; [ $status -eq 75 ] && [ -c /dev/stdin ] && [ $SECONDS -lt $end ]; do sleep 0.5; done
+	[ -z "$out" ] || printf '%s\n' "$out"
+	return $status
+}
 
 # The first node whose agent answers
 ctl_any()
 {
 	local node out
 	for node in ${view:-$nodes}; do
-		out=$(ctl "$node" "$@" 2>/dev/null </dev/null) && { printf '%s\n' "$out"; return 0; }
+		out=$(ctl_once "$node" "$@" 2>/dev/null </dev/null) && { printf '%s\n' "$out"; return 0; }
 	done
 	return 1
 }
@@ -139,6 +149,8 @@ timing() { ctl_any config show -o json | jq -r --arg k "$1" '.values[] | select(
 node_is() { [ "$(ctl_any status -o json | jq -r --arg n "$1" ".status.nodes[] | select(.name == \$n) | $2")" = "$3" ]; }
 online() { node_is "$1" '.state + " " + (.armed | tostring) + " " + (.agent | tostring)' "online true true"; }
 epoch() { ctl_any status -o json | jq -r --arg n "$1" '.status.nodes[] | select(.name == $n) | .epoch'; }
+# stays_online NODE...: whether their agents are let run is not asked
+stays_online() { local n; for n; do node_is "$n" '.state + " " + (.armed | tostring)' "online true" || return 1; done; }
 # sees NODE COUNT: its corosync has so many members
 sees() { [ "$(lab exec "$1" -- corosync-quorumtool -s | grep -cE '^ +[0-9]+ +[0-9]+ ')" = "$2" ]; }
 members() { ctl_any status -o json | jq '[.status.nodes[] | select(.state == "online")] | length'; }
@@ -251,9 +263,10 @@ restart_agents() { local n; for n in ${*:-$nodes}; do lab exec "$n" -- systemctl
 # in_bound NS VM: its QEMU was executed, after NS, within the bound that `ha-ctl config show` prints
 in_bound()
 {
-	local exec_ns ms
-	exec_ns=$(when "$1" "ha-keeper: VM $(vm_uuid "$2"): .* passes the gate")
-	[ -n "$exec_ns" ] || { note "$2: QEMU was not executed"; return 1; }
+	local exec_ns ms line
+	line="ha-keeper: VM $(vm_uuid "$2"): .* passes the gate"
+	within $patience told "$1" "$line" || { note "$2: QEMU was not executed"; return 1; }
+	exec_ns=$(when "$1" "$line")
 	ms=$(ms_between "$1" "$exec_ns")
 	note "$2: QEMU executed after $ms ms, the bound is $bound_ms ms"
 	[ "$ms" -le "$bound_ms" ]

@@ -6,7 +6,7 @@
 in_maintenance() { node_is "$1" .maintenance "$2"; }
 empty() { node_is "$1" .vms 0; }
 
-lab_up --volumes iscsi,nfs,iscsi
+lab_up --volumes iscsi,nfs,iscsi --profile standard
 work=$(mktemp) || bail "mktemp"
 lab guest a n3 --disk iscsi --print >"$work" && printf '\n[Migration]\nMigrate=no\n' >>"$work" && lab exec n1 -- ha-ctl vm add - <"$work" >/dev/null ||
 	bail "guest a cannot be added"
@@ -23,7 +23,7 @@ check "having said where each VM went" eval 'grep -q "^VM a: .* on n[12]\.$" <<<
 moved a n3 "$a"
 migrated b n3 "$b"
 check "n3 is in maintenance" in_maintenance n3 true
-check "a's guest shut down by itself: QEMU ended without a signal" told "$since" "n3 systemd: kvmha-vm-$(vm_uuid a).service: Deactivated successfully"
+check "a's guest shut down by itself: QEMU ended without a signal" within $patience told "$since" "n3 systemd: kvmha-vm-$(vm_uuid a).service: Deactivated successfully"
 check "nothing killed a" not told "$since" "n3 systemd: kvmha-vm-$(vm_uuid a).service: (Killing|Main process exited, code=(killed|dumped))"
 check "c noticed nothing" same_life c "$c"
 check "n3 stays online, in its epoch" eval 'online n3 && [ "$(epoch n3)" = "$old" ]'
@@ -60,11 +60,12 @@ waits=$!
 check "it is stopped" ctl n1 vm stop g
 check "a wait ends well then" wait $waits
 check "e is wanted back: off --return --wait is taken, and ends" ctl n2 node maintenance off n3 --return --wait
-check "and e is back" runs_on e n3
+check "and e is back" within $patience runs_on e n3
 check "in the same life" same_life e "$e"
 check "--wait without anything to wait for is refused" exits 64 ctl n1 node maintenance off n3 --wait
 
 # The leader itself
+within $patience led || bail "nobody leads"
 lead=$(leader)
 note "$lead leads"
 guest f "$lead"

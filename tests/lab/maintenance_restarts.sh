@@ -9,6 +9,8 @@ in_maintenance() { node_is "$1" .maintenance "$2"; }
 empty() { node_is "$1" .vms 0; }
 on_its_way() { [ "$(vm "$1" '.migration.remaining // 0')" -gt 0 ]; }
 some_on_its_way() { on_its_way s || on_its_way t; }
+# One whose agents die just as it is handed over may begin anew: that is migrate_faults' matter
+but_not_b() { some_on_its_way && field b '.state + " " + (.migration // "none" | tostring)' "running none"; }
 kill_agents() { local n; for n in $nodes; do lab exec "$n" -- systemctl kill -s KILL --kill-whom=main ha-agent; done; }
 other_agents() { local n; for n in $nodes; do other_pid "$n" ha-agent "${agents[$n]}" || return 1; done; }
 declare -A life agents
@@ -16,7 +18,7 @@ remember() { local v; for v in s t b; do stamps_on $v || bail "$v does not stamp
 all_as_before() { local v; for v in s t b; do check "$1: $v stamps" stamps_on $v; check "$1: $v is in the same life" same_life $v "${life[$v]}"; done; }
 all_on_n3() { runs_on s n3 && runs_on t n3 && runs_on b n3; }
 
-lab_up --volumes iscsi,nfs,iscsi
+lab_up --volumes iscsi,nfs,iscsi --profile standard
 # Two that take their time: 12 MiB of memory that is not zero, at 1 MiB a second
 memory=$(realpath -m -- "$state/../../../var/tmp/kvm-ha-lab/$KVM_HA_LAB_PREFIX/file/memory")
 mkdir -p "$(dirname -- "$memory")" && head -c 12M /dev/urandom >"$memory" || bail "no memory"
@@ -32,7 +34,7 @@ for way in there back; do
 	remember
 	if [ $way = there ]; then command="maintenance on n3"; else command="maintenance off n3 --return"; fi
 	check "node $command" ctl n1 node $command
-	within $patience some_on_its_way || bail "nobody is on its way"
+	within $patience but_not_b || bail "nobody is on its way, or b as well"
 	for n in $nodes; do agents[$n]=$(main_pid "$n" ha-agent); done
 	kill_agents
 	check "agents killed on the way $way: all are started again" within $patience other_agents

@@ -56,7 +56,7 @@ AutoConverge=yes"
 since=$(now_ns)
 check "it comes over" migrate vm migrate h n2
 note "AutoConverge=yes: $(ms_between "$since" "$(now_ns)") ms"
-check "it runs on n2" runs_on h n2
+check "it runs on n2" within $patience runs_on h n2
 check "it is stopped" ctl n3 vm stop h
 
 linux i n2 "$lines"
@@ -69,7 +69,7 @@ DowntimeLimit=20s"
 since=$(now_ns)
 check "it comes over" migrate vm migrate i n1
 note "DowntimeLimit=20s: $(ms_between "$since" "$(now_ns)") ms"
-check "it runs on n1" runs_on i n1
+check "it runs on n1" within $patience runs_on i n1
 check "in the same life" same_linux i "$life"
 tell i "dirty 0"
 
@@ -79,7 +79,7 @@ migrate -o json vm migrate i n2 >"$work/json"
 check "as JSON: a line for each change" eval '[ "$(jq -s "[.[] | select(has(\"percent\"))] | length" "$work/json")" -gt 3 ]'
 check "percent, what is left, rates" eval '[ "$(jq -s "[.[] | select(has(\"percent\"))] | all((.percent | type) == \"number\" and .remaining >= 0 and .rate >= 0 and .dirty_rate >= 0)" "$work/json")" = true ]'
 check "and it grows" eval 'jq -s "[.[] | .percent // empty] | .[0] < .[-1]" "$work/json" | grep -q true'
-check "it runs on n2" runs_on i n2
+check "it runs on n2" within $patience runs_on i n2
 timeout 300 "$top/contrib/lab" exec n3 -- script -qec "ha-ctl vm migrate i n1 --wait" /dev/null >"$work/bar" </dev/null
 check "on a terminal it ends well" test $? -eq 0
 tr '\r' '\n' <"$work/bar" >"$work/lines"

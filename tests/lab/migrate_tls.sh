@@ -64,14 +64,15 @@ moves() # moves GUEST NODE CHANNELS FIRST_BYTES_REGEX
 	rm -f "$work/ready"
 	"$here/first_bytes" "$KVM_HA_LAB_PREFIX-sw" "r${2#n}" "$work/ready" >"$work/bytes" &
 	watcher[bytes]=$!
-	within 10 test -e "$work/ready" || bail "first_bytes does not begin"
+	within $patience test -e "$work/ready" || bail "first_bytes does not begin"
 	check "$1 is migrated to $2" ctl n1 vm migrate "$1" "$2" --wait
 	check "$1 runs there" within $patience runs_on "$1" "$2"
 	check "$1 stamps, in the same life" goes_on "$1" "$life"
 	unwatch bytes
 	n=$(grep -cE "^($4)" "$work/bytes")
 	note "first bytes of each connection: $(sort "$work/bytes" | uniq -c | tr -s ' \n' ' ')"
-	check "$1: each of $3 connections begins as it should" [ "$n" -eq "$3" -a "$n" -eq "$(wc -l <"$work/bytes")" ]
+	# More if it is tried again
+	check "$1: each of $3 connections begins as it should" [ "$n" -ge "$3" -a "$n" -eq "$(wc -l <"$work/bytes")" ]
 }
 stays() # stays GUEST NODE TO REGEX LIFE
 {
@@ -79,12 +80,12 @@ stays() # stays GUEST NODE TO REGEX LIFE
 	note "$(tail -n 1 "$work/said")"
 	check "$1 runs on on $2" runs_on "$1" "$2"
 	check "in the same life" goes_on "$1" "$5"
-	check "its QEMU has no certificates any more" within 10 no_certificates "$1" "$2"
+	check "its QEMU has no certificates any more" within $patience no_certificates "$1" "$2"
 }
 
 make_certificates good
 make_certificates other
-lab_up --volumes iscsi
+lab_up --volumes iscsi --profile standard
 add g n1 '[Migration]\nChannels=2\n'
 for n in $nodes; do
 	give "$n" "$work/good/$n" || bail "no certificates"
@@ -92,7 +93,7 @@ for n in $nodes; do
 done
 check "all agents are back" within $patience all_online
 moves g n2 3 1603 # the record of a client's hello, on the main connection and on both channels
-check "no certificates stay at the target's QEMU" within 10 no_certificates g n2
+check "no certificates stay at the target's QEMU" within $patience no_certificates g n2
 life=$(token g)
 
 give n3 "$work/other/n3"

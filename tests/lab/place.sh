@@ -53,7 +53,7 @@ check "on three nodes" test "$(homes m1 m2 m3)" = 3
 put m4 $large ''
 check "a fourth has no place: memory" within $patience all_say m4 "memory"
 check "it does not run" throughout 5 not runs m4
-for v in x1 t1 g1 m1 m4 wide; do check "all nodes give the same reasons for $v" within 10 one_answer $v; done
+for v in x1 t1 g1 m1 m4 wide; do check "all nodes give the same reasons for $v" within $patience one_answer $v; done
 free=$(vm_node m1)
 check "m1 is stopped" ctl n1 vm stop m1 # its BIOS does not hear of it
 check "m4 runs in its place" within $patience runs_on m4 "$free"

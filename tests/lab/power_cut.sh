@@ -21,12 +21,15 @@ old=$(epoch n3)
 on_ns=$(now_ns)
 lab power n3 on || bail "n3 does not boot"
 check "n3 joins and is armed" within $patience back n3
-check "it has a new epoch" test "$(epoch n3)" -gt "$old"
-check "it is not fenced for its old life" throughout $((bound_ms / 1000 + 1)) online n3
+new=$(epoch n3)
+check "it has a new epoch" test "$new" -gt "$old"
+check "it is not fenced for its old life" throughout $((bound_ms / 1000 + 1)) stays_online n3
+check "and stays in that epoch" test "$(epoch n3)" = "$new"
 check "nobody tried to" not told $on_ns 'node n3 is (to be|being) fenced'
 guest d n3
 check "it can take VMs" runs_on d n3
 
+within $patience led || bail "nobody leads"
 lead=$(leader)
 note "$lead leads"
 on_lead=$(ctl_any status -o json | jq -r --arg n "$lead" '[.status.vms[] | select(.node == $n) | .name] | join(" ")')

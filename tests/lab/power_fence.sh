@@ -31,7 +31,7 @@ devices_do fails-on
 a=$(token a) old=$(epoch n3)
 power_off n3
 moved a n3 "$a"
-check "the device's status was the proof" told "$cut_ns" "node n3: no need to wait for its watchdog: its power is off"
+check "the device's status was the proof" within $patience told "$cut_ns" "node n3: no need to wait for its watchdog: its power is off"
 check "a was started before W had passed" earlier_than_w "$cut_ns" a
 check "and within the bound" in_bound "$cut_ns" a
 check "n3 is not switched on, and that is told" within $patience told "$cut_ns" "node n3: its fence devices have not switched it on: tried again later"
@@ -72,7 +72,7 @@ check "$from is being fenced" within $patience node_is "$from" .state fencing
 check "not by another name than its own" exits 1 confirm "$other"
 check "it can be confirmed" confirm "$from"
 moved a "$from" "$a"
-check "the operator's word was the proof" told "$cut_ns" "node $from: no need to wait for its watchdog: an operator has confirmed"
+check "the operator's word was the proof" within $patience told "$cut_ns" "node $from: no need to wait for its watchdog: an operator has confirmed"
 check "a was started before W had passed" earlier_than_w "$cut_ns" a
 devices_do works
 lab power "$from" on || bail "$from does not boot"

@@ -31,7 +31,7 @@ was=$(token a)
 lab exec n3 -- kill -KILL "$(qemu_pid n3)"
 moved a n3 "$was"
 check "it stamps there" stamps_on a
-check "n3 stays as it is" online n3
+check "n3 stays as it is" within $patience online n3
 check "and keeps no unit of it" within $patience not lab exec n3 -- systemctl is-active "kvmha-vm-$uuid.service"
 
 # restarts NAME always|never: a VM of that Restart= on n2, and a monitor at /run/lab-NAME.monitor

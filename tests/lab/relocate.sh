@@ -26,7 +26,7 @@ check "a runs on n2" within $patience runs_on a n2
 check "in a new life" within $patience other_life a "$a"
 check "a stamps" stamps_on a
 check "nothing is left of the request" within $patience no_request a
-check "its guest on n1 shut down by itself" told "$since" "n1 systemd: kvmha-vm-${uuid[a]}.service: Deactivated successfully"
+check "its guest on n1 shut down by itself" within $patience told "$since" "n1 systemd: kvmha-vm-${uuid[a]}.service: Deactivated successfully"
 for n in $nodes; do
 	check "events of $n tell of it" within $patience says 'VM a: moved to node n2' ctl "$n" events
 done
@@ -56,7 +56,7 @@ for at in 'VM a: shutting down' "VM ${uuid[a]}: .* passes the gate"; do
 	since=$(now_ns)
 	ctl "$from" vm relocate a "$to" --wait >"$work/wait" 2>&1 &
 	waits=$!
-	within 30 told "$since" "$at" || bail "a does not leave $from"
+	within $patience told "$since" "$at" || bail "a does not leave $from"
 	power_off "$to"
 	[ "$at" != 'VM a: shutting down' ] || signal_qemu CONT a "$from"
 	check "$to dies in a relocation ($at): a runs on another node" within $patience runs_elsewhere a "$to"
@@ -80,7 +80,7 @@ to=n1; [ "$from" = n1 ] && to=n2
 signal_qemu STOP a "$from" || bail "QEMU of a is not stopped"
 ctl n3 vm relocate a "$to" --wait >"$work/wait" 2>&1 &
 waits=$!
-within 30 told "$since" 'VM a: shutting down' || bail "a does not leave $from"
+within $patience told "$since" 'VM a: shutting down' || bail "a does not leave $from"
 for n in $nodes; do lab exec "$n" -- systemctl kill -s KILL --kill-whom=main ha-agent; done
 signal_qemu CONT a "$from"
 check "agents killed in a relocation: a runs where it was asked to" within $patience runs_on a "$to"

@@ -23,21 +23,21 @@ policy()
 # in_order NODE NS RESETS: it went down with its lease given back
 in_order()
 {
-	check "$1 left the cluster" told "$2" "$1 ha-keeper: left the cluster"
+	check "$1 left the cluster" within $patience told "$2" "$1 ha-keeper: left the cluster"
 	check "nobody was fenced" not told "$2" "ha-keeper: node n[0-9] is (to be|being) fenced"
 	check "no watchdog bit" [ "$(resets "$1")" = "$3" ]
 }
 # shut_down_cleanly VM NODE NS
 shut_down_cleanly()
 {
-	check "$1's guest shut down by itself: QEMU ended without a signal" told "$3" "$2 systemd: kvmha-vm-$(vm_uuid "$1").service: Deactivated successfully"
+	check "$1's guest shut down by itself: QEMU ended without a signal" within $patience told "$3" "$2 systemd: kvmha-vm-$(vm_uuid "$1").service: Deactivated successfully"
 	check "nothing killed $1" not told "$3" "$2 systemd: kvmha-vm-$(vm_uuid "$1").service: (Killing|Main process exited, code=(killed|dumped))"
 }
 # has_ended VM NODE NS: its QEMU, however; the node may be back before anybody asks
 has_ended() { told "$3" "$2 systemd: kvmha-vm-$(vm_uuid "$1").service: (Deactivated|Main process exited)"; }
 down() { lab exec "$1" -- systemctl "$2" >/dev/null 2>&1; }
 
-lab_up --volumes iscsi,nfs,iscsi
+lab_up --volumes iscsi,nfs,iscsi --profile standard
 guest a n3
 guest b n3 --disk nfs
 guest c n1
@@ -89,6 +89,7 @@ check "a stays where it is" same_life a "$a"
 
 note "reboot of the leader, migrate"
 policy migrate
+within $patience led || bail "nobody leads"
 lead=$(leader)
 note "$lead leads"
 guest e "$lead"
@@ -106,13 +107,13 @@ sleeps_not() { lab exec n1 -- /lib/systemd/systemd-sleep "$1" 2>&1 | grep -q "di
 for how in suspend hibernate hybrid-sleep suspend-then-hibernate; do check "a host does not $how" sleeps_not $how; done
 
 note "poweroff, freeze: waited for, not for ever"
-policy freeze FreezeTimeout=30s
+policy freeze FreezeTimeout=90s
 guest f n2
 f=$(token f) since=$(now_ns) was=$(resets n2)
 check "n2 is told to power off" down n2 poweroff
 check "n2 is off" within $patience powered_off n2
 check "f waits for n2" throughout 10 not_running f
-check "f runs on another node" within $((patience + 30)) runs_elsewhere f n2
+check "f runs on another node" within $((patience + 90)) runs_elsewhere f n2
 again f "$f"
 in_order n2 "$since" "$was"
 lab power n2 on || bail "n2 does not boot"

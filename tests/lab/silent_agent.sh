@@ -33,7 +33,7 @@ kill_qemu_of n2 a
 view="n1 n3"
 moved a n2 "$a"
 check "a was executed within the bound" in_bound "$stopped_ns" a
-check "n2's keeper said why" is_told "$stopped_ns" "$silent"
+check "n2's keeper said why" within $patience is_told "$stopped_ns" "$silent"
 check "a stamps" stamps_on a
 a=$(token a)
 stays b "$b"

@@ -24,7 +24,8 @@ check "somebody leads" within $patience led
 a=$(token a) c=$(token c)
 on_nfs=$(vm_node b) epochs="$(epoch n1) $(epoch n2) $(epoch n3)"
 lab storage hang nfs
-check "one volume of three hangs for 12 s: all stay online" throughout 12 all_online
+check "one volume of three hangs for 12 s: all stay online" throughout 12 stays_online $nodes
+check "and their agents and the ring go on" within $patience all_online
 lab storage resume nfs
 check "guests with their disks elsewhere noticed nothing" test "$(token a) $(token c)" = "$a $c"
 check "the other one stays where it is" within $patience runs_on b "$on_nfs"

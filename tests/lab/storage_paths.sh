@@ -21,17 +21,18 @@ play() # play KIND: of the one volume
 	guest a n1 --disk file
 	guest b n2 --disk file
 	guest c n3 --disk file
-	for n in $nodes; do check "$n: both paths are good" paths_are $n "good good"; done
+	for n in $nodes; do check "$n: both paths are good" within $patience paths_are $n "good good"; done
 	tokens=$(tokens) epochs=$(epochs)
 	for path in 1 2; do
 		states=("" "bad good" "good bad")
 		for n in $nodes; do
 			lab storage cut $n --path $path
-			check "$n lost path $path: all stay online" throughout 2 all_online
+			check "$n lost path $path: all stay online" throughout 2 stays_online $nodes
 		done
-		check "it shows" paths_are n1 "${states[$path]}"
+		check "their agents and the ring go on" within $patience all_online
+		check "it shows" within $patience paths_are n1 "${states[$path]}"
 		check "status tells it, as long as it lasts" within $patience degraded n1 "10\.77\.$((path + 1))\.1"
-		check "the volume is good" ctl n1 volume list
+		check "the volume is good" within $patience ctl n1 volume list
 		check "same epochs, same guests" test "$(epochs) $(tokens)" = "$epochs $tokens"
 		healed=$(now_ns)
 		for n in $nodes; do lab storage heal $n --path $path; done

@@ -33,12 +33,12 @@ lab net split n1/n2
 check "after a split one node runs all VMs" within $patience one_holds_all
 loser=${nodes/$winner/} loser=${loser// /}
 note "$winner won, $loser gave up"
-check "the other one runs none" none_on "$loser"
+check "the other one runs none" within $patience none_on "$loser"
 check "that stays so" throughout $((bound_ms / 1000 + 1)) eval 'one_holds_all && none_on $loser'
 check "no host was reset" test "$(resets n1) $(resets n2)" = "0 0"
 if [ "$winner" = n1 ]; then moves="c" stays="a b"; else moves="a b" stays="c"; fi
 for v in $moves; do
-	check "$v runs in a new life" other_life $v "${!v}"
+	check "$v runs in a new life" within $patience other_life $v "${!v}"
 	check "$v was started within the bound" in_bound "$split_ns" $v
 done
 for v in $stays; do check "$v noticed nothing" same_life $v "${!v}"; done

@@ -26,7 +26,7 @@ for n in $nodes; do
 	check "$n: programs were replaced" test ${#size[@]} -ge 5
 	p=$(main_pid "$n" ha-keeper)
 	check "$n: ha-keeper is put in force anew" lab exec "$n" -- sh -c 'systemctl daemon-reload && systemctl kill --kill-whom=main ha-keeper'
-	check "$n: its keeper is another process" within 20 other_pid "$n" ha-keeper "$p"
+	check "$n: its keeper is another process" within $patience other_pid "$n" ha-keeper "$p"
 	check "$n: ha-agent is restarted" lab exec "$n" -- systemctl restart ha-agent
 	check "$n: as good as before" within $patience back "$n"
 	for s in ha-keeper ha-agent; do check "$n: it is the new $s" test "$(exe_of "$n" $s)" = "${size[$s]}"; done

@@ -89,7 +89,7 @@ changed "2 again"
 # Of two one is gone for good: nobody can disarm.
 lab storage stop nfs
 within $patience not usable_all
-check "with one of two lost nobody can disarm" not ctl n1 disarm
+check "with one of two lost nobody can disarm" not ctl_once n1 disarm
 check "all are armed still" all_armed
 five=$(serve 5)
 set_volumes "$one" "$five"

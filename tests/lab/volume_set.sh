@@ -20,7 +20,7 @@ check "and is what it was" [ "$(generation)" = "$first" ]
 check "disarm" ctl n1 disarm
 check "all are disarmed" within $patience disarmed
 since=$(now_ns)
-check "a volume is replaced by itself" ctl n2 volume replace "$url"
+check "a volume is replaced by itself" within $patience ctl n2 volume replace "$url"
 check "the set is of the next generation" [ "$(generation)" = $((first + 1)) ]
 check "every keeper starts again with it" within $patience told "$since" 'ha-keeper: the volume set has changed'
 check "all volumes are usable on all nodes" within $patience all_usable

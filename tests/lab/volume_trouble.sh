@@ -45,8 +45,8 @@ check "and that is told" within $patience hook_told volume-good "$nfs"
 
 # Slow: the same server, half asleep
 since=$(now_ns)
-ganesha=$(server ganesha)
-(trap 'exit 0' TERM; while :; do kill -STOP "$ganesha"; sleep 0.3; kill -CONT "$ganesha"; sleep 0.03; done) &
+ganesha=$(server ganesha) nap=$(awk -v io="$(timing IO)" 'BEGIN { print io * 0.6 / 1000 }')
+(trap 'exit 0' TERM; while :; do kill -STOP "$ganesha"; sleep "$nap"; kill -CONT "$ganesha"; sleep 0.03; done) &
 slow_pid=$!
 check "a slow volume is slow" within $patience trouble 1 slow
 check "its hook is called" within $patience hook_told volume-slow "$nfs"

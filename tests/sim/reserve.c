@@ -16,7 +16,7 @@
 
 #define STREAM_RESERVE 1010
 #define CHECK_MS 10000
-#define LIMIT_MS 15000
+#define LIMIT_MS 28000
 #define HELD_MS 50
 #define QUEUED_MS 10
 #define STRANGE_KEY 0xbadc0ffee0ddf00dULL
