@@ -439,6 +439,9 @@ static int say_done(struct change *x)
 			     "See `ha-ctl volume list`; then `ha-ctl arm`.\n",
 			     s->decided ? "An interrupted change was finished; if it was another one, run this command again.\n" : "", generation,
 			     x->conf.n_volumes, x->conf.n_volumes == 1 ? "" : "s");
+		if (s->frozen_at >= 0)
+			(void)printf("%s is frozen for another change, and no VM can be started. If nobody is at that: run its command again, or take it back by\n"
+				     "`ha-ctl volume replace %s`.\n", x->url[s->frozen_at], x->url[s->frozen_at]);
 		return CTL_OK;
 	}
 	o = json_object_new_object();
@@ -446,6 +449,7 @@ static int say_done(struct change *x)
 	json_object_object_add(o, "ok", json_object_new_boolean(true));
 	json_object_object_add(o, "generation", json_object_new_uint64(generation));
 	json_object_object_add(o, "finished_earlier", json_object_new_boolean(s->decided));
+	json_object_object_add(o, "frozen", s->frozen_at < 0 ? NULL : json_object_new_string(x->url[s->frozen_at]));
 	ctl_print_json(o);
 	json_object_put(o);
 	return CTL_OK;

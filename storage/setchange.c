@@ -452,6 +452,8 @@ static bool plan(struct setchange *c)
 		return true;
 	}
 	if (is_done(c)) {
+		for (unsigned i = 0; i < c->n; i++)
+			c->frozen_at = c->volume[i].reachable && c->volume[i].status == FORMAT_OK && frozen_for_later(c, &c->volume[i].sb) ? (int)i : c->frozen_at;
 		end(c, SETCHANGE_DONE);
 		return false;
 	}
@@ -824,6 +826,7 @@ static void seek(struct setchange *c)
 
 void setchange_begin(struct setchange *c)
 {
+	c->frozen_at = -1;
 	enter(c, STEP_LOOK);
 	seek(c);
 }

@@ -108,6 +108,7 @@ struct setchange {
 	bool has_looked;      /* LAST LOOK: at one of them */
 	bool looked;          /* the volume has just been looked at and is to be written now */
 	bool decided, was_frozen; /* an earlier run had got so far */
+	int frozen_at;        /* DONE: nothing was left to do of it, but this volume is frozen for another change; -1: none */
 	bool settled;         /* the first superblock of the new set is not put back any more */
 	bool goes_on;         /* all that is frozen was to become what this run makes of it, but for the incarnation, and with another one nothing is decided */
 	bool takes_back;      /* what an earlier run has frozen; no more than that */

@@ -396,12 +396,16 @@ static struct op *frozen_after(void)
 /* Between its look at a volume and its deciding on another one. */
 static void taken_back(void)
 {
-	struct op *a = frozen_after();
+	struct op *a = frozen_after(), *b;
 	enum setchange_act how;
 
 	disk[0].up = false;
-	how = run(op_new(SETCHANGE_REPLACE, (unsigned[]){ 0, 1, 3 }, 3, 3, 2));
-	TAP_OK(how == SETCHANGE_DONE && disk[3].sb.frozen && sets_with_quorum() == 0, "the change before asked for again: the next one's freeze is none of its own");
+	b = op_new(SETCHANGE_REPLACE, (unsigned[]){ 0, 1, 3 }, 3, 3, 2);
+	while (!over(b))
+		step(b);
+	TAP_OK(b->c.act == SETCHANGE_DONE && disk[3].sb.frozen && sets_with_quorum() == 0, "the change before asked for again: the next one's freeze is none of its own");
+	TAP_OK(b->c.frozen_at == 2, "and it is told that it is frozen");
+	free(b);
 	disk[0].up = true;
 	TAP_OK(run(a) == SETCHANGE_DONE && disk[4].sb.generation == 7 && sets_with_quorum() == 1, "which comes to its end");
 

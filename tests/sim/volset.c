@@ -221,6 +221,14 @@ static bool others_at(const struct operator *o)
 	return false;
 }
 
+static bool others_busy(const struct operator *o)
+{
+	for (unsigned i = 0; i < OPERATORS; i++)
+		if (&operators[i] != o && operators[i].busy)
+			return true;
+	return false;
+}
+
 static void over(struct operator *o)
 {
 	o->busy = o->running = false;
@@ -266,6 +274,15 @@ static void run_ends(struct operator *o)
 	/* What is half done may be the other one's, who goes on with it now. */
 	if (how == SETCHANGE_REFUSED && healing)
 		turn = (unsigned)(o == operators);
+	/* He is told so, and does as he is told. */
+	if (how == SETCHANGE_DONE && o->c.frozen_at >= 0 && !others_busy(o)) {
+		history_add("operator on node %u: takes volume %d in again, which is frozen", o->node->id, o->c.frozen_at);
+		o->volume = (unsigned)o->c.frozen_at;
+		o->in_place = true;
+		o->number = ++next_number;
+		later(o, rnd_ms(500, 3000), on_run);
+		return;
+	}
 	/* Refused while others have frozen it, too: they bring it to an end, or the next run finds it as it was. */
 	if (how == SETCHANGE_DONE || (how == SETCHANGE_REFUSED && !volset_frozen() && (healing || o->froze || ++o->tries > TRIES))) {
 		over(o);
