@@ -249,6 +249,16 @@ static void test_order(void)
 	lead_ready(&a, db, 2, READY_CHECK);
 	a.now_ns += 5 * S;
 	TAP_OK(lead_awaited(&a, v) == none, "a name that nobody has is not waited for");
+	/* Our own, which ends and runs anew by the same claim while nobody looks. */
+	db->state = VM_RUNNING;
+	lead_ready(&a, db, a.opt.self, READY_CHECK);
+	a.now_ns += 5 * S;
+	vmlife_move(&a, db, VM_RESTARTING);
+	vmlife_move(&a, db, VM_STARTING);
+	vmlife_move(&a, db, VM_RUNNING);
+	lead_ready(&a, db, a.opt.self, READY_CHECK);
+	TAP_OK(lead_awaited(&a, v) == db, "it has ended and runs anew: its time begins anew");
+	db->state = VM_IDLE;
 	/* What an owner has said is over with its ownership. */
 	lead_owners(&a);
 	TAP_OK(lead_awaited(&a, v) == db, "nobody owns it: it is not ready, whatever was said");

@@ -46,6 +46,8 @@ void vmlife_move(struct agent *a, struct vm *v, enum vm_state to)
 	};
 
 	CHECK(allowed[v->state] & (1 << to));
+	if (v->state == VM_RUNNING && v->ready_node == a->opt.self)
+		memset(v->ready_ns, 0, sizeof(v->ready_ns)); /* whoever leads may have looked before it ended, and look again when it runs anew */
 	v->state = to;
 	v->since_ns = a->now_ns;
 	v->retry_ns = 0;
