@@ -13,6 +13,8 @@ some_on_its_way() { on_its_way s || on_its_way t; }
 but_not_b() { some_on_its_way && field b '.state + " " + (.migration // "none" | tostring)' "running none"; }
 kill_agents() { local n; for n in $nodes; do lab exec "$n" -- systemctl kill -s KILL --kill-whom=main ha-agent; done; }
 other_agents() { local n; for n in $nodes; do other_pid "$n" ha-agent "${agents[$n]}" || return 1; done; }
+# Agents that have just started tell of no VM yet
+all_known() { local v; for v in s t b; do [[ "$(vm_node $v)" = n? ]] || return 1; done; }
 declare -A life agents
 remember() { local v; for v in s t b; do stamps_on $v || bail "$v does not stamp"; life[$v]=$(token $v); done; }
 all_as_before() { local v; for v in s t b; do check "$1: $v stamps" stamps_on $v; check "$1: $v is in the same life" same_life $v "${life[$v]}"; done; }
@@ -38,8 +40,9 @@ for way in there back; do
 	for n in $nodes; do agents[$n]=$(main_pid "$n" ha-agent); done
 	kill_agents
 	check "agents killed on the way $way: all are started again" within $patience other_agents
+	check "agents killed on the way $way: they know of all VMs" within $patience all_known
 	if [ $way = there ]; then check "agents killed on the way $way: n3 gets empty" within $patience empty n3; else check "agents killed on the way $way: all get back" within $patience all_on_n3; fi
-	check "n3's maintenance is what was asked for" in_maintenance n3 "$([ $way = there ] && echo true || echo false)"
+	check "n3's maintenance is what was asked for" within $patience in_maintenance n3 "$([ $way = there ] && echo true || echo false)"
 	all_as_before "agents killed on the way $way"
 done
 
@@ -61,7 +64,7 @@ within $patience some_on_its_way || bail "nobody is on its way"
 power_off "$lead"
 view="$stays n3"
 check "the leader's host is lost: n3 gets empty" within $patience empty n3
-check "n3 is in maintenance" in_maintenance n3 true
+check "n3 is in maintenance" within $patience in_maintenance n3 true
 for v in s t b; do
 	check "$v runs on $stays" within $patience runs_on $v "$stays"
 	check "$v stamps" stamps_on $v
@@ -78,10 +81,10 @@ remember
 for n in $nodes; do power_off "$n"; done
 power_on_all
 check "cold start: all nodes are back" within $patience all_online
-check "n3 is in maintenance still" in_maintenance n3 true
+check "n3 is in maintenance still" within $patience in_maintenance n3 true
 for v in s t b; do again $v "${life[$v]}"; done
-check "and empty" empty n3
-check "where they belong is known still" eval 'field s .return_to n3 && field t .return_to n3 && field b .return_to n3'
+check "and empty" within $patience empty n3
+check "where they belong is known still" within $patience eval 'field s .return_to n3 && field t .return_to n3 && field b .return_to n3'
 remember
 check "maintenance off --return" ctl n1 node maintenance off n3 --return
 check "all are back" within $patience all_on_n3
