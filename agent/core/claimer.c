@@ -499,23 +499,17 @@ static void learn_own(struct agent *a)
 	const struct claims *own = &c->fresh[a->opt.self - 1];
 	uint64_t announced = c->announced[a->opt.self - 1];
 	unsigned shown = count(a, shows_own);
-	bool lost = false;
 
 	if (c->numbered || c->read_epoch == 0)
 		return;
 	if (!c->fresh_any[a->opt.self - 1] || knew_newer(a, a->opt.self))
 		own = &c->seen[a->opt.self - 1]; /* read before it was damaged */
-	/* What a volume has lost since this process read it counts if it is known what it was. */
-	for (unsigned v = 0; v < a->opt.n_volumes; v++) {
-		const struct claimer_volume *x = &c->volume[v];
-		bool known = format_compare(own->epoch, own->seq, x->on[a->opt.self - 1].epoch, x->on[a->opt.self - 1].seq) >= 0;
-
-		shown += x->own_older && !x->own_ok && known;
-		lost = lost || (x->own_older && !known);
-	}
+	/* What a volume has lost since this process read it counts: it is known what it was (keep_own). */
+	for (unsigned v = 0; v < a->opt.n_volumes; v++)
+		shown += c->volume[v].own_older && !c->volume[v].own_ok;
 	/* A quorum must be asked: of claims that were granted in the last moment nothing was announced. Of one whose newest block is damaged it is enough to
 	 * know, from another, what was announced. */
-	if (lost || count(a, shows_any_own) < format_fence_quorum(a->opt.n_volumes) || shown < (announced != 0 ? 1 : format_fence_quorum(a->opt.n_volumes)) ||
+	if (count(a, shows_any_own) < format_fence_quorum(a->opt.n_volumes) || shown < (announced != 0 ? 1 : format_fence_quorum(a->opt.n_volumes)) ||
 	    own->seq < announced) {
 		c->retry_ns = a->now_ns + agent_ms(RETRY_MS); /* our newest block is damaged, and this process does not know what it held */
 		return;
@@ -711,6 +705,16 @@ void claimer_step(struct agent *a)
 	}
 }
 
+/* What an earlier process wrote is known once any volume has shown it, whatever becomes of the rest of that read: by the next one the block may be damaged, and no
+ * other volume need have it. */
+static void keep_own(struct claimer *c, uint32_t self, const struct claims *own)
+{
+	if (c->numbered || (c->seen_any[self - 1] && format_compare(own->epoch, own->seq, c->seen[self - 1].epoch, c->seen[self - 1].seq) <= 0))
+		return;
+	copy(&c->seen[self - 1], own);
+	c->seen_any[self - 1] = true;
+}
+
 /* Two buffers: the newest valid one. As for heartbeats, unreadable or older than seen before fails the volume's read. */
 static bool absorb(struct agent *a, unsigned volume, const uint8_t *data, const uint8_t cluster[16])
 {
@@ -766,8 +770,10 @@ static bool absorb(struct agent *a, unsigned volume, const uint8_t *data, const 
 		/* A rotten or lost block of our own fails everybody else's read: write it again. */
 		if (id == a->opt.self && c->numbered && (!(ok[0] && ok[1]) || buf[newest].seq < v->expect_seq))
 			c->rewrite = true;
-		if (id == a->opt.self)
+		if (id == a->opt.self) {
 			slot_read(&v->slot, newest, buf[newest].epoch, buf[newest].seq, v->read_issued_ns, a->now_ns);
+			keep_own(c, id, &buf[newest]);
+		}
 		v->own_ok = v->own_ok || id == a->opt.self;
 		if (c->fresh_any[id - 1] && !MUTANT(LAST_READ_COUNTS) &&
 		    format_compare(buf[newest].epoch, buf[newest].seq, c->fresh[id - 1].epoch, c->fresh[id - 1].seq) <= 0)

@@ -48,7 +48,7 @@ static struct { struct { int64_t first, quorum; } at[BEATS]; unsigned n; uint32_
 static struct { uint32_t life, epoch; } proven[SIM_MAX_NODES][SIM_MAX_NODES]; /* by evidence: the second's epoch, for the first */
 static uint32_t state_of[SIM_MAX_NODES];
 /* The newest heartbeat that has landed on a volume; and in which one a node's keeper has said last that claims are void, until when: 0: they are. */
-static struct { uint32_t epoch; uint64_t seq, silent_seq /* the newest of that epoch that says so; 0: none */; unsigned cleared; /* of its blocks that have landed since */ } told[SIM_MAX_NODES][FORMAT_MAX_VOLUMES];
+static struct { uint32_t epoch; uint64_t seq, silent_seq /* the newest of that epoch that says so; 0: none */; unsigned cleared; /* buffers that hold one which has landed since: a bit each */ } told[SIM_MAX_NODES][FORMAT_MAX_VOLUMES];
 static struct { uint32_t epoch; uint64_t seq /* newest that says so */; int64_t cleared_ns, sure_ns /* without a volume that may lose it again */; } voided[SIM_MAX_NODES];
 /* The newest word that none of its claims is void which the storage has acknowledged and lost: another device stood in, or it went astray. */
 static struct { uint32_t epoch; uint64_t seq; } swallowed[SIM_MAX_NODES][FORMAT_MAX_VOLUMES];
@@ -228,11 +228,12 @@ static unsigned unsilent_on(uint32_t node, bool sure)
 	for (unsigned v = 0; v < sim.n_volumes; v++) {
 		bool later = format_compare(told[node - 1][v].epoch, told[node - 1][v].seq, voided[node - 1].epoch, voided[node - 1].seq) > 0;
 
-		/* One block is not sure: of two buffers it may be the one that rots, and the gate opens only after two.
+		/* One block is not sure: of two buffers it may be the one that rots, and the gate opens only after two. Nor are two in one buffer: after a write whose fate
+		 * nobody knew it is written again.
 		 * What was written while another device stood in for it, that one has: it said nothing of the kind, nor that it is over. */
 		n += sim.liar == (int)v ? !sure && (later || told[node - 1][v].silent_seq != told[node - 1][v].seq ||
 						   format_compare(swallowed[node - 1][v].epoch, swallowed[node - 1][v].seq, voided[node - 1].epoch, voided[node - 1].seq) > 0)
-					: later && (!sure || told[node - 1][v].cleared >= 2);
+					: later && (!sure || told[node - 1][v].cleared == 3);
 	}
 	return n;
 }
@@ -263,7 +264,7 @@ static void note_silence(const struct op *op)
 		told[me][op->target].silent_seq = 0;
 	told[me][op->target].epoch = hb->epoch;
 	told[me][op->target].seq = hb->seq;
-	told[me][op->target].cleared = hb->silent ? 0 : told[me][op->target].cleared + 1;
+	told[me][op->target].cleared = hb->silent ? 0 : told[me][op->target].cleared | 1U << op->buffer;
 	if (hb->silent)
 		told[me][op->target].silent_seq = hb->seq;
 	if (hb->silent && format_compare(hb->epoch, hb->seq, voided[me].epoch, voided[me].seq) > 0) {

@@ -23,6 +23,13 @@ static void on_late_event(struct sim_event *ev)
 
 	if (r == 0)
 		return;
+	/* Where things stand by now: what came first in this process' sockets may have been handed on before this. */
+	if (k->kind == KEEPER_EV_RING) {
+		k->ok = n->ring_up;
+		k->view = n->ring_view;
+	} else if (k->kind == KEEPER_EV_VOLUME) {
+		k->ok = n->kclient.session[k->volume].state == SESSION_READY;
+	}
 	if (r > 0)
 		k_event(n, k);
 	free(k);
