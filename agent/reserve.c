@@ -457,9 +457,12 @@ static void on_check(void *data)
 {
 	struct reserver *r = data;
 
-	for (unsigned i = r->slice; i < ARRAY_SIZE(r->job); i += CHECK_SLICES)
-		if (r->job[i].used && r->job[i].checks && !r->job[i].wanted && r->job[i].pidfd < 0)
+	for (unsigned i = r->slice; i < ARRAY_SIZE(r->job); i += CHECK_SLICES) {
+		const struct vm *v = r->job[i].used ? agent_vm_by_uuid(&r->d->core, r->job[i].uuid) : NULL;
+
+		if (v && reserve_may_have(v) && r->job[i].checks && !r->job[i].wanted && r->job[i].pidfd < 0)
 			start(&r->job[i], r->job[i].mark == MARK_OWNED ? RESERVATION_KEEP : RESERVATION_CHECK);
+	}
 	r->slice = (r->slice + 1) % CHECK_SLICES;
 	(void)qb_loop_timer_add(r->d->loop, QB_LOOP_LOW, CHECK_MS / CHECK_SLICES * NS_PER_MS, r, on_check, &r->timer);
 }

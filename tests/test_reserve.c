@@ -286,6 +286,8 @@ static void test_done(void)
 
 static void test_check(void)
 {
+	d.core.vm[0] = (struct vm){ .used = true, .def = v.def, .state = VM_INCOMING };
+	d.core.vm_end = 1;
 	ask(RESERVATION_JOIN, 20, "echo 'ok '");
 	run(5000);
 	(void)answered(RESERVATION_JOIN, 20, RESERVATION_OK);
@@ -300,6 +302,14 @@ static void test_check(void)
 	says = "echo 'lost disk /dev/x: its key is not registered any more'";
 	run(14000);
 	TAP_OK(answered(RESERVATION_CHECK, 21, RESERVATION_LOST) && streq(seen.op, "keep"), "its key is looked at by itself, and that it is gone is told");
+	d.core.vm[0].state = VM_RESTARTING;
+	ask(RESERVATION_OWN, 22, "echo 'ok '");
+	run(5000);
+	(void)answered(RESERVATION_OWN, 22, RESERVATION_OK);
+	seen.spawned = 0;
+	run(14000);
+	TAP_OK(seen.spawned == 0, "not while it has no QEMU: what has come late would be reserved for nobody");
+	d.core.vm_end = 0;
 }
 
 int main(void)

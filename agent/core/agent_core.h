@@ -636,6 +636,7 @@ void reserve_may_be_keyed(const struct agent *a, struct vm *v); /* by an agent b
 void reserve_leave(struct agent *a, struct vm *v, enum claim_state then);
 void reserve_quit(struct agent *a, struct vm *v);  /* the same, with nobody waiting for it */
 bool reserve_ended(struct agent *a, struct vm *v);  /* its QEMU has ended: true if that was for a lost key, and no failure */
+bool reserve_may_have(const struct vm *v);         /* a QEMU that writes by its key. Of nobody else's is that looked at: what has come late would be reserved for nobody */
 void reserve_event(struct agent *a, struct vm *v, const struct agent_event *ev);
 void reserve_tick(struct agent *a, struct vm *v);
 int64_t reserve_deadline(const struct vm *v); /* RESERVING, UNRESERVING */

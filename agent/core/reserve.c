@@ -315,16 +315,20 @@ static bool may_preempt(const struct agent *a, const struct vm *v)
 	       !migrate_by(a, v, a->opt.self) && !MUTANT(OTHERS_LEFT);
 }
 
+bool reserve_may_have(const struct vm *v)
+{
+	return v->state == VM_STARTING || v->state == VM_RUNNING || v->state == VM_STOPPING || v->state == VM_INCOMING || v->state == VM_TAKING;
+}
+
 void reserve_event(struct agent *a, struct vm *v, const struct agent_event *ev)
 {
 	struct vm_reservation *r = &v->reservation;
-	bool may_have = v->state == VM_STARTING || v->state == VM_RUNNING || v->state == VM_STOPPING || v->state == VM_INCOMING || v->state == VM_TAKING;
 
 	if (ev->number != r->number)
 		return;
 	if (r->asked && ev->reserve == r->op)
 		on_answer(a, v, ev);
-	else if (ev->reserve == RESERVATION_CHECK && ev->reserved == RESERVATION_LOST && (r->reserved || r->joined || r->lost) && may_have)
+	else if (ev->reserve == RESERVATION_CHECK && ev->reserved == RESERVATION_LOST && (r->reserved || r->joined || r->lost) && reserve_may_have(v))
 		lost(a, v); /* lost: it may have been told to end before it was there, or while hands were off */
 	else if (ev->reserve == RESERVATION_KEEP && ev->reserved == RESERVATION_OTHERS && may_preempt(a, v))
 		own(a, v);

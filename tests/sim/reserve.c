@@ -188,8 +188,14 @@ static void on_check(struct sim_event *ev)
 
 	enum reservation_op op = j->owned ? RESERVATION_KEEP : RESERVATION_CHECK;
 
+	const struct vm *v = n->a_runs ? agent_vm_by_uuid(n->agent, sim.vm[vm].uuid) : NULL;
+
 	if (j->serial != (uint32_t)(ev->arg >> 32) || j->busy || n->reserves_not || !(j->owned || j->joined))
 		return;
+	if (!v || !reserve_may_have(v)) {
+		world_post_proc(&n->aproc, node_wait(n, CHECK_MS * NS_PER_MS), on_check, n, ev->arg);
+		return;
+	}
 	begin(n, vm, op, op);
 	j->asked = false;
 }
