@@ -238,6 +238,7 @@ static void finish(struct node *n, unsigned vm, enum reservation_result result)
 	enum reservation_op op = j->op;
 	bool looks = !j->asked;
 
+	j->unlooked = looks && result == RESERVATION_FAILED;
 	j->busy = false;
 	j->serial++;
 	if (op == RESERVATION_JOIN || op == RESERVATION_LEAVE || (result == RESERVATION_OK && (op == RESERVATION_CLEAR || j->plan.op == RESERVATION_RELEASE)))
@@ -652,7 +653,7 @@ void reserve_check_calm(void)
 
 			if (lives(q) && q->reserved && !q->kill_pending && sim.node[i].reserve[vm].owned)
 				only = q;
-			busy = busy || (q->state != QEMU_NONE && !lives(q)) || sim.node[i].reserve[vm].busy || (!lives(q) && sim.node[i].reserve[vm].joined);
+			busy = busy || (q->state != QEMU_NONE && !lives(q)) || sim.node[i].reserve[vm].busy || sim.node[i].reserve[vm].unlooked || (!lives(q) && sim.node[i].reserve[vm].joined);
 			if (lives(q) && q->reserved && sim.node[i].reserve[vm].joined && !sim.node[i].reserve[vm].busy) /* or it has just arrived */
 				violation("R6", "VM %u has been migrated to node %u, and others' keys are left on its LUN", vm, i + 1);
 		}
