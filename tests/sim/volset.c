@@ -9,6 +9,7 @@
 
 #define OPERATORS 2
 #define TRIES 25
+#define PATIENCE 10
 
 static struct operator {
 	bool busy;
@@ -250,11 +251,14 @@ static bool is_of_the_set(unsigned v)
 	return d->sb == FORMAT_OK && !d->super.frozen && d->super.generation == sim.sb[0].generation;
 }
 
-/* Refused for another volume, which an earlier run has left behind: that one first. */
+/* Refused for another volume, which an earlier run has left behind: that one first. In the end also one that is prepared for a change which nobody can go on with. */
 static void mend_another(struct operator *o)
 {
 	for (unsigned v = 0; v < sim.n_volumes; v++) {
-		if (v == o->volume || is_of_the_set(v) || !is_of_the_set(o->volume))
+		const struct volume_data *d = &sim.target[v].data;
+		bool prepared = o->runs > PATIENCE && d->sb == FORMAT_OK && d->super.frozen && d->super.generation > sim.sb[0].generation;
+
+		if (v == o->volume || is_of_the_set(v) || !(is_of_the_set(o->volume) || prepared))
 			continue;
 		history_add("operator on node %u: takes volume %u in again instead", o->node->id, v);
 		o->volume = v;
