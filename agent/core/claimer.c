@@ -693,8 +693,9 @@ void claimer_step(struct agent *a)
 	}
 	c->rewrite = must_catch_up(a) || c->rewrite;
 	if (a->epoch != 0 && c->numbered && (c->rewrite || c->n_wants > 0) && count(a, may_write) >= format_fence_quorum(a->opt.n_volumes)) {
-		/* Also a write that did not reach its quorum. Our own block comes first: while it is damaged nobody can read anything. */
-		if (c->rewrite || in_cycle(c))
+		/* Also a write that did not reach its quorum. Our own block comes first: while it is damaged nobody can read anything. But where writes fail all the time
+		 * the others' claims are read in between: this node may lead. The cycle begins anew with that. */
+		if ((c->rewrite || in_cycle(c)) && a->now_ns - c->read_ns <= agent_ms(MAX(REFRESH_MS, 4 * a->opt.timing.io_ms)))
 			start_write(a);
 		else
 			start_read(a, CLAIMER_READING);
