@@ -26,6 +26,7 @@ static struct { uint32_t epoch; uint64_t seq; } newest[SIM_MAX_NODES][2][FORMAT_
 static struct { uint32_t epoch; uint64_t seq; bool copied; } landed[SIM_MAX_NODES][2][FORMAT_MAX_VOLUMES];
 static uint32_t ever_epoch[SIM_MAX_NODES]; /* that was on a volume which was replaced since */
 static struct { uint64_t incarnation, generation; uint32_t life; } granted[SIM_MAX_NODES][SIM_MAX_VMS];
+static struct { uint64_t incarnation, generation, migration; } handed[SIM_MAX_VMS]; /* the last release for a migration that was issued */
 static uint32_t epoch_of_pet[SIM_MAX_NODES];
 static struct number { uint32_t life, epoch; uint64_t seq, boots; } used[SIM_MAX_NODES][2]; /* highest that was written, and by which process */
 /* Newest that a process has read of a slot on a volume. */
@@ -68,6 +69,7 @@ void check_reset(void)
 	memset(landed, 0, sizeof(landed));
 	memset(ever_epoch, 0, sizeof(ever_epoch));
 	memset(granted, 0, sizeof(granted));
+	memset(handed, 0, sizeof(handed));
 	memset(epoch_of_pet, 0, sizeof(epoch_of_pet));
 	memset(ran, 0, sizeof(ran));
 	memset(seen, 0, sizeof(seen));
@@ -374,6 +376,19 @@ static void note_named(const struct heartbeat *hb)
 	}
 }
 
+static void note_handed(const struct block *b)
+{
+	for (unsigned vm = 0; vm < sim.n_vms; vm++) {
+		const struct claim *c = claim_in(b, vm);
+
+		if (!c || c->state != CLAIM_HANDED || (handed[vm].incarnation == sim.vm[vm].incarnation && c->generation <= handed[vm].generation))
+			continue;
+		handed[vm].incarnation = sim.vm[vm].incarnation;
+		handed[vm].generation = c->generation;
+		handed[vm].migration = c->migration;
+	}
+}
+
 void check_write_issued(const struct op *op)
 {
 	bool writing;
@@ -393,6 +408,7 @@ void check_write_issued(const struct op *op)
 	if (op->kind == OP_WRITE_HEARTBEAT)
 		note_named(&op->block->hb); /* a torn read may show it, also if it never lands */
 	if (op->kind == OP_WRITE_CLAIMS) {
+		note_handed(op->block);
 		check_generations(op);
 		check_quiet(op);
 	}
@@ -780,6 +796,18 @@ static bool check_hold(const struct node *n)
 	return true;
 }
 
+/* The one that released it has claimed it again over that, and so has another: but nobody else was granted it since. */
+static bool was_handed(const struct qemu *q)
+{
+	if (handed[q->vm].incarnation != sim.vm[q->vm].incarnation || handed[q->vm].migration != q->in_id)
+		return false;
+	for (uint32_t id = 1; id <= sim.n_nodes; id++)
+		if (id != q->node->id && granted[id - 1][q->vm].incarnation == sim.vm[q->vm].incarnation &&
+		    granted[id - 1][q->vm].generation > handed[q->vm].generation)
+			return false;
+	return true;
+}
+
 /* Its memory fits the image, and the owner before has handed it over for this very migration: has issued that, which binds it wherever the write has got to. */
 void check_continued(const struct qemu *q)
 {
@@ -798,7 +826,7 @@ void check_continued(const struct qemu *q)
 		}
 		most = MAX(most, on);
 	}
-	if (most == 0)
+	if (most == 0 && !was_handed(q))
 		violation("S2", "node %u continues VM %u without a release for its migration", q->node->id, q->vm);
 }
 

@@ -219,13 +219,15 @@ void places_starts(const struct node *n, unsigned vm)
 		violation("P1", "node %u starts VM %u while it starts %u others", n->id, vm, others);
 }
 
-/* A leader's view is older than it seems: its agent stood still, does not get at what it would have to read, or reads a volume that has lost what it had acknowledged. */
+/* A leader's view is older than it seems: its agent stood still, does not get at what it would have to read (it asks each 10 s), or reads a volume that has lost what it
+ * had acknowledged. */
 static bool is_dim(const struct node *n)
 {
 	for (unsigned v = 0; v < sim.n_volumes; v++)
 		if (sim.target[v].rolled_back)
 			return true;
-	return (n->aproc.stood_ns != 0 && sim.now - n->aproc.stood_ns < SETTLED_MS * NS_PER_MS) || n->a_cut;
+	return (n->aproc.stood_ns != 0 && sim.now - n->aproc.stood_ns < SETTLED_MS * NS_PER_MS) || n->a_cut ||
+	       n->agent->now_ns - n->agent->claimer.complete_ns > SETTLED_MS * NS_PER_MS;
 }
 
 static void check_after(const struct node *n, unsigned vm, const struct vm_def *d)
