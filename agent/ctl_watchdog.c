@@ -84,6 +84,16 @@ static int query_device(const struct ctl *c, const struct conf *conf, json_objec
 	return CTL_OK;
 }
 
+static bool says(const struct conf *conf, const char *attribute, const char *what)
+{
+	char name[WATCHDOG_NAME_LEN], value[16];
+
+	if (is_none(conf) || is_unix(conf) || watchdog_sysfs_name(WATCHDOG_SYSFS, conf->watchdog, name) < 0)
+		return false;
+	watchdog_sysfs_get(WATCHDOG_SYSFS, name, attribute, value, sizeof(value));
+	return streq(value, what);
+}
+
 /* The keeper's own check, with what the keeper reads; FILE in place of its record. */
 static int query_fit(const struct ctl *c, const struct conf *conf, json_object *o)
 {
@@ -130,6 +140,8 @@ int ctl_watchdog_query(const struct ctl *c)
 		(void)printf("%s is a supervisor's socket: whoever connects takes it over, so it is not asked.\n", conf.watchdog);
 	if (r == CTL_OK) {
 		show_record(c, &conf, o);
+		if (!o && says(&conf, "nowayout", "1"))
+			(void)printf("nowayout: once started it is never stopped. While this node is not armed ha-keeper pets it; with ha-keeper stopped for good it resets this host.\n");
 		if (!o)
 			(void)fflush(stdout);
 		r = query_fit(c, &conf, o);
@@ -214,6 +226,8 @@ int ctl_watchdog_test(const struct ctl *c)
 		return ctl_fail(c, CTL_FAILED, "Device=none: there is no watchdog to test");
 	if (r != 0 || (r = check_idle(c, &conf)) != 0)
 		return r;
+	if (says(&conf, "nowayout", "1") && says(&conf, "state", "active"))
+		return ctl_fail(c, CTL_FAILED, "%s runs and cannot be stopped (nowayout), so ha-keeper holds it: reboot this host, and test before it is armed again", conf.watchdog);
 	if (!agreed(&conf))
 		return ctl_fail(c, CTL_FAILED, "not agreed: what was typed is not %s; nothing was done", conf.self_name);
 	if (!c->file && mkdir(STATE_DIR, 0755) < 0 && errno != EEXIST)
@@ -239,5 +253,6 @@ int ctl_watchdog_test(const struct ctl *c)
 		return ctl_fail(c, CTL_FAILED, "%s has NOT reset this host within %" PRId64 " s: it is of no use, choose another Device=", conf.watchdog,
 				(int64_t)((2LL * w.timeout_ms + GIVE_UP_MS) / MS_PER_S));
 	(void)unlink(WATCHDOG_TEST_MARK);
-	return ctl_fail(c, CTL_FAILED, "%s: %s; the watchdog was stopped", state_file(c), strerror(-r));
+	return ctl_fail(c, CTL_FAILED, "%s: %s; the watchdog %s", state_file(c), strerror(-r),
+			w.rests ? "cannot be stopped (nowayout): `systemctl restart ha-keeper` now, or it resets this host" : "was stopped");
 }

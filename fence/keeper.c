@@ -105,21 +105,45 @@ static int start_watchdog(struct daemon *d, char *err, size_t err_size)
 	return r < 0 ? r : watchdog_start(&d->watchdog, d->conf.timing.wd_ms, err, err_size);
 }
 
+/* Held by systemd, so that this process' death is not a close. */
+static void hold_watchdog(const struct daemon *d)
+{
+	(void)sd_pid_notify_with_fds(0, 0, "FDSTORE=1\nFDNAME=watchdog\nFDPOLL=0", &d->watchdog.fd, 1);
+}
+
+static void tell_rest(struct daemon *d)
+{
+	daemon_text(d, LOG_LEVEL_NOTICE, "watchdog %s cannot be stopped (nowayout): while this node has no use for it ha-keeper pets it by time; stopped for good it would "
+		    "have this host reset %u s later", d->watchdog.device, (unsigned)(d->watchdog.rest_ms / MS_PER_S));
+}
+
+static int stop_watchdog(struct daemon *d, char *err, size_t err_size)
+{
+	bool rested = d->watchdog.rests;
+	int r = watchdog_stop(&d->watchdog, err, err_size);
+
+	if (d->watchdog.fd < 0)
+		(void)sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=watchdog");
+	else if (d->watchdog.rests && !rested)
+		tell_rest(d);
+	return r;
+}
+
 static void op_watchdog(void *edge, bool start)
 {
 	struct daemon *d = edge;
 	struct keeper_event ev = { .kind = KEEPER_EV_WATCHDOG };
 	char err[512] = "";
+	bool held;
 	int r;
 
-	r = start ? start_watchdog(d, err, sizeof(err)) : watchdog_stop(&d->watchdog, err, sizeof(err));
+	held = d->watchdog.fd >= 0;
+	r = start ? start_watchdog(d, err, sizeof(err)) : stop_watchdog(d, err, sizeof(err));
 	ev.ok = r == 0;
 	if (r < 0)
 		daemon_text(d, LOG_LEVEL_ERR, "%s", err);
-	else if (start)
-		(void)sd_pid_notify_with_fds(0, 0, "FDSTORE=1\nFDNAME=watchdog\nFDPOLL=0", &d->watchdog.fd, 1);
-	else
-		(void)sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=watchdog");
+	if (!held && d->watchdog.fd >= 0)
+		hold_watchdog(d);
 	daemon_event(d, &ev);
 }
 
@@ -337,6 +361,7 @@ static void on_tick(void *data)
 	qb_loop_timer_handle h;
 
 	(void)sd_notify(0, "WATCHDOG=1");
+	(void)watchdog_keep_resting(&d->watchdog);
 	follow_conf(d);
 	follow_set(d);
 	if (d->volset)
@@ -344,6 +369,9 @@ static void on_tick(void *data)
 	check_stop(d);
 	(void)qb_loop_timer_add(d->loop, QB_LOOP_MED, TICK_MS * NS_PER_MS, d, on_tick, &h);
 }
+
+/* It runs, and bites if this node does not renew. */
+static bool counts_on_watchdog(const struct daemon *d) { return d->watchdog.fd >= 0 && !d->watchdog.rests; }
 
 /* Volumes known and nothing of an earlier life running: only now may anything be written. */
 static void start_core(struct daemon *d)
@@ -358,7 +386,7 @@ static void start_core(struct daemon *d)
 		.resume = d->resume,
 		.resume_epoch = d->resume_epoch,
 		.resume_seq = d->resume_seq,
-		.watchdog_runs = d->watchdog.fd >= 0,
+		.watchdog_runs = counts_on_watchdog(d),
 		.wd_left_ms = d->watchdog.left_ms,
 	};
 	uint32_t since_ms = (uint32_t)((clock_now_ns() - d->adopted_ns) / NS_PER_MS);
@@ -437,7 +465,16 @@ static void on_ring_message(void *user, uint32_t node, const void *data, size_t 
 static void on_clean(void *user)
 {
 	struct daemon *d = user;
+	bool held = d->watchdog.fd >= 0;
+	char err[256];
 
+	/* Of a keeper that was stopped for good and is started again, in time. */
+	if (!held && watchdog_take(&d->watchdog, err, sizeof(err)) < 0)
+		log_err("%s", err);
+	if (!held && d->watchdog.fd >= 0) {
+		hold_watchdog(d);
+		tell_rest(d);
+	}
 	d->clean = true;
 	start_core(d);
 }
@@ -448,10 +485,8 @@ static void on_outage_silent(void *user)
 	char err[256];
 
 	daemon_text(d, LOG_LEVEL_ERR, "no volume could be reached after the restart: this node's VMs were killed before the watchdog would reset the host");
-	if (watchdog_stop(&d->watchdog, err, sizeof(err)) < 0)
+	if (stop_watchdog(d, err, sizeof(err)) < 0)
 		log_err("%s", err);
-	else
-		(void)sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=watchdog");
 	on_clean(d);
 }
 
@@ -474,7 +509,7 @@ static void watch_for_outage(struct daemon *d)
 	uint32_t reserve = t->wd_ms - t->soft_ms;
 	qb_loop_timer_handle h;
 
-	if (d->resume && d->watchdog.fd >= 0)
+	if (d->resume && counts_on_watchdog(d))
 		(void)qb_loop_timer_add(d->loop, QB_LOOP_HIGH, (left - MIN(left, reserve)) * NS_PER_MS, d, on_outage, &h);
 }
 
@@ -588,29 +623,37 @@ static int held_watchdog(void)
 	return fd;
 }
 
-/* Goes on with the epoch of an earlier process of this boot if the watchdog never stopped watching it. */
-static void find_earlier_life(struct daemon *d)
+static void adopt_watchdog(struct daemon *d, bool may_rest)
 {
-	char life[UUID_STR_LEN] = "", state[32] = "", err[256];
 	int fd = held_watchdog(), r = 0;
-	bool armed = false;
-	FILE *f;
+	char err[256];
 
-	if (fd >= 0 && (r = watchdog_adopt(&d->watchdog, fd, d->conf.timing.wd_ms, err, sizeof(err))) < 0) {
+	if (fd >= 0 && (r = watchdog_adopt(&d->watchdog, fd, d->conf.timing.wd_ms, may_rest, err, sizeof(err))) < 0) {
 		log_warning("the held watchdog is of no use: %s", err);
 		(void)close(fd);
 	}
 	/* One that runs on must not be let go: the last close would pet it once more (I2). */
 	if (r == -ENODEV)
 		(void)sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=watchdog");
-	f = fopen(STATE_FILE, "re");
-	if (!f)
-		return;
-	if (fscanf(f, "%u %36s %31s %" SCNu64, &d->resume_epoch, life, state, &d->resume_seq) == 4 && uuid_parse(life, d->resume_life)) {
-		armed = streq(state, "armed") || streq(state, "disarming");
-		d->resume = (armed && d->watchdog.fd >= 0) || streq(state, "disarmed");
+}
+
+/* Goes on with the epoch of an earlier process of this boot if the watchdog never stopped watching it. */
+static void find_earlier_life(struct daemon *d)
+{
+	FILE *f = fopen(STATE_FILE, "re");
+	char life[UUID_STR_LEN] = "", state[32] = "";
+	bool armed, known = false;
+
+	if (f) {
+		known = fscanf(f, "%u %36s %31s %" SCNu64, &d->resume_epoch, life, state, &d->resume_seq) == 4 && uuid_parse(life, d->resume_life);
+		(void)fclose(f);
 	}
-	(void)fclose(f);
+	adopt_watchdog(d, !known || !streq(state, "armed"));
+	if (!known)
+		return;
+	/* That it rests is written once "disarmed" counts. */
+	armed = streq(state, "armed") || (streq(state, "disarming") && !d->watchdog.rests);
+	d->resume = (armed && d->watchdog.fd >= 0) || (!armed && (streq(state, "disarmed") || streq(state, "disarming")));
 	if (d->resume)
 		log_notice("going on with epoch %u%s", d->resume_epoch, armed ? ", the watchdog runs" : "");
 }

@@ -20,6 +20,8 @@
 
 #define NONE_FILE "/dev/null"
 #define PET_LEN 21 /* one line, always as long: written over the last one at once */
+#define RESTS_NS 0 /* written down in place of a pet's time: no lease counts on it any more */
+#define REST_S 600 /* while it rests a keeper may be away for so long, or for as long as the hardware can wait */
 
 void watchdog_init(struct watchdog *w, const char *device, const char *pet_file)
 {
@@ -35,30 +37,37 @@ static int fail(int error, char *err, size_t err_size, const char *what, const c
 }
 
 /* After a pet, the time before it: who dies in between leaves an earlier pet's time, and who reads it counts too little left, never too much. */
-static void write_down(struct watchdog *w, int64_t before_ns)
+static bool write_down(struct watchdog *w, int64_t before_ns)
 {
 	char line[PET_LEN + 1];
 
 	if (!w->pet_file)
-		return;
+		return true;
 	if (w->pet_fd < 0)
 		w->pet_fd = open(w->pet_file, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	(void)snprintf(line, sizeof(line), "%020" PRId64 "\n", before_ns);
-	(void)!pwrite(w->pet_fd, line, PET_LEN, 0);
+	return pwrite(w->pet_fd, line, PET_LEN, 0) == PET_LEN;
+}
+
+/* -1 = nothing. */
+static int64_t written_down(const struct watchdog *w)
+{
+	_cleanup_close_ int fd = w->pet_file ? open(w->pet_file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+	char line[PET_LEN + 1] = "", *end;
+	int64_t at;
+
+	if (fd < 0 || read(fd, line, PET_LEN) != PET_LEN)
+		return -1;
+	at = strtoll(line, &end, 10);
+	return *end == '\n' && end == line + PET_LEN - 1 ? at : -1;
 }
 
 /* By the last pet that was written down. 0 = none was. */
 static uint32_t left_since_pet(const struct watchdog *w)
 {
-	_cleanup_close_ int fd = w->pet_file ? open(w->pet_file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
-	char line[PET_LEN + 1] = "", *end;
-	int64_t at, age_ms;
+	int64_t at = written_down(w), age_ms = (clock_host_ns() - at + NS_PER_MS - 1) / NS_PER_MS;
 
-	if (fd < 0 || read(fd, line, PET_LEN) != PET_LEN)
-		return 0;
-	at = strtoll(line, &end, 10);
-	age_ms = (clock_host_ns() - at + NS_PER_MS - 1) / NS_PER_MS;
-	if (*end != '\n' || at <= 0 || age_ms < 0)
+	if (at <= 0 || age_ms < 0)
 		return 0;
 	return age_ms < w->timeout_ms ? w->timeout_ms - (uint32_t)age_ms : 1;
 }
@@ -133,6 +142,19 @@ static int unfit(char *err, size_t err_size, const char *device, const char *wha
 	return -EOPNOTSUPP;
 }
 
+/* By what the kernel tells; false also where it tells nothing. */
+static bool device_says(const struct watchdog *w, const char *attribute, const char *what)
+{
+	char name[WATCHDOG_NAME_LEN], value[16];
+
+	if (watchdog_sysfs_name(w->sysfs, w->device, name) < 0)
+		return false;
+	watchdog_sysfs_get(w->sysfs, name, attribute, value, sizeof(value));
+	return streq(value, what);
+}
+
+static bool has_no_way_out(const struct watchdog *w) { return device_says(w, "nowayout", "1"); }
+
 /* Of one that is to be started, and of one that runs. */
 static int device_check(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, size_t err_size)
 {
@@ -141,8 +163,8 @@ static int device_check(struct watchdog *w, int fd, uint32_t wanted_ms, char *er
 
 	if (ioctl(fd, WDIOC_GETSUPPORT, &info) < 0)
 		return fail(errno, err, err_size, "WDIOC_GETSUPPORT", w->device);
-	if (!(info.options & WDIOF_MAGICCLOSE))
-		return unfit(err, err_size, w->device, "the driver cannot be stopped (no magic close)");
+	if (!(info.options & WDIOF_MAGICCLOSE) && !has_no_way_out(w))
+		return unfit(err, err_size, w->device, "any close stops the driver (neither magic close nor nowayout)");
 	if (!(info.options & WDIOF_KEEPALIVEPING))
 		return unfit(err, err_size, w->device, "the driver cannot be petted (no WDIOC_KEEPALIVE)");
 	if (ioctl(fd, WDIOC_GETTIMEOUT, &got) < 0)
@@ -156,55 +178,84 @@ static int device_check(struct watchdog *w, int fd, uint32_t wanted_ms, char *er
 	return 0;
 }
 
-static int device_open(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size)
+static int device_set(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, size_t err_size)
 {
 	int seconds = (int)(wanted_ms / 1000), r;
-	_cleanup_close_ int fd = -1;
 
-	r = watchdog_stoppable(w->sysfs, w->device, err, err_size);
-	if (r < 0)
-		return r;
-	fd = open(w->device, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return fail(errno, err, err_size, errno == EBUSY ? "open (does something else pet it?)" : "open", w->device);
-	if (ioctl(fd, WDIOC_SETTIMEOUT, &seconds) < 0 && errno != EOPNOTSUPP && errno != EINVAL) {
-		r = fail(errno, err, err_size, "WDIOC_SETTIMEOUT", w->device);
-	} else {
-		r = device_check(w, fd, wanted_ms, err, err_size);
-	}
+	if (ioctl(fd, WDIOC_SETTIMEOUT, &seconds) < 0 && errno != EOPNOTSUPP && errno != EINVAL)
+		return fail(errno, err, err_size, "WDIOC_SETTIMEOUT", w->device);
+	r = device_check(w, fd, wanted_ms, err, err_size);
 	if (r == 0 && w->timeout_ms < wanted_ms) {
 		(void)snprintf(err, err_size,
 			       "watchdog %s: asked for %u s the driver takes %u s, and would reset the host before its VMs could be ended: write Watchdog=%us on every node, or choose another Device=",
 			       w->device, wanted_ms / 1000, w->timeout_ms / 1000, w->timeout_ms / 1000);
 		r = -ERANGE;
 	}
-	if (r < 0) {
-		(void)!write(fd, "V", 1);
-		return r;
-	}
-	w->fd = fd;
-	fd = -1;
-	return 0;
+	return r;
 }
 
-/* By what the kernel tells; false also where it tells nothing. */
-static bool device_state_is(const struct watchdog *w, const char *state)
+/* It runs on and cannot be stopped. From here on it is petted by time, and may wait for long. */
+static void rest(struct watchdog *w, int fd)
 {
-	char name[WATCHDOG_NAME_LEN], value[16];
+	char name[WATCHDOG_NAME_LEN], value[32] = "";
+	int seconds = REST_S, dummy = 0;
+	long limit;
 
-	if (watchdog_sysfs_name(w->sysfs, w->device, name) < 0)
-		return false;
-	watchdog_sysfs_get(w->sysfs, name, "state", value, sizeof(value));
-	return streq(value, state);
+	if (watchdog_sysfs_name(w->sysfs, w->device, name) == 0)
+		watchdog_sysfs_get(w->sysfs, name, "max_timeout", value, sizeof(value));
+	limit = strtol(value, NULL, 10);
+	if (limit > 0 && limit < seconds)
+		seconds = (int)limit;
+	(void)write_down(w, RESTS_NS); /* first: who goes on with a time that is longer than a lease allows must know why */
+	(void)ioctl(fd, WDIOC_SETTIMEOUT, &seconds);
+	w->rest_ms = ioctl(fd, WDIOC_GETTIMEOUT, &seconds) == 0 && seconds > 0 ? (uint32_t)seconds * 1000 : w->timeout_ms;
+	(void)ioctl(fd, WDIOC_KEEPALIVE, &dummy);
+	w->fd = fd;
+	w->rests = true;
+}
+
+static int device_open(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size)
+{
+	int fd = open(w->device, O_WRONLY | O_CLOEXEC | O_NONBLOCK), r;
+
+	if (fd < 0)
+		return fail(errno, err, err_size, errno == EBUSY ? "open (does something else pet it?)" : "open", w->device);
+	r = device_set(w, fd, wanted_ms, err, err_size);
+	if (r == 0) {
+		w->fd = fd;
+	} else if (has_no_way_out(w)) {
+		rest(w, fd); /* opened it runs */
+	} else {
+		(void)!write(fd, "V", 1);
+		(void)close(fd);
+	}
+	return r;
+}
+
+/* One that rests is to be counted on again. Should its keeper end after this, the next one must know. */
+static int device_wake(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size)
+{
+	int64_t before_ns = clock_host_ns();
+	int fd = w->fd, dummy = 0, r = device_set(w, fd, wanted_ms, err, err_size);
+
+	if (r == 0 && ioctl(fd, WDIOC_KEEPALIVE, &dummy) < 0)
+		r = fail(errno, err, err_size, "WDIOC_KEEPALIVE", w->device);
+	if (r == 0 && !write_down(w, before_ns))
+		r = fail(errno, err, err_size, w->pet_file, w->device);
+	if (r < 0)
+		rest(w, fd);
+	else
+		w->rests = false;
+	return r;
 }
 
 /* The magic close is that of the last holder, systemd, which closes it when it gets round to it. So it is stopped before, but only where whoever adopts the fd meanwhile
- * is told so. Drivers of old know no WDIOC_SETOPTIONS. nowayout may have been set since the start: then it runs on, and has to be petted. */
+ * is told so. Drivers of old know no WDIOC_SETOPTIONS. -EBUSY: nowayout. */
 static int device_stop(const struct watchdog *w)
 {
 	int disable = WDIOS_DISABLECARD;
 
-	if (device_state_is(w, "active") && ioctl(w->fd, WDIOC_SETOPTIONS, &disable) < 0 && errno == EBUSY)
+	if (device_says(w, "state", "active") && ioctl(w->fd, WDIOC_SETOPTIONS, &disable) < 0 && errno == EBUSY)
 		return -EBUSY;
 	return write(w->fd, "V", 1) == 1 ? 0 : -errno;
 }
@@ -214,15 +265,30 @@ int watchdog_start(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err
 	int64_t before_ns = clock_host_ns();
 	int r;
 
+	if (w->rests)
+		return device_wake(w, wanted_ms, err, err_size);
 	CHECK(w->fd < 0);
 	r = w->is_none ? none_open(w, wanted_ms, err, err_size) :
 	    w->is_unix ? unix_open(w, wanted_ms, err, err_size) : device_open(w, wanted_ms, err, err_size);
 	if (r == 0)
-		write_down(w, before_ns);
+		(void)write_down(w, before_ns);
 	return r;
 }
 
-int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, size_t err_size)
+int watchdog_take(struct watchdog *w, char *err, size_t err_size)
+{
+	int fd;
+
+	if (w->is_none || w->is_unix || w->fd >= 0 || !has_no_way_out(w) || !device_says(w, "state", "active"))
+		return 0;
+	fd = open(w->device, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return errno == EBUSY ? 0 : fail(errno, err, err_size, "open", w->device); /* somebody else's, who pets it */
+	rest(w, fd);
+	return 0;
+}
+
+int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, bool may_rest, char *err, size_t err_size)
 {
 	char answer[64];
 	unsigned timeout_ms, armed, left_ms;
@@ -237,8 +303,12 @@ int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, si
 	if (!w->is_unix) {
 		int left = 0;
 
-		if (device_state_is(w, "inactive"))
+		if (device_says(w, "state", "inactive"))
 			return fail(ENODEV, err, err_size, "it was stopped", w->device);
+		if (may_rest && written_down(w) == RESTS_NS) {
+			rest(w, fd);
+			return 0;
+		}
 		r = device_check(w, fd, wanted_ms, err, err_size);
 		if (ioctl(fd, WDIOC_GETTIMELEFT, &left) == 0 && left > 0)
 			w->left_ms = (uint32_t)left * 1000;
@@ -269,8 +339,15 @@ int watchdog_pet(struct watchdog *w)
 		return 0;
 	if (w->is_unix ? send(w->fd, "P", 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 : ioctl(w->fd, WDIOC_KEEPALIVE, &dummy) < 0)
 		return -errno;
-	write_down(w, before_ns);
+	(void)write_down(w, before_ns);
 	return 0;
+}
+
+int watchdog_keep_resting(const struct watchdog *w)
+{
+	int dummy = 0;
+
+	return w->rests && ioctl(w->fd, WDIOC_KEEPALIVE, &dummy) < 0 ? -errno : 0;
 }
 
 int watchdog_stop(struct watchdog *w, char *err, size_t err_size)
@@ -278,9 +355,13 @@ int watchdog_stop(struct watchdog *w, char *err, size_t err_size)
 	char answer[64];
 	int r;
 
-	if (w->fd < 0)
+	if (w->fd < 0 || w->rests)
 		return 0;
 	r = w->is_none ? 0 : w->is_unix ? unix_ask(w->fd, "V", answer, sizeof(answer)) : device_stop(w);
+	if (r == -EBUSY && !w->is_unix) {
+		rest(w, w->fd);
+		return 0;
+	}
 	if (r < 0)
 		return fail(-r, err, err_size, "stop", w->device);
 	(void)close(w->fd);

@@ -84,19 +84,6 @@ int watchdog_sysfs_name(const char *sysfs, const char *device, char ret[WATCHDOG
 	return -ENODATA;
 }
 
-int watchdog_stoppable(const char *sysfs, const char *device, char *err, size_t err_size)
-{
-	char name[WATCHDOG_NAME_LEN], value[16];
-
-	if (watchdog_sysfs_name(sysfs, device, name) < 0)
-		return 0;
-	watchdog_sysfs_get(sysfs, name, "nowayout", value, sizeof(value));
-	if (streq(value, "1"))
-		return refuse(err, err_size, "watchdog %s cannot be stopped (nowayout): it is not armed, as every disarm would end in a reset; load its driver with nowayout=0",
-			      device);
-	return 0;
-}
-
 static bool records(const struct watchdog_fit *f) { return f->record->timeout_ms > 0 && streq(f->record->device, f->device); }
 
 /* W counts on a reset so long after the last pet, whoever pets. A kernel that pets by itself, for a driver whose hardware cannot wait as long, is told from others
@@ -128,10 +115,8 @@ int watchdog_fit(const struct watchdog_fit *f, char *err, size_t err_size)
 {
 	bool device = strncmp(f->device, "unix:", 5) != 0 && !streq(f->device, CONF_NO_WATCHDOG);
 	char marked[CONF_URL_LEN];
-	int r = device ? watchdog_stoppable(f->sysfs, f->device, err, err_size) : 0;
+	int r;
 
-	if (r < 0)
-		return r;
 	first_line(f->mark, marked, sizeof(marked));
 	if (streq(marked, f->device))
 		return refuse(err, err_size, "watchdog %s is being tested, or has not reset this host when it was, since the last boot: see `ha-ctl watchdog test`; "

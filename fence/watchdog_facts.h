@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What is known of a watchdog without opening it, which would arm it: what the kernel tells under /sys/class/watchdog, and what the last `ha-ctl watchdog test`
- * of this host has measured. By both: whether W, as the other nodes count it, is evidence of this host, and whether its watchdog can be stopped again. */
+ * of this host has measured. By both: whether W, as the other nodes count it, is evidence of this host. */
 #pragma once
 
 #include "agent/base/conf.h"
@@ -27,9 +27,6 @@ int64_t watchdog_record_delay_ms(const struct watchdog_record *r);
 int watchdog_sysfs_name(const char *sysfs, const char *device, char ret[WATCHDOG_NAME_LEN]);
 /* One attribute; "" where the kernel has none. */
 void watchdog_sysfs_get(const char *sysfs, const char *name, const char *attribute, char *ret, size_t size);
-
-/* Refuses nowayout: then it could never be stopped, and every host would be reset after `ha-ctl disarm`. Where the kernel tells nothing, 0. */
-int watchdog_stoppable(const char *sysfs, const char *device, char *err, size_t err_size);
 
 /* What is compared before arming; sysfs and mark are parameters for tests. */
 struct watchdog_fit {

@@ -61,7 +61,7 @@ static uint32_t adopted_left(uint32_t told_ms)
 	watchdog_init(&w, device, pet_file);
 	(void)snprintf(answer, sizeof(answer), "Q %d 1 %u", TIMEOUT_MS, told_ms);
 	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0 && send(pair[1], answer, strlen(answer), 0) > 0);
-	CHECK(watchdog_adopt(&w, pair[0], TIMEOUT_MS, err, sizeof(err)) == 0);
+	CHECK(watchdog_adopt(&w, pair[0], TIMEOUT_MS, false, err, sizeof(err)) == 0);
 	(void)close(pair[0]);
 	(void)close(pair[1]);
 	return w.left_ms;
@@ -127,6 +127,7 @@ static struct driver {
 	int set_error, stop_error;
 	int timeout_s, left_s;
 	unsigned asked;    /* for anything: it was opened */
+	unsigned pets;
 	bool stopped;
 	unsigned closed_well; /* magic characters written */
 } driver;
@@ -162,6 +163,7 @@ int ioctl(int fd, unsigned long request, ...)
 		driver.stopped = driver.stop_error == 0 && *(int *)arg == WDIOS_DISABLECARD;
 		return driver.stop_error ? -1 : 0;
 	case WDIOC_KEEPALIVE:
+		driver.pets++;
 		return 0;
 	}
 	errno = ENOTTY;
@@ -235,7 +237,7 @@ static void drivers(void)
 
 	plug_in();
 	driver.options &= ~(uint32_t)WDIOF_MAGICCLOSE;
-	refused(-EOPNOTSUPP, "no magic close", "one that cannot be stopped");
+	refused(-EOPNOTSUPP, "neither magic close nor nowayout", "one that any close stops");
 	plug_in();
 	driver.options &= ~(uint32_t)WDIOF_KEEPALIVEPING;
 	refused(-EOPNOTSUPP, "WDIOC_KEEPALIVE", "one that cannot be petted");
@@ -254,24 +256,10 @@ static void drivers(void)
 	plug_in();
 	driver.takes_s = INT32_MAX;
 	refused(-ERANGE, "its timeout is", "a timeout beyond all sense");
-
-	plug_in();
-	sysfs_put("nowayout", "1");
-	TAP_OK(start() == -EOPNOTSUPP && strstr(err, "nowayout=0") && driver.asked == 0, "nowayout is refused before it is opened: %s", err);
-	let_go();
-	sysfs_put("nowayout", NULL);
-	TAP_OK(start() == 0, "where the kernel does not tell it is not refused for that");
-	let_go();
 }
 
 static void stops(void)
 {
-	plug_in();
-	CHECK(start() == 0);
-	driver.stop_error = EBUSY;
-	TAP_OK(watchdog_stop(&w, err, sizeof(err)) == -EBUSY && w.fd >= 0 && driver.closed_well == 0, "nowayout since the start: it is not taken for stopped");
-	TAP_OK(watchdog_pet(&w) == 0, "it is petted on");
-	let_go();
 	plug_in();
 	CHECK(start() == 0);
 	driver.stop_error = ENOTTY;
@@ -283,13 +271,80 @@ static void stops(void)
 	       "nor is it stopped before that where nobody who adopts it could see it");
 }
 
+static int again(bool may_rest)
+{
+	int fd = open(DEVICE, O_WRONLY | O_CLOEXEC);
+
+	watchdog_init(&w, DEVICE, pet_file);
+	w.sysfs = dir;
+	return watchdog_adopt(&w, fd, TIMEOUT_MS, may_rest, err, sizeof(err));
+}
+
+/* The driver never stops. */
+static void rests(void)
+{
+	unsigned pets;
+
+	plug_in();
+	sysfs_put("nowayout", "1");
+	driver.options &= ~(uint32_t)WDIOF_MAGICCLOSE;
+	driver.stop_error = EBUSY;
+	(void)unlink(pet_file);
+	watchdog_init(&w, DEVICE, pet_file);
+	w.sysfs = dir;
+	TAP_OK(watchdog_start(&w, TIMEOUT_MS, err, sizeof(err)) == 0 && !w.rests && driver.timeout_s == TIMEOUT_MS / 1000 && written_ns() > 0, "nowayout is started as others are: %s", err);
+	pets = driver.pets;
+	TAP_OK(watchdog_keep_resting(&w) == 0 && driver.pets == pets, "no time pets it");
+	TAP_OK(watchdog_stop(&w, err, sizeof(err)) == 0 && w.fd >= 0 && w.rests && driver.closed_well == 0, "stopped it rests, open");
+	TAP_OK(driver.timeout_s == 600 && w.rest_ms == 600000 && driver.pets == pets + 1, "for long, and just petted");
+	TAP_OK(watchdog_keep_resting(&w) == 0 && driver.pets == pets + 2, "time pets it now");
+	TAP_OK(watchdog_stop(&w, err, sizeof(err)) == 0 && w.rests, "stopped twice it still does");
+	let_go();
+	TAP_OK(again(true) == 0 && w.rests && w.left_ms == 0, "the next keeper goes on with that");
+	let_go();
+	driver.timeout_s = 600;
+	TAP_OK(again(false) == -ERANGE && w.fd < 0 && driver.timeout_s == 600, "but not one that had been armed: %s", err);
+	CHECK(again(true) == 0);
+	driver.takes_s = 11;
+	TAP_OK(watchdog_start(&w, TIMEOUT_MS, err, sizeof(err)) == -ERANGE && w.rests, "one that does not take the timeout again rests on: %s", err);
+	driver.takes_s = 0;
+	pets = driver.pets;
+	TAP_OK(watchdog_start(&w, TIMEOUT_MS, err, sizeof(err)) == 0 && !w.rests && driver.timeout_s == TIMEOUT_MS / 1000 && driver.pets > pets && written_ns() > 0,
+	       "started again it is as others are");
+	let_go();
+	TAP_OK(again(true) == 0 && !w.rests, "and no keeper after this takes it for one that rests");
+	CHECK(watchdog_stop(&w, err, sizeof(err)) == 0 && w.rests);
+	w.pet_file = "/nowhere/pet";
+	(void)close(w.pet_fd);
+	w.pet_fd = -1;
+	TAP_OK(watchdog_start(&w, TIMEOUT_MS, err, sizeof(err)) < 0 && w.rests, "what cannot be written down is not started: %s", err);
+	let_go();
+
+	sysfs_put("max_timeout", "30");
+	watchdog_init(&w, DEVICE, NULL);
+	w.sysfs = dir;
+	pets = driver.pets;
+	TAP_OK(watchdog_take(&w, err, sizeof(err)) == 0 && w.rests && w.rest_ms == 30000 && driver.pets == pets + 1, "one that was left running rests, as long as it can");
+	let_go();
+	sysfs_put("state", "inactive");
+	TAP_OK(watchdog_take(&w, err, sizeof(err)) == 0 && w.fd < 0, "one that does not run is left alone");
+	sysfs_put("state", "active");
+	sysfs_put("nowayout", "0");
+	TAP_OK(watchdog_take(&w, err, sizeof(err)) == 0 && w.fd < 0, "and one that can be stopped");
+	plug_in();
+	sysfs_put("nowayout", "1");
+	driver.takes_s = 11;
+	TAP_OK(start() == -ERANGE && w.rests && driver.closed_well == 0, "refused after it was opened it rests: %s", err);
+	let_go();
+}
+
 static int adopt(void)
 {
 	int fd = open(DEVICE, O_WRONLY | O_CLOEXEC), r;
 
 	watchdog_init(&w, DEVICE, NULL);
 	w.sysfs = dir;
-	r = watchdog_adopt(&w, fd, TIMEOUT_MS, err, sizeof(err));
+	r = watchdog_adopt(&w, fd, TIMEOUT_MS, false, err, sizeof(err));
 	(void)close(fd);
 	w.fd = -1;
 	return r;
@@ -377,7 +432,7 @@ static void fitness(void)
 	TAP_OK(fits(DEVICE, &good) == 0, "another one was tested");
 	put_mark(NULL);
 	sysfs_put("nowayout", "1");
-	TAP_OK(fits(DEVICE, &good) < 0 && strstr(err, "nowayout=0"), "nowayout: %s", err);
+	TAP_OK(fits(DEVICE, &good) == 0, "nowayout is armed: %s", err);
 	TAP_OK(fits("/nowhere/watchdog", &none) == 0, "what is not there is for the opening to tell");
 }
 
@@ -393,14 +448,14 @@ static void none(void)
 	TAP_OK(watchdog_start(&w, TIMEOUT_MS, err, sizeof(err)) == 0 && w.fd >= 0 && watchdog_pet(&w) == 0, "none is started and petted");
 	held = fcntl(w.fd, F_DUPFD_CLOEXEC, 3);
 	TAP_OK(watchdog_stop(&w, err, sizeof(err)) == 0 && w.fd < 0, "and stopped");
-	TAP_OK(watchdog_adopt(&w, held, TIMEOUT_MS, err, sizeof(err)) == 0 && w.fd == held && w.left_ms == 0, "held by another it is adopted");
+	TAP_OK(watchdog_adopt(&w, held, TIMEOUT_MS, false, err, sizeof(err)) == 0 && w.fd == held && w.left_ms == 0, "held by another it is adopted");
 	let_go();
-	TAP_OK(watchdog_adopt(&w, other, TIMEOUT_MS, err, sizeof(err)) == -EBUSY && w.fd < 0, "what runs is not taken for none: %s", err);
+	TAP_OK(watchdog_adopt(&w, other, TIMEOUT_MS, false, err, sizeof(err)) == -EBUSY && w.fd < 0, "what runs is not taken for none: %s", err);
 	TAP_OK(driver.asked == 0, "no driver was asked anything");
 	(void)close(other);
 	watchdog_init(&w, "/dev/watchdog", NULL);
 	held = open(DEVICE, O_WRONLY | O_CLOEXEC);
-	TAP_OK(watchdog_adopt(&w, held, TIMEOUT_MS, err, sizeof(err)) < 0 && w.fd < 0, "nor none for a watchdog: %s", err);
+	TAP_OK(watchdog_adopt(&w, held, TIMEOUT_MS, false, err, sizeof(err)) < 0 && w.fd < 0, "nor none for a watchdog: %s", err);
 	(void)close(held);
 }
 
@@ -456,6 +511,7 @@ int main(void)
 	starts_and_pets();
 	with_sysfs(drivers);
 	with_sysfs(stops);
+	with_sysfs(rests);
 	with_sysfs(adopts);
 	with_sysfs(fitness);
 	none();

@@ -73,20 +73,32 @@ softdog() { lab exec n2 -- sh -c "modprobe -r softdog && modprobe softdog nowayo
 online_disarmed() { local n; for n in $nodes; do node_is "$n" '.state + " " + (.armed | tostring) + " " + (.agent | tostring)' "online false true" || return 1; done; }
 check "n2 is online again, not armed" within $patience online_disarmed
 check "n2's keeper reads a record of a slow watchdog" remember 99000
-check "n2's watchdog is made one that cannot be stopped" softdog 1
-check "watchdog query: it would not be armed" [ "$(queried n2 .armable)" = false ]
-check "n2 is online" within $patience online_disarmed
 since=$(now_ns) had=$(all_resets)
 check "arm" within $patience ctl n1 arm
-check "n2 refuses: nowayout" within $patience told "$since" "^[0-9]+ n2 ha-keeper: watchdog .*nowayout=0"
-check "its watchdog does not run" dog n2 inactive
-check "n2's watchdog is one that can be stopped" softdog 0
-since=$(now_ns)
 check "n2 refuses: the delay that was measured" within $patience told "$since" "^[0-9]+ n2 ha-keeper: watchdog .*measured a delay of up to"
 check "it is not armed" not_armed n2
 check "nor has a watchdog that runs" dog n2 inactive
 check "nobody was reset for all that" nobody_reset_since "$had"
+
+# One that cannot be stopped: where others are, it is petted by time. Until n2's next boot it has that one.
+check "n2's watchdog is made one that cannot be stopped" softdog 1
 check "a record of a fast one" remember ${wd_s}100
+check "watchdog query: it would be armed" [ "$(queried n2 .armable)" = true ]
+check "all nodes are armed" within $patience all_online
+check "by watchdogs that run" dogs active
+had=$(all_resets) since=$(now_ns)
+check "disarm" ctl n1 disarm
+check "no node is armed" within $patience disarmed
+check "n2 says that its watchdog runs on" within $patience told "$since" "^[0-9]+ n2 ha-keeper: watchdog .*cannot be stopped \(nowayout\)"
+check "it does, and n1's does not" eval 'dog n2 active && dog n1 inactive'
+check "its keeper is killed" lab exec n2 -- systemctl kill --kill-who=main -s KILL ha-keeper
+check "n2 is online again, not armed" within $patience online_disarmed
+check "its keeper is stopped" lab exec n2 -- systemctl stop ha-agent ha-keeper
+check "for more than $wd_s s nobody is reset" throughout $((wd_s + 5)) nobody_reset_since "$had"
+check "its keeper is started" lab exec n2 -- systemctl start ha-keeper ha-agent
+check "n2 is online again, not armed" within $patience online_disarmed
+check "for two times nobody is reset" throughout $((2 * wd_s)) nobody_reset_since "$had"
+check "arm" within $patience ctl n1 arm
 check "all nodes are armed" within $patience all_online
 check "by watchdogs that run" dogs active
 
@@ -111,6 +123,19 @@ falls n2 a b
 check "c noticed nothing" stamps_on c
 comes_back n2
 
+# The wall clock steps, a day ahead and back: nothing goes by it.
+about_to_fall n2 a b c
+had=$(all_resets)
+lab exec n2 -- date -s '+1 day' >/dev/null
+check "n2's clock is a day ahead: nobody is reset" throughout $((2 * wd_s)) nobody_reset_since "$had"
+lab exec n2 -- date -s '-1 day' >/dev/null
+check "and back: nobody is reset" throughout $wd_s nobody_reset_since "$had"
+check "n2 has the same epoch" test "$(epoch n2)" = "$old"
+for v in a b c; do
+	check "$v stamps on" stamps_on $v
+	check "$v noticed nothing" same_life $v "${before[$v]}"
+done
+
 # Killed for good: there is no program to start again.
 about_to_fall n1 a b c
 fell=$(now_ns)
@@ -125,6 +150,22 @@ lab storage cut n2
 falls n2 a b c
 lab storage heal n2
 comes_back n2
+
+# A kernel panic is a power cut to the others, whatever softdog makes of such a host.
+about_to_fall n1 a b c
+fell=$(now_ns)
+lab exec n1 -- sh -c 'echo c >/proc/sysrq-trigger' >/dev/null 2>&1 &
+dying=$!
+for v in a b c; do
+	moved "$v" n1 "${before[$v]}"
+	check "$v was started within the bound" in_bound "$fell" "$v"
+done
+check "its kernel did panic" told "$fell" "^[0-9]+ n1 kernel: .*Kernel panic"
+lab power n1 off
+wait $dying
+lab power n1 on
+check "n1 is back after it was switched off and on" within $patience back n1
+check "with a new epoch" test "$(epoch n1)" -gt "$old"
 
 # All storage hangs for all, for longer than W: nobody is reset, everybody goes on.
 about_to_fall n1 a b c
