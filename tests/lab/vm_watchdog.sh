@@ -93,9 +93,15 @@ check "n2 says that its watchdog runs on" within $patience told "$since" "^[0-9]
 check "it does, and n1's does not" eval 'dog n2 active && dog n1 inactive'
 check "its keeper is killed" lab exec n2 -- systemctl kill --kill-who=main -s KILL ha-keeper
 check "n2 is online again, not armed" within $patience online_disarmed
-check "its keeper is stopped" lab exec n2 -- systemctl stop ha-agent ha-keeper
+# Which its unit refuses, and systemd then closes the descriptor that it has held.
+may_stop() { lab exec n2 -- sh -c "mkdir -p /run/systemd/system/ha-keeper.service.d && printf '[Unit]\nRefuseManualStop=$1\n' >/run/systemd/system/ha-keeper.service.d/stop.conf && systemctl daemon-reload"; }
+check "it may be stopped by hand" may_stop no
+check "and is" lab exec n2 -- systemctl stop ha-agent ha-keeper
 check "for more than $wd_s s nobody is reset" throughout $((wd_s + 5)) nobody_reset_since "$had"
-check "its keeper is started" lab exec n2 -- systemctl start ha-keeper ha-agent
+since=$(now_ns)
+check "it may not any more" may_stop yes
+check "it is started again" lab exec n2 -- systemctl start ha-keeper ha-agent
+check "it takes the watchdog that was left running" within $patience told "$since" "^[0-9]+ n2 ha-keeper: watchdog .*cannot be stopped \(nowayout\)"
 check "n2 is online again, not armed" within $patience online_disarmed
 check "for two times nobody is reset" throughout $((2 * wd_s)) nobody_reset_since "$had"
 check "arm" within $patience ctl n1 arm
