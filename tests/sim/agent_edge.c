@@ -1063,6 +1063,7 @@ static void on_ready(struct sim_event *ev)
 
 	a.node = (uint32_t)(ev->arg >> 16 & 0xff);
 	a.ready = (enum vm_ready)(ev->arg >> 24);
+	places_heard(ev->obj, (unsigned)(ev->arg & 0xffff), a.node);
 	a_event(ev->obj, &a);
 }
 

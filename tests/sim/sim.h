@@ -628,6 +628,7 @@ void places_over(uint32_t id, uint32_t epoch); /* for the first time */
 void places_runs(const struct qemu *q); /* it is executed, or its guest goes on here */
 void places_gone(unsigned vm);
 void places_assigned(const struct node *n, unsigned vm, uint32_t id); /* its leader has it started there, */
+void places_heard(const struct node *n, unsigned vm, uint32_t by); /* has news from it whether the VM is ready */
 void places_prepared(const struct node *n, unsigned vm, uint32_t id); /* or sent there */
 void places_starts(const struct node *n, unsigned vm);
 bool places_has_place(unsigned vm, uint64_t nodes);
