@@ -213,6 +213,11 @@ static int record_until_reset(const struct conf *conf, const struct watchdog *w,
 	return -ETIMEDOUT;
 }
 
+static const char *left_running(const struct watchdog *w)
+{
+	return w->rests ? "; it cannot be stopped (nowayout): `systemctl kill --kill-whom=main ha-keeper` now, the next keeper takes it, or it resets this host" : "";
+}
+
 int ctl_watchdog_test(const struct ctl *c)
 {
 	_cleanup_close_ int fd = -1, mark = -1;
@@ -244,7 +249,7 @@ int ctl_watchdog_test(const struct ctl *c)
 	r = watchdog_start(&w, conf.timing.wd_ms, err, sizeof(err));
 	if (r < 0) {
 		(void)unlink(WATCHDOG_TEST_MARK);
-		return ctl_fail(c, CTL_FAILED, "%s", err);
+		return ctl_fail(c, CTL_FAILED, "%s%s", err, left_running(&w));
 	}
 	r = record_until_reset(&conf, &w, fd, began_ms);
 	(void)watchdog_stop(&w, err, sizeof(err));
@@ -253,6 +258,5 @@ int ctl_watchdog_test(const struct ctl *c)
 		return ctl_fail(c, CTL_FAILED, "%s has NOT reset this host within %" PRId64 " s: it is of no use, choose another Device=", conf.watchdog,
 				(int64_t)((2LL * w.timeout_ms + GIVE_UP_MS) / MS_PER_S));
 	(void)unlink(WATCHDOG_TEST_MARK);
-	return ctl_fail(c, CTL_FAILED, "%s: %s; the watchdog %s", state_file(c), strerror(-r),
-			w.rests ? "cannot be stopped (nowayout): `systemctl restart ha-keeper` now, or it resets this host" : "was stopped");
+	return ctl_fail(c, CTL_FAILED, "%s: %s; the watchdog was to be stopped%s", state_file(c), strerror(-r), left_running(&w));
 }

@@ -54,6 +54,7 @@ struct daemon {
 	uint64_t ring_view;
 
 	struct watchdog watchdog;
+	int unfit_fd; /* of one that was held and cannot be adopted, until nothing of its life is left; -1: none */
 	struct watchdog_record measured; /* of the last test, when this process started */
 	bool resume, clean; /* clean: no VM of an earlier life is left */
 	int64_t adopted_ns; /* when the held watchdog was taken over */

@@ -98,7 +98,7 @@ static void op_processes(void *edge, uint32_t number)
 
 static int start_watchdog(struct daemon *d, char *err, size_t err_size)
 {
-	struct watchdog_fit fit = { .sysfs = WATCHDOG_SYSFS, .mark = WATCHDOG_TEST_MARK, .device = d->conf.watchdog, .timeout_ms = d->conf.timing.wd_ms,
+	struct watchdog_fit fit = { .sysfs = WATCHDOG_SYSFS, .mark = WATCHDOG_TEST_MARK, .device = d->watchdog.device, .timeout_ms = d->conf.timing.wd_ms,
 				    .delay_ms = d->conf.timing.wd_delay_ms, .record = &d->measured };
 	int r = watchdog_fit(&fit, err, err_size);
 
@@ -147,18 +147,19 @@ static void op_watchdog(void *edge, bool start)
 	daemon_event(d, &ev);
 }
 
-static void op_save(void *edge, const struct keeper *k)
+static void save_state(struct daemon *d, uint32_t epoch, const uint8_t life_id[16], enum lease_state state, uint64_t seq)
 {
-	struct daemon *d = edge;
 	char life[UUID_STR_LEN];
 	FILE *f = fopen(STATE_FILE ".new", "we");
 
-	uuid_format(k->mine.life, life);
-	if (!f || fprintf(f, "%u %s %s %" PRIu64 "\n", k->epoch, life, lease_state_name(k->state), k->seq) < 0 || fclose(f) != 0 ||
+	uuid_format(life_id, life);
+	if (!f || fprintf(f, "%u %s %s %" PRIu64 "\n", epoch, life, lease_state_name(state), seq) < 0 || fclose(f) != 0 ||
 	    rename(STATE_FILE ".new", STATE_FILE) != 0)
 		daemon_text(d, LOG_LEVEL_WARNING, "cannot write " STATE_FILE ": %s: after a restart of the keeper this node's VMs will be killed",
 			    strerror(errno));
 }
+
+static void op_save(void *edge, const struct keeper *k) { save_state(edge, k->epoch, k->mine.life, k->state, k->seq); }
 
 static void op_exit(void *edge)
 {
@@ -468,12 +469,23 @@ static void on_clean(void *user)
 	bool held = d->watchdog.fd >= 0;
 	char err[256];
 
-	/* Of a keeper that was stopped for good and is started again, in time. */
-	if (!held && watchdog_take(&d->watchdog, err, sizeof(err)) < 0)
-		log_err("%s", err);
-	if (!held && d->watchdog.fd >= 0) {
-		hold_watchdog(d);
-		tell_rest(d);
+	if (d->unfit_fd >= 0) {
+		/* Nothing of the life that it was for is left. */
+		if (watchdog_drop(&d->watchdog, d->unfit_fd, err, sizeof(err)) < 0)
+			log_err("%s", err);
+		else if (d->watchdog.rests)
+			tell_rest(d);
+		else
+			(void)sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=watchdog");
+		d->unfit_fd = -1;
+	} else if (!held) {
+		/* Of a keeper that was stopped for good and is started again, in time. */
+		if (watchdog_take(&d->watchdog, err, sizeof(err)) < 0)
+			log_err("%s", err);
+		if (d->watchdog.fd >= 0) {
+			hold_watchdog(d);
+			tell_rest(d);
+		}
 	}
 	d->clean = true;
 	start_core(d);
@@ -485,6 +497,7 @@ static void on_outage_silent(void *user)
 	char err[256];
 
 	daemon_text(d, LOG_LEVEL_ERR, "no volume could be reached after the restart: this node's VMs were killed before the watchdog would reset the host");
+	save_state(d, d->resume_epoch, d->resume_life, LEASE_RELEASING, d->resume_seq);
 	if (stop_watchdog(d, err, sizeof(err)) < 0)
 		log_err("%s", err);
 	on_clean(d);
@@ -630,8 +643,14 @@ static void adopt_watchdog(struct daemon *d, bool may_rest)
 
 	if (fd >= 0 && (r = watchdog_adopt(&d->watchdog, fd, d->conf.timing.wd_ms, may_rest, err, sizeof(err))) < 0) {
 		log_warning("the held watchdog is of no use: %s", err);
-		(void)close(fd);
+		if (r == -ENODEV)
+			(void)close(fd);
+		else
+			d->unfit_fd = fd;
 	}
+	if (d->watchdog.fd >= 0 && d->watchdog.device != d->watchdog.chosen)
+		log_warning("watchdog %s runs: Device=%s is used once that is stopped%s", d->watchdog.device, d->watchdog.chosen,
+			    d->watchdog.rests ? ", which it cannot be (nowayout): after the next boot" : "");
 	/* One that runs on must not be let go: the last close would pet it once more (I2). */
 	if (r == -ENODEV)
 		(void)sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=watchdog");
@@ -717,7 +736,7 @@ static int start(struct daemon *d)
 
 int main(int argc, char **argv)
 {
-	static struct daemon d = { .listen_fd = -1 };
+	static struct daemon d = { .listen_fd = -1, .unfit_fd = -1 };
 	const char *dir;
 	int r = program_options(argc, argv, "ha-keeper", "Keeps this node's lease on the cluster's volumes.", &dir);
 

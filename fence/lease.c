@@ -387,7 +387,8 @@ static void try_start(struct keeper *k, bool observed)
 {
 	const struct table_node *self = &k->node[k->opt.self - 1];
 	bool resume = k->opt.resume && self->known && self->hb.epoch == k->opt.resume_epoch &&
-		      memcmp(self->hb.life, k->opt.resume_life, 16) == 0 && self->hb.state != HEARTBEAT_LEFT && self->hb.state != HEARTBEAT_RELEASED;
+		      memcmp(self->hb.life, k->opt.resume_life, 16) == 0 && self->hb.state != HEARTBEAT_LEFT && self->hb.state != HEARTBEAT_RELEASED &&
+		      (self->hb.state != HEARTBEAT_ARMED || k->wd_running); /* whose silence would prove nothing */
 
 	if (observed && k->opt.resume && !resume) {
 		start_anew(k);
@@ -640,13 +641,16 @@ static void leave(struct keeper *k)
 		release(k, RELEASE_SLOT_TAKEN, 0);
 	if (k->state == LEASE_RELEASING)
 		return; /* once it is proven */
-	stop_watchdog(k);
+	/* Saved first: a keeper that comes after this one must not go on with what no watchdog looks after. */
 	if (k->state == LEASE_STARTING || !k->on_quorum || (k->epoch_shared && k->state == LEASE_RELEASED)) {
 		move(k, LEASE_LEFT);
+		stop_watchdog(k);
 		keeper_act(k, KEEPER_ACT_EXIT);
-	} else if (leased(k->state) || k->state == LEASE_RELEASED) {
-		move(k, LEASE_LEAVING);
+		return;
 	}
+	if (leased(k->state) || k->state == LEASE_RELEASED)
+		move(k, LEASE_LEAVING);
+	stop_watchdog(k);
 }
 
 /* Nothing runs and nothing is published: the epoch to come is above whatever is read now. */

@@ -23,11 +23,17 @@
 #define RESTS_NS 0 /* written down in place of a pet's time: no lease counts on it any more */
 #define REST_S 600 /* while it rests a keeper may be away for so long, or for as long as the hardware can wait */
 
-void watchdog_init(struct watchdog *w, const char *device, const char *pet_file)
+static void use(struct watchdog *w, const char *device)
 {
-	*w = (struct watchdog){ .device = device, .pet_file = pet_file, .sysfs = WATCHDOG_SYSFS, .fd = -1, .pet_fd = -1 };
+	w->device = device;
 	w->is_unix = strncmp(device, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0;
 	w->is_none = streq(device, CONF_NO_WATCHDOG);
+}
+
+void watchdog_init(struct watchdog *w, const char *device, const char *pet_file)
+{
+	*w = (struct watchdog){ .chosen = device, .pet_file = pet_file, .sysfs = WATCHDOG_SYSFS, .fd = -1, .pet_fd = -1 };
+	use(w, device);
 }
 
 static int fail(int error, char *err, size_t err_size, const char *what, const char *device)
@@ -270,8 +276,11 @@ int watchdog_start(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err
 	CHECK(w->fd < 0);
 	r = w->is_none ? none_open(w, wanted_ms, err, err_size) :
 	    w->is_unix ? unix_open(w, wanted_ms, err, err_size) : device_open(w, wanted_ms, err, err_size);
-	if (r == 0)
-		(void)write_down(w, before_ns);
+	/* That an earlier one rested must not be believed of this one. */
+	if (r == 0 && !write_down(w, before_ns) && written_down(w) == RESTS_NS) {
+		(void)watchdog_stop(w, err, err_size);
+		r = fail(EIO, err, err_size, w->pet_file, w->device);
+	}
 	return r;
 }
 
@@ -288,12 +297,29 @@ int watchdog_take(struct watchdog *w, char *err, size_t err_size)
 	return 0;
 }
 
+/* Device= was changed while this one ran: all that is asked of the kernel is about this one. */
+static void use_held(struct watchdog *w, int fd)
+{
+	char link[32], held[WATCHDOG_NAME_LEN], own[WATCHDOG_NAME_LEN];
+	ssize_t len;
+
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	if (watchdog_sysfs_name(w->sysfs, link, held) < 0)
+		return; /* no watchdog of the kernel's */
+	if (!w->is_none && !w->is_unix && watchdog_sysfs_name(w->sysfs, w->device, own) == 0 && streq(held, own))
+		return;
+	len = readlink(link, w->held, sizeof(w->held) - 1);
+	w->held[MAX(len, 0)] = '\0';
+	use(w, w->held);
+}
+
 int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, bool may_rest, char *err, size_t err_size)
 {
 	char answer[64];
 	unsigned timeout_ms, armed, left_ms;
 	int r;
 
+	use_held(w, fd);
 	if (w->is_none) {
 		r = none_check(w, fd, wanted_ms, err, err_size);
 		if (r == 0)
@@ -366,5 +392,20 @@ int watchdog_stop(struct watchdog *w, char *err, size_t err_size)
 		return fail(-r, err, err_size, "stop", w->device);
 	(void)close(w->fd);
 	w->fd = -1;
+	use(w, w->chosen);
 	return 0;
+}
+
+int watchdog_drop(struct watchdog *w, int fd, char *err, size_t err_size)
+{
+	int r;
+
+	CHECK(w->fd < 0);
+	w->fd = fd;
+	r = w->is_none ? fail(EBUSY, err, err_size, "what is held is not known", w->device) : watchdog_stop(w, err, err_size);
+	if (r < 0) {
+		(void)close(fd);
+		w->fd = -1;
+	}
+	return r;
 }

@@ -14,7 +14,9 @@
 #include "agent/base/util.h"
 
 struct watchdog {
-	const char *device;   /* borrowed */
+	const char *device;   /* the one that is used: borrowed, or held */
+	const char *chosen;   /* borrowed; Device= */
+	char held[64];        /* another one that was found running: it goes on until it is stopped */
 	const char *pet_file; /* borrowed; NULL: pets are not written down */
 	const char *sysfs;    /* borrowed; WATCHDOG_SYSFS but in tests */
 	bool is_unix, is_none;
@@ -33,11 +35,14 @@ void watchdog_init(struct watchdog *w, const char *device, const char *pet_file)
  * (watchdog_facts.h) comes before it: this alone arms what was never measured. */
 int watchdog_start(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size);
 /* Goes on with a running one whose fd was held over a restart. Does not pet it, but where may_rest, as nothing here was armed, and the last keeper wrote that it rests.
- * -ENODEV: it was stopped, so whoever holds the fd may close it. */
+ * An fd of another watchdog than Device= is gone on with all the same, until that is stopped. -ENODEV: it was stopped, so whoever holds the fd may close it. After
+ * any other error the fd is the caller's still; once nothing runs here any more it is stopped by watchdog_drop. */
 int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, bool may_rest, char *err, size_t err_size);
 /* One that was left running, that nobody holds and that has nowayout, rests from here on. Opening it pets it: only where no lease of this host counts on any
  * watchdog. Any other is left alone. Returns 0 or a negative errno with err. */
 int watchdog_take(struct watchdog *w, char *err, size_t err_size);
+/* Stops one that could not be adopted, or lets it rest. Takes over fd. */
+int watchdog_drop(struct watchdog *w, int fd, char *err, size_t err_size);
 int watchdog_pet(struct watchdog *w);
 /* Pets one that rests; nothing for any other. */
 int watchdog_keep_resting(const struct watchdog *w);

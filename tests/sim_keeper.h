@@ -286,6 +286,8 @@ static inline void sim_op_watchdog(void *edge, bool start)
 	struct sim_node *n = edge;
 	bool ok = start ? !n->wd_broken : !n->wd_stuck;
 
+	if (!start && n->saved.any && n->saved.state == LEASE_ARMED)
+		sim_broken(n->s, "node %u stops its watchdog at %lld ms, and the next keeper would take it for armed", n->id, (long long)sim_ms(n->s));
 	if (ok) {
 		n->wd_running = start;
 		sim_wind_up(n);

@@ -1236,6 +1236,19 @@ static void test_restart(void)
 	}
 }
 
+/* What was saved last says that it was not armed, its block says that it is, and no watchdog is held. */
+static void test_resume_unwatched(void)
+{
+	armed_cluster(2, 3);
+	sim_crash(&s, 1);
+	n(1)->wd_running = false;
+	n(1)->wd_deadline_ns = SIM_NEVER;
+	n(1)->saved.state = LEASE_DISARMED;
+	sim_start(&s, 1);
+	TAP_OK(SIM_UNTIL(&s, 20000, state(1) == LEASE_ARMED || (state(1) == LEASE_DISARMED && k(1)->epoch == 2)) && state(1) != LEASE_ARMED, "an armed epoch that no watchdog looks after is not gone on with");
+	sound("an armed epoch without its watchdog");
+}
+
 static void test_slot_owner(void)
 {
 	struct heartbeat hb, after;
@@ -1603,6 +1616,7 @@ int main(void)
 	test_busy_volumes();
 	test_commit();
 	test_restart();
+	test_resume_unwatched();
 	test_slot_owner();
 	test_twin_in_one_epoch();
 	test_twin_unread();

@@ -320,6 +320,34 @@ static void rests(void)
 	TAP_OK(watchdog_start(&w, TIMEOUT_MS, err, sizeof(err)) < 0 && w.rests, "what cannot be written down is not started: %s", err);
 	let_go();
 
+	/* Held, and Device= says another: that one's turn comes once this is stopped. */
+	for (unsigned i = 0; i < 2; i++) {
+		int fd = open(DEVICE, O_WRONLY | O_CLOEXEC);
+
+		driver.stop_error = i == 0 ? EBUSY : 0;
+		driver.stopped = false;
+		driver.timeout_s = TIMEOUT_MS / 1000;
+		watchdog_init(&w, i == 0 ? "/dev/zero" : CONF_NO_WATCHDOG, pet_file);
+		w.sysfs = dir;
+		put("00000000000000000001\n");
+		TAP_OK(watchdog_adopt(&w, fd, TIMEOUT_MS, false, err, sizeof(err)) == 0 && streq(w.device, DEVICE) && !w.is_none, "another watchdog that runs is gone on with: %s", err);
+		CHECK(watchdog_stop(&w, err, sizeof(err)) == 0);
+		if (i == 0)
+			TAP_OK(w.rests && streq(w.device, DEVICE), "one that rests stays");
+		else
+			TAP_OK(driver.stopped && w.fd < 0 && w.is_none, "one that is stopped gives way");
+		let_go();
+	}
+	driver.timeout_s = 600;
+	CHECK(again(false) == -ERANGE);
+	driver.stop_error = EBUSY;
+	TAP_OK(watchdog_drop(&w, open(DEVICE, O_WRONLY | O_CLOEXEC), err, sizeof(err)) == 0 && w.rests && w.fd >= 0, "what could not be gone on with rests once nothing runs any more");
+	let_go();
+	driver.stop_error = 0;
+	CHECK(again(false) == -ERANGE);
+	TAP_OK(watchdog_drop(&w, open(DEVICE, O_WRONLY | O_CLOEXEC), err, sizeof(err)) == 0 && driver.stopped && w.fd < 0, "or is stopped");
+	driver.stop_error = EBUSY;
+
 	sysfs_put("max_timeout", "30");
 	watchdog_init(&w, DEVICE, NULL);
 	w.sysfs = dir;
