@@ -51,7 +51,7 @@ void vmslice_kill(struct vmslice *s, void (*fn)(void *user), void *user)
 	keeper = user;
 }
 
-void watchdog_init(struct watchdog *w, const char *device, const char *pet_file) { *w = (struct watchdog){ .device = device, .fd = -1, .pet_fd = -1 }; }
+void watchdog_init(struct watchdog *w, const char *device, const char *pet_file) { *w = (struct watchdog){ .device = device, .chosen = device, .fd = -1, .pet_fd = -1 }; }
 
 int watchdog_start(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err_size)
 {
@@ -62,7 +62,10 @@ int watchdog_start(struct watchdog *w, uint32_t wanted_ms, char *err, size_t err
 
 bool watchdog_record_read(const char *path, struct watchdog_record *ret) { return false; }
 int watchdog_fit(const struct watchdog_fit *f, char *err, size_t err_size) { return 0; }
-int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, char *err, size_t err_size) { return -EINVAL; }
+int watchdog_adopt(struct watchdog *w, int fd, uint32_t wanted_ms, bool may_rest, char *err, size_t err_size) { return -EINVAL; }
+int watchdog_take(struct watchdog *w, char *err, size_t err_size) { return 0; }
+int watchdog_drop(struct watchdog *w, int fd, char *err, size_t err_size) { return -EINVAL; }
+int watchdog_keep_resting(const struct watchdog *w) { return 0; }
 int watchdog_pet(struct watchdog *w) { return 0; }
 
 int watchdog_stop(struct watchdog *w, char *err, size_t err_size)
