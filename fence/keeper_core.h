@@ -200,7 +200,7 @@ struct keeper_volume {
 				  * write and not read, must not end up with both buffers: they would hide what the first one has published */
 	int64_t wrote_ns;        /* when that write was issued */
 	bool read_busy, write_busy; /* not settled: no other operation of that kind on this volume */
-	bool in_round, write_wait, write_ok, read_wait, read_ok; /* this round */
+	bool write_wait, write_ok, read_wait, read_ok; /* this round */
 	uint64_t unread;         /* bit (id - 1): nodes of which the last read showed no block that counts */
 	int64_t read_issued_ns;
 	struct { uint32_t epoch; uint64_t seq; enum heartbeat_state state; uint8_t host[16]; } foreign; /* another host's block in our slot, while we start; epoch 0: none */
@@ -276,7 +276,7 @@ struct keeper {
 	bool armed_published;    /* and since it is armed, a block that says so */
 	bool published;          /* this epoch is on a renew quorum, in both buffers: a block that rots does not take it back */
 	bool known_to_all;       /* this epoch is on a fence quorum: who reads the table from now on knows of it */
-	int64_t round_ns, round_before_ns, read_ns, next_round_ns, last_pet_ns, last_renewal_ns, last_observed_ns, state_ns, writable_ns;
+	int64_t round_ns, read_ns, next_round_ns, last_pet_ns, last_renewal_ns, last_observed_ns, state_ns, writable_ns;
 	unsigned rounds_in_state, epoch_renewals;
 	uint64_t pets, renewals; /* S4 */
 

@@ -220,36 +220,9 @@ static void end_writing(struct keeper *k)
 	start_reads(k);
 }
 
-static void write_block(struct keeper *k)
-{
-	for (unsigned i = 0; i < k->opt.n_volumes; i++) {
-		struct keeper_volume *v = &k->volume[i];
-
-		if (v->in_round || !may_write(v))
-			continue;
-		v->write_wait = v->write_busy = true;
-		v->looked = false;
-		v->wrote_ns = k->now_ns;
-		v->in_round = true;
-		act_volume(k, KEEPER_ACT_WRITE, i);
-		slot_written(&v->slot, k->epoch, k->seq);
-	}
-}
-
-/* A volume that was busy with the round before when this one began takes part after all. Within T_io of that one's start: by then a quorum is free again
- * if no operation takes longer, and such storage costs nobody his lease (I7). */
-static void write_late(struct keeper *k)
-{
-	bool said = k->block.state == k->mine.state && k->block.epoch == k->epoch; /* what is out of date is not written any more */
-
-	if (k->phase == ROUND_WRITING && said && writes(k) && k->now_ns - k->round_before_ns <= keeper_ms(k->opt.timing.io_ms))
-		write_block(k);
-}
-
 static void start_round(struct keeper *k)
 {
 	k->kick = false;
-	k->round_before_ns = k->round_ns;
 	k->round_ns = k->now_ns;
 	k->next_round_ns = k->now_ns + keeper_ms(k->opt.timing.hb_ms);
 	if (may_pet(k)) {
@@ -260,7 +233,7 @@ static void start_round(struct keeper *k)
 	}
 	/* Answers to an earlier round that are still to come count for nothing but their slot. */
 	for (unsigned i = 0; i < k->opt.n_volumes; i++)
-		k->volume[i].write_ok = k->volume[i].read_ok = k->volume[i].write_wait = k->volume[i].read_wait = k->volume[i].in_round = false;
+		k->volume[i].write_ok = k->volume[i].read_ok = k->volume[i].write_wait = k->volume[i].read_wait = false;
 	if (!writes(k)) {
 		start_reads(k);
 		return;
@@ -276,7 +249,17 @@ static void start_round(struct keeper *k)
 	k->block = k->mine;
 	hold_round_begins(k);
 	k->phase = ROUND_WRITING;
-	write_block(k);
+	for (unsigned i = 0; i < k->opt.n_volumes; i++) {
+		struct keeper_volume *v = &k->volume[i];
+
+		if (!may_write(v))
+			continue;
+		v->write_wait = v->write_busy = true;
+		v->looked = false;
+		v->wrote_ns = k->now_ns;
+		act_volume(k, KEEPER_ACT_WRITE, i);
+		slot_written(&v->slot, k->epoch, k->seq);
+	}
 	if (MUTANT(READS_BEFORE_WRITTEN))
 		start_reads(k);
 }
@@ -833,7 +816,6 @@ void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns
 	k->n_actions = 0;
 	take_event(k, ev);
 	on_time(k);
-	write_late(k);
 	if (k->phase == ROUND_WRITING && enough(k, count_volumes(k, was_written)))
 		end_writing(k);
 	if (k->phase == ROUND_READING && enough(k, table_reads(k)))

@@ -1010,37 +1010,6 @@ static void test_unresolved(void)
 	sound("a write of the process before");
 }
 
-static void latencies(uint32_t id, uint32_t a, uint32_t b, uint32_t c)
-{
-	n(id)->latency_ms[0] = a;
-	n(id)->latency_ms[1] = b;
-	n(id)->latency_ms[2] = c;
-}
-
-/* A round begins while one volume is still busy with the write of the round before and another with the read: it counts with the first of them that is free. */
-static void test_busy_volumes(void)
-{
-	uint64_t before;
-
-	armed_cluster(2, 3);
-	(void)SIM_UNTIL(&s, 1000, k(1)->phase == ROUND_IDLE);
-	latencies(1, 150, 200, 490);
-	(void)SIM_UNTIL(&s, 1000, k(1)->phase == ROUND_WRITING);
-	latencies(1, 50, 490, 60);
-	(void)SIM_UNTIL(&s, 1000, k(1)->phase == ROUND_READING);
-	latencies(1, 490, 490, 490);
-	(void)SIM_UNTIL(&s, 1000, k(1)->phase == ROUND_WRITING);
-	TAP_OK(k(1)->volume[0].write_wait && !k(1)->volume[1].write_wait && !k(1)->volume[2].write_wait, "two of three volumes are busy as the round begins");
-	before = k(1)->renewals;
-	(void)SIM_UNTIL(&s, 1000, k(1)->phase == ROUND_READING);
-	(void)SIM_UNTIL(&s, 1000, k(1)->phase != ROUND_READING);
-	TAP_OK(k(1)->renewals == before + 1, "no operation took T_io: that round renews");
-	latencies(1, 2, 2, 2);
-	sim_run(&s, 3000);
-	TAP_OK(undisturbed(), "nobody released");
-	sound("busy volumes");
-}
-
 static void test_commit(void)
 {
 	armed_cluster(3, 1);
@@ -1613,7 +1582,6 @@ int main(void)
 	test_evidence();
 	test_hold_grant();
 	test_unresolved();
-	test_busy_volumes();
 	test_commit();
 	test_restart();
 	test_resume_unwatched();

@@ -278,13 +278,6 @@ static void test_owner(void)
 	pass(60000);
 	reserve_tick(&a, v);
 	TAP_OK(!done(AGENT_ACT_RESERVE), "and not while its guest is being sent: the target's key would go, too");
-	for (unsigned known = 0; known < 2; known++) {
-		set_up(VM_RUNNING);
-		v->owner = known ? a.opt.self : 0;
-		reserve_found(&a, v);
-		answer(RESERVATION_LEARN, RESERVATION_OTHERS);
-		TAP_OK(known ? asked(RESERVATION_OWN) : !done(AGENT_ACT_RESERVE), "found beside another's key: %s", known ? "that is preempted at once" : "not before the claims are read");
-	}
 	set_up(VM_RUNNING);
 	v->reservation.reserved = true;
 	v->def.move = (struct vm_move){ .node = 1, .live = true };

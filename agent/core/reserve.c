@@ -282,13 +282,6 @@ static void on_owned(struct agent *a, struct vm *v, enum reservation_result resu
 		lost(a, v);
 }
 
-/* Others beside us: a node's that was held up. Of one that is to take the VM as it runs we may not have heard yet: it tries again. */
-static bool may_preempt(const struct agent *a, const struct vm *v)
-{
-	return v->state == VM_RUNNING && v->reservation.reserved && reserve_settled(v) && v->migration.phase == MIGRATE_NONE && agent_gate_open(a) &&
-	       !migrate_by(a, v, a->opt.self) && !MUTANT(OTHERS_LEFT);
-}
-
 static void on_answer(struct agent *a, struct vm *v, const struct agent_event *ev)
 {
 	struct vm_reservation *r = &v->reservation;
@@ -312,10 +305,14 @@ static void on_answer(struct agent *a, struct vm *v, const struct agent_event *e
 			lost(a, v);
 	} else if (op == RESERVATION_OWN || op == RESERVATION_LEARN) {
 		on_owned(a, v, result);
-		/* Not before the claims have told this process that it was not handed to the other one. */
-		if (op == RESERVATION_LEARN && result == RESERVATION_OTHERS && v->owner == a->opt.self && may_preempt(a, v))
-			own(a, v);
 	}
+}
+
+/* Others beside us: a node's that was held up. Of one that is to take the VM as it runs we may not have heard yet: it tries again. */
+static bool may_preempt(const struct agent *a, const struct vm *v)
+{
+	return v->state == VM_RUNNING && v->reservation.reserved && reserve_settled(v) && v->migration.phase == MIGRATE_NONE && agent_gate_open(a) &&
+	       !migrate_by(a, v, a->opt.self) && !MUTANT(OTHERS_LEFT);
 }
 
 bool reserve_may_have(const struct vm *v)
