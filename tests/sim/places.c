@@ -389,8 +389,7 @@ bool places_may_lack(unsigned vm, uint64_t nodes)
 {
 	if (places_has_place(vm, nodes)) {
 		const struct vm_def *d = policy_of(vm);
-		/* As long as lasting.c gives those whose node failed: its place may have come free by that, and the leader have gone with it. */
-		int64_t bound_ms = 2LL * timing_failover_bound_ms(&sim.timing) + (d && d->n_after > 0 ? sim_order_ms() : 0);
+		int64_t bound_ms = (int64_t)timing_failover_bound_ms(&sim.timing) + (d && d->n_after > 0 ? sim_order_ms() : 0);
 
 		return placeless_ns[vm] != 0 && sim.now - placeless_ns[vm] < bound_ms * NS_PER_MS;
 	}
