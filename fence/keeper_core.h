@@ -200,7 +200,7 @@ struct keeper_volume {
 				  * write and not read, must not end up with both buffers: they would hide what the first one has published */
 	int64_t wrote_ns;        /* when that write was issued */
 	bool read_busy, write_busy; /* not settled: no other operation of that kind on this volume */
-	bool write_wait, write_ok, read_wait, read_ok; /* this round */
+	bool in_round, write_wait, write_ok, read_wait, read_ok; /* this round */
 	uint64_t unread;         /* bit (id - 1): nodes of which the last read showed no block that counts */
 	int64_t read_issued_ns;
 	struct { uint32_t epoch; uint64_t seq; enum heartbeat_state state; uint8_t host[16]; } foreign; /* another host's block in our slot, while we start; epoch 0: none */

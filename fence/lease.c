@@ -220,6 +220,49 @@ static void end_writing(struct keeper *k)
 	start_reads(k);
 }
 
+static void write_block(struct keeper *k)
+{
+	for (unsigned i = 0; i < k->opt.n_volumes; i++) {
+		struct keeper_volume *v = &k->volume[i];
+
+		if (v->in_round || !may_write(v))
+			continue;
+		v->write_wait = v->write_busy = true;
+		v->looked = false;
+		v->wrote_ns = k->now_ns;
+		v->in_round = true;
+		act_volume(k, KEEPER_ACT_WRITE, i);
+		slot_written(&v->slot, k->epoch, k->seq);
+	}
+}
+
+/* A volume that was busy with the round before when this one began takes part after all: of a quorum that wrote, and another one that read, there may be less than a
+ * quorum free. So storage of which no operation takes T_io costs nobody his lease (I7). */
+static void write_late(struct keeper *k)
+{
+	bool said = k->block.state == k->mine.state && k->block.epoch == k->epoch; /* what is out of date is not written any more */
+
+	if (k->phase == ROUND_WRITING && said && writes(k))
+		write_block(k);
+}
+
+/* Until when what this volume still does for an earlier round is waited for; 0: no use. */
+static int64_t joins_by(const struct keeper *k, const struct keeper_volume *v)
+{
+	if (v->in_round || !v->ready || v->fault != FAULT_NONE || v->later || !(v->write_busy || (v->read_busy && slot_writable(&v->slot))))
+		return 0;
+	return MAX(v->write_busy ? v->wrote_ns : 0, v->read_busy ? v->read_issued_ns : 0) + keeper_ms(k->opt.timing.io_ms);
+}
+
+static int64_t join_deadline(const struct keeper *k)
+{
+	int64_t at = 0;
+
+	for (unsigned i = 0; i < k->opt.n_volumes; i++)
+		at = MAX(at, joins_by(k, &k->volume[i]));
+	return at;
+}
+
 static void start_round(struct keeper *k)
 {
 	k->kick = false;
@@ -233,7 +276,7 @@ static void start_round(struct keeper *k)
 	}
 	/* Answers to an earlier round that are still to come count for nothing but their slot. */
 	for (unsigned i = 0; i < k->opt.n_volumes; i++)
-		k->volume[i].write_ok = k->volume[i].read_ok = k->volume[i].write_wait = k->volume[i].read_wait = false;
+		k->volume[i].write_ok = k->volume[i].read_ok = k->volume[i].write_wait = k->volume[i].read_wait = k->volume[i].in_round = false;
 	if (!writes(k)) {
 		start_reads(k);
 		return;
@@ -249,17 +292,7 @@ static void start_round(struct keeper *k)
 	k->block = k->mine;
 	hold_round_begins(k);
 	k->phase = ROUND_WRITING;
-	for (unsigned i = 0; i < k->opt.n_volumes; i++) {
-		struct keeper_volume *v = &k->volume[i];
-
-		if (!may_write(v))
-			continue;
-		v->write_wait = v->write_busy = true;
-		v->looked = false;
-		v->wrote_ns = k->now_ns;
-		act_volume(k, KEEPER_ACT_WRITE, i);
-		slot_written(&v->slot, k->epoch, k->seq);
-	}
+	write_block(k);
 	if (MUTANT(READS_BEFORE_WRITTEN))
 		start_reads(k);
 }
@@ -803,6 +836,11 @@ static bool enough(const struct keeper *k, unsigned answers)
 	return answers >= format_fence_quorum(k->opt.n_volumes) || count_volumes(k, waits) == 0;
 }
 
+static bool may_join(const struct keeper *k)
+{
+	return count_volumes(k, was_written) < format_fence_quorum(k->opt.n_volumes) && k->now_ns < join_deadline(k);
+}
+
 /* Peers have granted this round late, and its I/O still hangs: what the volumes may yet say of it is not waited for, or the watchdog would act. */
 static bool must_pet(const struct keeper *k)
 {
@@ -816,7 +854,8 @@ void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns
 	k->n_actions = 0;
 	take_event(k, ev);
 	on_time(k);
-	if (k->phase == ROUND_WRITING && enough(k, count_volumes(k, was_written)))
+	write_late(k);
+	if (k->phase == ROUND_WRITING && enough(k, count_volumes(k, was_written)) && !may_join(k))
 		end_writing(k);
 	if (k->phase == ROUND_READING && enough(k, table_reads(k)))
 		end_round(k);
@@ -829,7 +868,7 @@ void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns
 	    (k->kick || now_ns >= k->next_round_ns || now_ns >= takeover_deadline(k)))
 		start_round(k);
 	/* With nothing to write to or read from, the round is over at once and the next one is T_hb away. */
-	if (k->phase == ROUND_WRITING && count_volumes(k, waits) == 0)
+	if (k->phase == ROUND_WRITING && count_volumes(k, waits) == 0 && !may_join(k))
 		start_reads(k);
 	if (k->phase == ROUND_READING && count_volumes(k, waits) == 0) {
 		k->phase = ROUND_IDLE;
@@ -847,6 +886,8 @@ int64_t keeper_deadline(const struct keeper *k)
 		at = MIN(at, k->state_ns + start_limit_ns(k));
 	if (watched(k->state) && (!k->renewed || (k->phase != ROUND_IDLE && may_pet(k))))
 		at = MIN(at, k->last_pet_ns + soft_ns(k));
+	if (k->phase == ROUND_WRITING && count_volumes(k, waits) == 0)
+		at = MIN(at, join_deadline(k));
 	at = MIN(at, gate_deadline(k));
 	if (k->ring == HEARTBEAT_RING_JOINING)
 		at = MIN(at, k->ring_ns + keeper_ms(k->opt.timing.ring_grace_ms));

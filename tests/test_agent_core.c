@@ -1706,6 +1706,26 @@ static void leave(uint32_t id, enum leave_policy policy, bool restart, bool main
 	spread_catalog();
 }
 
+/* A node cannot write what it is to claim, for long: it may be the leader, so it is to hear of the others' claims all the same. */
+static void test_writes_refused(void)
+{
+	uint32_t owner, other;
+
+	boot(2, 3, 1);
+	owner = runs(1, 0) ? 1 : 2;
+	other = 3 - owner;
+	memset(node(other)->writes_refused, true, sizeof(node(other)->writes_refused));
+	add_vms(2);
+	spread_catalog();
+	TAP_OK(UNTIL(10000, agent(other)->claimer.n_wants > 0 && agent(other)->claimer.want[0].in_cycle), "a claim that no volume takes is tried");
+	want(0, DESIRED_STOPPED);
+	TAP_OK(UNTIL(5000, agent_owner(agent(owner), s.vm[0].uuid) == 0), "meanwhile the other node gives a VM up");
+	TAP_OK(UNTIL(11000, agent_owner(agent(other), s.vm[0].uuid) == 0), "that is read between two tries");
+	memset(node(other)->writes_refused, false, sizeof(node(other)->writes_refused));
+	TAP_OK(UNTIL(20000, runs(1, 1) || runs(2, 1)), "once it can write all goes on");
+	sound("claims that cannot be written");
+}
+
 static void test_move(void)
 {
 	uint32_t from, to;
@@ -3057,6 +3077,7 @@ int main(void)
 	test_takeover();
 	test_restart();
 	test_catch_up();
+	test_writes_refused();
 	test_own_damaged();
 	test_lost_lease();
 	test_failures();

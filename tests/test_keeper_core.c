@@ -1010,6 +1010,54 @@ static void test_unresolved(void)
 	sound("a write of the process before");
 }
 
+static void latencies(uint32_t id, uint32_t a, uint32_t b, uint32_t c)
+{
+	n(id)->latency_ms[0] = a;
+	n(id)->latency_ms[1] = b;
+	n(id)->latency_ms[2] = c;
+}
+
+/* A round begins while one volume is still busy with the write of the round before and another with the read: it counts with the first of them that is free,
+ * and waits for that also if it has the free volume's answer long before. */
+static void busy_volumes(uint32_t free_ms)
+{
+	uint64_t before;
+
+	armed_cluster(2, 3);
+	(void)SIM_UNTIL(&s, 1000, k(1)->phase == ROUND_IDLE);
+	latencies(1, 150, 200, 490);
+	(void)SIM_UNTIL(&s, 1000, k(1)->phase == ROUND_WRITING);
+	latencies(1, 50, 490, 60);
+	(void)SIM_UNTIL(&s, 1000, k(1)->phase == ROUND_READING);
+	latencies(1, free_ms, 490, 490);
+	(void)SIM_UNTIL(&s, 1000, k(1)->phase == ROUND_WRITING);
+	TAP_OK(k(1)->volume[0].write_wait && !k(1)->volume[1].write_wait && !k(1)->volume[2].write_wait, "two of three volumes are busy as the round begins");
+	before = k(1)->renewals;
+	(void)SIM_UNTIL(&s, 1000, k(1)->phase == ROUND_READING);
+	(void)SIM_UNTIL(&s, 1000, k(1)->phase != ROUND_READING);
+	TAP_OK(k(1)->renewals == before + 1, "no operation took T_io: that round renews (free volume: %u ms)", free_ms);
+	latencies(1, 2, 2, 2);
+	sim_run(&s, 3000);
+	TAP_OK(undisturbed(), "nobody released");
+	sound("busy volumes");
+}
+
+/* A busy volume that hangs is waited for no longer than an operation may take. */
+static void test_busy_volumes(void)
+{
+	busy_volumes(490);
+	busy_volumes(2);
+
+	armed_cluster(2, 3);
+	(void)SIM_UNTIL(&s, 1000, k(1)->phase == ROUND_IDLE);
+	n(1)->path[2] = SIM_HANG;
+	(void)SIM_UNTIL(&s, 1000, k(1)->phase == ROUND_WRITING);
+	(void)SIM_UNTIL(&s, 1000, k(1)->phase == ROUND_IDLE);
+	n(1)->path[1] = SIM_HANG;
+	(void)SIM_UNTIL(&s, 2000, k(1)->phase == ROUND_WRITING);
+	TAP_OK(SIM_UNTIL(&s, s.timing.hb_ms + 2 * s.timing.io_ms + 100, k(1)->hold.due), "two of three volumes hang: a hold is due");
+}
+
 static void test_commit(void)
 {
 	armed_cluster(3, 1);
@@ -1582,6 +1630,7 @@ int main(void)
 	test_evidence();
 	test_hold_grant();
 	test_unresolved();
+	test_busy_volumes();
 	test_commit();
 	test_restart();
 	test_resume_unwatched();

@@ -450,6 +450,7 @@ struct claimer {
 	bool refresh, check_lead, read_once;
 	bool lead_checked;                      /* the read under way was issued after check_lead was asked for */
 	bool rewrite;                           /* our block is to be written again as it is */
+	bool between;                           /* the read under way comes between two tries of a write: the cycle goes on after it as it was */
 	bool changed;                           /* our block differs from what both its buffers hold */
 	uint64_t once_seq;                      /* then: the write that brought it into one of them; 0 not yet */
 	bool numbered;                          /* mine.seq is beyond anything of an earlier process: it may be written */

@@ -236,7 +236,7 @@ static void start_read(struct agent *a, enum claimer_phase phase)
 	struct claimer *c = &a->claimer;
 
 	c->phase = phase;
-	c->refresh = false;
+	c->refresh = c->between = false;
 	c->lead_checked = c->check_lead;
 	c->read_ns = a->now_ns;
 	c->read_epoch = a->epoch;
@@ -618,7 +618,7 @@ static void end_phase(struct agent *a)
 		c->check_lead = false;
 		agent_act(a, AGENT_ACT_LEAD_CHECKED)->on = a->leads || MUTANT(EDIT_UNCHECKED);
 	}
-	if (was == CLAIMER_READING && a->epoch != 0 && c->numbered && c->n_wants > 0) {
+	if (was == CLAIMER_READING && !c->between && a->epoch != 0 && c->numbered && c->n_wants > 0) {
 		drop_removed(a);
 		if (prepare(a))
 			start_write(a);
@@ -693,11 +693,16 @@ void claimer_step(struct agent *a)
 	}
 	c->rewrite = must_catch_up(a) || c->rewrite;
 	if (a->epoch != 0 && c->numbered && (c->rewrite || c->n_wants > 0) && count(a, may_write) >= format_fence_quorum(a->opt.n_volumes)) {
-		/* Also a write that did not reach its quorum. Our own block comes first: while it is damaged nobody can read anything. */
-		if (c->rewrite || in_cycle(c))
+		/* Also a write that did not reach its quorum. Our own block comes first: while it is damaged nobody can read anything. But where writes fail all the time
+		 * the others' claims are read in between: this node may lead. */
+		bool tries = c->rewrite || in_cycle(c);
+
+		if (tries && a->now_ns - c->read_ns <= agent_ms(MAX(REFRESH_MS, 4 * a->opt.timing.io_ms))) {
 			start_write(a);
-		else
+		} else {
 			start_read(a, CLAIMER_READING);
+			c->between = tries;
+		}
 	} else if (c->rewrite && count(a, settles) >= format_fence_quorum(a->opt.n_volumes)) {
 		; /* the second of two writes is next: a read in between would begin the cycle anew, again and again while somebody asks for reads */
 	} else if (must_refresh(a)) {

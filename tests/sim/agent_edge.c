@@ -401,6 +401,26 @@ static void empty_node(const struct node *n, struct cat *c, uint32_t node, enum 
 	}
 }
 
+/* An agent still has to do with the VM as it was before its removal, or will when it goes on: what units, jobs and the LUN here say is about one of a name only,
+ * where a host has one for each uuid. */
+static bool is_remembered(unsigned vm)
+{
+	uint8_t uuid[16];
+
+	memcpy(uuid, sim.vm[vm].uuid, 16);
+	for (unsigned i = 0; i < sim.n_nodes; i++) {
+		for (unsigned b = 1; b <= UINT8_MAX && sim.node[i].agent; b++) {
+			const struct vm *v;
+
+			uuid[2] = (uint8_t)b;
+			v = agent_vm_by_uuid(sim.node[i].agent, uuid);
+			if (v && proc_alive(&sim.node[i].aproc) && v->state != VM_IDLE)
+				return true;
+		}
+	}
+	return false;
+}
+
 static void move(struct cat *c, unsigned vm, uint32_t node, uint32_t wait_ms)
 {
 	c->move[vm] = (struct vm_move){ .node = node, .wait_ms = wait_ms, .number = c->move[vm].number + 1 };
@@ -435,7 +455,7 @@ static void apply(const struct node *n, struct cat *c, const struct edit *e)
 			c->present[e->vm] = false;
 		break;
 	case EDIT_ADD:
-		if (!c->present[e->vm]) {
+		if (!c->present[e->vm] && !is_remembered(e->vm)) {
 			c->present[e->vm] = true;
 			c->incarnation[e->vm]++;
 			c->desired[e->vm] = DESIRED_STARTED;

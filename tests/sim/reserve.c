@@ -238,7 +238,7 @@ static void finish(struct node *n, unsigned vm, enum reservation_result result)
 	enum reservation_op op = j->op;
 	bool looks = !j->asked;
 
-	j->unlooked = looks && result == RESERVATION_FAILED;
+	j->unlooked = looks ? result == RESERVATION_FAILED : j->unlooked || (op == RESERVATION_LEARN && result == RESERVATION_OTHERS);
 	j->busy = false;
 	j->serial++;
 	if (op == RESERVATION_JOIN || op == RESERVATION_LEAVE || (result == RESERVATION_OK && (op == RESERVATION_CLEAR || j->plan.op == RESERVATION_RELEASE)))

@@ -398,7 +398,7 @@ struct drain_job { bool used, answered; uint32_t number, tries; };
 /* One ha-reserve a VM; owned, joined: the mark on the node's tmpfs */
 struct reserve_job {
 	bool busy, owned, joined, under_way, asked; /* asked: by the core */
-	bool unlooked; /* the last look had no answer, which may have taken longer than anything else does */
+	bool unlooked; /* the last look had no answer, or was another one that took long: either may take longer than anything else does */
 	enum reservation_op op;
 	uint64_t number, key, marked; /* marked: the key that the mark is of */
 	uint32_t serial;
