@@ -457,7 +457,8 @@ static void apply(const struct node *n, struct cat *c, const struct edit *e)
 	case EDIT_ADD:
 		if (!c->present[e->vm] && !is_remembered(e->vm)) {
 			c->present[e->vm] = true;
-			c->incarnation[e->vm]++;
+			/* Beyond one whose catalog did not count in the end, too. */
+			c->incarnation[e->vm] = (uint8_t)(MAX(c->incarnation[e->vm], sim.vm[e->vm].incarnation) + 1);
 			c->desired[e->vm] = DESIRED_STARTED;
 			c->frozen[e->vm] = false;
 			move(c, e->vm, e->node, SIM_START_WAIT_MS);
