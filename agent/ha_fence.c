@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/conf.h"
 #include "agent/base/log.h"
 #include "agent/core/power.h"
@@ -36,7 +37,7 @@ struct tool {
 	char secrets[POWER_MAX_DEVICES][CONF_POWER_SECRETS];
 	bool usable[POWER_MAX_DEVICES];
 	bool fed;
-	int64_t fed_ms; /* 0: not yet */
+	int64_t fed_ns; /* clock_host_ns() of what says that it still is to be; 0: nothing yet */
 	char output[OUTPUT_MAX + 1];
 };
 
@@ -101,17 +102,20 @@ _Noreturn static void be_agent(const struct conf_power *p, const int in[2], cons
 
 static void take_food(struct tool *t)
 {
-	char buf[256];
+	int64_t at_ns;
 	ssize_t n;
 
-	while ((n = read(STDIN_FILENO, buf, sizeof(buf))) > 0)
-		t->fed_ms = now_ms();
+	while ((n = read(STDIN_FILENO, &at_ns, sizeof(at_ns))) > 0)
+		if (n == sizeof(at_ns))
+			t->fed_ns = at_ns; /* this process may have stood still since it was written */
 	if (n == 0)
 		on_term(0); /* the agent is gone */
 }
 
-/* Until the agent has closed its output and ended, or its time is up. Says whether it ended by itself. */
-static bool watch(struct tool *t, int out, int64_t until_ms)
+static bool fed_within(const struct tool *t, int64_t ms) { return t->fed_ns != 0 && clock_host_ns() - t->fed_ns <= ms * NS_PER_MS; }
+
+/* Until the agent has closed its output and ended, or its time is up, or it switches off what nobody says is to be any more. Says whether it ended by itself. */
+static bool watch(struct tool *t, int out, enum power_action a, int64_t until_ms)
 {
 	struct pollfd p[2] = { { .fd = out, .events = POLLIN }, { .fd = t->fed ? STDIN_FILENO : -1, .events = POLLIN } };
 	size_t len = 0;
@@ -124,10 +128,12 @@ static bool watch(struct tool *t, int out, int64_t until_ms)
 		t->output[len] = '\0';
 		if (left <= 0)
 			return false;
-		if (poll(p, 2, (int)MIN(left, 1000)) <= 0)
-			continue;
+		if (poll(p, 2, (int)MIN(left, 1000)) < 0)
+			p[0].revents = p[1].revents = 0;
 		if (p[1].revents)
 			take_food(t);
+		if (a == POWER_OFF && t->fed && !fed_within(t, POWER_UNFED_MS))
+			return false;
 		if (!p[0].revents)
 			continue;
 		/* What is more than anybody reads is thrown away, so that it does not block. */
@@ -177,7 +183,7 @@ static int run(struct tool *t, unsigned d, enum power_action a, int64_t until_ms
 	}
 	told = pid > 0 && write_parameters(t, d, a, in[1]);
 	(void)close(in[1]);
-	ended = pid > 0 && watch(t, out[0], until_ms);
+	ended = pid > 0 && watch(t, out[0], a, until_ms);
 	(void)close(out[0]);
 	if (pid < 0)
 		return -1;
@@ -243,6 +249,8 @@ static enum power_answer ask(struct tool *t, unsigned d, enum power_action a)
 	if (status >= 0)
 		say(LOG_LEVEL_WARNING, "node %s: device %s: \"%s\" failed after %lld ms, exit code %d%s%s", t->node->name, p->agent, action_name(a), (long long)took,
 		    status, *last_line(t->output) ? ": " : "", last_line(t->output));
+	else if (a == POWER_OFF && t->fed && !fed_within(t, POWER_UNFED_MS))
+		say(LOG_LEVEL_WARNING, "node %s: device %s: \"off\" broken off: ha-agent has not said for %d ms that it still is to be", t->node->name, p->agent, POWER_UNFED_MS);
 	else
 		say(LOG_LEVEL_WARNING, "node %s: device %s: \"%s\" not answered within %u ms%s%s", t->node->name, p->agent, action_name(a), p->timeout_ms,
 		    *last_line(t->output) ? "; its last words: " : "", last_line(t->output));
@@ -256,10 +264,10 @@ static bool still_wanted(struct tool *t)
 
 	if (!t->fed)
 		return true;
-	if (t->fed_ms == 0)
+	if (t->fed_ns == 0)
 		(void)poll(&p, 1, POWER_FED_MS);
 	take_food(t);
-	if (t->fed_ms != 0 && now_ms() - t->fed_ms <= POWER_FED_MS)
+	if (fed_within(t, POWER_FED_MS))
 		return true;
 	say(LOG_LEVEL_WARNING, "node %s: not switched off: ha-agent has not said for %d ms that it still is to be", t->node->name, POWER_FED_MS);
 	return false;

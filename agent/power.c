@@ -109,9 +109,9 @@ static void read_wishes(struct power *p)
 	while (fscanf(f, "%" SCNu32 " %3s %" SCNu32, &node, want, &epoch) == 3) {
 		bool on = streq(want, "on");
 
-		/* To be switched off, with one try behind it: not if an operator has let it out of quarantine since. */
+		/* To be switched off: not if an operator has let it out of quarantine since. */
 		if (node >= 1 && node <= FORMAT_MAX_NODES)
-			p->wish[node - 1] = (struct power_wish){ .set = true, .want = on ? POWER_WANT_ON : POWER_WANT_OFF, .epoch = epoch, .tries = !on };
+			p->wish[node - 1] = (struct power_wish){ .set = true, .want = on ? POWER_WANT_ON : POWER_WANT_OFF, .epoch = epoch, .quarantined = true };
 	}
 	(void)fclose(f);
 }
@@ -135,8 +135,6 @@ static void on_evidence(struct power *p, uint32_t node, bool confirmed)
 	if (!power_job_ended(j, confirmed, clock_now_ns(), &ev))
 		return;
 	ev.node = node;
-	power_wish_on_again(&p->wish[node - 1], ev.epoch);
-	write_wishes(p);
 	keeper_link_evidence(p->d->keeper, KEEPER_MSG_EVIDENCE, &ev);
 	agentd_hook(p->d, HOOK_POWER_OFF, node, NULL, "its fence device says that it is off");
 }
@@ -239,6 +237,12 @@ static void fulfil(struct power *p, uint32_t node, const struct keeper_table_nod
 	}
 }
 
+/* It still is to be: so old is what says so. */
+static void feed(struct child *c)
+{
+	(void)!write(c->in, &c->p->d->core.table.table.at_ns, sizeof(int64_t));
+}
+
 static void step(struct power *p, uint32_t node, const struct keeper_table_node *t)
 {
 	struct child *c = &p->child[node - 1];
@@ -247,13 +251,13 @@ static void step(struct power *p, uint32_t node, const struct keeper_table_node 
 
 	/* Another operation is under way: that of an operator to switch it off goes on, one to switch it on does not. */
 	if (c->pid != 0 && c->purpose != PURPOSE_EVIDENCE) {
-		(void)!write(c->in, "+", 1);
+		feed(c);
 		if (t->asked_epoch != 0 && c->purpose == PURPOSE_ON)
 			call_off(c);
 		return;
 	}
 	if (p->job[node - 1].state == POWER_RUNNING && c->pid != 0)
-		(void)!write(c->in, "+", 1);
+		feed(c);
 	if (c->pid != 0 && p->job[node - 1].state != POWER_RUNNING)
 		return; /* it is being ended */
 	s = power_job_step(&p->job[node - 1], t, rank_of(p, node), now_ns);
@@ -263,6 +267,9 @@ static void step(struct power *p, uint32_t node, const struct keeper_table_node 
 		p->job[node - 1].state = POWER_IDLE; /* begun anew when that has ended and it is still asked for */
 	} else if (s == POWER_STEP_START) {
 		agentd_say(p->d, LOG_LEVEL_WARNING, "node %s: its fence devices are told to switch it off", agentd_node_name(p->d, node));
+		/* A device may do it and say so when nobody asks any more, or this process is no more. */
+		power_wish_on_again(&p->wish[node - 1], t->asked_epoch);
+		write_wishes(p);
 		start(p, node, PURPOSE_EVIDENCE);
 	}
 }

@@ -5,6 +5,7 @@
  *
  * Nothing is asked of a device before the commit is in place: a node that may still renew is not switched off. The answer counts for the very block it was
  * asked about: X switched off, on again and in a new epoch is another block, and so is an X that went on. The whole round after it reads that block again.
+ * Nor one that is in our ring while its storage is gone: its VMs end by its own release or by its watchdog, and its host may stay up. W is waited for.
  * An operator's word is bound to X's block in the same way, when it comes; it is refused while X's heartbeat moves.
  *
  * Whether a device's word is true is beyond any protocol. That it is its status and not the success of a command is the agent's part (agent/core/powerplan.c). */
@@ -30,6 +31,12 @@ static bool stands_still(const struct keeper *k, const struct table_node *n)
 static bool asks(const struct keeper *k, const struct table_node *n)
 {
 	return n->ask.at_ns != 0 && n->ask.epoch >= n->hb.epoch && k->now_ns - n->ask.at_ns <= keeper_ms(k->opt.timing.wd_ms + k->opt.timing.wd_delay_ms);
+}
+
+/* No device is needed for it, and one would cost a host that may be about to release. */
+static bool ends_by_itself(const struct keeper *k, uint32_t id)
+{
+	return takeover_silence_proves(&k->node[id - 1]) && k->ring == HEARTBEAT_RING_OK && (k->view >> (id - 1) & 1);
 }
 
 static bool shows(const struct table_node *n, uint32_t epoch, uint64_t seq) { return n->hb.epoch == epoch && n->hb.seq == seq; }
@@ -130,7 +137,7 @@ void evidence_round(struct keeper *k, uint32_t id)
 	struct table_node *n = node_of(k, id);
 	uint32_t commit = k->mine.commit[id - 1];
 	bool ask = commit != 0 && n->hb.epoch == commit && may_live(k, id) && stands_still(k, n) && n->commit_published && k->state == LEASE_ARMED &&
-		   takeover_wins(k);
+		   takeover_wins(k) && !ends_by_itself(k, id);
 
 	if (MUTANT(POWER_BEFORE_COMMIT))
 		ask = may_live(k, id) && n->hb.state == HEARTBEAT_ARMED && k->state == LEASE_ARMED && !n->fresh;

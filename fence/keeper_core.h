@@ -365,6 +365,7 @@ void hold_encode(const struct hold_msg *m, const uint8_t cluster[16], uint8_t bu
 bool hold_decode(const void *buf, size_t len, uint32_t from, const uint8_t cluster[16], struct hold_msg *ret);
 
 bool takeover_wins(const struct keeper *k); /* our group is the one that fences */
+bool takeover_silence_proves(const struct table_node *n); /* W of it says that its VMs have ended */
 
 /* evidence.c */
 void evidence_event(struct keeper *k, const struct keeper_evidence *ev);

@@ -124,6 +124,7 @@ static void release(struct keeper *k, enum release_reason why, uint32_t by)
 	keeper_note(k, NOTE_RELEASE, by, why);
 	move(k, LEASE_RELEASING);
 	memset(k->mine.intent, 0, sizeof(k->mine.intent));
+	evidence_unread(k);
 	keeper_act(k, KEEPER_ACT_KILL);
 	if (MUTANT(WATCHDOG_CLOSED_EARLY))
 		keeper_act(k, KEEPER_ACT_WD_STOP);
@@ -874,6 +875,7 @@ void keeper_step(struct keeper *k, const struct keeper_event *ev, int64_t now_ns
 		k->phase = ROUND_IDLE;
 		k->kick = false;
 		hold_round_empty(k);
+		evidence_unread(k);
 		keeper_act(k, KEEPER_ACT_TELL); /* the gate closes with time */
 	}
 }

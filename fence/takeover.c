@@ -62,7 +62,7 @@ static bool has_watchdog(const struct table_node *n)
 }
 
 /* Where its own operator says that it does not (I5), only its own word, power or an operator ends an epoch of it. */
-static bool silence_proves(const struct table_node *n)
+bool takeover_silence_proves(const struct table_node *n)
 {
 	return has_watchdog(n) && (n->hb.wd_ms != FORMAT_SILENCE_IS_NO_PROOF || MUTANT(SILENCE_PROVES));
 }
@@ -241,7 +241,7 @@ static void advance(struct keeper *k, uint32_t id, bool acked)
 			keeper_note(k, NOTE_EVIDENCE, id, n->proof.kind);
 			over(k, id, epoch);
 		}
-		if (n->commit_published && silence_proves(n) && knows_us(k, n) && lease_may_judge(k) && epoch == *commit && k->now_ns - n->t0_ns >= w_of(k, id))
+		if (n->commit_published && takeover_silence_proves(n) && knows_us(k, n) && lease_may_judge(k) && epoch == *commit && k->now_ns - n->t0_ns >= w_of(k, id))
 			over(k, id, epoch);
 		return;
 	}
@@ -305,7 +305,7 @@ int64_t takeover_deadline(const struct keeper *k)
 		const struct table_node *n = &k->node[id - 1];
 		int64_t at;
 
-		if (k->mine.over[id - 1] >= k->mine.commit[id - 1] || !n->commit_published || !silence_proves(n))
+		if (k->mine.over[id - 1] >= k->mine.commit[id - 1] || !n->commit_published || !takeover_silence_proves(n))
 			continue;
 		at = n->t0_ns + w_of(k, id);
 		if (at > k->round_ns)

@@ -1365,6 +1365,16 @@ static void test_lost_lease(void)
 	TAP_OK(leaders() == 1, "and somebody leads");
 	sound("a lost lease");
 
+	boot(2, 1, 1);
+	s.vm[0].desired = DESIRED_STOPPED;
+	spread_catalog();
+	(void)UNTIL(10000, running(0) == 0);
+	run(1000);
+	vm_of(1, 0)->assigned = 2;
+	node(1)->over = 1;
+	node(1)->epoch = 2;
+	TAP_OK(UNTIL(5000, agent(1)->epoch == 2) && vm_of(1, 0)->assigned == 0, "what a leader had planned ends with its epoch");
+
 	/* In every state a VM can be in. */
 	for (uint32_t ms = 0; ms < 1500; ms += 35) {
 		boot(1, 1, 0);

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/util.h"
 #include "tests/tap.h"
 
@@ -216,6 +217,14 @@ static void test_secret(void)
 	TAP_OK(run("off", false, -1) == 78 && strstr(out, "has no fence device"), "a node without one");
 }
 
+/* As an agent whose keeper said so AGE_MS ago. */
+static void feed(int fd, int64_t age_ms)
+{
+	int64_t at_ns = clock_host_ns() - age_ms * NS_PER_MS;
+
+	CHECK(write(fd, &at_ns, sizeof(at_ns)) == sizeof(at_ns));
+}
+
 static void test_fed(void)
 {
 	int p[2];
@@ -225,7 +234,9 @@ static void test_fed(void)
 	CHECK(pipe(p) == 0);
 	drop("fence_a.did");
 	TAP_OK(run("off", true, p[0]) == 1 && strstr(out, "ha-agent has not said for 3000 ms") && !there("fence_a.did"), "never fed: nothing is switched off");
-	CHECK(write(p[1], "+", 1) == 1);
+	feed(p[1], 5000);
+	TAP_OK(run("off", true, p[0]) == 1 && !there("fence_a.did"), "what it said was old when it was read: nothing is switched off");
+	feed(p[1], 0);
 	TAP_OK(run("off", true, p[0]) == 0 && there("fence_a.did"), "fed: goes on");
 	(void)close(p[1]);
 	drop("fence_a.did");
@@ -237,9 +248,15 @@ static void test_fed(void)
 	agent("fence_a", "sleep 1000");
 	agent("fence_b", SAYS_OFF);
 	drop("fence_b.did");
-	CHECK(pipe(p) == 0 && write(p[1], "+", 1) == 1);
+	CHECK(pipe(p) == 0);
+	feed(p[1], 0);
 	TAP_OK(run("off", true, p[0]) == 1 && strstr(out, "ha-agent has not said for 3000 ms") && !there("fence_b.did"),
 	       "not fed any more: no other device is told");
+
+	configure("[PowerDevice]\nNode=n2\nAgent=@/fence_a\nTimeout=600s\n");
+	agent("fence_a", "[ $action != off ] || sleep 1000\nexit 1");
+	feed(p[1], 0);
+	TAP_OK(run("off", true, p[0]) == 1 && strstr(out, "\"off\" broken off: ha-agent has not said for 8000 ms"), "nor is the one that is being told told for ever");
 	(void)close(p[0]);
 	(void)close(p[1]);
 }

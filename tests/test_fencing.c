@@ -67,6 +67,23 @@ static void goes_on(uint32_t id)
 		heartbeat_encode(&hb, sim_cluster, b, s.volume[0] + format_heartbeat_offset(id, b));
 }
 
+/* Its power fails, and the ring of the others (of three) loses it. */
+static void falls(uint32_t id)
+{
+	sim_power_cut(&s, id, SIM_CUT_DROP);
+	for (uint32_t other = 1; other <= 3; other++)
+		if (other != id)
+			sim_ring(&s, other, 7 - bit(id));
+}
+
+static void comes(uint32_t id)
+{
+	sim_start(&s, id);
+	sim_say(&s, id, KEEPER_EV_ARM);
+	for (uint32_t other = 1; other <= 3; other++)
+		sim_ring(&s, other, 7);
+}
+
 static void test_power(void)
 {
 	int64_t t0;
@@ -74,7 +91,7 @@ static void test_power(void)
 	bool early = false;
 
 	cluster(3, 7, 100);
-	sim_power_cut(&s, 3, SIM_CUT_DROP);
+	falls(3);
 	while (about(1, 3)->asked.epoch == 0 && s.now < SIM_MS(1040000)) {
 		early = early || (k(1)->mine.commit[2] == 0 && about(1, 3)->asked.epoch != 0);
 		sim_step(&s);
@@ -88,8 +105,7 @@ static void test_power(void)
 	TAP_OK(SIM_UNTIL(&s, 1000, over(2, 3, 1)) && s.now - t0 < SIM_MS(s.timing.w_ms), "both know before W has passed");
 	sim_run(&s, 500);
 	TAP_OK(about(1, 3)->asked.epoch == 0 && about(2, 3)->asked.epoch == 0, "and nobody asks any more");
-	sim_start(&s, 3);
-	sim_say(&s, 3, KEEPER_EV_ARM);
+	comes(3);
 	sim_run(&s, 6000);
 	TAP_OK(k(3)->epoch == 2 && state(3) == LEASE_ARMED && n(1)->notes[NOTE_EVIDENCE_VOID] == 0 && n(3)->notes[NOTE_RELEASE] == 0,
 	       "switched on again it is back, and not fenced for its old life");
@@ -100,7 +116,7 @@ static void test_power(void)
 	say(1, EVIDENCE_POWER, 3, 1, seq);
 	sim_run(&s, 2000);
 	TAP_OK(k(1)->mine.over[2] == 0 && n(1)->notes[NOTE_EVIDENCE_VOID] == 1 && state(3) == LEASE_ARMED, "an answer that nobody has asked for is none");
-	sim_power_cut(&s, 3, SIM_CUT_DROP);
+	falls(3);
 	(void)SIM_UNTIL(&s, 20000, about(1, 3)->asked.epoch != 0);
 	say(1, EVIDENCE_POWER, 3, 1, seq);
 	sim_run(&s, 300);
@@ -119,7 +135,7 @@ static void test_power(void)
 	sound("void evidence");
 
 	cluster(3, 7, 100);
-	sim_power_cut(&s, 3, SIM_CUT_DROP);
+	falls(3);
 	(void)SIM_UNTIL(&s, 20000, about(1, 3)->asked.epoch != 0);
 	seq = about(1, 3)->asked.seq;
 	goes_on(3);
@@ -129,13 +145,33 @@ static void test_power(void)
 	sound("called off");
 
 	cluster(3, 7, 100);
-	sim_power_cut(&s, 3, SIM_CUT_DROP);
+	falls(3);
 	(void)SIM_UNTIL(&s, 20000, about(1, 3)->asked.epoch != 0);
 	sim_path(&s, 1, 0, SIM_GONE);
 	TAP_OK(SIM_UNTIL(&s, 1200, about(1, 3)->asked.epoch == 0) && state(1) == LEASE_ARMED, "a keeper that cannot read has nobody switched off");
 	sim_run(&s, 10000);
 	TAP_OK(about(1, 3)->asked.epoch == 0, "nor has it once it has released");
 	sound("unread");
+
+	cluster(3, 7, 100);
+	falls(3);
+	(void)SIM_UNTIL(&s, 20000, about(1, 3)->asked.epoch != 0 && k(1)->phase == ROUND_IDLE);
+	sim_path(&s, 1, 0, SIM_GONE);
+	TAP_OK(SIM_UNTIL(&s, 1200, about(1, 3)->asked.epoch == 0), "nor one that has lost its storage between two rounds");
+	sim_run(&s, 10000);
+	TAP_OK(state(1) != LEASE_ARMED && about(1, 3)->asked.epoch == 0, "nor has it once it has released, with no round at all");
+	sound("no round");
+
+	/* Without storage it cannot say that it has released: but it can, and its host stays up. */
+	cluster(3, 7, 100);
+	sim_path(&s, 3, 0, SIM_GONE);
+	early = false;
+	while (!over(1, 3, 1) && s.now < SIM_MS(1040000)) {
+		sim_run(&s, 10);
+		early = early || about(1, 3)->asked.epoch != 0 || about(2, 3)->asked.epoch != 0;
+	}
+	TAP_OK(!early && over(1, 3, 1) && n(3)->resets == 0 && state(3) == LEASE_RELEASED, "a node that has only lost its storage, and is in the ring, is not switched off");
+	sound("no storage");
 
 	/* It lives, and releases by itself: the commit is enough. */
 	cluster(3, 7, 100);
@@ -426,9 +462,14 @@ static void test_power_wish(void)
 	power_wish_on_again(&w, 4);
 	TAP_OK(w.set && w.want == POWER_WANT_OFF, "wish: what an operator wants off is not to be switched on again");
 	t.over = 4;
-	TAP_OK(power_wish_step(&w, &t, true, false, now) && !power_wish_step(&w, &t, true, true, now) && power_wish_step(&w, &t, true, true, now + SIM_MS(10000)),
+	TAP_OK(power_wish_step(&w, &t, true, true, now) && !power_wish_step(&w, &t, true, true, now) && power_wish_step(&w, &t, true, true, now + SIM_MS(10000)),
 	       "wish: off at once, and again if that failed");
 	TAP_OK(!power_wish_step(&w, &t, true, false, now + SIM_MS(90000)) && !w.set, "wish: not after it was let out of quarantine");
+
+	w = (struct power_wish){ .set = true, .want = POWER_WANT_OFF, .epoch = 5 };
+	TAP_OK(!power_wish_step(&w, &t, true, false, now) && w.set && !power_wish_step(&w, &t, true, true, now) && w.set, "wish: off once it is over, in quarantine");
+	t.over = 5;
+	TAP_OK(!power_wish_step(&w, &t, true, false, now) && !w.set, "wish: let out before it was over: not switched off later");
 
 	w = power_wish_now(4, now);
 	TAP_OK(!power_wish_step(&w, &t, true, false, now + SIM_MS(9999)) && power_wish_step(&w, &t, true, false, now + SIM_MS(10000)), "wish: an operator's order that failed is tried again");

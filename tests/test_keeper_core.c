@@ -888,6 +888,7 @@ static void test_evidence(void)
 	/* Devices are asked only once the commit is out, about one block. */
 	armed_cluster(2, 1);
 	n(2)->paused = true;
+	sim_ring(&s, 1, 1);
 	(void)SIM_UNTIL(&s, 30000, k(1)->node[1].asked.epoch != 0);
 	TAP_OK(k(1)->node[1].asked.epoch == 1 && k(1)->node[1].commit_published && k(1)->mine.over[1] == 0, "devices are asked with the commit in place");
 	seq = k(1)->node[1].asked.seq;

@@ -78,10 +78,8 @@ static void new_epoch(struct agent *a, uint32_t epoch)
 	for (unsigned i = 0; i < a->vm_end; i++)
 		if (a->vm[i].used && !MUTANT(OLD_EPOCH_KEPT))
 			vmlife_lost_lease(a, &a->vm[i]);
-	if (a->leads) {
-		a->leads = a->lead_read = false;
-		agent_act(a, AGENT_ACT_LEAD)->on = false;
-	}
+	if (a->leads)
+		lead_resign(a);
 	a->n_asked = 0; /* what was asked of the epoch before */
 	claimer_reset(a);
 }

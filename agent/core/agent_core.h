@@ -648,6 +648,7 @@ void leave_step(struct agent *a);
 bool leave_said(const struct agent *a); /* the catalog says that this node, in its present epoch, is being shut down */
 
 void lead_step(struct agent *a);
+void lead_resign(struct agent *a); /* what it has planned is not the next leader's plan, though that may be itself */
 /* Which VM of its After= it waits for at this moment; NULL: none, or no longer. The leader's; others know it as far as they were told. */
 const struct vm *lead_awaited(const struct agent *a, const struct vm *v);
 void lead_owners(struct agent *a); /* looks anew who owns what */

@@ -79,7 +79,7 @@ static bool candidate(const struct agent *a)
 	return false;
 }
 
-static void resign(struct agent *a)
+void lead_resign(struct agent *a)
 {
 	a->leads = a->lead_read = false;
 	for (unsigned i = 0; i < a->vm_end; i++) {
@@ -565,7 +565,7 @@ void lead_step(struct agent *a)
 		a->gate_open_ns = a->now_ns;
 	/* A gate that is closed for a moment, as while being armed, is no reason to change the leader. */
 	if (a->leads && (leader != a->opt.self || outranked(a) || a->now_ns - a->gate_open_ns > agent_ms(a->opt.timing.leader_ms))) {
-		resign(a);
+		lead_resign(a);
 		if (claimer_own(a, agent_leader_uuid))
 			claimer_want(a, agent_leader_uuid, WANT_GIVE_UP, CLAIM_RELEASED);
 		return;

@@ -77,7 +77,8 @@ bool power_wish_step(struct power_wish *w, const struct keeper_table_node *t, bo
 {
 	bool on = w->want == POWER_WANT_ON;
 
-	if (w->set && (on ? t->epoch != w->epoch || t->fresh : w->tries > 0 && !in_quarantine))
+	w->quarantined = w->quarantined || in_quarantine;
+	if (w->set && (on ? t->epoch != w->epoch || t->fresh : (w->quarantined || w->tries > 0) && !in_quarantine))
 		w->set = false;
 	if (!w->set || t->over < w->epoch || (on && !may_be_on))
 		return false;

@@ -14,6 +14,7 @@
 
 #define POWER_MAX_DEVICES 8 /* of one node */
 #define POWER_FED_MS 3000     /* nothing is switched off when the agent has not said for so long, since the operation began, that it still is to be */
+#define POWER_UNFED_MS 8000   /* and what switches it off meanwhile is ended after so long: before another node may have switched it on again (ON_DELAY_MS in power.c) */
 #define POWER_TABLE_MS 1000   /* older tables neither begin an operation nor feed one: a later one may have taken back what they ask for */
 
 enum power_want { POWER_WANT_OFF, POWER_WANT_ON };
@@ -50,12 +51,14 @@ struct power_job {
 	unsigned tries;
 };
 
-/* One for each node: it is to be switched off once an epoch is over, or on again after this node had it switched off. Stays until its devices have said that it is so. */
+/* One for each node: it is to be switched off once an epoch is over, until it is let out of quarantine; or on again, whatever has come of it that this node's devices were
+ * told to switch it off. Stays until its devices have said that it is so. */
 struct power_wish {
 	bool set;
 	enum power_want want;
 	uint32_t epoch;
 	int64_t at_ns; /* not before; 0: not known yet */
+	bool quarantined; /* the node has been seen in quarantine since */
 	unsigned tries;
 };
 

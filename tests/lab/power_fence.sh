@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Fencing with more than the watchdog: a real fence agent cuts a node's power and says so, then its VMs need not wait for W; one that hangs or lies costs
-# nothing but that. An operator's word, an operator's wish, quarantine.
+# Fencing with more than the watchdog: a real fence agent cuts a node's power and says so, then its VMs need not wait for W; one that hangs, lies or says so too late costs
+# nothing but that. A node without storage, an operator's word, an operator's wish, quarantine.
 . "$(dirname -- "$0")/lib.sh"
 
 exec_ms() { ms_between "$1" "$(when "$1" "ha-keeper: VM $(vm_uuid "$2"): .* passes the gate")"; }
@@ -60,6 +60,26 @@ for mode in hangs lies fails; do
 	check "$mode: $from is back" within $patience back "$from"
 	check "$mode: nothing of it is left running" within $patience not lab exec n1 -- pgrep -f fence_lab
 done
+
+# They do it, and say so to nobody: W passes meanwhile. The node is switched on again all the same.
+devices_do late
+a=$(token a) from=$(vm_node a)
+power_off "$from"
+moved a "$from" "$a"
+check "late: no device's word was proof" not told "$cut_ns" "node $from: no need to wait"
+check "late: $from is switched on again by itself" within $patience power_is "$from" on
+check "late: and is back" within $patience back "$from"
+
+# A node that has only lost its storage gives its VM up, and its host stays up.
+devices_do works
+a=$(token a) from=$(vm_node a) before=$(resets "$(vm_node a)") since=$(now_ns) view=${nodes/$(vm_node a)/}
+lab storage cut "$from"
+moved a "$from" "$a"
+check "no storage: no device was told to switch $from off" not told "$since" "node $from: its fence devices are told to switch it off"
+lab storage heal "$from"
+view=
+check "no storage: $from is back" within $patience back "$from"
+check "no storage: it was not reset, and not switched off" eval '[ "$(resets "$from")" -eq "$before" ] && power_is "$from" on'
 
 # An operator's word. n3 is alive first, then dead and its devices are of no use.
 from=$(vm_node a)

@@ -1236,6 +1236,8 @@ void check_commit(struct node *by, uint32_t id, uint32_t why)
 		violation("L2", "node %u, without a ring itself, fences node %u for the ring", by->id, id);
 	if (chaos_hurts(x) || sim.now - x->hurt_ns < CALM_MS * NS_PER_MS)
 		return;
+	if (x->k_runs && x->keeper->state == LEASE_RELEASING)
+		return; /* it has given its lease up, and cannot prove that its VMs are silent */
 	if (x->k_runs && x->keeper->epoch != by->keeper->node[id - 1].hb.epoch)
 		return; /* an epoch of an earlier life, which nobody goes on with: only its end is said */
 	sim.stats.false_fences++;

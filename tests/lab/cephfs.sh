@@ -1,0 +1,125 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Volumes that are files on CephFS, each node with a client (FUSE) of its own: one client stands still, one goes with its host, the OSD stands still, is killed and comes back, the MDS does. Guests' disks are elsewhere.
+. "$(dirname -- "$0")/lib.sh"
+# shellcheck source=contrib/lab.d/packages
+. "$top/contrib/lab.d/packages"
+lab_install_packages ceph-mon ceph-osd ceph-mds ceph-fuse || bail "Ceph is not to be had"
+
+at=10.77.10.1 netns=$KVM_HA_LAB_PREFIX-ceph dir=/var/tmp/kvm-ha-lab/$KVM_HA_LAB_PREFIX-ceph
+on_net() { nsenter --net="/run/netns/$netns" "$@"; }
+ceph() { on_net timeout $patience ceph -c "$dir/ceph.conf" "$@"; }
+# pid [KIND [ARGUMENT]]: of mon, osd, mds, or of fuse and the node; of all
+pid() { pgrep -f "^ceph-${1:-[a-z]+} -c $dir/ceph.conf .*${2:-}"; }
+client() { pid fuse "/$1\$"; }
+start() { on_net "ceph-$1" -c "$dir/ceph.conf" -i "$2" -f >>"$dir/$1.out" 2>&1 9<&- & }
+mount_for() { on_net ceph-fuse -c "$dir/ceph.conf" "$dir/$1" >>"$dir/fuse.out" 2>&1 9<&-; }
+mds_is() { ceph mds stat | grep -q "up:$1"; }
+
+remove_ceph()
+{
+	local n p
+	for p in $(pid); do kill -KILL "$p"; done
+	for n in n1 n2 n3 store; do umount --lazy "$dir/$n"; done
+	ip netns del "$netns"
+	rm -rf "$dir"
+} 2>/dev/null
+trap 'status=$?; [ -n "$KVM_HA_TEST_KEEP" ] || { for p in $(pid); do kill -CONT "$p"; done; lab down; remove_ceph; }; (exit $status); at_exit' EXIT
+
+remove_ceph
+mkdir -p "$dir"/{store,n1,n2,n3}
+ip netns add "$netns" && ip -n "$netns" link set lo up && ip -n "$netns" address add $at/32 dev lo && mount -t tmpfs kvm-ha-lab "$dir/store" || bail "no place for Ceph"
+mkdir "$dir"/store/{mon,osd,mds}
+# A client that does not give back what another one's open asks for holds up everybody who writes that file, for a minute unless it is evicted before.
+cat >"$dir/ceph.conf" <<-END
+	[global]
+	  fsid = $(uuidgen)
+	  mon host = $at
+	  public addr = $at
+	  auth cluster required = none
+	  auth service required = none
+	  auth client required = none
+	  keyring = $dir/keyring
+	  log file = $dir/\$name.log
+	  admin socket =
+	  run dir = $dir
+	  crash dir = $dir
+	  mon data = $dir/store/mon
+	  osd data = $dir/store/osd
+	  mds data = $dir/store/mds
+	  mon allow pool size one = true
+	  osd pool default size = 1
+	  osd pool default min size = 1
+	  osd crush chooseleaf type = 0
+	  bluestore block size = 1G
+	[mds]
+	  mds cap revoke eviction timeout = 1
+	  mds tick interval = 1
+END
+osd=$(uuidgen)
+on_net ceph-mon -c "$dir/ceph.conf" -i a --mkfs >"$dir/mkfs.out" 2>&1 && start mon a
+within $patience ceph osd new "$osd" || bail "the monitor does not answer"
+on_net ceph-osd -c "$dir/ceph.conf" -i 0 --mkfs --osd-uuid "$osd" >>"$dir/mkfs.out" 2>&1 || bail "no OSD"
+start osd 0
+start mds a
+{ ceph osd pool create meta 8 && ceph osd pool create data 8 && ceph fs new hb meta data; } >>"$dir/mkfs.out" 2>&1 || bail "no file system"
+within $patience mds_is active || bail "the MDS does not answer"
+for n in n1 n2 n3; do mount_for "$n" || bail "no mount for $n"; done
+
+lab_up --volumes file,file,iscsi --files "$dir"
+guest a n1 --disk iscsi
+guest b n2 --disk iscsi
+check "its file system is told" eval 'ctl n1 volume test --seconds 2 "$(ctl n1 volume list -o json | jq -r "[.volumes[].url][0]")" -o json | grep -q "fuse.ceph-fuse"'
+
+a=$(token a) b=$(token b) e1=$(epoch n1) view="n2 n3" since=$(now_ns)
+kill -STOP "$(client n1)"
+check "n1's client stands still: n1 gives its VM up" within $patience runs_elsewhere a n1
+note "a: executed on $(vm_node a) $(ms_between "$since" "$(when "$since" "ha-keeper: VM $(vm_uuid a): .* passes the gate")") ms later"
+check "its host was not reset" test "$(resets n1)" = 0
+check "b noticed nothing" same_life b "$b"
+kill -CONT "$(client n1)"
+check "it goes on: n1 is back" within $patience all_online
+view=
+check "in a new epoch" test "$(epoch n1)" -gt "$e1"
+check "a stamps" stamps_on a
+
+a=$(token a) since=$(now_ns)
+power_off n1
+kill -KILL "$(client n1)"
+check "n1's host loses its power, its client with it" within $patience node_is n1 .state offline
+umount --lazy "$dir/n1"
+mount_for n1 || bail "no mount for n1"
+lab power n1 on || bail "n1 does not boot"
+check "it comes back" within $patience all_online
+check "and opens volumes, for which its former client is evicted" grep -q 'not responded to cap revoke' "$dir/mds.a.log"
+told "$since" 'volume' | sed 's/^/# /' | tail -n 20
+check "the others noticed nothing" test "$(token a) $(token b)" = "$a $b"
+
+a=$(token a) since=$(now_ns) epochs="$(epoch n1) $(epoch n2) $(epoch n3)"
+kill -STOP "$(pid osd)"
+check "the OSD stands still: all hold" within $patience all_hold
+check "for 20 s" throughout 20 all_hold
+kill -CONT "$(pid osd)"
+check "it goes on: nobody holds any more" within $patience none_holds
+check "guests whose disks are elsewhere noticed nothing" test "$(token a) $(token b)" = "$a $b"
+check "epochs are the same" test "$(epoch n1) $(epoch n2) $(epoch n3)" = "$epochs"
+
+kill -KILL "$(pid osd)"
+check "the OSD is killed: all hold" within $patience all_hold
+start osd 0
+check "it is back: nobody holds any more" within $patience none_holds
+check "all have all volumes" within $patience all_usable
+check "all are online" within $patience all_online
+
+kill -KILL "$(pid mds)"
+check "the MDS is killed: volumes that are open stay usable" throughout 20 eval 'all_usable && none_holds'
+start mds a
+check "it is back" within $patience mds_is active
+check "nobody holds" throughout 10 none_holds
+check "all have all volumes" within $patience all_usable
+check "all are online" within $patience all_online
+check "guests stamp on" eval 'stamps_on a && stamps_on b'
+check "in the same lives" test "$(token a) $(token b)" = "$a $b"
+check "epochs are the same" test "$(epoch n1) $(epoch n2) $(epoch n3)" = "$epochs"
+check "nobody was reset" test "$(resets n1) $(resets n2) $(resets n3)" = "0 0 0"
+finish
