@@ -466,8 +466,9 @@ static void on_units(void *user, const char *error, const struct unit_info *unit
 		(void)qb_loop_timer_add(d->loop, QB_LOOP_MED, 200 * NS_PER_MS, d, list_units, &h);
 		return;
 	}
+	/* Whatever its unit is in: what has a process has a QEMU that may yet write. */
 	for (size_t i = 0; i < n; i++)
-		if ((units[i].state == UNIT_RUNNING || units[i].state == UNIT_STARTING) && uuid_parse(units[i].uuid, ev.uuid)) {
+		if ((units[i].state == UNIT_RUNNING || units[i].state == UNIT_STARTING || units[i].main_pid != 0) && uuid_parse(units[i].uuid, ev.uuid)) {
 			ev.incoming = mover_marked(ev.uuid);
 			agentd_event(d, &ev);
 		}

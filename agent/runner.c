@@ -15,6 +15,7 @@
 #include "agent/base/process.h"
 #include "agent/base/uuid.h"
 #include "agent/health.h"
+#include "agent/permit.h"
 #include "qmp/meaning.h"
 #include "storage/format.h"
 
@@ -38,6 +39,7 @@ struct run {
 	uint32_t epoch;
 	uint64_t term; /* of the gate */
 	unsigned tries;
+	struct permit *permit; /* of the last start that systemd was asked for */
 	int pidfd;
 	bool started_told, gone, adopted, starting, want_powerdown;
 	bool unseen;   /* nobody can tell at the moment whether it lives: said */
@@ -83,6 +85,7 @@ static void forget(struct run *n)
 	unsigned calls = n->calls;
 
 	set_timer(n, 0, NULL);
+	permit_free(n->permit);
 	qmp_conn_free(n->qmp);
 	health_free(n->health);
 	if (n->pidfd >= 0) {
@@ -310,22 +313,47 @@ static int32_t on_pidfd(int32_t fd, int32_t revents, void *data)
 	return 0;
 }
 
-static int watch(struct run *n, pid_t pid)
+/* Takes the pidfd over. */
+static int watch_pidfd(struct run *n, pid_t pid, int pidfd)
 {
 	int r;
 
 	n->pid = pid;
 	if (!n->incoming)
 		mover_unmark(n->uuid); /* the mark of an earlier process of it */
-	n->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (n->pidfd < 0)
-		return -errno;
+	n->pidfd = pidfd;
 	r = qb_loop_poll_add(n->r->d->loop, QB_LOOP_HIGH, n->pidfd, POLLIN, n, on_pidfd);
 	if (r == 0)
 		return 0;
 	(void)close(n->pidfd);
 	n->pidfd = -1;
 	return r == -ESRCH ? -EIO : r;
+}
+
+static int watch(struct run *n, pid_t pid)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	n->pid = pid;
+	return pidfd < 0 ? -errno : watch_pidfd(n, pid, pidfd);
+}
+
+/* From the yes on it is a QEMU for all that is known here, and watched. One that asks when the start was given up gets no answer any more: the permit is gone. */
+static bool on_launcher(void *user, pid_t pid, int pidfd)
+{
+	struct run *n = user;
+
+	if (n->pidfd >= 0 || n->gone) {
+		(void)close(pidfd);
+		return !n->gone && pid == n->pid;
+	}
+	if (watch_pidfd(n, pid, pidfd) < 0)
+		return false;
+	if (!n->starting) { /* systemd's answer to the start is lost */
+		set_timer(n, 0, NULL);
+		connect_qmp(n);
+	}
+	return true;
 }
 
 static void on_command_done(void *user, json_object *ret, const char *error)
@@ -458,9 +486,11 @@ static void on_unit_started(void *user, const char *error, const struct unit_inf
 		set_timer(n, START_AGAIN_MS, launch);
 		return;
 	}
-	if (error)
+	if (error && n->pidfd < 0)
 		agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: systemd could not start it: %s", n->name, error);
-	if (error || info->main_pid == 0 || watch(n, info->main_pid) < 0)
+	if (n->pidfd >= 0)
+		connect_qmp(n);
+	else if (error || info->main_pid == 0 || watch(n, info->main_pid) < 0)
 		look(n); /* the answer to the start may be lost, and the start not */
 	else
 		connect_qmp(n);
@@ -504,14 +534,17 @@ static void launch(void *data)
 	struct catalog_entry *e = catalog_by_uuid(n->r->d->catalog, n->uuid);
 	struct argv a = { 0 };
 	char description[96], path[108];
-	int r = -ENOENT;
+	int r = -ENOENT, in = -1;
 
 	n->timer = 0;
+	permit_free(n->permit);
+	n->permit = NULL;
 	n->tries++;
 	foreign_unmark(n->uuid); /* of an earlier life: what is started now is in a unit of its own */
 	if (e) {
 		(void)snprintf(path, sizeof(path), AGENTD_VM_DIR "/%s.qmp", n->uuid_text);
-		(void)unlink(path);
+		if (n->tries == 1) /* what is in the way later may be QEMU with it */
+			(void)unlink(path);
 		add(&a, "%s/ha-launch", PKGLIBEXECDIR);
 		add(&a, "%s", n->uuid_text);
 		add(&a, "%u", n->epoch);
@@ -537,8 +570,12 @@ static void launch(void *data)
 		if (e->file.health.agent && !e->file.agent_path)
 			add_agent_port(&a, n->uuid_text);
 		(void)snprintf(description, sizeof(description), "VM %s (kvm-ha)", e->file.name);
-		n->starting = true;
-		r = units_start(n->r->d->units, n->uuid_text, description, a.word, on_unit_started, n);
+		r = permit_new(n->r->d->loop, on_launcher, n, &n->permit, &in);
+		n->starting = r == 0;
+		if (r == 0)
+			r = units_start(n->r->d->units, n->uuid_text, description, a.word, in, on_unit_started, n);
+		if (in >= 0)
+			(void)close(in);
 		n->calls += r == 0;
 	}
 	for (size_t i = 0; i < a.n; i++)
@@ -716,6 +753,10 @@ void runner_kill(struct runner *r, const uint8_t uuid[16])
 	char text[UUID_STR_LEN];
 	int e;
 
+	if (n && n->pidfd < 0) { /* a start that is still under way */
+		permit_free(n->permit);
+		n->permit = NULL;
+	}
 	uuid_format(uuid, text);
 	e = (foreign_marked(uuid, &mark) ? units_kill_scope : units_kill)(r->d->units, text, SIGKILL, n ? on_killed : on_other_killed, n ? (void *)n : r);
 	if (e < 0)

@@ -133,17 +133,11 @@ static void start_report(struct units_request *q)
 
 static int list_next(struct units_request *q);
 
-static int on_properties(sd_bus_message *m, void *user, sd_bus_error *error)
+static void have_info(struct units_request *q)
 {
-	struct units_request *q = answered(user);
-	const char *no = refusal(m);
-	int r = no ? 0 : units_message_read_properties(m, &q->props);
+	int r;
 
-	if (no) {
-		request_end(q, no, false);
-	} else if (r < 0) {
-		request_fail(q, "systemd's answer", r);
-	} else if (q->list_done) {
+	if (q->list_done) {
 		/* One that has gone since it was listed is left out; one we cannot ask about has ended the list above: it may well run. */
 		if (q->props.info.state != UNIT_ABSENT)
 			q->list[q->n_list++] = q->props.info;
@@ -155,6 +149,55 @@ static int on_properties(sd_bus_message *m, void *user, sd_bus_error *error)
 	} else {
 		request_end(q, NULL, true);
 	}
+}
+
+static int on_processes(sd_bus_message *m, void *user, sd_bus_error *error)
+{
+	struct units_request *q = answered(user);
+	const char *no = sd_bus_message_is_method_error(m, UNITS_DESTINATION ".NoSuchUnit") ? NULL : refusal(m);
+	int r = no || refusal(m) ? 0 : units_message_read_processes(m, &q->props.info.main_pid);
+
+	if (no)
+		request_end(q, no, false);
+	else if (r < 0)
+		request_fail(q, "systemd's answer", r);
+	else
+		have_info(q);
+	return 0;
+}
+
+/* Its service is over for systemd, and a process that does not die may be in its control group all the same: KillMode=process, SendSIGKILL=no. */
+static int ask_processes(struct units_request *q)
+{
+	sd_bus_message *m = NULL;
+	int r = manager_call(q->units, "GetUnitProcesses", &m);
+
+	q->step = UNITS_STEP_PROCESSES;
+	if (r >= 0)
+		r = sd_bus_message_append(m, "s", q->name);
+	if (r >= 0)
+		r = request_call(q, m, on_processes);
+	(void)sd_bus_message_unref(m);
+	return r;
+}
+
+static int on_properties(sd_bus_message *m, void *user, sd_bus_error *error)
+{
+	struct units_request *q = answered(user);
+	const struct unit_info *i = &q->props.info;
+	const char *no = refusal(m);
+	int r = no ? 0 : units_message_read_properties(m, &q->props);
+
+	if (no) {
+		request_end(q, no, false);
+		return 0;
+	}
+	if (r >= 0 && !q->is_start && !i->is_scope && i->main_pid == 0 && (i->state == UNIT_STOPPING || i->state == UNIT_EXITED || i->state == UNIT_FAILED))
+		r = ask_processes(q);
+	else if (r >= 0)
+		have_info(q);
+	if (r < 0)
+		request_fail(q, "systemd's answer", r);
 	return 0;
 }
 
@@ -254,14 +297,14 @@ static int on_reset(sd_bus_message *m, void *user, sd_bus_error *error)
 }
 
 /* argv NULL: a scope, of pid. */
-static int start_message(struct units_request *q, const char *description, char *const argv[], pid_t pid)
+static int start_message(struct units_request *q, const char *description, char *const argv[], int in, pid_t pid)
 {
 	int r = manager_call(q->units, "StartTransientUnit", &q->start);
 
 	if (r >= 0)
 		r = sd_bus_message_append(q->start, "ss", q->name, "fail");
 	if (r >= 0)
-		r = argv ? units_message_append_properties(q->start, description, argv) : units_message_append_scope(q->start, description, pid);
+		r = argv ? units_message_append_properties(q->start, description, argv, in) : units_message_append_scope(q->start, description, pid);
 	return r >= 0 ? sd_bus_message_append(q->start, "a(sa(sv))", 0) : r;
 }
 
@@ -401,7 +444,7 @@ static int check_call(const struct units *u, const char *uuid, char canonical[UU
 	return u->n_requests >= UNITS_MAX ? -EBUSY : 0;
 }
 
-static int start_unit(struct units *u, const char *uuid, const char *description, char *const argv[], pid_t pid, units_done_fn done, void *user)
+static int start_unit(struct units *u, const char *uuid, const char *description, char *const argv[], int in, pid_t pid, units_done_fn done, void *user)
 {
 	char canonical[UUID_STR_LEN];
 	sd_bus_message *m = NULL;
@@ -416,7 +459,7 @@ static int start_unit(struct units *u, const char *uuid, const char *description
 	q->done = done;
 	q->is_start = true;
 	q->step = UNITS_STEP_RESET;
-	r = start_message(q, description, argv, pid);
+	r = start_message(q, description, argv, in, pid);
 	if (r >= 0)
 		r = manager_call(u, "ResetFailedUnit", &m);
 	if (r >= 0)
@@ -427,14 +470,14 @@ static int start_unit(struct units *u, const char *uuid, const char *description
 	return submit(u, q, r);
 }
 
-int units_start(struct units *u, const char *uuid, const char *description, char *const argv[], units_done_fn done, void *user)
+int units_start(struct units *u, const char *uuid, const char *description, char *const argv[], int in, units_done_fn done, void *user)
 {
-	return argv[0] && argv[0][0] == '/' ? start_unit(u, uuid, description, argv, 0, done, user) : -EINVAL;
+	return argv[0] && argv[0][0] == '/' ? start_unit(u, uuid, description, argv, in, 0, done, user) : -EINVAL;
 }
 
 int units_start_scope(struct units *u, const char *uuid, const char *description, pid_t pid, units_done_fn done, void *user)
 {
-	return start_unit(u, uuid, description, NULL, pid, done, user);
+	return start_unit(u, uuid, description, NULL, -1, pid, done, user);
 }
 
 static int kill_unit(struct units *u, const char *uuid, bool scope, int signal, units_done_fn done, void *user)

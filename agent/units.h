@@ -20,7 +20,7 @@ enum unit_state { UNIT_ABSENT, UNIT_STARTING, UNIT_RUNNING, UNIT_STOPPING, UNIT_
 struct unit_info {
 	char uuid[37];
 	enum unit_state state;
-	pid_t main_pid;        /* 0 if none */
+	pid_t main_pid;        /* of a service that is over: a process that it has left all the same, which may be its QEMU; 0 if none */
 	int exit_code;         /* CLD_EXITED status or CLD_KILLED signal, see exit_killed; valid in EXITED and FAILED */
 	bool exit_killed;
 	char description[96];
@@ -45,8 +45,8 @@ void units_free(struct units *u); /* silent: no callback comes after; NULL is ig
  * systemd's job has finished and MainPID is known, or with the error. Type=exec, Slice=UNITS_SLICE, KillMode=process, SendSIGKILL=no,
  * Restart=no, OOMScoreAdjust=-500, After=ha-keeper.service, Before=ha-agent.service ha-leave.service (at shutdown: ha-leave, agent, VMs, keeper),
  * TimeoutStopSec=20, LimitMEMLOCK=infinity, LimitNOFILE=65536, CollectMode=inactive. Standard output and error go
- * to the journal. */
-int units_start(struct units *u, const char *uuid, const char *description, char *const argv[], units_done_fn done, void *user);
+ * to the journal. in: its standard input, this time and no other (the caller's to close afterwards); -1: none. */
+int units_start(struct units *u, const char *uuid, const char *description, char *const argv[], int in, units_done_fn done, void *user);
 
 /* Puts a process that something else started into kvmha-vm-UUID.scope of the same slice, as far as that can be with the properties above. systemd takes a
  * number: that it was the right process is shown by its being alive afterwards. */

@@ -33,6 +33,11 @@ static int read_property(sd_bus_message *m, const char *key, struct units_props 
 		return sd_bus_message_read(m, "v", "i", code);
 	if (streq(key, "ExecMainStatus"))
 		return sd_bus_message_read(m, "v", "i", status);
+	if (streq(key, "Job")) {
+		r = sd_bus_message_read(m, "v", "(uo)", &pid, NULL);
+		p->has_job = r > 0 && pid != 0;
+		return r;
+	}
 	if (!streq(key, "MainPID"))
 		return sd_bus_message_skip(m, "v");
 	r = sd_bus_message_read(m, "v", "u", &pid);
@@ -56,7 +61,9 @@ static int read_state(const struct units_props *p, bool has_run, enum unit_state
 		if (streq(table[i].active, p->active_state)) {
 			*ret = table[i].state;
 			/* Inactive: about to be unloaded after a clean exit, or was never there and only our question brought it up. */
-			if ((*ret == UNIT_ABSENT && has_run && streq(p->load_state, "loaded")) || (*ret == UNIT_RUNNING && p->info.main_pid == 0 && !p->info.is_scope))
+			if (*ret == UNIT_ABSENT && p->has_job)
+				*ret = UNIT_STARTING; /* systemd has not come to it yet */
+			else if ((*ret == UNIT_ABSENT && has_run && streq(p->load_state, "loaded")) || (*ret == UNIT_RUNNING && p->info.main_pid == 0 && !p->info.is_scope))
 				*ret = UNIT_EXITED;
 			return 0;
 		}
@@ -71,6 +78,7 @@ int units_message_read_properties(sd_bus_message *m, struct units_props *p)
 
 	*p->result = *p->load_state = *p->active_state = *p->info.description = '\0';
 	p->info.main_pid = 0;
+	p->has_job = false;
 	while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
 		r = sd_bus_message_read(m, "s", &key);
 		if (r >= 0)
@@ -88,6 +96,17 @@ int units_message_read_properties(sd_bus_message *m, struct units_props *p)
 	p->info.exit_killed = code == CLD_KILLED || code == CLD_DUMPED;
 	p->info.exit_code = status;
 	return 0;
+}
+
+int units_message_read_processes(sd_bus_message *m, pid_t *ret)
+{
+	uint32_t pid = 0;
+	int r = sd_bus_message_enter_container(m, 'a', "(sus)");
+
+	*ret = 0;
+	while (r >= 0 && *ret == 0 && (r = sd_bus_message_read(m, "(sus)", NULL, &pid, NULL)) > 0)
+		*ret = (pid_t)pid;
+	return MIN(r, 0);
 }
 
 /* What a start of the target says of this host. Reboot wins: shutdown.target comes with either. */
@@ -149,7 +168,7 @@ static int append_exec(sd_bus_message *m, char *const argv[])
 	return r;
 }
 
-int units_message_append_properties(sd_bus_message *m, const char *description, char *const argv[])
+int units_message_append_properties(sd_bus_message *m, const char *description, char *const argv[], int in)
 {
 	int r = sd_bus_message_open_container(m, 'a', "(sv)");
 
@@ -166,6 +185,8 @@ int units_message_append_properties(sd_bus_message *m, const char *description, 
 		r = sd_bus_message_append(m, "(sv)(sv)", "StandardOutput", "s", "journal", "StandardError", "s", "journal");
 	if (r >= 0) /* one that does not end by SIGTERM is then the keeper's to kill */
 		r = sd_bus_message_append(m, "(sv)", "TimeoutStopUSec", "t", (uint64_t)UNITS_STOP_S * 1000000);
+	if (r >= 0 && in >= 0) /* systemd forgets it when the service ends */
+		r = sd_bus_message_append(m, "(sv)", "StandardInputFileDescriptor", "h", in);
 	if (r >= 0)
 		r = append_exec(m, argv);
 	return r >= 0 ? sd_bus_message_close_container(m) : r;

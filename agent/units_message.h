@@ -14,16 +14,20 @@
 struct units_props {
 	struct unit_info info; /* uuid and is_scope are left alone */
 	char result[32], load_state[16], active_state[16];
+	bool has_job; /* it may be about to start */
 };
 
 /* Reads an answer to GetAll(""). -EBADMSG if it does not say what state the unit is in. */
 int units_message_read_properties(sd_bus_message *m, struct units_props *p);
 
 /* Appends the property list of StartTransientUnit, as units_start() promises it. */
-int units_message_append_properties(sd_bus_message *m, const char *description, char *const argv[]);
+int units_message_append_properties(sd_bus_message *m, const char *description, char *const argv[], int in);
 
 /* The same for units_start_scope(). */
 int units_message_append_scope(sd_bus_message *m, const char *description, pid_t pid);
+
+/* Reads an answer to GetUnitProcesses: the first of them, 0 if there is none. */
+int units_message_read_processes(sd_bus_message *m, pid_t *ret);
 
 /* Reads an answer to ListJobs. */
 int units_message_read_jobs(sd_bus_message *m, enum units_fate *ret);

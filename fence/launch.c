@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ha-launch VM-UUID EPOCH TERM PROGRAM ARG...: the gate every VM start passes. Registers itself with the keeper and becomes the VM only on the keeper's
- * yes. A release closes the gate first and then kills what is registered or in the slice: a start under way cannot slip past. */
+/* ha-launch VM-UUID EPOCH TERM PROGRAM ARG...: the gate every VM start passes. Asks the agent, over its standard input, whether this start still is one of its own
+ * (fence/launch.h), registers itself with the keeper and becomes the VM only on both their yes. A release closes the gate first and then kills what is registered or in the slice: a start under way cannot slip past. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/un.h>
 
 #include "agent/base/log.h"
 #include "agent/base/uuid.h"
 #include "fence/keeper_proto.h"
+#include "fence/launch.h"
 
 #define GATE_TIMEOUT_S 2
 #define EXIT_REFUSED 75 /* EX_TEMPFAIL: the agent tells it from qemu's own failures */
@@ -26,6 +29,34 @@ static int ask(int fd, const struct keeper_msg *ask_msg, struct keeper_msg *ret)
 	if (recv(fd, ret, sizeof(*ret), 0) != sizeof(*ret))
 		return errno ? -errno : -ECONNRESET;
 	return ret->version == KEEPER_PROTO_VERSION && ret->kind == KEEPER_MSG_GATE ? 0 : -EPROTO;
+}
+
+/* The agent watches this process from its yes on, and says it once. 0, or negative errno. */
+static int ask_agent(void)
+{
+	union { char buf[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control = { 0 };
+	struct timeval limit = { .tv_sec = GATE_TIMEOUT_S };
+	char what = LAUNCH_ASKS;
+	struct iovec iov = { .iov_base = &what, .iov_len = 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	int self = (int)syscall(SYS_pidfd_open, getpid(), 0), null;
+	ssize_t n;
+
+	if (self < 0 || setsockopt(STDIN_FILENO, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0)
+		return -errno;
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(self));
+	memcpy(CMSG_DATA(c), &self, sizeof(self));
+	if (sendmsg(STDIN_FILENO, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return -errno;
+	n = recv(STDIN_FILENO, &what, 1, 0);
+	if (n != 1 || what != LAUNCH_YES)
+		return n < 0 ? -errno : -ECONNREFUSED;
+	(void)close(self);
+	null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return null < 0 || dup2(null, STDIN_FILENO) < 0 ? -errno : 0;
 }
 
 int main(int argc, char **argv)
@@ -48,6 +79,11 @@ int main(int argc, char **argv)
 	if (*end != '\0' || argv[3][0] == '\0') {
 		log_err("VM %s: \"%s\" is no term of the gate", argv[1], argv[3]);
 		return 64;
+	}
+	r = ask_agent();
+	if (r < 0) {
+		log_err("VM %s: not started: this is no start that ha-agent waits for (%s); use ha-ctl vm start", argv[1], strerror(-r));
+		return EXIT_REFUSED;
 	}
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	r = fd < 0 ? -errno : ask(fd, &msg, &answer);

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <systemd/sd-bus.h>
@@ -21,6 +22,7 @@
 #include "agent/base/held.h"
 #include "agent/base/process.h"
 #include "agent/health.h"
+#include "fence/launch.h"
 #include "storage/format.h"
 #include "tests/tap.h"
 
@@ -29,7 +31,11 @@
 enum answer { ANSWER_REFUSES, ANSWER_HANGS_UP, ANSWER_NONSENSE, ANSWER_RUNS, ANSWER_EXITED, ANSWER_KILLED, ANSWER_UNLOADED };
 
 /* Between the two processes. */
-static volatile struct shared { int answer, pid, exit_code; int queries, starts, kills, connections; } *shared;
+static volatile struct shared {
+	int answer, pid, exit_code, left; /* left: a process in the control group of a unit that is over */
+	int queries, starts, kills, connections;
+	int launcher, asks, told; /* the process that a start is to become; it may ask now; what the agent said, 'N' for nothing */
+} *shared;
 
 static qb_loop_t *loop;
 static struct agentd d;
@@ -101,6 +107,70 @@ static int reply_properties(sd_bus_message *m)
 	return e < 0 ? e : 1;
 }
 
+static int reply_processes(sd_bus_message *m)
+{
+	sd_bus_message *r = NULL;
+	int e = sd_bus_message_new_method_return(m, &r);
+
+	if (e >= 0 && shared->left != 0)
+		e = sd_bus_message_append(r, "a(sus)", 1, "/a", (uint32_t)shared->left, "qemu");
+	else if (e >= 0)
+		e = sd_bus_message_append(r, "a(sus)", 0);
+	if (e >= 0)
+		e = sd_bus_send(NULL, r, NULL);
+	(void)sd_bus_message_unref(r);
+	return e < 0 ? e : 1;
+}
+
+/* As ha-launch does it: asks when it may, and lives on a yes. */
+static _Noreturn void be_launcher(int in)
+{
+	union { char buf[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control = { 0 };
+	char what = LAUNCH_ASKS;
+	struct iovec iov = { .iov_base = &what, .iov_len = 1 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	int self;
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	CHECK(dup2(in, STDIN_FILENO) == STDIN_FILENO && close_range(3, ~0U, 0) == 0); /* the bus, too */
+	self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	while (!shared->asks)
+		(void)usleep(1000);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(self));
+	memcpy(CMSG_DATA(c), &self, sizeof(self));
+	if (sendmsg(STDIN_FILENO, &msg, MSG_NOSIGNAL) < 0 || recv(STDIN_FILENO, &what, 1, 0) != 1)
+		what = 'N';
+	shared->told = what;
+	while (what == LAUNCH_YES)
+		(void)pause();
+	_exit(75);
+}
+
+static void take_start(sd_bus_message *m)
+{
+	const char *key;
+	pid_t pid;
+	int in = -1;
+
+	CHECK(sd_bus_message_skip(m, "ss") >= 0 && sd_bus_message_enter_container(m, 'a', "(sv)") >= 0);
+	while (in < 0 && sd_bus_message_enter_container(m, 'r', "sv") > 0) {
+		CHECK(sd_bus_message_read(m, "s", &key) >= 0);
+		if (streq(key, "StandardInputFileDescriptor"))
+			CHECK(sd_bus_message_read(m, "v", "h", &in) >= 0);
+		else
+			CHECK(sd_bus_message_skip(m, "v") >= 0 && sd_bus_message_exit_container(m) >= 0);
+	}
+	CHECK(in >= 0);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0)
+		be_launcher(in);
+	shared->launcher = pid;
+}
+
 static int on_call(sd_bus_message *m, void *user, sd_bus_error *error)
 {
 	bool *hangs_up = user, query = sd_bus_message_is_method_call(m, NULL, "GetAll"), start = sd_bus_message_is_method_call(m, NULL, "StartTransientUnit");
@@ -111,6 +181,10 @@ static int on_call(sd_bus_message *m, void *user, sd_bus_error *error)
 	shared->queries += query;
 	shared->starts += start;
 	shared->kills += kills;
+	if (start)
+		take_start(m);
+	if (sd_bus_message_is_method_call(m, NULL, "GetUnitProcesses"))
+		return reply_processes(m);
 	if ((query || start || kills) && shared->answer == ANSWER_HANGS_UP) {
 		*hangs_up = true;
 		return 1;
@@ -229,6 +303,7 @@ static void begin(enum answer answer, pid_t pid)
 	shared->pid = pid;
 	shared->exit_code = 0;
 	shared->queries = shared->starts = shared->kills = 0;
+	shared->left = shared->launcher = shared->asks = shared->told = 0;
 	n_started = n_exits = n_cannot_tell = 0;
 }
 
@@ -288,6 +363,56 @@ static void test_started(void)
 	shared->answer = ANSWER_EXITED;
 	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == VM_EXIT_REFUSED && n_started == 0, "it was started, and the gate was closed");
 	TAP_OK(shared->starts == 1, "and not started again");
+}
+
+/* Systemd may come to a start long after its answer was due: then nobody waits for it any more. */
+static void test_launcher(void)
+{
+	unsigned tries = n_tries;
+
+	begin(ANSWER_REFUSES, 0);
+	runner_start(d.runner, &vm);
+	CHECK(UNTIL(shared->starts == 1 && shared->launcher != 0));
+	shared->answer = ANSWER_UNLOADED;
+	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1, "a start is given up");
+	shared->asks = 1;
+	TAP_OK(UNTIL(shared->told != 0) && shared->told == 'N', "its launcher comes later: refused");
+
+	begin(ANSWER_REFUSES, 0);
+	runner_start(d.runner, &vm);
+	CHECK(UNTIL(shared->starts == 1 && shared->launcher != 0));
+	shared->asks = 1;
+	TAP_OK(UNTIL(shared->told != 0) && shared->told == LAUNCH_YES, "one that comes in time is let through");
+	TAP_OK(UNTIL(n_tries > tries), "and spoken to");
+	shared->answer = ANSWER_UNLOADED;
+	(void)UNTIL(shared->queries >= 1);
+	TAP_OK(n_exits == 0, "nobody takes it for dead while it lives, whatever systemd says");
+	end_sleeper((pid_t)shared->launcher);
+	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1, "its end is seen");
+
+	begin(ANSWER_REFUSES, 0);
+	runner_start(d.runner, &vm);
+	CHECK(UNTIL(shared->starts == 1 && shared->launcher != 0));
+	runner_kill(d.runner, vm.def.uuid);
+	shared->asks = 1;
+	TAP_OK(UNTIL(shared->told != 0) && shared->told == 'N', "killed before it has asked: refused");
+	shared->exit_code = 75;
+	shared->answer = ANSWER_EXITED;
+	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == VM_EXIT_REFUSED, "and has ended");
+}
+
+/* A QEMU that does not end is in a unit that has failed, in time. */
+static void test_left_behind(void)
+{
+	pid_t pid = sleeper();
+	unsigned tries = n_tries;
+
+	begin(ANSWER_EXITED, 0);
+	shared->left = pid;
+	runner_adopt(d.runner, &vm);
+	TAP_OK(UNTIL(n_tries > tries) && n_exits == 0, "its unit has failed, and its process is there: QEMU is spoken to");
+	end_sleeper(pid);
+	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1, "its end is seen");
 }
 
 /* What QEMU has said before it ended. "!": it was not heard, but its state is `shutdown`; "+": the guest was reset, and runs again. */
@@ -413,6 +538,8 @@ int main(void)
 	test_adopted(ANSWER_NONSENSE, "systemd says what we do not understand");
 	test_adopted_dead();
 	test_started();
+	test_launcher();
+	test_left_behind();
 	test_ends();
 	test_killed(ANSWER_REFUSES, "refuses");
 	test_killed(ANSWER_HANGS_UP, "hangs up");

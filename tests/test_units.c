@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -103,7 +105,7 @@ static void begin(struct answer *a)
 static bool start(int n, char *const argv[], struct answer *a)
 {
 	begin(a);
-	return units_start(units, name(n), "a test", argv, on_done, a) == 0 && await(a);
+	return units_start(units, name(n), "a test", argv, -1, on_done, a) == 0 && await(a);
 }
 
 static bool query(int n, struct answer *a)
@@ -325,16 +327,68 @@ static void test_exits(void)
 	(void)kill_unit(5, SIGKILL, &a);
 }
 
+static pid_t listed(const struct answer *a, int n)
+{
+	for (size_t i = 0; i < a->n_list; i++)
+		if (streq(a->list[i].uuid, name(n)))
+			return a->list[i].main_pid;
+	return 0;
+}
+
+/* KillMode=process, SendSIGKILL=no: what does not die by itself is left, and found. */
+static void test_left_behind(void)
+{
+	static char *const leaves[] = { "/bin/sh", "-c", "sleep 1000 & sleep 0.2; exit 3", NULL };
+	struct answer a;
+	pid_t left;
+
+	TAP_OK(start(7, leaves, &a) && !a.has_error && query_until(7, UNIT_FAILED, &a) && a.info.main_pid != 0 && file_has(a.info.main_pid, "comm", "sleep"),
+	       "a service that has failed, and left a process: which");
+	left = a.info.main_pid;
+	begin(&a);
+	TAP_OK(units_list(units, on_list, &a) == 0 && await(&a) && !a.has_error && listed(&a, 7) == left, "listed with it");
+	(void)kill(left, SIGKILL);
+	TAP_OK(query_until(7, UNIT_FAILED, &a), "it is killed");
+	for (int i = 0; i < 200 && a.info.main_pid != 0; i++) {
+		(void)poll(NULL, 0, 10);
+		CHECK(query(7, &a));
+	}
+	TAP_OK(a.info.main_pid == 0, "then nothing is left");
+}
+
+/* For one start, and none that somebody else asks for. */
+static void test_input(void)
+{
+	static char *const reads[] = { "/bin/sh", "-c", "read x && test $x = yes && exec sleep 1000", NULL };
+	char command[128];
+	struct answer a;
+	int fd[2];
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) == 0);
+	begin(&a);
+	TAP_OK(units_start(units, name(8), "a test", reads, fd[1], on_done, &a) == 0 && await(&a) && !a.has_error, "started with an input");
+	(void)close(fd[1]);
+	CHECK(write(fd[0], "yes\n", 4) == 4);
+	(void)poll(NULL, 0, 300);
+	TAP_OK(query(8, &a) && a.info.state == UNIT_RUNNING && file_has(a.info.main_pid, "comm", "sleep"), "it is what the program reads");
+	(void)kill_unit(8, SIGKILL, &a);
+	CHECK(query_until(8, UNIT_FAILED, &a));
+	(void)snprintf(command, sizeof(command), "systemctl start " UNITS_PREFIX "%s.service", name(8));
+	(void)system(command);
+	TAP_OK(query_until(8, UNIT_FAILED, &a) && !a.info.exit_killed && a.info.exit_code == 1, "started again by hand it has none");
+	(void)close(fd[0]);
+}
+
 static void test_refused_at_once(void)
 {
 	static char *const relative[] = { "sleep", "1", NULL }, *const none[] = { NULL }, *const sleeper[] = { "/bin/sleep", "1", NULL };
 	struct answer a;
 
 	begin(&a);
-	TAP_OK(units_start(units, "../../etc", "x", sleeper, on_done, &a) == -EINVAL && units_query(units, "", on_done, &a) == -EINVAL &&
+	TAP_OK(units_start(units, "../../etc", "x", sleeper, -1, on_done, &a) == -EINVAL && units_query(units, "", on_done, &a) == -EINVAL &&
 		       units_kill(units, "11111111-2222-4333-8444-00000000000g", SIGKILL, on_done, &a) == -EINVAL,
 	       "no UUID, no call");
-	TAP_OK(units_start(units, name(6), "x", relative, on_done, &a) == -EINVAL && units_start(units, name(6), "x", none, on_done, &a) == -EINVAL,
+	TAP_OK(units_start(units, name(6), "x", relative, -1, on_done, &a) == -EINVAL && units_start(units, name(6), "x", none, -1, on_done, &a) == -EINVAL,
 	       "no absolute path, no call");
 	turn_loop();
 	TAP_OK(a.calls == 0, "and no callback");
@@ -349,7 +403,7 @@ static void test_many(void)
 
 	for (int i = 0; i < MANY; i++) {
 		begin(&answers[i]);
-		CHECK(units_start(units, name(100 + i), "one of many", sleeper, on_done, &answers[i]) == 0);
+		CHECK(units_start(units, name(100 + i), "one of many", sleeper, -1, on_done, &answers[i]) == 0);
 	}
 	for (int i = 0; i < MANY; i++)
 		ok += await(&answers[i]) && !answers[i].has_error && answers[i].info.main_pid > 0;
@@ -468,6 +522,8 @@ int main(int argc, char **argv)
 		test_life();
 		test_properties();
 		test_exits();
+		test_left_behind();
+		test_input();
 		test_refused_at_once();
 		test_scope();
 		test_many();
