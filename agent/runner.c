@@ -221,7 +221,13 @@ static void was_off(struct run *n)
 
 static void ask_end(void *data);
 
-/* Whoever ends with 0 has waited for its last write; after its last words it may still have been killed. */
+/* Whoever ends with 0 has waited for its last write. QEMU says SHUTDOWN before it does, and may be killed, or fail, while it waits: what its guest wanted stands,
+ * but what it has written must be proven to be over. */
+static void tell_unproven(struct run *n)
+{
+	tell(n, AGENT_EV_EXIT, n->how == VM_EXIT_GUEST_OFF ? VM_EXIT_OFF_KILLED : n->how == VM_EXIT_RESET ? VM_EXIT_RESET : VM_EXIT_CRASH);
+}
+
 static void on_end(void *user, const char *error, const struct unit_info *info)
 {
 	struct run *n = user;
@@ -232,10 +238,11 @@ static void on_end(void *user, const char *error, const struct unit_info *info)
 		set_timer(n, END_AGAIN_MS, ask_end);
 		return;
 	}
-	if (!error && (info->state == UNIT_ABSENT || (info->state == UNIT_EXITED && !info->exit_killed && info->exit_code == 0)))
-		held_forget(format_vm_mark(n->uuid), n->pid);
-	else
-		n->how = VM_EXIT_CRASH;
+	if (error || (info->state != UNIT_ABSENT && (info->state != UNIT_EXITED || info->exit_killed || info->exit_code != 0))) {
+		tell_unproven(n);
+		return;
+	}
+	held_forget(format_vm_mark(n->uuid), n->pid);
 	tell(n, AGENT_EV_EXIT, n->how);
 }
 
@@ -247,16 +254,16 @@ static void ask_end(void *data)
 	if (units_query(n->r->d->units, n->uuid_text, on_end, n) == 0)
 		n->calls++;
 	else
-		tell(n, AGENT_EV_EXIT, VM_EXIT_CRASH);
+		tell_unproven(n);
 }
 
-/* It has ended as it said. Of files of which only it could tell that they are written no more, its exit status is the word. */
+/* It has ended after it had said so. Nobody knows the exit status of one that something else started. */
 static void end_well(struct run *n, enum vm_exit how)
 {
 	n->how = how;
 	n->tries = 0;
-	if (n->foreign || held_quiet(HELD_FOR_NEXT, format_vm_mark(n->uuid), NULL, 0))
-		tell(n, AGENT_EV_EXIT, how);
+	if (n->foreign)
+		tell_unproven(n);
 	else
 		ask_end(n);
 }

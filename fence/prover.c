@@ -16,6 +16,7 @@
 #define NOTE_LOOKS 10  /* so many of these, for new files */
 #define AGAIN_LOOKS 20 /* what could not be proven is tried again after so many */
 #define CHILDREN 64
+#define NOTES 1024     /* under proof, or to be tried again later: these keep no other from its turn */
 
 struct proof {
 	pid_t pid; /* 0: it has ended, without success */
@@ -23,8 +24,8 @@ struct proof {
 	char name[HELD_NAME_LEN];
 };
 
-static struct proof proof[CHILDREN];
-static unsigned n_proofs;
+static struct proof proof[NOTES];
+static unsigned n_proofs, n_children;
 
 static void reap(void)
 {
@@ -34,6 +35,7 @@ static void reap(void)
 
 		if (p->pid != 0 && waitpid(p->pid, &status, WNOHANG) == p->pid) {
 			p->pid = 0;
+			n_children--;
 			p->wait = WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : AGAIN_LOOKS;
 		}
 		if (p->pid == 0 && p->wait-- == 0)
@@ -43,18 +45,24 @@ static void reap(void)
 	}
 }
 
+static bool is_known(const char *name)
+{
+	for (unsigned i = 0; i < n_proofs; i++)
+		if (streq(proof[i].name, name))
+			return true;
+	return false;
+}
+
 static void prove(const char *name)
 {
 	struct proof *p;
 	pid_t pid;
 
-	for (unsigned i = 0; i < n_proofs; i++)
-		if (streq(proof[i].name, name))
-			return;
-	if (n_proofs == CHILDREN || (pid = fork()) < 0)
+	if (n_children == CHILDREN || n_proofs == NOTES || (pid = fork()) < 0)
 		return; /* its turn comes */
 	if (pid == 0)
 		_exit(held_prove(name) ? 0 : 1);
+	n_children++;
 	p = &proof[n_proofs++];
 	*p = (struct proof){ .pid = pid };
 	(void)str_copy(p->name, sizeof(p->name), name);
@@ -71,7 +79,7 @@ static _Noreturn void run(struct vmslice *s)
 		if (look % NOTE_LOOKS == 0)
 			(void)vmslice_note(s);
 		reap();
-		n = held_dead(dead, CHILDREN);
+		n = held_dead(dead, CHILDREN, is_known);
 		for (unsigned i = 0; i < n; i++)
 			prove(dead[i]);
 		(void)nanosleep(&pause, NULL);

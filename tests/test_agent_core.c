@@ -1476,6 +1476,15 @@ static void test_failures(void)
 
 	boot(2, 1, 1);
 	owner = runs(1, 0) ? 1 : 2;
+	memset(node(owner)->trace, 0, 256);
+	process_ends(node(owner), 0, 1, VM_EXIT_OFF_KILLED);
+	TAP_OK(UNTIL(10000, did(owner, 'D')) && in_order(owner, 'O', 'd') && in_order(owner, 'd', 'D') && disk_state(owner, 0) == CLAIM_ACTIVE && s.vm[0].desired == DESIRED_STOPPED,
+	       "a guest powers itself off and its QEMU is killed before it has ended: stopped, and drained in full");
+	TAP_OK(UNTIL(10000, disk_state(owner, 0) == CLAIM_RELEASED) && running(0) == 0 && !did(owner, 'S'), "only then its claim is given up; it is not started again");
+	sound("killed after its guest was off");
+
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
 	s.vm[0].desired = DESIRED_STOPPED;
 	spread_catalog();
 	TAP_OK(UNTIL(5000, running(0) == 0 && disk_state(owner, 0) == CLAIM_RELEASED), "stop: powered down, then given up");
@@ -2741,7 +2750,8 @@ static void test_take_in(void)
 	boot_ignored(1);
 	node(1)->refusing = node(1)->crashing = true;
 	take_in(1, true);
-	TAP_OK(UNTIL(8000, disk_state(1, 0) == CLAIM_RELEASED) && in_order(1, 'T', 'D') && did(1, 'N'), "it dies just then: given up when it is quiet");
+	TAP_OK(UNTIL(8000, disk_state(1, 0) == CLAIM_RELEASED) && in_order(1, 'T', 'd') && in_order(1, 'd', 'D') && did(1, 'N'),
+	       "it dies just then: given up when this host sends nothing more of it, and it is quiet");
 	sound("died just then");
 
 	boot_ignored(1);

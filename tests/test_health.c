@@ -908,6 +908,28 @@ static void test_kept(void)
 	n = acts[AGENT_ACT_KILL];
 	exits(VM_EXIT_GUEST_OFF);
 	TAP_OK(n == 1 && v->state == VM_DRAINING && v->then_full && v->release_as == CLAIM_RELEASED, "the same when it was told to stop");
+
+	/* Killed by somebody else, or of unknown end. */
+	begin(&defaults);
+	exits(VM_EXIT_OFF_KILLED);
+	TAP_OK(v->state == VM_RESTARTING && v->guest_off && v->failures == 0, "powered off, and killed by somebody: no failure, it stays off");
+	v->def.desired = DESIRED_STOPPED;
+	vmlife_tick(&a, v);
+	count();
+	TAP_OK(v->state == VM_DRAINING && v->release_as == CLAIM_RELEASED && v->then_full, "proven quiet before it is given up");
+	begin(&defaults);
+	v->def.desired = DESIRED_STOPPED;
+	vmlife_tick(&a, v);
+	exits(VM_EXIT_OFF_KILLED);
+	TAP_OK(v->state == VM_DRAINING && v->release_as == CLAIM_RELEASED && v->then_full, "the same when it was told to stop");
+	for (enum vm_exit how = VM_EXIT_CRASH; how <= VM_EXIT_OFF_KILLED; how++) {
+		begin(&defaults);
+		v->def.desired = DESIRED_STOPPED;
+		vmlife_tick(&a, v);
+		exits(how);
+		TAP_OK((v->state == VM_RELEASING) == (how == VM_EXIT_GUEST_OFF || how == VM_EXIT_QUIT), "told to stop, exit %d: %s", (int)how,
+		       v->state == VM_RELEASING ? "given up at once" : "drained");
+	}
 }
 
 int main(void)

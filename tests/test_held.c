@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Files that may be written after their QEMU's end (agent/base/held.c): real processes and files, a /proc that tells of file systems that are not there. */
 #include <errno.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -10,6 +12,7 @@
 #include <sys/wait.h>
 
 #include "agent/base/held.h"
+#include "agent/base/process.h"
 #include "tests/tap.h"
 
 #define MARK 0x12345678
@@ -90,7 +93,7 @@ static bool quiet(enum held_for what, uint32_t mark) { return held_quiet(what, m
 static unsigned prove_all(void)
 {
 	char name[8][HELD_NAME_LEN];
-	unsigned n = held_dead(name, ARRAY_SIZE(name)), ok = 0;
+	unsigned n = held_dead(name, ARRAY_SIZE(name), NULL), ok = 0;
 
 	for (unsigned i = 0; i < n; i++)
 		ok += held_prove(name[i]);
@@ -199,6 +202,75 @@ static void test_closed(void)
 	TAP_OK(quiet(HELD_FOR_DEAD, 0), "it was waited for then");
 }
 
+/* As a prover that is gone afterwards. */
+static void note_and_go(pid_t pid)
+{
+	pid_t writer = fork();
+	int status;
+
+	CHECK(writer >= 0);
+	if (writer == 0)
+		_exit(held_note(pid, MARK) == 0 ? 0 : 1);
+	CHECK(waitpid(writer, &status, 0) == writer && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static unsigned notes(void)
+{
+	DIR *d = opendir(held);
+	unsigned n = 0;
+	struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		n += e->d_name[0] != '.';
+	if (d)
+		(void)closedir(d);
+	return n;
+}
+
+/* The keeper was restarted, and its prover with it. */
+static void test_left(void)
+{
+	pid_t pid = sleeper();
+	char path[256];
+	FILE *f;
+
+	make_proc(pid);
+	has_open(pid, 6, O_RDWR | O_DIRECT, "nfs4", "rw,hard");
+	note_and_go(pid);
+	note_and_go(pid);
+	TAP_OK(notes() == 1 && held_note(pid, MARK) == 0 && notes() == 1, "the next prover's note takes the place of one by a prover that is gone");
+	note_and_go(pid);
+	(void)snprintf(path, sizeof(path), "%s/%08x-%d-%" PRIu64 "-1", held, MARK, (int)pid, process_start(pid));
+	f = fopen(path, "we");
+	CHECK(f && fputs("sync 0:1 1 /gone\n", f) >= 0 && fclose(f) == 0);
+	TAP_OK(held_note(pid, MARK) == 0 && notes() == 2, "not that of one which lives");
+	CHECK(unlink(path) == 0);
+
+	note_and_go(pid);
+	closes(pid, 6);
+	CHECK(unlink(disk) == 0);
+	(void)snprintf(disk, sizeof(disk), "%s/disk2", dir);
+	put("../disk2", "a mirror");
+	has_open(pid, 7, O_RDWR | O_DIRECT, "nfs4", "rw,hard");
+	TAP_OK(held_note(pid, MARK) == 0 && notes() == 1, "a disk is mirrored and removed under the next prover");
+	end(pid);
+	TAP_OK(!quiet(HELD_FOR_DEAD, 0) && prove_all() == 1 && quiet(HELD_FOR_DEAD, 0), "only the new one counts, and it answers");
+	CHECK(unlink(disk) == 0);
+	(void)snprintf(disk, sizeof(disk), "%s/disk", dir);
+	put("../disk", "a disk");
+
+	pid = sleeper();
+	make_proc(pid);
+	has_open(pid, 6, O_RDWR, "nfs", "rw,hard");
+	note_and_go(pid);
+	closes(pid, 6);
+	(void)snprintf(path, sizeof(path), "%d/stat", (int)pid);
+	put(path, "%d (x) S 1 1 1 0 -1 4194564 0", (int)pid);
+	TAP_OK(held_note(pid, MARK) == 0 && notes() == 1, "its files are closed as it ends: the note of the one before counts");
+	end(pid);
+	TAP_OK(!quiet(HELD_FOR_DEAD, 0) && prove_all() == 1 && quiet(HELD_FOR_DEAD, 0), "until it is proven");
+}
+
 static void test_unreadable(void)
 {
 	pid_t pid = sleeper();
@@ -235,6 +307,7 @@ int main(void)
 	test_life();
 	test_not_proven();
 	test_closed();
+	test_left();
 	test_unreadable();
 	CHECK(nftw(dir, drop, 8, FTW_DEPTH | FTW_PHYS) == 0);
 	return tap_done();

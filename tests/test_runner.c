@@ -45,6 +45,7 @@ static unsigned n_started, n_exits, n_cannot_tell, n_tries;
 static enum vm_exit last_exit;
 static enum qmp_run_state run_state; /* what QEMU has said last */
 static bool qmp_is_there;
+static struct foreign_mark foreign_mark; /* pid 0: none */
 static const struct qmp_callbacks *qmp_cb;
 static void *qmp_user;
 static struct vm vm = { .used = true, .term = 7 };
@@ -83,9 +84,14 @@ void mover_incoming_ready(struct mover *m, const uint8_t uuid[16]) {}
 int mover_mark(const uint8_t uuid[16]) { return 0; }
 void mover_qmp_event(struct mover *m, const uint8_t uuid[16]) {}
 void mover_unmark(const uint8_t uuid[16]) {}
-bool foreign_in_scope(const uint8_t uuid[16], pid_t pid) { return false; }
-bool foreign_marked(const uint8_t uuid[16], struct foreign_mark *ret) { return false; }
-void foreign_unmark(const uint8_t uuid[16]) {}
+bool foreign_in_scope(const uint8_t uuid[16], pid_t pid) { return true; }
+void foreign_unmark(const uint8_t uuid[16]) { foreign_mark.pid = 0; }
+bool foreign_marked(const uint8_t uuid[16], struct foreign_mark *ret)
+{
+	*ret = foreign_mark;
+	return ret->pid != 0;
+}
+
 void peers_status_changed(struct peers *p) {}
 
 /* ---- systemd ---- */
@@ -415,23 +421,33 @@ static void test_left_behind(void)
 	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1, "its end is seen");
 }
 
-/* What QEMU has said before it ended. "!": it was not heard, but its state is `shutdown`; "+": the guest was reset, and runs again. */
+/* What QEMU has said before it ended, and what systemd says of its end. "!": it was not heard, but its state is `shutdown`; "+": the guest was reset, and runs again. */
 static void test_ends(void)
 {
 	static const struct {
 		const char *say[4];
+		enum answer end;
+		int exit_code;
 		enum vm_exit how;
 		const char *text;
 	} table[] = {
-		{ { "guest-shutdown" }, VM_EXIT_GUEST_OFF, "powered off" },
-		{ { "host-qmp-quit" }, VM_EXIT_QUIT, "told to quit" },
-		{ { "guest-shutdown", "!", "host-qmp-quit" }, VM_EXIT_GUEST_OFF, "powered off, kept by -no-shutdown, then told to quit" },
-		{ { "guest-reset", "!", "host-qmp-quit" }, VM_EXIT_RESET, "rebooted under -no-reboot, kept, then told to quit" },
-		{ { "!", "host-qmp-quit" }, VM_EXIT_GUEST_OFF, "found powered off, told to quit" },
-		{ { "!" }, VM_EXIT_GUEST_OFF, "found powered off, and killed" },
-		{ { "guest-shutdown", "!", "+" }, VM_EXIT_CRASH, "powered off, kept, reset and continued by somebody: it crashes like any other" },
-		{ { "guest-shutdown", "!", "+", "host-qmp-quit" }, VM_EXIT_QUIT, "the same, told to quit" },
+		{ { "guest-shutdown" }, ANSWER_UNLOADED, 0, VM_EXIT_GUEST_OFF, "powered off" },
+		{ { "guest-shutdown" }, ANSWER_KILLED, SIGKILL, VM_EXIT_OFF_KILLED, "powered off, and killed before it has ended" },
+		{ { "guest-shutdown" }, ANSWER_EXITED, 1, VM_EXIT_OFF_KILLED, "powered off, and ended with 1" },
+		{ { "guest-shutdown" }, ANSWER_REFUSES, 0, VM_EXIT_OFF_KILLED, "powered off, and systemd does not say how it ended" },
+		{ { "host-qmp-quit" }, ANSWER_UNLOADED, 0, VM_EXIT_QUIT, "told to quit" },
+		{ { "host-qmp-quit" }, ANSWER_KILLED, SIGKILL, VM_EXIT_CRASH, "told to quit, and killed before it has ended" },
+		{ { "guest-shutdown", "!", "host-qmp-quit" }, ANSWER_UNLOADED, 0, VM_EXIT_GUEST_OFF, "powered off, kept by -no-shutdown, then told to quit" },
+		{ { "guest-reset", "!", "host-qmp-quit" }, ANSWER_UNLOADED, 0, VM_EXIT_RESET, "rebooted under -no-reboot, kept, then told to quit" },
+		{ { "!", "host-qmp-quit" }, ANSWER_UNLOADED, 0, VM_EXIT_GUEST_OFF, "found powered off, told to quit" },
+		{ { "!" }, ANSWER_KILLED, SIGKILL, VM_EXIT_OFF_KILLED, "found powered off, and killed" },
+		{ { "guest-shutdown", "!", "+" }, ANSWER_KILLED, SIGKILL, VM_EXIT_CRASH, "powered off, kept, reset and continued by somebody: it crashes like any other" },
+		{ { "guest-shutdown", "!", "+", "host-qmp-quit" }, ANSWER_UNLOADED, 0, VM_EXIT_QUIT, "the same, told to quit" },
 	};
+	static const struct {
+		const char *say;
+		enum vm_exit how;
+	} foreign[] = { { "guest-shutdown", VM_EXIT_OFF_KILLED }, { "host-signal", VM_EXIT_CRASH }, { "guest-reset", VM_EXIT_RESET } };
 
 	qmp_is_there = true;
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
@@ -458,8 +474,24 @@ static void test_ends(void)
 			}
 			qmp_cb->event(qmp_user, &ev);
 		}
+		shared->exit_code = table[i].exit_code;
+		shared->answer = (int)table[i].end;
 		end_sleeper(pid);
 		TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == table[i].how, "%s", table[i].text);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(foreign); i++) {
+		const struct qmp_event ev = { .kind = QMP_EVENT_SHUTDOWN, .guest = strncmp(foreign[i].say, "guest", 5) == 0, .reason = foreign[i].say };
+		pid_t pid = sleeper();
+
+		begin(ANSWER_UNLOADED, pid);
+		run_state = QMP_RUN_RUNNING;
+		qmp_cb = NULL;
+		foreign_mark = (struct foreign_mark){ .pid = pid, .start = process_start(pid), .socket = "/tmp/none" };
+		runner_adopt(d.runner, &vm);
+		CHECK(UNTIL(qmp_cb != NULL));
+		qmp_cb->event(qmp_user, &ev);
+		end_sleeper(pid);
+		TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == foreign[i].how, "%s of one that something else started: nobody knows how it ended", foreign[i].say);
 	}
 	qmp_is_there = false;
 }
@@ -504,7 +536,7 @@ static void test_left(enum answer answer, bool forgotten, const char *how)
 	end_sleeper(pid);
 	TAP_OK(UNTIL(shared->queries >= 4) && n_exits == 0, "%s: nothing is told while systemd says that it runs", how);
 	shared->answer = (int)answer;
-	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == (forgotten ? VM_EXIT_GUEST_OFF : VM_EXIT_CRASH), "%s: that is told as %s", how, forgotten ? "the guest's word" : "a crash");
+	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == (forgotten ? VM_EXIT_GUEST_OFF : VM_EXIT_OFF_KILLED), "%s: that is told%s", how, forgotten ? "" : ", with the guest's word");
 	TAP_OK(held_quiet(HELD_FOR_NEXT, mark, NULL, 0) == forgotten, "%s: its note is %s", how, forgotten ? "forgotten" : "kept");
 	(void)unlink(note);
 	CHECK(rmdir(dir) == 0);

@@ -221,7 +221,7 @@ static void check_held(qb_loop_t *loop)
 	qb_loop_run(loop);
 	TAP_OK(!silent && vmslice_count(slice) == 0, "it is killed and gone: that is not the proof");
 	TAP_OK(!vmslice_marks(slice, marks, ARRAY_SIZE(marks), &n), "which VMs are here cannot be told either");
-	TAP_OK(held_dead(name, 1) == 1 && held_prove(name[0]), "its file answers");
+	TAP_OK(held_dead(name, 1, NULL) == 1 && held_prove(name[0]), "its file answers");
 	qb_loop_run(loop);
 	TAP_OK(silent && look() && n == 0, "now it is silent");
 }
@@ -252,6 +252,36 @@ static bool comes_to(unsigned want)
 	return notes() == want;
 }
 
+/* Of process i, which is gone: nobody can have started then. */
+static void note_dead(unsigned i, bool provable)
+{
+	char path[256], disk[64];
+	struct stat st;
+	FILE *f;
+
+	(void)snprintf(disk, sizeof(disk), "%s/dead-disk", root);
+	f = fopen(disk, "we");
+	CHECK(f && fclose(f) == 0 && stat(disk, &st) == 0);
+	(void)snprintf(path, sizeof(path), "%s/held/00000001-%d-%u-1", root, (int)getpid(), i + 1);
+	f = fopen(path, "we");
+	CHECK(f && fprintf(f, "%s %u:%u %llu %s\n", provable ? "sync" : "none", major(st.st_dev), minor(st.st_dev), (unsigned long long)st.st_ino, disk) > 0 && fclose(f) == 0);
+}
+
+/* More notes than are tried at a time, of which nothing can be proven. */
+static void check_many(void)
+{
+	enum { NEVER = 300, PROVABLE = 4 };
+	char path[256];
+
+	for (unsigned i = 0; i < NEVER + PROVABLE; i++)
+		note_dead(i, i % 100 == 50 || i == NEVER);
+	TAP_OK(comes_to(NEVER), "those of which something can be proven have their turn beside %d others", NEVER);
+	for (unsigned i = 0; i < NEVER + PROVABLE; i++) {
+		(void)snprintf(path, sizeof(path), "%s/held/00000001-%d-%u-1", root, (int)getpid(), i + 1);
+		(void)unlink(path);
+	}
+}
+
 /* Beside a keeper that knows nothing of it: it notes while a process lives, proves when it is gone, and ends with its keeper. */
 static void check_prover(void)
 {
@@ -274,6 +304,7 @@ static void check_prover(void)
 	end(pid);
 	holds("/" VMSLICE_VM_PREFIX VM_B ".service", 0);
 	TAP_OK(comes_to(0) && look() && n == 0, "it has died by itself: the prover proves it silent");
+	check_many();
 	end(keeper);
 	TAP_OK(read(alive[0], &byte, 1) == 0, "nothing that the keeper has open is held open");
 	pid = sleeper();

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -18,6 +19,7 @@
 #define PF_EXITING_ 0x4     /* Linux include/linux/sched.h */
 #define LOOP_MAJOR 7
 #define SYNC_TRIES 3         /* fsync(2) tells an error that was there before, once */
+#define MAX_LEFT 16          /* notes of a process by writers that are gone; more go with the next look */
 
 /* A file that a process has open. */
 struct file {
@@ -242,8 +244,32 @@ static void list_files(pid_t pid, DIR *d, struct text *t)
 			add_line(t, line, (size_t)snprintf(line, sizeof(line), "%s %u:%u %" PRIu64 " %s\n", proof_word[f.proof], f.major, f.minor, f.ino, f.path));
 }
 
+/* Notes of that process by a prover or keeper that is gone, as after a restart: nobody writes them any more. */
+static unsigned find_left(pid_t pid, uint64_t start, char name[][HELD_NAME_LEN], unsigned max)
+{
+	DIR *d = opendir(held_dir);
+	struct dirent *e;
+	unsigned n = 0;
+	char of[48];
+	int writer;
+
+	(void)snprintf(of, sizeof(of), "-%d-%" PRIu64 "-", (int)pid, start);
+	while (d && n < max && (e = readdir(d))) {
+		const char *at = strstr(e->d_name, of);
+
+		if (e->d_name[0] != '.' && at && sscanf(at + strlen(of), "%d", &writer) == 1 && writer > 0 && kill(writer, 0) < 0 && errno == ESRCH &&
+		    str_copy(name[n], HELD_NAME_LEN, e->d_name))
+			n++;
+	}
+	if (d)
+		(void)closedir(d);
+	return n;
+}
+
 int held_note(pid_t pid, uint32_t mark)
 {
+	static char left[MAX_LEFT][HELD_NAME_LEN];
+	unsigned n_left;
 	static struct text now, old; /* too much for a stack, and nobody has more of them at a time */
 	uint64_t start = process_start(pid);
 	char path[PATH_MAX], name[HELD_NAME_LEN], *line, *save = NULL;
@@ -256,6 +282,7 @@ int held_note(pid_t pid, uint32_t mark)
 	(void)snprintf(name, sizeof(name), "%08x-%d-%" PRIu64 "-%d", mark, (int)pid, start, (int)getpid()); /* one writer each */
 	if ((size_t)snprintf(path, sizeof(path), "%s/%d/fd", proc_dir, (int)pid) >= sizeof(path))
 		return -ENAMETOOLONG;
+	n_left = find_left(pid, start, left, MAX_LEFT);
 	d = opendir(path);
 	if (!d)
 		return errno == ENOENT || errno == ESRCH ? 0 : -errno;
@@ -272,6 +299,10 @@ int held_note(pid_t pid, uint32_t mark)
 		(void)(note_path(path, sizeof(path), name) && unlink(path));
 	else if (!streq(now.s, before))
 		r = write_note(name, now.s, now.len);
+	/* What they have beyond this one it has closed while it lived, if it still does: nothing was left out of this one as it ended. */
+	if (r == 0 && !now.full && n_left > 0 && !is_exiting(pid) && process_start(pid) == start)
+		for (unsigned i = 0; i < n_left; i++)
+			(void)(note_path(path, sizeof(path), left[i]) && unlink(path));
 	return now.full ? -E2BIG : r;
 }
 
@@ -348,7 +379,7 @@ bool held_quiet(enum held_for what, uint32_t mark, char *path, size_t size)
 	return quiet;
 }
 
-unsigned held_dead(char name[][HELD_NAME_LEN], unsigned max)
+unsigned held_dead(char name[][HELD_NAME_LEN], unsigned max, bool (*skip)(const char *name))
 {
 	DIR *d = opendir(held_dir);
 	struct dirent *e;
@@ -358,7 +389,7 @@ unsigned held_dead(char name[][HELD_NAME_LEN], unsigned max)
 	if (!d)
 		return 0;
 	while (n < max && (e = readdir(d)))
-		if (e->d_name[0] != '.' && note_of(e->d_name, &note) && state_of(&note) == -ESRCH && str_copy(name[n], HELD_NAME_LEN, e->d_name))
+		if (e->d_name[0] != '.' && note_of(e->d_name, &note) && !(skip && skip(e->d_name)) && state_of(&note) == -ESRCH && str_copy(name[n], HELD_NAME_LEN, e->d_name))
 			n++;
 	(void)closedir(d);
 	return n;
@@ -366,13 +397,16 @@ unsigned held_dead(char name[][HELD_NAME_LEN], unsigned max)
 
 void held_forget(uint32_t mark, pid_t pid)
 {
-	char name[64][HELD_NAME_LEN], path[PATH_MAX];
-	unsigned n = held_dead(name, ARRAY_SIZE(name));
+	DIR *d = opendir(held_dir);
+	char path[PATH_MAX];
+	struct dirent *e;
 	struct note note;
 
-	for (unsigned i = 0; i < n; i++)
-		if (note_of(name[i], &note) && note.mark == mark && note.pid == pid && note_path(path, sizeof(path), name[i]))
+	while (d && (e = readdir(d)))
+		if (e->d_name[0] != '.' && note_of(e->d_name, &note) && note.mark == mark && note.pid == pid && state_of(&note) == -ESRCH && note_path(path, sizeof(path), e->d_name))
 			(void)unlink(path);
+	if (d)
+		(void)closedir(d);
 }
 
 /* Where root is nobody, as on an NFS export by default, only its owner may read it. For a process that nobody else's work depends on. */

@@ -3,7 +3,7 @@
  *
  * The kernel's NFS client ends a killed process' wait for a direct write at once and goes on with the write, until the server has it (Linux fs/nfs/direct.c:
  * nfs_direct_wait); a FUSE daemon may write behind; a page cache is written back whenever the kernel likes. So of each VM's process what it has open for writing of
- * that kind is noted while it lives, in a file of PATHS_HELD: "MARK-PID-START", a line each. Whoever wants to call this host silent asks held_quiet; a note of a dead
+ * that kind is noted while it lives, in a file of PATHS_HELD: "MARK-PID-START-WRITER", a line each. Whoever wants to call this host silent asks held_quiet; a note of a dead
  * process goes only when each of its lines is proven (held_prove, which may hang for as long as the storage does: for a child process).
  *
  *   read   a buffered read of the same inode: NFS lets it begin only when no direct I/O of this inode is left on this host (Linux fs/nfs/io.c: nfs_block_o_direct,
@@ -24,7 +24,7 @@ enum held_block { HELD_NO_BLOCK, HELD_BLOCK, HELD_LOOP };
  * its process says so. */
 enum held_proof held_proof_of(const char *type, const char *options, enum held_block block, int flags);
 
-/* Notes what the process has open now; what it has closed meanwhile is dropped. mark: whose it is (format_vm_mark), 0: not known. 0 or negative errno: something may be missing. Never waits for storage. */
+/* Notes what the process has open now; what it has closed meanwhile is dropped, from notes of it by writers that are gone, too. mark: whose it is (format_vm_mark), 0: not known. 0 or negative errno: something may be missing. Never waits for storage. */
 int held_note(pid_t pid, uint32_t mark);
 
 enum held_for {
@@ -38,9 +38,9 @@ bool held_quiet(enum held_for what, uint32_t mark, char *path, size_t size);
 /* That VM's QEMU is gone, has ended in good order, and waited for its last write. */
 void held_forget(uint32_t mark, pid_t pid);
 
-/* The names of the notes of dead processes, up to max. */
+/* The names of the notes of dead processes, up to max, without those to skip (NULL: none). */
 #define HELD_NAME_LEN 64
-unsigned held_dead(char name[][HELD_NAME_LEN], unsigned max);
+unsigned held_dead(char name[][HELD_NAME_LEN], unsigned max, bool (*skip)(const char *name));
 /* Proves each line of a note, and removes it. May hang. Async-signal-safe it is not: for a process without threads. */
 bool held_prove(const char *name);
 

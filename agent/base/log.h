@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Log lines to stderr in the form journald understands ("<3>text"); never blocks on anything but stderr.
+/* Log lines to stderr in the form journald understands ("<3>text"). Never waits for journald: where stderr is a socket, what does not fit is dropped, and the next line
+ * that goes through says how many. A terminal, file or pipe is written to as usual.
  * One line, where the error is handled, with node, VM and cause. Secrets never go here. */
 #pragma once
 

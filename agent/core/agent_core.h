@@ -120,7 +120,8 @@ enum vm_state { VM_IDLE, VM_CLAIMING, VM_DRAINING, VM_RESERVING, VM_UNRESERVING,
 const char *vm_state_name(enum vm_state s);
 
 enum vm_exit { VM_EXIT_CRASH, VM_EXIT_GUEST_OFF, VM_EXIT_QUIT, VM_EXIT_KILLED, VM_EXIT_REFUSED /* at the gate */,
-	       VM_EXIT_RESET /* the guest rebooted, and QEMU was told to exit then */ };
+	       VM_EXIT_RESET /* the guest rebooted, and QEMU was told to exit then */,
+	       VM_EXIT_OFF_KILLED /* the guest powered itself off, and it is not known that QEMU then ended by itself, and waited for its last write */ };
 
 /* QEMU's run state, as far as it matters here. */
 enum guest_run { GUEST_UNKNOWN, GUEST_RUNS, GUEST_ASLEEP, GUEST_PAUSED, GUEST_BUSY, GUEST_IO_ERROR, GUEST_PANICKED, GUEST_WATCHDOG,

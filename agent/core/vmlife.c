@@ -392,6 +392,8 @@ static void stop(struct agent *a, struct vm *v)
 
 static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 {
+	bool off = how == VM_EXIT_GUEST_OFF || how == VM_EXIT_OFF_KILLED;
+
 	v->going_on = v->migration.unanswered = false;
 	if (migrate_gone(a, v))
 		return;
@@ -403,7 +405,7 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 				break;
 			}
 			not_taken_in(a, v, 0);
-			drain(a, v, true, CLAIM_RELEASED);
+			drain_own(a, v, CLAIM_RELEASED);
 			break;
 		}
 		if (how == VM_EXIT_REFUSED) {
@@ -414,14 +416,14 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 			failed(a, v);
 		break;
 	case VM_RUNNING:
-		if (how != VM_EXIT_GUEST_OFF && reserve_ended(a, v))
+		if (!off && reserve_ended(a, v))
 			return;
 		if (how == VM_EXIT_RESET && !agent_held(a, v) && v->health.kill_ns == 0 && !health_reset_loop(a, v)) {
 			vmlife_move(a, v, VM_RESTARTING); /* a reboot is no failure */
 			v->retry_ns = a->now_ns;
 			return;
 		}
-		if (how != VM_EXIT_GUEST_OFF || (v->def.restart == RESTART_ALWAYS && v->def.desired == DESIRED_STARTED)) {
+		if (!off || (v->def.restart == RESTART_ALWAYS && v->def.desired == DESIRED_STARTED)) {
 			failed(a, v);
 			return;
 		}
@@ -429,7 +431,7 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 		agent_note(a, NOTE_VM_STOPPED, v, 0);
 		vmlife_move(a, v, VM_RESTARTING);
 		v->off_failed = false;
-		v->off_killed = v->health.kill_ns != 0;
+		v->off_killed = how == VM_EXIT_OFF_KILLED || v->health.kill_ns != 0;
 		v->guest_off = v->def.desired == DESIRED_STARTED; /* of a VM that is ignored nobody has a say */
 		v->retry_ns = a->now_ns;
 		break;
