@@ -5,11 +5,11 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <systemd/sd-daemon.h>
 #include <time.h>
 
 #include "agent/agentd.h"
 #include "agent/base/clock.h"
+#include "agent/base/notify.h"
 #include "agent/base/program.h"
 #include "agent/base/uuid.h"
 #include "agent/tlscert.h"
@@ -542,11 +542,11 @@ static void on_tick(void *data)
 	struct agentd *d = data;
 	qb_loop_timer_handle h;
 
-	(void)sd_notify(0, "WATCHDOG=1");
+	(void)notify_now("WATCHDOG=1", -1);
 	follow_conf(d);
 	if (!d->ready_told && d->core.adopted) {
 		d->ready_told = true;
-		(void)sd_notify(0, "READY=1\nSTATUS=managing this node's VMs");
+		notify_send("READY=1\nSTATUS=managing this node's VMs");
 	}
 	(void)qb_loop_timer_add(d->loop, QB_LOOP_MED, TICK_MS * NS_PER_MS, d, on_tick, &h);
 }
@@ -556,7 +556,7 @@ static int32_t on_signal(int32_t sig, void *data)
 	struct agentd *d = data;
 
 	log_notice("stopping; VMs go on");
-	(void)sd_notify(0, "STOPPING=1");
+	notify_send("STOPPING=1");
 	qb_loop_stop(d->loop);
 	return 0;
 }
@@ -624,7 +624,7 @@ int main(int argc, char **argv)
 		return 1;
 	check_certificates(&d);
 	on_tick(&d);
-	(void)sd_notify(0, "STATUS=waiting for the keeper and a quorum of the volumes");
+	notify_send("STATUS=waiting for the keeper and a quorum of the volumes");
 	qb_loop_run(d.loop);
 	hooks_free(d.hooks);
 	return 0;

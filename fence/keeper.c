@@ -15,6 +15,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/held.h"
 #include "agent/base/log.h"
+#include "agent/base/notify.h"
 #include "agent/base/orphans.h"
 #include "agent/base/paths.h"
 #include "agent/base/program.h"
@@ -106,10 +107,7 @@ static int start_watchdog(struct daemon *d, char *err, size_t err_size)
 }
 
 /* Held by systemd, so that this process' death is not a close. */
-static void hold_watchdog(const struct daemon *d)
-{
-	(void)sd_pid_notify_with_fds(0, 0, "FDSTORE=1\nFDNAME=watchdog\nFDPOLL=0", &d->watchdog.fd, 1);
-}
+static bool hold_watchdog(const struct daemon *d) { return notify_now("FDSTORE=1\nFDNAME=watchdog\nFDPOLL=0", d->watchdog.fd); }
 
 static void tell_rest(struct daemon *d)
 {
@@ -123,7 +121,7 @@ static int stop_watchdog(struct daemon *d, char *err, size_t err_size)
 	int r = watchdog_stop(&d->watchdog, err, err_size);
 
 	if (d->watchdog.fd < 0)
-		(void)sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=watchdog");
+		notify_send("FDSTOREREMOVE=1\nFDNAME=watchdog");
 	else if (d->watchdog.rests && !rested)
 		tell_rest(d);
 	return r;
@@ -142,8 +140,12 @@ static void op_watchdog(void *edge, bool start)
 	ev.ok = r == 0;
 	if (r < 0)
 		daemon_text(d, LOG_LEVEL_ERR, "%s", err);
-	if (!held && d->watchdog.fd >= 0)
-		hold_watchdog(d);
+	if (!held && d->watchdog.fd >= 0 && !hold_watchdog(d) && ev.ok) {
+		daemon_text(d, LOG_LEVEL_ERR, "not armed: systemd does not take the watchdog's descriptor, without which this process' death would pet it");
+		if (stop_watchdog(d, err, sizeof(err)) < 0)
+			daemon_text(d, LOG_LEVEL_ERR, "%s", err);
+		ev.ok = false;
+	}
 	daemon_event(d, &ev);
 }
 
@@ -182,6 +184,14 @@ static void note_release(struct daemon *d, uint32_t node, uint32_t arg)
 		    release_reason_text((enum release_reason)arg), node ? ", by node " : "", node ? node_name(d, node) : "");
 }
 
+static void tell_ready(const struct daemon *d, enum lease_state state)
+{
+	char lines[128];
+
+	(void)snprintf(lines, sizeof(lines), "READY=1\nSTATUS=%s, epoch %u", lease_state_name(state), d->core.epoch);
+	notify_send(lines);
+}
+
 static void op_note(void *edge, enum keeper_note note, uint32_t node, uint32_t arg)
 {
 	struct daemon *d = edge;
@@ -191,7 +201,7 @@ static void op_note(void *edge, enum keeper_note note, uint32_t node, uint32_t a
 	case NOTE_STATE:
 		daemon_text(d, LOG_LEVEL_NOTICE, "node %s is now %s, epoch %u", name, lease_state_name((enum lease_state)arg), d->core.epoch);
 		if (arg != LEASE_STARTING)
-			(void)sd_notifyf(0, "READY=1\nSTATUS=%s, epoch %u", lease_state_name((enum lease_state)arg), d->core.epoch);
+			tell_ready(d, (enum lease_state)arg);
 		break;
 	case NOTE_RELEASE:
 		note_release(d, node, arg);
@@ -254,7 +264,7 @@ static void op_note(void *edge, enum keeper_note note, uint32_t node, uint32_t a
 			    "Stop ha-keeper there; if that host is gone for good and was not armed, say so on a node that is: `ha-ctl node confirm-fenced`. "
 			    "Waiting until the others say that its lease is over, and W",
 			    node);
-		(void)sd_notify(0, "STATUS=waiting: another host has this node's slot on the volumes");
+		notify_send("STATUS=waiting: another host has this node's slot on the volumes");
 		break;
 	case NOTE_SILENT:
 		if (arg)
@@ -361,7 +371,7 @@ static void on_tick(void *data)
 	struct daemon *d = data;
 	qb_loop_timer_handle h;
 
-	(void)sd_notify(0, "WATCHDOG=1");
+	(void)notify_now("WATCHDOG=1", -1);
 	(void)watchdog_keep_resting(&d->watchdog);
 	follow_conf(d);
 	follow_set(d);
@@ -476,14 +486,14 @@ static void on_clean(void *user)
 		else if (d->watchdog.rests)
 			tell_rest(d);
 		else
-			(void)sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=watchdog");
+			notify_send("FDSTOREREMOVE=1\nFDNAME=watchdog");
 		d->unfit_fd = -1;
 	} else if (!held) {
 		/* Of a keeper that was stopped for good and is started again, in time. */
 		if (watchdog_take(&d->watchdog, err, sizeof(err)) < 0)
 			log_err("%s", err);
 		if (d->watchdog.fd >= 0) {
-			hold_watchdog(d);
+			(void)hold_watchdog(d);
 			tell_rest(d);
 		}
 	}
@@ -532,7 +542,7 @@ static void begin_stop(struct daemon *d, enum keeper_event_kind kind)
 
 	d->stopping = true;
 	d->stop_ns = clock_now_ns();
-	(void)sd_notify(0, "STOPPING=1");
+	notify_send("STOPPING=1");
 	if (!d->core_runs)
 		qb_loop_stop(d->loop);
 	daemon_event(d, &ev);
@@ -653,7 +663,7 @@ static void adopt_watchdog(struct daemon *d, bool may_rest)
 			    d->watchdog.rests ? ", which it cannot be (nowayout): after the next boot" : "");
 	/* One that runs on must not be let go: the last close would pet it once more (I2). */
 	if (r == -ENODEV)
-		(void)sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=watchdog");
+		notify_send("FDSTOREREMOVE=1\nFDNAME=watchdog");
 }
 
 /* Goes on with the epoch of an earlier process of this boot if the watchdog never stopped watching it. */
@@ -746,7 +756,7 @@ int main(int argc, char **argv)
 	if (program_conf(dir, &d.conf) < 0 || start(&d) < 0)
 		return 1;
 	on_tick(&d);
-	(void)sd_notify(0, "STATUS=waiting for a quorum of the volumes");
+	notify_send("STATUS=waiting for a quorum of the volumes");
 	qb_loop_run(d.loop);
 	return 0;
 }

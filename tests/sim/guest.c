@@ -88,7 +88,7 @@ static void image_settled(struct op *op, bool completed)
 	struct qemu *q = op->user;
 
 	if (q->kill_pending && !disk_stuck(&q->proc, q->proc.life))
-		end(q, q->kill_how, VM_EXIT_CRASH);
+		end(q, q->kill_how, q->off ? VM_EXIT_OFF_KILLED : VM_EXIT_CRASH);
 	else if (q->quitting && disk_pending(&q->proc, q->proc.life) == 0)
 		end(q, GONE_DIED, q->off ? VM_EXIT_GUEST_OFF : VM_EXIT_QUIT);
 }
@@ -154,7 +154,7 @@ void qemu_kill(struct qemu *q, enum gone how)
 		q->kill_how = how;
 		return;
 	}
-	end(q, how, VM_EXIT_CRASH);
+	end(q, how, q->off ? VM_EXIT_OFF_KILLED : VM_EXIT_CRASH);
 }
 
 static void on_flushed(struct sim_event *ev)
