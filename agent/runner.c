@@ -753,6 +753,15 @@ static void on_other_killed(void *user, const char *error, const struct unit_inf
 		tell_unkilled(user, error);
 }
 
+static void on_withdrawn(void *data)
+{
+	struct run *n = data;
+
+	n->timer = 0;
+	n->gone = true;
+	tell(n, AGENT_EV_EXIT, VM_EXIT_CRASH);
+}
+
 void runner_kill(struct runner *r, const uint8_t uuid[16])
 {
 	struct run *n = find(r, uuid);
@@ -760,9 +769,11 @@ void runner_kill(struct runner *r, const uint8_t uuid[16])
 	char text[UUID_STR_LEN];
 	int e;
 
-	if (n && n->pidfd < 0) { /* a start that is still under way */
+	if (n && n->permit && n->pidfd < 0) { /* a start that is still under way: nobody has come through, and nobody will */
 		permit_free(n->permit);
 		n->permit = NULL;
+		n->starting = false;
+		set_timer(n, 0, on_withdrawn);
 	}
 	uuid_format(uuid, text);
 	e = (foreign_marked(uuid, &mark) ? units_kill_scope : units_kill)(r->d->units, text, SIGKILL, n ? on_killed : on_other_killed, n ? (void *)n : r);

@@ -38,6 +38,14 @@ for way in "a n2" "a n1" "b n3"; do
 	check "status shows it on one node" eval '[ "$(ctl_any status -o json | jq "[.status.vms[] | select(.name == \"$g\")] | length")" = 1 ]'
 done
 
+# The source's unit has failed, as its QEMU was killed, and is still there: somebody starts it by hand
+unit=kvmha-vm-$(vm_uuid b).service since=$(now_ns) life=$(token b)
+check "b's unit is left on n2, where it was" lab exec n2 -- systemctl is-failed "$unit"
+lab exec n2 -- systemctl start "$unit" >/dev/null 2>&1
+check "started by hand it is refused" within $patience told "$since" "n2 ha-launch: .*this is no start that ha-agent waits for"
+check "b runs on n3, in the same life" eval 'same_life b "$life" && runs_on b n3'
+check "and nobody else has the VM's unit running" not lab exec n2 -- systemctl is-active "$unit"
+
 # What is refused
 check "to where it is already: refused" says 'is on node n1 already' ctl n1 vm migrate a n1
 check "to a node that is not: refused" says 'no node named n9' ctl n1 vm migrate a n9

@@ -457,8 +457,7 @@ static void apply(const struct node *n, struct cat *c, const struct edit *e)
 	case EDIT_ADD:
 		if (!c->present[e->vm] && !is_remembered(e->vm)) {
 			c->present[e->vm] = true;
-			/* Beyond one whose catalog did not count in the end, too. */
-			c->incarnation[e->vm] = (uint8_t)(MAX(c->incarnation[e->vm], sim.vm[e->vm].incarnation) + 1);
+			c->incarnation[e->vm]++;
 			c->desired[e->vm] = DESIRED_STARTED;
 			c->frozen[e->vm] = false;
 			move(c, e->vm, e->node, SIM_START_WAIT_MS);
@@ -529,6 +528,8 @@ static void write_end(struct node *n, bool ok)
 /* Added again: another VM, with the disk of the one before. */
 static void be_another(struct sim_vm *v, uint8_t incarnation)
 {
+	if (v->incarnation == incarnation)
+		v->image.runner.generation = 0; /* added before in a catalog that did not count in the end: generations begin anew */
 	v->incarnation = MAX(v->incarnation, incarnation);
 	v->uuid[2] = (uint8_t)(v->incarnation + 1);
 }

@@ -1350,6 +1350,8 @@ const char *check_lively_on(uint64_t nodes, uint64_t managed, bool arrived)
 		if (running == 0 && !arrived && sim.vm[v].away_ns != 0 &&
 		    sim.now - sim.vm[v].away_ns < (int64_t)(sim.timing.leader_ms + 12 * sim.timing.io_ms + HANDOVER_MS) * NS_PER_MS)
 			continue;
+		if (running == 1)
+			places_has_run(v);
 		if (running == 1 || (running == 0 && places_may_lack(v, askable(nodes & managed))))
 			continue;
 		(void)snprintf(text, sizeof(text), "VM %u runs %u times", v, running);

@@ -385,6 +385,8 @@ bool places_has_place(unsigned vm, uint64_t nodes)
 }
 
 /* Whether a VM need not run: it has no place, or one that was made for it, by others that move, a moment ago; from then on it waits for those that it starts after. */
+void places_has_run(unsigned vm) { placeless_ns[vm] = 0; }
+
 bool places_may_lack(unsigned vm, uint64_t nodes)
 {
 	if (places_has_place(vm, nodes)) {

@@ -633,6 +633,7 @@ void places_prepared(const struct node *n, unsigned vm, uint32_t id); /* or sent
 void places_starts(const struct node *n, unsigned vm);
 bool places_has_place(unsigned vm, uint64_t nodes);
 bool places_may_lack(unsigned vm, uint64_t nodes);
+void places_has_run(unsigned vm); /* had it no place before, that is over */
 
 /* ---- lively.c ---- */
 
