@@ -304,7 +304,9 @@ static void prove(struct path *p)
 	if (p->is_proving || !p->is_used || p->m->is_over)
 		return;
 	for (struct transfer *t = p->m->transfers; t; t = t->next) {
-		t->is_proving = t->is_lost && t->sent_on == p;
+		if (t->sent_on != p)
+			continue; /* the other paths' proofs go on */
+		t->is_proving = t->is_lost;
 		if (t->is_proving)
 			any = t;
 	}

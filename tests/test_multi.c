@@ -101,10 +101,31 @@ static void test_failed_proof(void)
 	free(buf);
 }
 
+/* What the other path answers meanwhile is no business of the proof's. */
+static void test_proof_and_other_path(void)
+{
+	uint8_t *buf = buffer(8192, CONTENT);
+	struct fake *a = &fake[0], *b = &fake[1];
+	struct op op, other;
+	struct watched w;
+
+	printf("# the other path answers while a proof is under way\n");
+	lose_write(&w, &op, buf);
+	start(&other, w.v, buf + 4096, 0, 4096, false, OP_MS);
+	while (b->waiting > 0)
+		answer(b, VOLUME_OK);
+	TAP_OK(wait_for(&other.settled, 1, PATIENCE_MS) && other.result == VOLUME_OK && op.settled == 0 && a->waiting == 2, "the other path reads");
+	answer(a, VOLUME_OK);
+	TAP_OK(wait_for(&op.settled, 1, OP_MS / 2) && op.how == VOLUME_DESTROYED && op.done == 1, "the proof that was under way ends the write");
+	volume_close(w.v);
+	free(buf);
+}
+
 int main(void)
 {
 	loop = qb_loop_create();
 	test_failed_proof();
+	test_proof_and_other_path();
 	qb_loop_destroy(loop);
 	return tap_done();
 }
