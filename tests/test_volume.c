@@ -7,12 +7,15 @@
 #include <linux/userfaultfd.h>
 #include <nfsc/libnfs.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
+#include "storage/slot.h"
 #include "tests/servers.h"
 #include "tests/tap.h"
 #include "tests/volume_ops.h"
@@ -612,6 +615,122 @@ static void test_path_close_hanging(const char *url)
 	(void)munmap(page, VOLUME_ALIGN);
 }
 
+/* ---- what pwrite says instead of writing ---- */
+
+static atomic_int write_errno; /* 0: it writes */
+static atomic_bool write_hangs, write_is_hanging;
+
+ssize_t __real_pwrite(int fd, const void *buf, size_t n, off_t offset);
+ssize_t __wrap_pwrite(int fd, const void *buf, size_t n, off_t offset);
+
+ssize_t __wrap_pwrite(int fd, const void *buf, size_t n, off_t offset)
+{
+	while (atomic_load(&write_hangs)) {
+		atomic_store(&write_is_hanging, true);
+		(void)usleep(1000);
+	}
+	if (atomic_load(&write_errno) == 0)
+		return __real_pwrite(fd, buf, n, offset);
+	errno = atomic_load(&write_errno);
+	return -1;
+}
+
+static char why[VOLUME_REASON_LEN];
+
+static void done_why(struct volume_io *io, enum volume_result result)
+{
+	(void)str_copy(why, sizeof(why), volume_why(io->volume, result));
+	op_done(io, result);
+}
+
+static void start_write(struct op *op, struct volume *v, uint8_t *buf, uint32_t timeout_ms)
+{
+	start(op, v, buf, 65536, 4096, true, timeout_ms);
+	op->io.done = done_why; /* nothing is reported from inside the submit */
+}
+
+/* The kernel's word for a write that the target has not answered: it may land yet, so whoever writes there next must drain first. */
+static void test_path_unknown_writes(const char *url)
+{
+	static const int unknown[] = { EIO, ETIMEDOUT, ENOLINK, ENOTCONN, EREMOTEIO, ESTALE, ENODEV };
+	static const struct volume_options o = { .backoff_ms = 20 };
+	uint8_t *buf = buffer(4096, 0x41);
+	struct watched w;
+	uint64_t begun;
+	struct slot s;
+	struct op op;
+	int ready;
+
+	printf("# path: errors that say nothing of a write\n");
+	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS) && transfer(w.v, buf, 65536, 4096, true) == VOLUME_OK, "written");
+	for (size_t i = 0; i < ARRAY_SIZE(unknown); i++) {
+		const char *name = strerror(unknown[i]);
+
+		slot_init(&s, 0);
+		s.state = SLOT_IDLE;
+		slot_written(&s, 1, 7);
+		atomic_store(&write_errno, unknown[i]);
+		start_write(&op, w.v, buf, OP_MS);
+		TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.result == VOLUME_E_SESSION && op.how == VOLUME_DESTROYED && op.done == 1, "%s: nobody knows", name);
+		slot_done(&s, false, op.result != VOLUME_E_SESSION);
+		slot_settled(&s, op.how == VOLUME_COMPLETED, 1);
+		TAP_OK(!slot_writable(&s), "its slot is drained first: %s", slot_state_name(s.state));
+		TAP_OK(unknown[i] == ENOTCONN || unknown[i] == ESTALE || unknown[i] == ENODEV ? strstr(why, "gone") : strstr(why, name), "it is told why: %s", why);
+		atomic_store(&write_errno, 0);
+		TAP_OK(wait_for(&w.ready, (int)i + 2, PATIENCE_MS) && transfer(w.v, buf, 65536, 4096, false) == VOLUME_OK, "a new session reads");
+	}
+
+	printf("# path: every write fails\n");
+	TAP_OK(transfer(w.v, buf, 65536, 4096, true) == VOLUME_OK, "one is written");
+	atomic_store(&write_errno, EIO);
+	begun = now_ms();
+	for (int i = 0; i < 6; i++) {
+		ready = w.ready;
+		start_write(&op, w.v, buf, OP_MS);
+		TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && wait_for(&w.ready, ready + 1, PATIENCE_MS) && transfer(w.v, buf, 0, 4096, false) == VOLUME_OK,
+		       "it fails, and the volume reads again");
+	}
+	TAP_OK(now_ms() - begun >= 20 + 40 + 80 + 160 + 320 + 320, "each new session comes after a longer wait, up to a limit");
+
+	ready = w.ready;
+	atomic_store(&write_hangs, true);
+	start_write(&op, w.v, buf, 100);
+	TAP_OK(wait_for(&op.done, 1, PATIENCE_MS) && op.result == VOLUME_E_TIMEOUT && op.settled == 0 && atomic_load(&write_is_hanging), "one hangs in the kernel");
+	atomic_store(&write_hangs, false);
+	TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.how == VOLUME_DESTROYED && op.done == 1, "and fails in the end: as unknown as the others");
+	TAP_OK(wait_for(&w.ready, ready + 1, PATIENCE_MS), "ready again");
+	start_write(&op, w.v, buf, OP_MS);
+	volume_close(w.v);
+	TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.how == VOLUME_DESTROYED && op.done == 1, "closed with one under way");
+	atomic_store(&write_errno, 0);
+	free(buf);
+}
+
+static void test_path_refused_writes(const char *url)
+{
+	static const struct { int err; enum volume_result result; } refused[] = {
+		{ EROFS, VOLUME_E_READONLY }, { EPERM, VOLUME_E_READONLY }, { EACCES, VOLUME_E_READONLY }, { ENOSPC, VOLUME_E_NOSPACE }, { EDQUOT, VOLUME_E_NOSPACE },
+		{ EINVAL, VOLUME_E_IO }, { EFBIG, VOLUME_E_IO }, { EBADE, VOLUME_E_IO },
+	};
+	uint8_t *buf = buffer(4096, 0x42);
+	struct watched w;
+	struct op op;
+
+	printf("# path: writes that are refused\n");
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS), "ready");
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+		atomic_store(&write_errno, refused[i].err);
+		start_write(&op, w.v, buf, OP_MS);
+		TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.result == refused[i].result && op.how == VOLUME_COMPLETED, "%s: %s, definite", strerror(refused[i].err),
+		       volume_result_name(refused[i].result));
+		TAP_OK(strstr(why, strerror(refused[i].err)), "it is told why: %s", why);
+	}
+	atomic_store(&write_errno, 0);
+	TAP_OK(transfer(w.v, buf, 65536, 4096, true) == VOLUME_OK && w.backoff == 0, "it writes again, in the same session");
+	volume_close(w.v);
+	free(buf);
+}
+
 static void test_path(const char *dir)
 {
 	char fixed[512];
@@ -628,6 +747,8 @@ static void test_path(const char *dir)
 	test_read_only("path", fixed, false);
 	test_path_hangs(file_url);
 	test_path_close_hanging(file_url);
+	test_path_unknown_writes(file_url);
+	test_path_refused_writes(file_url);
 }
 
 static void test_network(const char *dir, pid_t tgtd, pid_t ganesha)
