@@ -479,6 +479,27 @@ static void remove_by_nfs(const char *dir)
 	nfs_destroy_context(c);
 }
 
+/* libnfs asks the name service for the name of each port it might come from. Here that is a pipe that nobody writes to, as sssd or LDAP may be. */
+static void test_name_service(const char *url, const char *dir)
+{
+	static const char *const programs[] = { "ha-keeper", "ha-agent", "ha-ctl" };
+	const char *build = getenv("KVM_HA_BUILD_DIR");
+	char pipe_path[512];
+	struct watched w;
+
+	printf("# NFS: a name service that hangs\n");
+	(void)snprintf(pipe_path, sizeof(pipe_path), "%s/services", dir);
+	TAP_OK(mkfifo(pipe_path, 0600) == 0 && mount(pipe_path, "/etc/services", NULL, MS_BIND, NULL) == 0, "a pipe for /etc/services");
+	(void)alarm(PATIENCE_MS / 1000); /* or this would hang, too */
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS), "the volume opens all the same");
+	(void)alarm(0);
+	volume_close(w.v);
+	TAP_OK(umount("/etc/services") == 0, "back");
+	for (size_t i = 0; i < ARRAY_SIZE(programs) && build; i++)
+		TAP_OK(servers_run("LD_BIND_NOW=1 LD_DEBUG=bindings %s/%s --version 2>&1 | grep -q 'libnfs.*to [^ ]*/%s .*getservbyport'", build, programs[i], programs[i]) == 0,
+		       "the library calls ours in %s", programs[i]);
+}
+
 /* The file is replaced on the server by another of its name. */
 static void test_stale(const char *url, const char *dir)
 {
@@ -761,6 +782,7 @@ static void test_network(const char *dir, pid_t tgtd, pid_t ganesha)
 	test_transfers("NFS by portmapper", url);
 	(void)snprintf(url, sizeof(url), "%s/export/sub/volume", dir);
 	test_no_cache(nfs_url, url);
+	test_name_service(nfs_url, dir);
 	test_reentrancy("iSCSI", iscsi_url);
 	test_reentrancy("NFS", nfs_url);
 	test_read_only("iSCSI", iscsi_url, true);
