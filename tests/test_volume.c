@@ -445,6 +445,109 @@ static void test_lun_reset(const char *url)
 	free(buf);
 }
 
+/* ---- tgtd knows FUA always; so that it is as LIO here ---- */
+
+static enum { AS_IT_IS, NO_FUA_WITHOUT_CACHE, NO_FUA, NO_MODE_SENSE } lun_kind;
+static bool has_cache = true;
+static int with_fua, without_fua; /* writes sent */
+
+static bool knows_fua(void) { return lun_kind != NO_FUA && (lun_kind != NO_FUA_WITHOUT_CACHE || has_cache); }
+
+void *__real_scsi_datain_unmarshall(struct scsi_task *task);
+void *__wrap_scsi_datain_unmarshall(struct scsi_task *task);
+struct scsi_task *__real_iscsi_modesense6_task(struct iscsi_context *c, int lun, int dbd, int pc, int page, int sub_page, unsigned char len, iscsi_command_cb cb,
+					       void *user);
+struct scsi_task *__wrap_iscsi_modesense6_task(struct iscsi_context *c, int lun, int dbd, int pc, int page, int sub_page, unsigned char len, iscsi_command_cb cb,
+					       void *user);
+struct scsi_task *__real_iscsi_write16_task(struct iscsi_context *c, int lun, uint64_t lba, unsigned char *data, uint32_t len, int block, int wrprotect, int dpo,
+					    int fua, int fua_nv, int group, iscsi_command_cb cb, void *user);
+struct scsi_task *__wrap_iscsi_write16_task(struct iscsi_context *c, int lun, uint64_t lba, unsigned char *data, uint32_t len, int block, int wrprotect, int dpo,
+					    int fua, int fua_nv, int group, iscsi_command_cb cb, void *user);
+
+void *__wrap_scsi_datain_unmarshall(struct scsi_task *task)
+{
+	void *data = __real_scsi_datain_unmarshall(task);
+
+	if (data && task->cdb[0] == SCSI_OPCODE_MODESENSE6 && !knows_fua())
+		((struct scsi_mode_sense *)data)->device_specific_parameter &= 0xef;
+	return data;
+}
+
+struct scsi_task *__wrap_iscsi_modesense6_task(struct iscsi_context *c, int lun, int dbd, int pc, int page, int sub_page, unsigned char len, iscsi_command_cb cb,
+					       void *user)
+{
+	return __real_iscsi_modesense6_task(c, lun, dbd, pc, lun_kind == NO_MODE_SENSE ? 0x15 : page, sub_page, len, cb, user); /* a page that no disk has */
+}
+
+/* Protection information is what tgtd does not know: 5/24/00, as LIO says to FUA. */
+struct scsi_task *__wrap_iscsi_write16_task(struct iscsi_context *c, int lun, uint64_t lba, unsigned char *data, uint32_t len, int block, int wrprotect, int dpo,
+					    int fua, int fua_nv, int group, iscsi_command_cb cb, void *user)
+{
+	with_fua += fua;
+	without_fua += !fua;
+	return __real_iscsi_write16_task(c, lun, lba, data, len, block, fua && !knows_fua() ? 1 : wrprotect, dpo, fua, fua_nv, group, cb, user);
+}
+
+/* By another initiator: everybody else gets a unit attention. */
+static bool select_cache(struct iscsi_context *c, bool on)
+{
+	struct scsi_mode_page page = { .page_code = SCSI_MODEPAGE_CACHING, /* as tgtd has it: only WCE may change */
+				       .caching = { .disc = 1, .wce = on, .disable_prefetch_transfer_length = 0xffff, .maximum_prefetch = 0xffff,
+						    .maximum_prefetch_ceiling = 0xffff, .fsw = 1, .number_of_cache_segments = 0x14 } };
+	struct scsi_task *task;
+	bool good = false;
+
+	for (unsigned i = 0; i < 3 && !good; i++) { /* the first one may meet a unit attention */
+		task = iscsi_modeselect6_sync(c, 1, 1, 0, &page);
+		good = task && task->status == SCSI_STATUS_GOOD;
+		scsi_free_scsi_task(task);
+	}
+	has_cache = good ? on : has_cache;
+	return good;
+}
+
+static bool writes(struct volume *v, uint8_t *buf, bool fua)
+{
+	with_fua = without_fua = 0;
+	return transfer(v, buf, 0, 4096, true) == VOLUME_OK && with_fua == fua && without_fua == !fua;
+}
+
+static void test_fua(const char *url)
+{
+	static const struct volume_options o = { .backoff_ms = 50 };
+	const struct volume_options reading = { .backoff_ms = 50, .read_only = true };
+	uint8_t *buf = buffer(4096, 0x51);
+	struct iscsi_context *c = stranger();
+	struct watched w;
+	struct op op;
+
+	printf("# iSCSI: FUA and the write cache\n");
+	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS) && writes(w.v, buf, true), "with a cache: FUA");
+	lun_kind = NO_FUA_WITHOUT_CACHE;
+	TAP_OK(select_cache(c, false), "the cache is switched off, and the LUN knows FUA no more");
+	start(&op, w.v, buf, 0, 4096, true, OP_MS);
+	TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.result == VOLUME_E_IO && op.how == VOLUME_COMPLETED, "a write is refused");
+	TAP_OK(wait_for(&w.backoff, 1, PATIENCE_MS) && strstr(w.reason, "FUA") && wait_for(&w.ready, 2, PATIENCE_MS), "it is asked anew: %s", w.reason);
+	TAP_OK(writes(w.v, buf, false), "and written without FUA");
+	TAP_OK(select_cache(c, true), "the cache is switched on");
+	start(&op, w.v, buf, 0, 4096, true, OP_MS);
+	TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.result == VOLUME_E_IO && wait_for(&w.backoff, 2, PATIENCE_MS) && wait_for(&w.ready, 3, PATIENCE_MS),
+	       "a write meets the news: %s", w.reason);
+	TAP_OK(writes(w.v, buf, true), "and it is written with FUA again");
+	volume_close(w.v);
+
+	lun_kind = NO_FUA;
+	test_refused("a cache, and no FUA", url, &o, "switch the cache off");
+	TAP_OK(open_volume(&w, url, &reading) && wait_for(&w.ready, 1, PATIENCE_MS) && transfer(w.v, buf, 0, 4096, false) == VOLUME_OK, "who only reads does not mind");
+	volume_close(w.v);
+	lun_kind = NO_MODE_SENSE;
+	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS) && writes(w.v, buf, true), "it does not tell: FUA");
+	volume_close(w.v);
+	lun_kind = AS_IT_IS;
+	(void)iscsi_destroy_context(c);
+	free(buf);
+}
+
 /* Room for less than the LUN or file claims to have. */
 static void test_full(const char *kind, const char *url, const char *dir, enum volume_result want)
 {
@@ -804,6 +907,7 @@ static void test_network(const char *dir, pid_t tgtd, pid_t ganesha)
 	test_transfers("iSCSI with blocks of 4096 bytes", url);
 	test_lun_reset(iscsi_url);
 	test_reserved(iscsi_url);
+	test_fua(iscsi_url);
 	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:full/1", SERVERS_ISCSI_PORT);
 	test_full("iSCSI", url, dir, VOLUME_E_IO); /* tgtd calls it a medium error */
 	(void)snprintf(url, sizeof(url), "nfs://127.0.0.1%s/small/sub/volume?nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT, SERVERS_MOUNT_PORT);
