@@ -147,7 +147,7 @@ static int transfer(struct ctl_disk *d, uint64_t offset, uint32_t len, bool writ
 	if (d->result == VOLUME_OK)
 		return 0;
 	d->is_open = false;
-	(void)snprintf(d->reason, sizeof(d->reason), "%s at byte %" PRIu64 ": %s", write ? "writing" : "reading", offset, volume_result_name(d->result));
+	(void)snprintf(d->reason, sizeof(d->reason), "%s at byte %" PRIu64 ": %s", write ? "writing" : "reading", offset, volume_why(d->volume, d->result));
 	(void)snprintf(err, err_size, "%s", d->reason);
 	return -EIO;
 }

@@ -142,18 +142,6 @@ static void probe_done(struct volop *op, bool ok, bool definite)
 		(void)qb_loop_timer_add(j->dr->d->loop, QB_LOOP_HIGH, j->dr->d->conf.timing.drain_ms * NS_PER_MS, j, on_drained, &j->timer);
 }
 
-static void on_probe_state(struct volume *v, enum volume_state state, const char *reason, void *user)
-{
-	struct probe *p = user;
-
-	if (p->answered)
-		return;
-	if (state == VOLUME_READY && !p->op->busy)
-		volop_read(p->op, v, 0, VOLUME_ALIGN, p->job->dr->d->conf.timing.io_ms);
-	else if (state == VOLUME_BACKOFF)
-		(void)snprintf(p->job->reason, sizeof(p->job->reason), "its disk %.60s does not answer: %.70s", p->url, reason);
-}
-
 static void nobody_waits(struct volop *op, bool ok, bool definite) {}
 
 static void free_op(struct volop *op, bool completed)
@@ -162,7 +150,7 @@ static void free_op(struct volop *op, bool completed)
 	free(op);
 }
 
-/* A read of an earlier question that has not returned from the system yet goes its own way: what it brings says nothing of this one. */
+/* A read of an earlier session, or question, that has not returned from the system yet goes its own way: what it brings says nothing of this one. */
 static void fresh_op(struct probe *p)
 {
 	if (p->op && !p->op->busy)
@@ -174,6 +162,19 @@ static void fresh_op(struct probe *p)
 	p->op = calloc(1, sizeof(*p->op));
 	CHECK(p->op);
 	volop_init(p->op, 0, VOLUME_ALIGN, probe_done, NULL, p);
+}
+
+static void on_probe_state(struct volume *v, enum volume_state state, const char *reason, void *user)
+{
+	struct probe *p = user;
+
+	if (p->answered)
+		return;
+	if (state == VOLUME_READY) {
+		fresh_op(p);
+		volop_read(p->op, v, 0, VOLUME_ALIGN, p->job->dr->d->conf.timing.io_ms);
+	} else if (state == VOLUME_BACKOFF)
+		(void)snprintf(p->job->reason, sizeof(p->job->reason), "its disk %.60s does not answer: %.70s", p->url, reason);
 }
 
 static void start_probes(struct job *j, const struct catalog_entry *e)

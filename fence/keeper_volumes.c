@@ -10,14 +10,12 @@ static void note(struct volop *op, bool write)
 	static const enum trouble_result of[] = { [VOLUME_OK] = TROUBLE_RESULT_OK, [VOLUME_E_READONLY] = TROUBLE_RESULT_READ_ONLY };
 	struct daemon *d = op->user;
 	int64_t now = clock_now_ns();
-	bool answered = op->result == VOLUME_E_IO || op->result == VOLUME_E_READONLY || op->result == VOLUME_E_NOSPACE;
-	const char *said = answered ? volume_refusal(volset_volume(d->volset, op->volume)) : "";
 	char *text = d->refusal[op->volume][write];
 
 	if (op->result == VOLUME_OK)
 		text[0] = '\0';
 	else
-		(void)snprintf(text, KEEPER_TEXT_LEN, "a %s: %s", write ? "write" : "read", *said ? said : volume_result_name(op->result));
+		(void)snprintf(text, KEEPER_TEXT_LEN, "a %s: %s", write ? "write" : "read", volume_why(volset_volume(d->volset, op->volume), op->result));
 	trouble_operation(&d->trouble[op->volume], write, op->result == VOLUME_OK || op->result == VOLUME_E_READONLY ? of[op->result] : TROUBLE_RESULT_FAILED,
 			  (uint64_t)((now - op->begun_ns) / NS_PER_MS), d->conf.volume_slow_ms, now);
 }

@@ -74,6 +74,7 @@ struct volume {
 	struct volume_io *ios;
 	struct volume_part *parts;
 	uint32_t wait_ms; /* next back-off */
+	bool is_write_failing; /* set by the back end: a write has ended the session. Only another one ends the back-off's growing: reads may go well all the time */
 	qb_loop_timer_handle deadline_timer; /* of the operations */
 	qb_loop_timer_handle phase_timer;    /* opening: give up; back-off: try again */
 	qb_loop_timer_handle work_timer;

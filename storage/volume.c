@@ -293,7 +293,9 @@ void backend_part_done(struct volume_part *part, enum volume_result result)
 	if (v) {
 		unlink_part(v, part);
 		if (result == VOLUME_OK) {
-			v->wait_ms = v->backoff_ms;
+			v->is_write_failing &= !part->is_write;
+			if (!v->is_write_failing)
+				v->wait_ms = v->backoff_ms;
 			v->refusal[0] = '\0';
 		}
 	}
@@ -490,6 +492,17 @@ const char *volume_refusal(const struct volume *v)
 const char *volume_reason(const struct volume *v)
 {
 	return v->state == VOLUME_READY ? "" : v->reason;
+}
+
+const char *volume_why(const struct volume *v, enum volume_result result)
+{
+	const char *text = "";
+
+	if (result == VOLUME_E_IO || result == VOLUME_E_READONLY || result == VOLUME_E_NOSPACE)
+		text = volume_refusal(v);
+	else if (result == VOLUME_E_SESSION)
+		text = volume_reason(v);
+	return *text ? text : volume_result_name(result);
 }
 
 const char *volume_url(const struct volume *v)

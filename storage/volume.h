@@ -9,7 +9,8 @@
  * The one thing to understand is that a time-out is not a failure. Every operation ends in two steps:
  *   done(io, result)   exactly once, no later than timeout_ms after the submit: completed, refused, or nobody knows;
  *   settled(io, how)   exactly once, at or after done: VOLUME_COMPLETED, the target answered or the system call returned, or
- *                      VOLUME_DESTROYED, the session it was sent on is gone and a write may still land, but only for a time.
+ *                      VOLUME_DESTROYED, the session it was sent on is gone and a write may still land, but only for a time (so it is, too, for a
+ *                      write whose system call returned with an errno that need not be the target's: EIO, say).
  * Until settled returns, the io and its buffer belong to the volume. For a path in D state that may be for ever.
  */
 #pragma once
@@ -98,6 +99,8 @@ enum volume_state volume_state(const struct volume *v);
 const char *volume_reason(const struct volume *v);
 /* What was answered, in words, to an operation whose done is being called with VOLUME_E_IO, _READONLY or _NOSPACE; else it may be of an earlier one. */
 const char *volume_refusal(const struct volume *v);
+/* Why an operation whose done is being called has this result: in the target's words, by what its session was lost, or the result's name. */
+const char *volume_why(const struct volume *v, enum volume_result result);
 const char *volume_url(const struct volume *v);
 uint64_t volume_size(const struct volume *v); /* bytes; 0 until first ready */
 

@@ -2,7 +2,10 @@
 /* iSCSI LUNs by libiscsi (RFC 7143, SBC-3). One disposable context a session: the library may neither reconnect nor send again.
  *
  *   log in -> TEST UNIT READY (unit attentions of a new nexus are taken here) -> INQUIRY -> READ CAPACITY(16) -> ready
+ *                       to be written: -> MODE SENSE of the caching page, and
  *                       one of several paths: -> INQUIRY page 83h, which LUN it is, before it is ready
+ *
+ * Writes must be stable. They carry FUA, but not where the LUN says that it does not know FUA and has no write cache: LIO refuses FUA then.
  *
  * A status from the target is an answer; CANCELLED, TIMEOUT and ERROR come from the library and mean that the session is over. */
 #include <errno.h>
@@ -16,9 +19,13 @@
 #define PART_MAX (512U * 1024) /* below the transfer limits targets are known to have */
 
 #define IDENTITY_PAGE_MAX 1024
+#define ASCQ_INVALID_FIELD 0x2400
+#define ASCQ_MODE_CHANGED 0x2a01
 #define ASCQ_CAPACITY_CHANGED 0x2a09
 #define ASCQ_INQUIRY_CHANGED 0x3f03
 #define ASCQ_LUNS_CHANGED 0x3f0e
+
+#define MODE_DPOFUA 0x10 /* device-specific parameter of a disk (SBC-3) */
 
 struct iscsi_session {
 	struct volume *v;
@@ -28,6 +35,7 @@ struct iscsi_session {
 	uint32_t block_size;
 	uint64_t size;
 	bool is_closing;
+	bool is_write_through; /* written without FUA */
 };
 
 static void send_test(struct iscsi_session *s);
@@ -132,6 +140,38 @@ static void on_identity(struct iscsi_context *context, int status, void *data, v
 	scsi_free_scsi_task(task);
 }
 
+static void identify(struct iscsi_session *s)
+{
+	if (s->v->is_path)
+		next_step(s, "asking which LUN it is", iscsi_inquiry_task(s->context, s->v->address.lun, 1,
+			  SCSI_INQUIRY_PAGECODE_DEVICE_IDENTIFICATION, IDENTITY_PAGE_MAX, on_identity, s));
+	else
+		opened(s);
+}
+
+/* What is refused (the command is optional, and a reservation may forbid it) or cannot be read says nothing: FUA, then. */
+static void on_cache(struct iscsi_context *context, int status, void *data, void *user)
+{
+	struct iscsi_session *s = user;
+	struct scsi_task *task = data;
+
+	if (from_library(status) || s->is_closing || (status == SCSI_STATUS_CHECK_CONDITION && task && task->sense.key == SCSI_SENSE_UNIT_ATTENTION)) {
+		(void)opening_ok(s, status, task);
+	} else {
+		struct scsi_mode_sense *m = status == SCSI_STATUS_GOOD ? scsi_datain_unmarshall(task) : NULL;
+		const struct scsi_mode_page *page = m ? scsi_modesense_get_page(m, SCSI_MODEPAGE_CACHING, 0) : NULL;
+		bool no_fua = page && !(m->device_specific_parameter & MODE_DPOFUA);
+
+		s->is_write_through = no_fua && !page->caching.wce;
+		if (no_fua && page->caching.wce)
+			backend_lost(s->v, "LUN %u of %.60s has a write cache, and does not know FUA: switch the cache off", s->v->address.lun,
+				     s->v->address.target);
+		else
+			identify(s);
+	}
+	scsi_free_scsi_task(task);
+}
+
 static void on_capacity(struct iscsi_context *context, int status, void *data, void *user)
 {
 	struct iscsi_session *s = user;
@@ -149,11 +189,11 @@ static void on_capacity(struct iscsi_context *context, int status, void *data, v
 		else {
 			s->block_size = c->block_length;
 			s->size = (c->returned_lba + 1) * c->block_length;
-			if (s->v->is_path)
-				next_step(s, "asking which LUN it is", iscsi_inquiry_task(context, s->v->address.lun, 1,
-					  SCSI_INQUIRY_PAGECODE_DEVICE_IDENTIFICATION, IDENTITY_PAGE_MAX, on_identity, s));
+			if (s->v->read_only)
+				identify(s);
 			else
-				opened(s);
+				next_step(s, "asking for its write cache", iscsi_modesense6_task(context, s->v->address.lun, 0, SCSI_MODESENSE_PC_CURRENT,
+					  SCSI_MODEPAGE_CACHING, 0, 255, on_cache, s));
 		}
 	}
 	scsi_free_scsi_task(task);
@@ -322,6 +362,7 @@ static void refusal_text(int status, const struct scsi_task *task, char *ret, si
 static bool taken_as_attention(struct volume_part *part, int status, const struct scsi_task *task)
 {
 	struct volume *v = part->volume;
+	const struct iscsi_session *s = v->session;
 
 	if (status != SCSI_STATUS_CHECK_CONDITION || task->sense.key != SCSI_SENSE_UNIT_ATTENTION)
 		return false;
@@ -329,9 +370,20 @@ static bool taken_as_attention(struct volume_part *part, int status, const struc
 		backend_lost(v, "LUN %u of %.80s has changed: %s", v->address.lun, v->address.target, scsi_sense_ascq_str(task->sense.ascq));
 		return false;
 	}
+	if (task->sense.ascq == ASCQ_MODE_CHANGED && s->is_write_through) {
+		backend_lost(v, "LUN %u of %.80s has changed: its write cache may be on now", v->address.lun, v->address.target);
+		return false;
+	}
 	if (part->attentions++ >= UNIT_ATTENTIONS_MAX)
 		return false;
 	return iscsi_session_submit(v, part) == 0;
+}
+
+/* FUA, most likely: the cache may have been switched off since it was asked for. */
+static bool is_fua_refused(const struct iscsi_session *s, const struct volume_part *part, int status, const struct scsi_task *task)
+{
+	return part->is_write && !s->is_write_through && status == SCSI_STATUS_CHECK_CONDITION && task->sense.key == SCSI_SENSE_ILLEGAL_REQUEST &&
+	       task->sense.ascq == ASCQ_INVALID_FIELD;
 }
 
 /* user is the part; its volume's session is this one, since parts end with their session. */
@@ -353,6 +405,11 @@ static void on_transfer(struct iscsi_context *context, int status, void *data, v
 			backend_part_done(part, result);
 		} else {
 			refusal_text(status, task, text, sizeof(text));
+			if (is_fua_refused(s, part, status, task)) {
+				part->volume->is_write_failing = true;
+				backend_lost(part->volume, "LUN %u of %.60s refuses a write with FUA: its write cache is asked for anew", part->volume->address.lun,
+					     part->volume->address.target);
+			}
 			backend_refused(part, result, "the target says %s", text);
 		}
 	}
@@ -367,8 +424,8 @@ static int iscsi_session_submit(struct volume *v, struct volume_part *part)
 
 	/* not the _iov_ calls: those keep a pointer to the caller's vector */
 	if (part->is_write)
-		task = iscsi_write16_task(s->context, v->address.lun, lba, part->buf, part->len, (int)s->block_size, 0, 0, 1, 0, 0, on_transfer,
-					  part);
+		task = iscsi_write16_task(s->context, v->address.lun, lba, part->buf, part->len, (int)s->block_size, 0, 0, !s->is_write_through, 0, 0,
+					  on_transfer, part);
 	else
 		task = iscsi_read16_task(s->context, v->address.lun, lba, part->len, (int)s->block_size, 0, 0, 0, 0, 0, on_transfer, part);
 	if (!task)

@@ -233,7 +233,7 @@ static void on_leg_done(struct volume_io *io, enum volume_result result)
 	struct transfer *t = l->transfer;
 
 	l->result = result;
-	if (result != VOLUME_OK && t->part && t->part->volume)
+	if (t && result != VOLUME_OK && t->part && t->part->volume)
 		(void)str_copy(t->m->v->refusal, sizeof(t->m->v->refusal), volume_refusal(l->path->volume));
 	if (l->kind == LEG_WRITE && is_unknown(result) && t->part->volume)
 		backend_lost(t->m->v, "path %s: no answer to a write: nothing newer goes out before it is known to be over", l->path->address);
@@ -304,7 +304,9 @@ static void prove(struct path *p)
 	if (p->is_proving || !p->is_used || p->m->is_over)
 		return;
 	for (struct transfer *t = p->m->transfers; t; t = t->next) {
-		t->is_proving = t->is_lost && t->sent_on == p;
+		if (t->sent_on != p)
+			continue; /* the other paths' proofs go on */
+		t->is_proving = t->is_lost;
 		if (t->is_proving)
 			any = t;
 	}

@@ -6,6 +6,7 @@
  * Every WRITE asks for FILE_SYNC. Mounting goes through up to three connections (portmapper, mountd, nfsd); see net_watch. */
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <nfsc/libnfs.h>
 #include <nfsc/libnfs-raw.h>
 #include <nfsc/libnfs-raw-nfs.h>
@@ -31,6 +32,13 @@ struct nfs_session {
 	uint32_t handle_len;
 	bool is_closing, is_read_only;
 };
+
+/* In the C library's place, for the whole process. libnfs asks for the service of each port that it might come from, to leave those out that have a name; that waits
+ * for whatever the host's name service is (sssd, LDAP), in the main loop. Any free port will do. The linker exports it, as the library needs it. */
+struct servent *getservbyport(int port, const char *proto)
+{
+	return NULL;
+}
 
 static void sync_watch(struct nfs_session *s)
 {

@@ -142,6 +142,18 @@ static int worker_open(struct path_session *s, uint64_t *ret_size, bool *ret_rea
 	return -1;
 }
 
+/* What a write's errno says. The kernel's EIO, ETIMEDOUT, ENOLINK, ENOTCONN, EREMOTEIO ... are as well its own word for a target that has said nothing (a soft NFS
+ * mount, GlusterFS' client, a transport that gave up): then it may land yet. These alone say that it will not; EBADE is a reservation conflict. */
+static enum volume_result write_result(int err)
+{
+	switch (err) {
+	case EROFS: case EPERM: case EACCES: case ENOSPC: case EDQUOT: case EINVAL: case EFBIG: case EBADE:
+		return backend_result_of_errno(err, true);
+	default:
+		return VOLUME_E_SESSION;
+	}
+}
+
 static enum volume_result worker_transfer(struct path_session *s, int fd, struct volume_part *part, bool *ret_gone)
 {
 	while (part->moved < part->len) {
@@ -153,7 +165,7 @@ static enum volume_result worker_transfer(struct path_session *s, int fd, struct
 		if (n < 0 && errno != EINTR) {
 			*ret_gone = errno == ENODEV || errno == ENXIO || errno == ESTALE || errno == ENOTCONN;
 			part->err = errno;
-			return backend_result_of_errno(errno, part->is_write);
+			return part->is_write ? write_result(part->err) : backend_result_of_errno(part->err, false);
 		}
 		if (n == 0)
 			return VOLUME_E_IO;
@@ -229,6 +241,18 @@ static void session_retire(void *data)
 	session_unref(s);
 }
 
+/* A write that returned, and may still land. Where the session is there it ends, and the front counts the part as lost with it. */
+static void report_unknown(struct volume_part *part)
+{
+	if (part->volume) {
+		part->volume->is_write_failing = true;
+		backend_lost(part->volume, "%s upon a write, which may still land", strerror(part->err));
+		return;
+	}
+	part->io->is_lost = true;
+	backend_part_done(part, VOLUME_E_SESSION);
+}
+
 /* Reports what the worker has finished. After the close that is the one stuck part, and the session's last business with the loop. */
 static void report_finished(struct volume_part *part)
 {
@@ -237,6 +261,8 @@ static void report_finished(struct volume_part *part)
 
 		if (part->result == VOLUME_OK)
 			backend_part_done(part, part->result);
+		else if (part->result == VOLUME_E_SESSION)
+			report_unknown(part);
 		else
 			backend_refused(part, part->result, "%s", part->err ? strerror(part->err) : "nothing was transferred: the file has shrunk");
 		part = next;

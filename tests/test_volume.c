@@ -7,12 +7,15 @@
 #include <linux/userfaultfd.h>
 #include <nfsc/libnfs.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
+#include "storage/slot.h"
 #include "tests/servers.h"
 #include "tests/tap.h"
 #include "tests/volume_ops.h"
@@ -442,6 +445,109 @@ static void test_lun_reset(const char *url)
 	free(buf);
 }
 
+/* ---- tgtd knows FUA always; so that it is as LIO here ---- */
+
+static enum { AS_IT_IS, NO_FUA_WITHOUT_CACHE, NO_FUA, NO_MODE_SENSE } lun_kind;
+static bool has_cache = true;
+static int with_fua, without_fua; /* writes sent */
+
+static bool knows_fua(void) { return lun_kind != NO_FUA && (lun_kind != NO_FUA_WITHOUT_CACHE || has_cache); }
+
+void *__real_scsi_datain_unmarshall(struct scsi_task *task);
+void *__wrap_scsi_datain_unmarshall(struct scsi_task *task);
+struct scsi_task *__real_iscsi_modesense6_task(struct iscsi_context *c, int lun, int dbd, int pc, int page, int sub_page, unsigned char len, iscsi_command_cb cb,
+					       void *user);
+struct scsi_task *__wrap_iscsi_modesense6_task(struct iscsi_context *c, int lun, int dbd, int pc, int page, int sub_page, unsigned char len, iscsi_command_cb cb,
+					       void *user);
+struct scsi_task *__real_iscsi_write16_task(struct iscsi_context *c, int lun, uint64_t lba, unsigned char *data, uint32_t len, int block, int wrprotect, int dpo,
+					    int fua, int fua_nv, int group, iscsi_command_cb cb, void *user);
+struct scsi_task *__wrap_iscsi_write16_task(struct iscsi_context *c, int lun, uint64_t lba, unsigned char *data, uint32_t len, int block, int wrprotect, int dpo,
+					    int fua, int fua_nv, int group, iscsi_command_cb cb, void *user);
+
+void *__wrap_scsi_datain_unmarshall(struct scsi_task *task)
+{
+	void *data = __real_scsi_datain_unmarshall(task);
+
+	if (data && task->cdb[0] == SCSI_OPCODE_MODESENSE6 && !knows_fua())
+		((struct scsi_mode_sense *)data)->device_specific_parameter &= 0xef;
+	return data;
+}
+
+struct scsi_task *__wrap_iscsi_modesense6_task(struct iscsi_context *c, int lun, int dbd, int pc, int page, int sub_page, unsigned char len, iscsi_command_cb cb,
+					       void *user)
+{
+	return __real_iscsi_modesense6_task(c, lun, dbd, pc, lun_kind == NO_MODE_SENSE ? 0x15 : page, sub_page, len, cb, user); /* a page that no disk has */
+}
+
+/* Protection information is what tgtd does not know: 5/24/00, as LIO says to FUA. */
+struct scsi_task *__wrap_iscsi_write16_task(struct iscsi_context *c, int lun, uint64_t lba, unsigned char *data, uint32_t len, int block, int wrprotect, int dpo,
+					    int fua, int fua_nv, int group, iscsi_command_cb cb, void *user)
+{
+	with_fua += fua;
+	without_fua += !fua;
+	return __real_iscsi_write16_task(c, lun, lba, data, len, block, fua && !knows_fua() ? 1 : wrprotect, dpo, fua, fua_nv, group, cb, user);
+}
+
+/* By another initiator: everybody else gets a unit attention. */
+static bool select_cache(struct iscsi_context *c, bool on)
+{
+	struct scsi_mode_page page = { .page_code = SCSI_MODEPAGE_CACHING, /* as tgtd has it: only WCE may change */
+				       .caching = { .disc = 1, .wce = on, .disable_prefetch_transfer_length = 0xffff, .maximum_prefetch = 0xffff,
+						    .maximum_prefetch_ceiling = 0xffff, .fsw = 1, .number_of_cache_segments = 0x14 } };
+	struct scsi_task *task;
+	bool good = false;
+
+	for (unsigned i = 0; i < 3 && !good; i++) { /* the first one may meet a unit attention */
+		task = iscsi_modeselect6_sync(c, 1, 1, 0, &page);
+		good = task && task->status == SCSI_STATUS_GOOD;
+		scsi_free_scsi_task(task);
+	}
+	has_cache = good ? on : has_cache;
+	return good;
+}
+
+static bool writes(struct volume *v, uint8_t *buf, bool fua)
+{
+	with_fua = without_fua = 0;
+	return transfer(v, buf, 0, 4096, true) == VOLUME_OK && with_fua == fua && without_fua == !fua;
+}
+
+static void test_fua(const char *url)
+{
+	static const struct volume_options o = { .backoff_ms = 50 };
+	const struct volume_options reading = { .backoff_ms = 50, .read_only = true };
+	uint8_t *buf = buffer(4096, 0x51);
+	struct iscsi_context *c = stranger();
+	struct watched w;
+	struct op op;
+
+	printf("# iSCSI: FUA and the write cache\n");
+	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS) && writes(w.v, buf, true), "with a cache: FUA");
+	lun_kind = NO_FUA_WITHOUT_CACHE;
+	TAP_OK(select_cache(c, false), "the cache is switched off, and the LUN knows FUA no more");
+	start(&op, w.v, buf, 0, 4096, true, OP_MS);
+	TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.result == VOLUME_E_IO && op.how == VOLUME_COMPLETED, "a write is refused");
+	TAP_OK(wait_for(&w.backoff, 1, PATIENCE_MS) && strstr(w.reason, "FUA") && wait_for(&w.ready, 2, PATIENCE_MS), "it is asked anew: %s", w.reason);
+	TAP_OK(writes(w.v, buf, false), "and written without FUA");
+	TAP_OK(select_cache(c, true), "the cache is switched on");
+	start(&op, w.v, buf, 0, 4096, true, OP_MS);
+	TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.result == VOLUME_E_IO && wait_for(&w.backoff, 2, PATIENCE_MS) && wait_for(&w.ready, 3, PATIENCE_MS),
+	       "a write meets the news: %s", w.reason);
+	TAP_OK(writes(w.v, buf, true), "and it is written with FUA again");
+	volume_close(w.v);
+
+	lun_kind = NO_FUA;
+	test_refused("a cache, and no FUA", url, &o, "switch the cache off");
+	TAP_OK(open_volume(&w, url, &reading) && wait_for(&w.ready, 1, PATIENCE_MS) && transfer(w.v, buf, 0, 4096, false) == VOLUME_OK, "who only reads does not mind");
+	volume_close(w.v);
+	lun_kind = NO_MODE_SENSE;
+	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS) && writes(w.v, buf, true), "it does not tell: FUA");
+	volume_close(w.v);
+	lun_kind = AS_IT_IS;
+	(void)iscsi_destroy_context(c);
+	free(buf);
+}
+
 /* Room for less than the LUN or file claims to have. */
 static void test_full(const char *kind, const char *url, const char *dir, enum volume_result want)
 {
@@ -474,6 +580,27 @@ static void remove_by_nfs(const char *dir)
 	TAP_OK(parsed && nfs_mount(c, parsed->server, parsed->path) == 0 && nfs_unlink(c, parsed->file) == 0, "the file is removed");
 	nfs_destroy_url(parsed);
 	nfs_destroy_context(c);
+}
+
+/* libnfs asks the name service for the name of each port it might come from. Here that is a pipe that nobody writes to, as sssd or LDAP may be. */
+static void test_name_service(const char *url, const char *dir)
+{
+	static const char *const programs[] = { "ha-keeper", "ha-agent", "ha-ctl" };
+	const char *build = getenv("KVM_HA_BUILD_DIR");
+	char pipe_path[512];
+	struct watched w;
+
+	printf("# NFS: a name service that hangs\n");
+	(void)snprintf(pipe_path, sizeof(pipe_path), "%s/services", dir);
+	TAP_OK(mkfifo(pipe_path, 0600) == 0 && mount(pipe_path, "/etc/services", NULL, MS_BIND, NULL) == 0, "a pipe for /etc/services");
+	(void)alarm(PATIENCE_MS / 1000); /* or this would hang, too */
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS), "the volume opens all the same");
+	(void)alarm(0);
+	volume_close(w.v);
+	TAP_OK(umount("/etc/services") == 0, "back");
+	for (size_t i = 0; i < ARRAY_SIZE(programs) && build; i++)
+		TAP_OK(servers_run("LD_BIND_NOW=1 LD_DEBUG=bindings %s/%s --version 2>&1 | grep -q 'libnfs.*to [^ ]*/%s .*getservbyport'", build, programs[i], programs[i]) == 0,
+		       "the library calls ours in %s", programs[i]);
 }
 
 /* The file is replaced on the server by another of its name. */
@@ -612,6 +739,122 @@ static void test_path_close_hanging(const char *url)
 	(void)munmap(page, VOLUME_ALIGN);
 }
 
+/* ---- what pwrite says instead of writing ---- */
+
+static atomic_int write_errno; /* 0: it writes */
+static atomic_bool write_hangs, write_is_hanging;
+
+ssize_t __real_pwrite(int fd, const void *buf, size_t n, off_t offset);
+ssize_t __wrap_pwrite(int fd, const void *buf, size_t n, off_t offset);
+
+ssize_t __wrap_pwrite(int fd, const void *buf, size_t n, off_t offset)
+{
+	while (atomic_load(&write_hangs)) {
+		atomic_store(&write_is_hanging, true);
+		(void)usleep(1000);
+	}
+	if (atomic_load(&write_errno) == 0)
+		return __real_pwrite(fd, buf, n, offset);
+	errno = atomic_load(&write_errno);
+	return -1;
+}
+
+static char why[VOLUME_REASON_LEN];
+
+static void done_why(struct volume_io *io, enum volume_result result)
+{
+	(void)str_copy(why, sizeof(why), volume_why(io->volume, result));
+	op_done(io, result);
+}
+
+static void start_write(struct op *op, struct volume *v, uint8_t *buf, uint32_t timeout_ms)
+{
+	start(op, v, buf, 65536, 4096, true, timeout_ms);
+	op->io.done = done_why; /* nothing is reported from inside the submit */
+}
+
+/* The kernel's word for a write that the target has not answered: it may land yet, so whoever writes there next must drain first. */
+static void test_path_unknown_writes(const char *url)
+{
+	static const int unknown[] = { EIO, ETIMEDOUT, ENOLINK, ENOTCONN, EREMOTEIO, ESTALE, ENODEV };
+	static const struct volume_options o = { .backoff_ms = 20 };
+	uint8_t *buf = buffer(4096, 0x41);
+	struct watched w;
+	uint64_t begun;
+	struct slot s;
+	struct op op;
+	int ready;
+
+	printf("# path: errors that say nothing of a write\n");
+	TAP_OK(open_volume(&w, url, &o) && wait_for(&w.ready, 1, PATIENCE_MS) && transfer(w.v, buf, 65536, 4096, true) == VOLUME_OK, "written");
+	for (size_t i = 0; i < ARRAY_SIZE(unknown); i++) {
+		const char *name = strerror(unknown[i]);
+
+		slot_init(&s, 0);
+		s.state = SLOT_IDLE;
+		slot_written(&s, 1, 7);
+		atomic_store(&write_errno, unknown[i]);
+		start_write(&op, w.v, buf, OP_MS);
+		TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.result == VOLUME_E_SESSION && op.how == VOLUME_DESTROYED && op.done == 1, "%s: nobody knows", name);
+		slot_done(&s, false, op.result != VOLUME_E_SESSION);
+		slot_settled(&s, op.how == VOLUME_COMPLETED, 1);
+		TAP_OK(!slot_writable(&s), "its slot is drained first: %s", slot_state_name(s.state));
+		TAP_OK(unknown[i] == ENOTCONN || unknown[i] == ESTALE || unknown[i] == ENODEV ? strstr(why, "gone") : strstr(why, name), "it is told why: %s", why);
+		atomic_store(&write_errno, 0);
+		TAP_OK(wait_for(&w.ready, (int)i + 2, PATIENCE_MS) && transfer(w.v, buf, 65536, 4096, false) == VOLUME_OK, "a new session reads");
+	}
+
+	printf("# path: every write fails\n");
+	TAP_OK(transfer(w.v, buf, 65536, 4096, true) == VOLUME_OK, "one is written");
+	atomic_store(&write_errno, EIO);
+	begun = now_ms();
+	for (int i = 0; i < 6; i++) {
+		ready = w.ready;
+		start_write(&op, w.v, buf, OP_MS);
+		TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && wait_for(&w.ready, ready + 1, PATIENCE_MS) && transfer(w.v, buf, 0, 4096, false) == VOLUME_OK,
+		       "it fails, and the volume reads again");
+	}
+	TAP_OK(now_ms() - begun >= 20 + 40 + 80 + 160 + 320 + 320, "each new session comes after a longer wait, up to a limit");
+
+	ready = w.ready;
+	atomic_store(&write_hangs, true);
+	start_write(&op, w.v, buf, 100);
+	TAP_OK(wait_for(&op.done, 1, PATIENCE_MS) && op.result == VOLUME_E_TIMEOUT && op.settled == 0 && atomic_load(&write_is_hanging), "one hangs in the kernel");
+	atomic_store(&write_hangs, false);
+	TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.how == VOLUME_DESTROYED && op.done == 1, "and fails in the end: as unknown as the others");
+	TAP_OK(wait_for(&w.ready, ready + 1, PATIENCE_MS), "ready again");
+	start_write(&op, w.v, buf, OP_MS);
+	volume_close(w.v);
+	TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.how == VOLUME_DESTROYED && op.done == 1, "closed with one under way");
+	atomic_store(&write_errno, 0);
+	free(buf);
+}
+
+static void test_path_refused_writes(const char *url)
+{
+	static const struct { int err; enum volume_result result; } refused[] = {
+		{ EROFS, VOLUME_E_READONLY }, { EPERM, VOLUME_E_READONLY }, { EACCES, VOLUME_E_READONLY }, { ENOSPC, VOLUME_E_NOSPACE }, { EDQUOT, VOLUME_E_NOSPACE },
+		{ EINVAL, VOLUME_E_IO }, { EFBIG, VOLUME_E_IO }, { EBADE, VOLUME_E_IO },
+	};
+	uint8_t *buf = buffer(4096, 0x42);
+	struct watched w;
+	struct op op;
+
+	printf("# path: writes that are refused\n");
+	TAP_OK(open_volume(&w, url, NULL) && wait_for(&w.ready, 1, PATIENCE_MS), "ready");
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+		atomic_store(&write_errno, refused[i].err);
+		start_write(&op, w.v, buf, OP_MS);
+		TAP_OK(wait_for(&op.settled, 1, PATIENCE_MS) && op.result == refused[i].result && op.how == VOLUME_COMPLETED, "%s: %s, definite", strerror(refused[i].err),
+		       volume_result_name(refused[i].result));
+		TAP_OK(strstr(why, strerror(refused[i].err)), "it is told why: %s", why);
+	}
+	atomic_store(&write_errno, 0);
+	TAP_OK(transfer(w.v, buf, 65536, 4096, true) == VOLUME_OK && w.backoff == 0, "it writes again, in the same session");
+	volume_close(w.v);
+	free(buf);
+}
+
 static void test_path(const char *dir)
 {
 	char fixed[512];
@@ -628,6 +871,8 @@ static void test_path(const char *dir)
 	test_read_only("path", fixed, false);
 	test_path_hangs(file_url);
 	test_path_close_hanging(file_url);
+	test_path_unknown_writes(file_url);
+	test_path_refused_writes(file_url);
 }
 
 static void test_network(const char *dir, pid_t tgtd, pid_t ganesha)
@@ -640,6 +885,7 @@ static void test_network(const char *dir, pid_t tgtd, pid_t ganesha)
 	test_transfers("NFS by portmapper", url);
 	(void)snprintf(url, sizeof(url), "%s/export/sub/volume", dir);
 	test_no_cache(nfs_url, url);
+	test_name_service(nfs_url, dir);
 	test_reentrancy("iSCSI", iscsi_url);
 	test_reentrancy("NFS", nfs_url);
 	test_read_only("iSCSI", iscsi_url, true);
@@ -661,6 +907,7 @@ static void test_network(const char *dir, pid_t tgtd, pid_t ganesha)
 	test_transfers("iSCSI with blocks of 4096 bytes", url);
 	test_lun_reset(iscsi_url);
 	test_reserved(iscsi_url);
+	test_fua(iscsi_url);
 	(void)snprintf(url, sizeof(url), "iscsi://127.0.0.1:%d/iqn.2026-01.test:full/1", SERVERS_ISCSI_PORT);
 	test_full("iSCSI", url, dir, VOLUME_E_IO); /* tgtd calls it a medium error */
 	(void)snprintf(url, sizeof(url), "nfs://127.0.0.1%s/small/sub/volume?nfsport=%d&mountport=%d", dir, SERVERS_NFS_PORT, SERVERS_MOUNT_PORT);

@@ -201,7 +201,7 @@ static void enqueue(struct volume *v, struct volume_io *io, bool write)
 
 void fuzz_volume_read(struct volume *v, struct volume_io *io) { enqueue(v, io, false); }
 void fuzz_volume_write(struct volume *v, struct volume_io *io) { enqueue(v, io, true); }
-const char *fuzz_volume_refusal(const struct volume *v) { return ""; }
+const char *fuzz_volume_why(const struct volume *v, enum volume_result result) { return volume_result_name(result); }
 
 void fuzz_volumes_turn(void)
 {

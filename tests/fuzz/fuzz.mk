@@ -32,7 +32,7 @@ agent/keeper_link.o agent/ctl_client.o: EXTRA = -Dconnect=fuzz_connect
 agent/ctl.o: EXTRA = -Dmain=ctl_main
 agent/ctl_agent.o: EXTRA = -Dsleep=fuzz_sleep
 storage/volop.o: EXTRA = -Dvolume_read=fuzz_volume_read -Dvolume_write=fuzz_volume_write
-fence/keeper_volumes.o: EXTRA = -Dvolume_refusal=fuzz_volume_refusal
+fence/keeper_volumes.o: EXTRA = -Dvolume_why=fuzz_volume_why
 fence/keeper.o: EXTRA = -Dmain=keeper_main -Dmlockall=fuzz_mlockall -Dsched_setscheduler=fuzz_sched_setscheduler $(FILES)
 
 all: $(TARGETS)

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* agent/drain.c with a disk that is a file, one of whose reads hangs in the kernel: a path of a multipath device that is gone, say. */
+#include <errno.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "agent/agentd.h"
+#include "agent/base/held.h"
+#include "agent/base/orphans.h"
+#include "storage/volume.h"
+#include "tests/tap.h"
+
+#define IO_MS 200
+#define DRAIN_MS 100
+#define PATIENCE_MS 10000
+#define POLL_MS 2
+
+static qb_loop_t *loop;
+static struct agentd d;
+static struct drainer *dr;
+static struct catalog_entry entry;
+static int n_drained, n_answers;
+static bool last_answer;
+static char disk[] = "/var/tmp/test_drain.XXXXXX";
+
+/* ---- what hangs ---- */
+
+static atomic_int until_hang; /* reads until the one that hangs; 0: none will */
+static atomic_int hanging;
+static sem_t release;
+
+ssize_t __real_pread(int fd, void *buf, size_t n, off_t offset);
+ssize_t __wrap_pread(int fd, void *buf, size_t n, off_t offset);
+
+ssize_t __wrap_pread(int fd, void *buf, size_t n, off_t offset)
+{
+	if (atomic_load(&until_hang) > 0 && atomic_fetch_sub(&until_hang, 1) == 1) {
+		atomic_fetch_add(&hanging, 1);
+		while (sem_wait(&release) < 0 && errno == EINTR)
+			;
+		atomic_fetch_sub(&hanging, 1);
+	}
+	return __real_pread(fd, buf, n, offset);
+}
+
+/* ---- the rest of the agent ---- */
+
+void agentd_event(struct agentd *x, const struct agent_event *ev) { n_drained += ev->kind == AGENT_EV_DRAINED; }
+void agentd_say(struct agentd *x, enum log_level level, const char *fmt, ...) {}
+struct catalog_entry *catalog_by_uuid(const struct catalog_doc *c, const uint8_t uuid[16]) { return &entry; }
+bool held_quiet(enum held_for who, uint32_t mark, char *path, size_t size) { return true; }
+bool orphans_quiet(void) { return true; }
+
+static void on_answer(void *user, const uint8_t uuid[16], bool ok)
+{
+	n_answers++;
+	last_answer = ok;
+}
+
+/* ---- the loop runs until a counter gets to a value ---- */
+
+static struct { const int *counter; int want, left_ms; } waiting;
+
+static void poll_counter(void *data)
+{
+	qb_loop_timer_handle handle;
+
+	waiting.left_ms -= POLL_MS;
+	if (*waiting.counter >= waiting.want || waiting.left_ms <= 0)
+		qb_loop_stop(loop);
+	else
+		(void)qb_loop_timer_add(loop, QB_LOOP_LOW, POLL_MS * NS_PER_MS, NULL, poll_counter, &handle);
+}
+
+static bool wait_for(const int *counter, int want)
+{
+	waiting.counter = counter;
+	waiting.want = want;
+	waiting.left_ms = PATIENCE_MS;
+	(void)qb_loop_job_add(loop, QB_LOOP_LOW, NULL, poll_counter);
+	qb_loop_run(loop);
+	return *counter >= want;
+}
+
+static void let_go(void)
+{
+	(void)sem_post(&release);
+	while (atomic_load(&hanging) > 0)
+		(void)usleep(1000);
+}
+
+/* The first read of a session is the opening's. */
+static void hang_the_next(void) { atomic_store(&until_hang, 2); }
+
+static void test_drain(void)
+{
+	struct vm v = { .used = true };
+
+	printf("# a drain whose first read hangs\n");
+	hang_the_next();
+	drainer_start(dr, &v, true);
+	TAP_OK(wait_for(&n_drained, 1) && atomic_load(&hanging) == 1, "its storage is asked again, and the drain ends while that read still hangs: %s",
+	       drainer_reason(dr, v.def.uuid));
+	drainer_start(dr, &v, true);
+	let_go();
+	TAP_OK(wait_for(&n_drained, 2), "so does the next one, while the old read returns");
+}
+
+static void test_question(void)
+{
+	const uint8_t uuid[16] = { 1 };
+
+	printf("# a question whose first read hangs\n");
+	hang_the_next();
+	TAP_OK(drainer_ask(dr, uuid, on_answer, NULL) && wait_for(&n_answers, 1) && last_answer && atomic_load(&hanging) == 1,
+	       "the storage is asked again, and answers");
+	let_go();
+	TAP_OK(drainer_ask(dr, uuid, on_answer, NULL) && wait_for(&n_answers, 2) && last_answer, "so it does the next time");
+}
+
+int main(void)
+{
+	int fd = mkstemp(disk);
+
+	if (fd < 0 || ftruncate(fd, 1 << 20) < 0 || sem_init(&release, 0, 0) < 0)
+		return 1;
+	(void)close(fd);
+	d.loop = loop = qb_loop_create();
+	d.conf.timing.io_ms = IO_MS;
+	d.conf.timing.drain_ms = DRAIN_MS;
+	entry.file.n_disks = 1;
+	entry.file.disks[0] = disk;
+	if (drainer_new(&d, &dr) < 0)
+		return 1;
+	test_drain();
+	test_question();
+	qb_loop_destroy(loop);
+	(void)unlink(disk);
+	return tap_done();
+}
