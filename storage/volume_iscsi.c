@@ -36,6 +36,7 @@ struct iscsi_session {
 	uint64_t size;
 	bool is_closing;
 	bool is_write_through; /* written without FUA */
+	bool has_cache_only;   /* it says that it has a write cache, and does not know FUA; which it may take all the same */
 };
 
 static void send_test(struct iscsi_session *s);
@@ -163,11 +164,8 @@ static void on_cache(struct iscsi_context *context, int status, void *data, void
 		bool no_fua = page && !(m->device_specific_parameter & MODE_DPOFUA);
 
 		s->is_write_through = no_fua && !page->caching.wce;
-		if (no_fua && page->caching.wce)
-			backend_lost(s->v, "LUN %u of %.60s has a write cache, and does not know FUA: switch the cache off", s->v->address.lun,
-				     s->v->address.target);
-		else
-			identify(s);
+		s->has_cache_only = no_fua && page->caching.wce;
+		identify(s);
 	}
 	scsi_free_scsi_task(task);
 }
@@ -407,8 +405,8 @@ static void on_transfer(struct iscsi_context *context, int status, void *data, v
 			refusal_text(status, task, text, sizeof(text));
 			if (is_fua_refused(s, part, status, task)) {
 				part->volume->is_write_failing = true;
-				backend_lost(part->volume, "LUN %u of %.60s refuses a write with FUA: its write cache is asked for anew", part->volume->address.lun,
-					     part->volume->address.target);
+				backend_lost(part->volume, "LUN %u of %.60s refuses a write with FUA: %s", part->volume->address.lun, part->volume->address.target,
+					     s->has_cache_only ? "switch its write cache off" : "its write cache is asked for anew");
 			}
 			backend_refused(part, result, "the target says %s", text);
 		}
