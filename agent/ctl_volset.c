@@ -229,6 +229,18 @@ static int write_superblock(struct change *x, unsigned v)
 	return write_and_check(x, v, 0, block, sizeof(block));
 }
 
+/* The look is as old as one operation then, however slow the volume is. */
+static int copy_block(struct change *x, unsigned to, uint64_t at, const void *buf, size_t len)
+{
+	int r = look(x, to);
+
+	if (r == 0 && !setchange_holds(&x->s, x->s.volume[to].status, &x->s.volume[to].sb)) {
+		(void)snprintf(x->err, sizeof(x->err), "somebody else writes to it");
+		return -EBUSY;
+	}
+	return r < 0 ? r : write_and_check(x, to, at, buf, len);
+}
+
 static int copy_node(struct change *x, unsigned to, uint32_t id)
 {
 	static struct claims claims;
@@ -251,17 +263,17 @@ static int copy_node(struct change *x, unsigned to, uint32_t id)
 		return -EBADMSG;
 	for (unsigned b = 0; b < 2; b++) {
 		heartbeat_encode(&hb, cluster, b, out);
-		if (write_and_check(x, to, format_heartbeat_offset(id, b), out, FORMAT_BLOCK) < 0)
+		if (copy_block(x, to, format_heartbeat_offset(id, b), out, FORMAT_BLOCK) < 0)
 			return -EIO;
 		claims_encode(&claims, cluster, b, out);
-		if (write_and_check(x, to, format_claims_offset(id, b), out, claims_block_len(claims.n)) < 0)
+		if (copy_block(x, to, format_claims_offset(id, b), out, claims_block_len(claims.n)) < 0)
 			return -EIO;
 	}
 	if (newest_catalog(x, from[SETCHANGE_CATALOG], id, &head, &payload) != 0)
 		return -EIO;
 	for (unsigned b = 0; b < 2; b++) {
 		catalog_encode(&head, payload, cluster, b, out);
-		if (write_and_check(x, to, format_catalog_offset(id, b), out, catalog_block_len(head.len)) < 0)
+		if (copy_block(x, to, format_catalog_offset(id, b), out, catalog_block_len(head.len)) < 0)
 			return -EIO;
 	}
 	return 0;
@@ -271,15 +283,8 @@ static int copy_all(struct change *x, unsigned to)
 {
 	int r = 0;
 
-	for (uint32_t id = 1; r == 0 && id <= x->s.former.node_limit; id++) {
-		r = look(x, to);
-		if (r == 0 && !setchange_holds(&x->s, x->s.volume[to].status, &x->s.volume[to].sb)) {
-			(void)snprintf(x->err, sizeof(x->err), "somebody else writes to it");
-			return -EBUSY;
-		}
-		if (r == 0)
-			r = copy_node(x, to, id);
-	}
+	for (uint32_t id = 1; r == 0 && id <= x->s.former.node_limit; id++)
+		r = copy_node(x, to, id);
 	return r;
 }
 

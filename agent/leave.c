@@ -137,14 +137,14 @@ void leaver_request(struct leaver *l, server_answer_fn fn, void *user)
 	json_object_put(o);
 }
 
-/* A catalog, or a mark, that says that this host goes down may be of a shutdown that was called off while no agent ran. */
+/* A catalog, or a mark, that says that this host goes down may be of a shutdown that was called off while no agent ran, or after ha-leave had ended. */
 static void on_look(void *data)
 {
 	struct leaver *l = data;
 	struct agentd *d = l->d;
 	qb_loop_timer_handle h;
 
-	if (!l->asking && !d->core.leave.going && d->core_runs && (l->marked || (d->core.adopted && leave_said(&d->core))))
+	if (!l->asking && d->core_runs && (l->marked || d->core.leave.going || (d->core.adopted && leave_said(&d->core))))
 		l->asking = ask(l, NULL, NULL) == 0;
 	CHECK(qb_loop_timer_add(d->loop, QB_LOOP_LOW, LOOK_MS * NS_PER_MS, l, on_look, &h) == 0);
 }

@@ -551,12 +551,14 @@ static void begin_stop(struct daemon *d, enum keeper_event_kind kind)
 static void stop_service(struct daemon *d)
 {
 	int vms = vmslice_count(d->slice);
+	bool quiet = orphans_quiet() && held_quiet(HELD_FOR_DEAD, 0, NULL, 0), goes_down = access(PATHS_GOING_DOWN, F_OK) == 0;
 
 	if (d->stopping)
 		return;
-	if (vms != 0 && access(PATHS_GOING_DOWN, F_OK) == 0) {
-		/* They did not leave in time and did not end by SIGTERM; their units and the agent are stopped. */
-		daemon_text(d, LOG_LEVEL_WARNING, "this host goes down with %d VM processes left: killing them", vms);
+	if ((vms != 0 || !quiet) && goes_down) {
+		/* They did not leave in time and did not end by SIGTERM; their units and the agent are stopped. Or they did, and the proof that they are silent is to come. */
+		if (vms != 0)
+			daemon_text(d, LOG_LEVEL_WARNING, "this host goes down with %d VM processes left: killing them", vms);
 		d->stop_kills = true;
 		begin_stop(d, KEEPER_EV_SHUTDOWN);
 		return;
@@ -568,7 +570,7 @@ static void stop_service(struct daemon *d)
 		return;
 	}
 	/* "left" ends the epoch at once: nothing of a VM that ended before may still be on its way. */
-	if (!orphans_quiet() || !held_quiet(HELD_FOR_DEAD, 0, NULL, 0)) {
+	if (!quiet) {
 		log_notice("stopping while this host still sends, or may still write, data of a dead process: this epoch's lease has to run out");
 		qb_loop_stop(d->loop);
 		return;

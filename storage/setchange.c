@@ -7,9 +7,11 @@ enum step {
 	STEP_LOOK, STEP_STATE, STEP_LISTEN, STEP_LISTENED, STEP_FREEZE, STEP_WAIT, STEP_RECHECK, STEP_RESTATE, STEP_PREPARE, STEP_COPY, STEP_LAST_LOOK, STEP_FINISH_LOOK, STEP_FINISH_WRITE, STEP_SETTLE, STEP_SETTLE_LOOK, STEP_THAW, STEP_END,
 };
 
-#define LOOKED_MS 1000 /* between a look at a volume and the write that follows from it; of looks at several, an operation more for each */
+#define LOOKED_MS 1000 /* between a look at a volume, or two operations if that is longer, and the write that follows from it; of looks at several, an operation more for each */
 #define OTHERS "somebody else changes the volume set at the same time: see `ha-ctl volume list`, then run this again"
 #define AWAY "a volume is away now: bring it back and run this again"
+
+static uint32_t looked_ms(const struct setchange *c) { return MAX(LOOKED_MS, 2 * c->timing.io_ms); }
 
 static void end(struct setchange *c, enum setchange_act how)
 {
@@ -699,7 +701,7 @@ static void wait_for_others(struct setchange *c)
 	uint32_t late = c->timing.drain_ms + c->timing.drain_ms / 50;
 
 	c->act = SETCHANGE_WAIT;
-	c->ms = FORMAT_MAX_VOLUMES * c->timing.io_ms + MAX(2 * c->timing.io_ms + LOOKED_MS, c->timing.io_ms + late);
+	c->ms = FORMAT_MAX_VOLUMES * c->timing.io_ms + MAX(2 * c->timing.io_ms + looked_ms(c), c->timing.io_ms + late);
 }
 
 /* This volume shows the new set: written by us, or by an earlier run. */
@@ -932,7 +934,7 @@ void setchange_next(struct setchange *c, bool ok)
 	seek(c);
 }
 
-uint32_t setchange_looked_ms(const struct setchange *c) { return LOOKED_MS + (c->chained ? FORMAT_MAX_VOLUMES * c->timing.io_ms : 0); }
+uint32_t setchange_looked_ms(const struct setchange *c) { return looked_ms(c) + (c->chained ? FORMAT_MAX_VOLUMES * c->timing.io_ms : 0); }
 
 const char *setchange_text(const struct setchange *c)
 {

@@ -28,8 +28,14 @@ int64_t clock_host_ns(void) { return read_ns(CLOCK_BOOTTIME); }
 int64_t clock_suspended_ns(void)
 {
 	static int64_t first = -1;
-	int64_t mono = read_ns(CLOCK_MONOTONIC), gap = read_ns(CLOCK_BOOTTIME) - mono;
+	int64_t before, boot, gap;
 
+	/* Of one moment: a stall in between is no suspend. */
+	do {
+		before = read_ns(CLOCK_MONOTONIC);
+		boot = read_ns(CLOCK_BOOTTIME);
+	} while (read_ns(CLOCK_MONOTONIC) - before > 10 * NS_PER_MS);
+	gap = boot - before;
 	if (first < 0)
 		first = gap;
 	return gap - first;

@@ -3,13 +3,18 @@
 
 #include <stdio.h>
 
-/* Does the line of /proc/net/tcp or tcp6 show an orphan (inode 0) with data not yet acknowledged? */
-static bool orphan_sends(const char *line)
+enum { SYN_SENT = 2, FIN_WAIT1 = 4, TIME_WAIT = 6, LAST_ACK = 9, CLOSING = 11 };
+
+/* Does the line of /proc/net/tcp or tcp6 show an orphan (inode 0) with data not yet acknowledged? A FIN counts as a byte: any service's peer that has vanished leaves such. */
+bool orphans_line_sends(const char *line)
 {
 	unsigned state, tx, rx, inode;
+	bool only_fin;
 
-	return sscanf(line, " %*d: %*[0-9A-Fa-f]:%*x %*[0-9A-Fa-f]:%*x %x %x:%x %*x:%*x %*x %*u %*u %u", &state, &tx, &rx, &inode) == 4 &&
-	       inode == 0 && tx != 0 && state != 2 /* SYN_SENT has sent no data */ && state != 6 /* TIME_WAIT */;
+	if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%*x %*[0-9A-Fa-f]:%*x %x %x:%x %*x:%*x %*x %*u %*u %u", &state, &tx, &rx, &inode) != 4)
+		return false;
+	only_fin = tx == 1 && (state == FIN_WAIT1 || state == LAST_ACK || state == CLOSING);
+	return inode == 0 && tx != 0 && !only_fin && state != SYN_SENT && state != TIME_WAIT;
 }
 
 bool orphans_quiet(void)
@@ -24,7 +29,7 @@ bool orphans_quiet(void)
 		if (!f)
 			continue;
 		while (quiet && fgets(line, sizeof(line), f))
-			quiet = !orphan_sends(line);
+			quiet = !orphans_line_sends(line);
 		(void)fclose(f);
 	}
 	return quiet;

@@ -7,3 +7,6 @@
 
 /* No orphan of this host has data left to send, to whomever: which of them was a disk's cannot be told any more. */
 bool orphans_quiet(void);
+
+/* A line of /proc/net/tcp or tcp6. */
+bool orphans_line_sends(const char *line);

@@ -55,6 +55,17 @@ stamps_on a && stamps_on b
 check "a noticed nothing" same_life a "$a"
 check "b noticed nothing" same_life b "$b"
 
+note "a reboot that is called off"
+since=$(now_ns)
+lab exec n3 -- sh -c 'systemctl reboot && sleep 0.3 && systemctl cancel'
+check "n3 had begun to go down" within $patience told "$since" "n3 systemd: Stopping ha-leave.service"
+check "ha-leave is there for the next time" within $patience lab exec n3 -- systemctl is-active ha-leave
+check "n3 takes VMs again" within $patience eval 'back n3 && ctl n3 node leave | grep -q "does not go down"'
+check "nobody was reset" [ "$(resets n3)" = 0 ]
+again a "$a" && again b "$b"
+a=$(token a) b=$(token b)
+for g in a b; do runs_on $g n3 || ctl n1 vm migrate $g n3 --wait || bail "$g is not on n3 again"; done
+
 note "reboot, conditional: freeze"
 since=$(now_ns) was=$(resets n3)
 check "n3 is told to reboot" down n3 reboot
