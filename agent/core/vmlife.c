@@ -137,6 +137,7 @@ static void launch(struct agent *a, struct vm *v)
 	vmlife_move(a, v, VM_STARTING);
 	v->queued = false;
 	v->quit_sent = v->kill_sent = false;
+	v->undrained_ns = v->full_drain ? 0 : a->now_ns + agent_ms(a->opt.timing.drain_ms);
 	agent_act(a, AGENT_ACT_START)->vm = v;
 }
 
@@ -431,13 +432,13 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 		agent_note(a, NOTE_VM_STOPPED, v, 0);
 		vmlife_move(a, v, VM_RESTARTING);
 		v->off_failed = false;
-		v->off_killed = how == VM_EXIT_OFF_KILLED || v->health.kill_ns != 0;
+		v->off_killed = how == VM_EXIT_OFF_KILLED || v->health.kill_ns != 0 || a->now_ns < v->undrained_ns;
 		v->guest_off = v->def.desired == DESIRED_STARTED; /* of a VM that is ignored nobody has a say */
 		v->retry_ns = a->now_ns;
 		break;
 	case VM_STOPPING:
 		agent_note(a, NOTE_VM_STOPPED, v, 0);
-		if ((how == VM_EXIT_GUEST_OFF || how == VM_EXIT_QUIT) && !v->kill_sent && v->health.kill_ns == 0)
+		if ((how == VM_EXIT_GUEST_OFF || how == VM_EXIT_QUIT) && !v->kill_sent && v->health.kill_ns == 0 && a->now_ns >= v->undrained_ns)
 			give_up(a, v, CLAIM_RELEASED); /* QEMU itself waited for its last write */
 		else
 			drain_own(a, v, CLAIM_RELEASED);
