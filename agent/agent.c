@@ -459,7 +459,7 @@ static void on_units(void *user, const char *error, const struct unit_info *unit
 	for (size_t i = 0; i < n; i++) {
 		struct foreign_mark mark;
 
-		if (!units[i].is_scope || units[i].state != UNIT_RUNNING || !uuid_parse(units[i].uuid, ev.uuid) || foreign_marked(ev.uuid, &mark))
+		if (!units[i].is_scope || (units[i].state != UNIT_RUNNING && units[i].main_pid == 0) || !uuid_parse(units[i].uuid, ev.uuid) || foreign_marked(ev.uuid, &mark))
 			continue;
 		agentd_say(d, LOG_LEVEL_ERR, "VM %s: an adopted QEMU of it runs here, and " AGENTD_VM_DIR " does not say how to reach it any more: killed", units[i].uuid);
 		(void)units_kill_scope(d->units, units[i].uuid, SIGKILL, on_scope_killed, d);

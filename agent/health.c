@@ -10,6 +10,7 @@
 #define LOOK_MS 2000         /* between two questions to QEMU */
 #define PING_MS 5000         /* between two to the guest's agent, and how long each may take */
 #define GUEST_MS 500         /* how often it is seen to what the guest is to be asked next */
+#define STILL_MS 5000 /* longer than any of these timers */
 #define SYNC_MS 5000
 #define RECONNECT_MS 1000
 #define EVENT_GAP_MS 10000   /* a guest's errors come in bursts: one line in so long */
@@ -31,6 +32,7 @@ struct health {
 	qb_loop_timer_handle guest_timer;
 	int64_t ping_ns, check_ns;   /* next */
 	int64_t check_until_ns;      /* 0: no check is under way */
+	int64_t tick_ns;             /* when on_guest_tick came last */
 	int64_t check_pid;           /* in the guest; -1: not begun yet */
 	int64_t left_pid[CHECKS_LEFT]; /* not ended within CheckTimeout=; */
 	unsigned n_left, left_at;    /* seen to, before the next one is begun, up to this one */
@@ -447,8 +449,13 @@ static void on_guest_tick(void *data)
 {
 	struct health *h = data;
 	const struct vmfile *f = file_of(h);
+	int64_t now_ns = clock_now_ns();
 
 	h->guest_timer = 0;
+	/* Time in which the agent itself stood still is nobody's: the answer may be in the socket. */
+	if (h->check_until_ns != 0 && now_ns - h->tick_ns > STILL_MS * NS_PER_MS)
+		h->check_until_ns += now_ns - h->tick_ns;
+	h->tick_ns = now_ns;
 	if (f && f->health.agent && run_of(h->state) == GUEST_RUNS) {
 		if (!h->guest)
 			connect_guest(h, f);

@@ -42,6 +42,7 @@ struct run {
 	struct permit *permit; /* of the last start that systemd was asked for */
 	int pidfd;
 	bool started_told, gone, adopted, starting, want_powerdown;
+	bool left;     /* found in a unit that is over: there may be more than this process */
 	bool unseen;   /* nobody can tell at the moment whether it lives: said */
 	bool cont_unanswered;
 	bool foreign;  /* something else started it: it is in a scope, and its QMP socket is where that has put it */
@@ -172,8 +173,12 @@ static void on_look(void *user, const char *error, const struct unit_info *info)
 		return;
 	if (n->gone)
 		r = -ESRCH;
-	else if (!error && info->main_pid != 0)
+	else if (!error && info->main_pid != 0) {
 		r = watch(n, info->main_pid);
+		n->left = info->state != UNIT_RUNNING && info->state != UNIT_STARTING;
+		if (n->left && r == -ESRCH)
+			r = -EAGAIN; /* there may be others */
+	}
 	else if (!error)
 		r = info->state == UNIT_STARTING ? -EAGAIN : -ESRCH;
 	if (r == 0) {
@@ -309,11 +314,17 @@ static int32_t on_pidfd(int32_t fd, int32_t revents, void *data)
 {
 	struct run *n = data;
 
-	n->gone = true;
+	n->gone = !n->left;
 	(void)qb_loop_poll_del(n->r->d->loop, n->pidfd);
 	(void)close(n->pidfd);
 	n->pidfd = -1;
-	if (n->qmp)
+	if (n->left) {
+		qmp_conn_free(n->qmp);
+		n->qmp = NULL;
+		n->qmp_up = n->left = false;
+		health_qmp(n->health, NULL, QMP_RUN_UNKNOWN);
+		set_timer(n, 0, look);
+	} else if (n->qmp)
 		set_timer(n, LAST_WORDS_MS, on_last_words_over); /* its SHUTDOWN event may be in the socket */
 	else
 		judge_exit(n);
@@ -356,10 +367,8 @@ static bool on_launcher(void *user, pid_t pid, int pidfd)
 	}
 	if (watch_pidfd(n, pid, pidfd) < 0)
 		return false;
-	if (!n->starting) { /* systemd's answer to the start is lost */
-		set_timer(n, 0, NULL);
-		connect_qmp(n);
-	}
+	set_timer(n, 0, NULL);
+	connect_qmp(n); /* systemd's answer to the start is waited for no more: it may be late, or lost */
 	return true;
 }
 
@@ -496,8 +505,8 @@ static void on_unit_started(void *user, const char *error, const struct unit_inf
 	if (error && n->pidfd < 0)
 		agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: systemd could not start it: %s", n->name, error);
 	if (n->pidfd >= 0)
-		connect_qmp(n);
-	else if (error || info->main_pid == 0 || watch(n, info->main_pid) < 0)
+		return; /* its launcher has come through */
+	if (error || info->main_pid == 0 || watch(n, info->main_pid) < 0)
 		look(n); /* the answer to the start may be lost, and the start not */
 	else
 		connect_qmp(n);
@@ -769,7 +778,7 @@ void runner_kill(struct runner *r, const uint8_t uuid[16])
 	char text[UUID_STR_LEN];
 	int e;
 
-	if (n && n->permit && n->pidfd < 0) { /* a start that is still under way: nobody has come through, and nobody will */
+	if (n && n->permit && n->pidfd < 0 && !n->gone) { /* a start that is still under way: nobody has come through, and nobody will */
 		permit_free(n->permit);
 		n->permit = NULL;
 		n->starting = false;

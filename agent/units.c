@@ -139,7 +139,7 @@ static void have_info(struct units_request *q)
 
 	if (q->list_done) {
 		/* One that has gone since it was listed is left out; one we cannot ask about has ended the list above: it may well run. */
-		if (q->props.info.state != UNIT_ABSENT)
+		if (q->props.info.state != UNIT_ABSENT || q->props.info.main_pid != 0)
 			q->list[q->n_list++] = q->props.info;
 		r = list_next(q);
 		if (r < 0)
@@ -166,7 +166,14 @@ static int on_processes(sd_bus_message *m, void *user, sd_bus_error *error)
 	return 0;
 }
 
-/* Its service is over for systemd, and a process that does not die may be in its control group all the same: KillMode=process, SendSIGKILL=no. */
+/* It is over for systemd, perhaps forgotten (reset-failed), and a process that does not die may be in its control group all the same: KillMode=process, SendSIGKILL=no. */
+static bool may_have_left(const struct units_props *p)
+{
+	enum unit_state s = p->info.state;
+
+	return p->info.main_pid == 0 && (s == UNIT_STOPPING || s == UNIT_EXITED || s == UNIT_FAILED || (s == UNIT_ABSENT && streq(p->load_state, "loaded")));
+}
+
 static int ask_processes(struct units_request *q)
 {
 	sd_bus_message *m = NULL;
@@ -184,7 +191,6 @@ static int ask_processes(struct units_request *q)
 static int on_properties(sd_bus_message *m, void *user, sd_bus_error *error)
 {
 	struct units_request *q = answered(user);
-	const struct unit_info *i = &q->props.info;
 	const char *no = refusal(m);
 	int r = no ? 0 : units_message_read_properties(m, &q->props);
 
@@ -192,7 +198,7 @@ static int on_properties(sd_bus_message *m, void *user, sd_bus_error *error)
 		request_end(q, no, false);
 		return 0;
 	}
-	if (r >= 0 && !q->is_start && !i->is_scope && i->main_pid == 0 && (i->state == UNIT_STOPPING || i->state == UNIT_EXITED || i->state == UNIT_FAILED))
+	if (r >= 0 && !q->is_start && may_have_left(&q->props))
 		r = ask_processes(q);
 	else if (r >= 0)
 		have_info(q);
@@ -359,17 +365,21 @@ static int list_next(struct units_request *q)
 static int read_list(sd_bus_message *m, struct units_request *q)
 {
 	const char *name;
-	size_t n = 0;
+	size_t n = 0, size = 0;
 	int r;
 
-	q->list = calloc(UNITS_MAX + 1, sizeof(*q->list)); /* ends with an empty one */
-	if (!q->list)
-		return -ENOMEM;
+	/* Failed ones of VMs that have long been elsewhere are among them. */
 	r = sd_bus_message_enter_container(m, 'a', "(ssssssouso)");
 	while (r >= 0 && (r = sd_bus_message_enter_container(m, 'r', "ssssssouso")) > 0) {
 		r = sd_bus_message_read(m, "s", &name);
-		if (r >= 0 && n == UNITS_MAX)
-			return -E2BIG;
+		if (n + 1 >= size) { /* ends with an empty one */
+			struct unit_info *more = realloc(q->list, (size = 2 * size + 16) * sizeof(*more));
+
+			if (!more)
+				return -ENOMEM;
+			memset(more + n, 0, (size - n) * sizeof(*more));
+			q->list = more;
+		}
 		if (r >= 0 && units_message_name_to_uuid(name, q->list[n].uuid, &q->list[n].is_scope))
 			n++;
 		if (r >= 0)

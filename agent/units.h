@@ -20,11 +20,11 @@ enum unit_state { UNIT_ABSENT, UNIT_STARTING, UNIT_RUNNING, UNIT_STOPPING, UNIT_
 struct unit_info {
 	char uuid[37];
 	enum unit_state state;
-	pid_t main_pid;        /* of a service that is over: a process that it has left all the same, which may be its QEMU; 0 if none */
+	pid_t main_pid;        /* of a unit that is over, or even forgotten: a process that it has left all the same, which may be its QEMU; 0 if none */
 	int exit_code;         /* CLD_EXITED status or CLD_KILLED signal, see exit_killed; valid in EXITED and FAILED */
 	bool exit_killed;
 	char description[96];
-	bool is_scope;         /* of a process that something else started: main_pid is not known */
+	bool is_scope;         /* of a process that something else started: main_pid is not known while it runs */
 };
 
 /* error: NULL on success, else one line. info: NULL after units_kill, and where systemd told nothing; set with an error when a start failed

@@ -409,15 +409,20 @@ static void test_launcher(void)
 /* A QEMU that does not end is in a unit that has failed, in time. */
 static void test_left_behind(void)
 {
-	pid_t pid = sleeper();
+	pid_t pid = sleeper(), other = sleeper();
 	unsigned tries = n_tries;
 
 	begin(ANSWER_EXITED, 0);
 	shared->left = pid;
 	runner_adopt(d.runner, &vm);
 	TAP_OK(UNTIL(n_tries > tries) && n_exits == 0, "its unit has failed, and its process is there: QEMU is spoken to");
+	tries = n_tries;
+	shared->left = other;
 	end_sleeper(pid);
-	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1, "its end is seen");
+	TAP_OK(UNTIL(n_tries > tries) && n_exits == 0, "it ends, and another one is left: that may be QEMU");
+	shared->left = 0;
+	end_sleeper(other);
+	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1, "the end of the last is seen");
 }
 
 /* What QEMU has said before it ended, and what systemd says of its end. "!": it was not heard, but its state is `shutdown`; "+": the guest was reset, and runs again. */
