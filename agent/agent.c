@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "agent/agentd.h"
@@ -616,6 +617,8 @@ int main(int argc, char **argv)
 
 	if (r >= 0)
 		return r;
+	if (program_runs_already("ha-agent", AGENTD_SOCKET, SOCK_STREAM)) /* both would write this node's claims */
+		return PROGRAM_EXIT_USAGE;
 	if (program_conf(dir, &d.conf) < 0)
 		return 1;
 	d.config_dir = dir;

@@ -221,6 +221,8 @@ int ctl_fail(const struct ctl *c, enum ctl_exit code, const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	if (c->remedy)
+		(void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "; %s", c->remedy);
 	for (unsigned char *p = (unsigned char *)text; *p; p++) {
 		if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f) /* U+0080 to U+009F */
 			p[0] = p[1] = ' ';

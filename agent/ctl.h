@@ -48,6 +48,7 @@ struct ctl {
 	bool strict;
 	const char *force_write;
 	uint32_t seconds;   /* 0: not given */
+	const char *remedy; /* goes behind every failure: what was done already, and what to do of it */
 	char **args;        /* what follows the command's name */
 	int n_args;
 };

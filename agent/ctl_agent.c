@@ -35,17 +35,12 @@ static enum ctl_exit exit_of_errno(int r)
 	return r == -EACCES || r == -EMSGSIZE || r == -ENAMETOOLONG ? CTL_FAILED : CTL_UNAVAILABLE;
 }
 
-/* Puts request. 0 and *ret, to put; or an exit code after saying why. */
-static int ask_for(const struct ctl *c, json_object *request, int timeout_ms, json_object **ret)
+/* Takes answer. 0 if it says that all is well; or an exit code after saying why, and answer is put. */
+static int check_answer(const struct ctl *c, json_object *answer)
 {
-	char err[CTL_ERROR_LEN] = "";
-	json_object *answer = NULL;
 	const char *error;
-	int r = ctl_client_ask(c->socket, request, timeout_ms, &answer, err, sizeof(err));
+	int r = 0;
 
-	json_object_put(request);
-	if (r < 0)
-		return ctl_fail(c, exit_of_errno(r), "%s", err);
 	if (ctl_int(answer, "api_version") != CTL_API_VERSION)
 		r = ctl_fail(c, CTL_UNAVAILABLE, "the agent speaks version %" PRId64 " of the protocol, ha-ctl version %d; install the same version of both",
 			     ctl_int(answer, "api_version"), CTL_API_VERSION);
@@ -54,12 +49,25 @@ static int ask_for(const struct ctl *c, json_object *request, int timeout_ms, js
 		r = ctl_fail(c, ctl_bool(answer, "temporary") ? CTL_AGAIN : CTL_FAILED, "%s%s", *error ? error : "refused by the agent without a reason",
 			     ctl_bool(answer, "temporary") ? " (try again later)" : "");
 	}
-	if (r != 0) {
+	if (r != 0)
 		json_object_put(answer);
-		return r;
-	}
-	*ret = answer;
-	return 0;
+	return r;
+}
+
+/* Puts request. 0 and *ret, to put; or an exit code after saying why. */
+static int ask_for(const struct ctl *c, json_object *request, int timeout_ms, json_object **ret)
+{
+	char err[CTL_ERROR_LEN] = "";
+	json_object *answer = NULL;
+	int r = ctl_client_ask(c->socket, request, timeout_ms, &answer, err, sizeof(err));
+
+	json_object_put(request);
+	if (r < 0)
+		return ctl_fail(c, exit_of_errno(r), "%s", err);
+	r = check_answer(c, answer);
+	if (r == 0)
+		*ret = answer;
+	return r;
 }
 
 static int ask(const struct ctl *c, json_object *request, json_object **ret) { return ask_for(c, request, CTL_CLIENT_TIMEOUT_MS, ret); }
@@ -67,14 +75,8 @@ static int ask(const struct ctl *c, json_object *request, json_object **ret) { r
 json_object *ctl_request(const char *command) { return request_new(command); }
 int ctl_ask(const struct ctl *c, json_object *request, json_object **ret) { return ask(c, request, ret); }
 
-/* For commands without more to tell than that they are done. */
-static int ask_and_say(const struct ctl *c, json_object *request, const char *fmt, const char *name)
+static int say(const struct ctl *c, json_object *answer, const char *fmt, const char *name)
 {
-	json_object *answer;
-	int r = ask(c, request, &answer);
-
-	if (r != 0)
-		return r;
 	if (c->json) {
 		ctl_print_json(answer);
 	} else {
@@ -83,6 +85,15 @@ static int ask_and_say(const struct ctl *c, json_object *request, const char *fm
 	}
 	json_object_put(answer);
 	return CTL_OK;
+}
+
+/* For commands without more to tell than that they are done. */
+static int ask_and_say(const struct ctl *c, json_object *request, const char *fmt, const char *name)
+{
+	json_object *answer;
+	int r = ask(c, request, &answer);
+
+	return r != 0 ? r : say(c, answer, fmt, name);
 }
 
 static int show_status(const struct ctl *c, void (*print)(const struct ctl *, json_object *))
@@ -196,16 +207,19 @@ int ctl_node_leave(const struct ctl *c)
 	return -again;
 }
 
+static json_object *request_about_vm(const struct ctl *c, const char *command)
+{
+	json_object *o = request_new(command);
+
+	json_object_object_add(o, "name", json_object_new_string(c->args[0]));
+	return o;
+}
+
 static int ask_about_vm(const struct ctl *c, const char *command, const char *said)
 {
-	json_object *o;
 	int r = ctl_check_name(c, "VM", c->args[0]);
 
-	if (r != 0)
-		return r;
-	o = request_new(command);
-	json_object_object_add(o, "name", json_object_new_string(c->args[0]));
-	return ask_and_say(c, o, said, c->args[0]);
+	return r != 0 ? r : ask_and_say(c, request_about_vm(c, command), said, c->args[0]);
 }
 
 int ctl_vm_start(const struct ctl *c) { return ask_about_vm(c, "vm-start", "VM %s is wanted started; `ha-ctl vm list` shows where."); }
@@ -252,7 +266,8 @@ int ctl_adopt(const struct ctl *c)
 	return CTL_OK;
 }
 
-int ctl_ask_again(const struct ctl *c, json_object *request, const char *key, json_object **ret)
+/* As ask, but nothing is said of what is asked for in vain for a time only; *ret may be any answer. */
+static int ask_on(const struct ctl *c, json_object *request, json_object **ret)
 {
 	int64_t until_ms = ctl_now_ms() + CTL_CLIENT_TIMEOUT_MS;
 	char err[CTL_ERROR_LEN] = "";
@@ -267,8 +282,15 @@ int ctl_ask_again(const struct ctl *c, json_object *request, const char *key, js
 			json_object_put(*ret);
 	} while (again);
 	json_object_put(request);
-	if (r < 0)
-		return ctl_fail(c, exit_of_errno(r), "%s", err);
+	return r < 0 ? ctl_fail(c, exit_of_errno(r), "%s", err) : 0;
+}
+
+int ctl_ask_again(const struct ctl *c, json_object *request, const char *key, json_object **ret)
+{
+	int r = ask_on(c, request, ret);
+
+	if (r != 0)
+		return r;
 	if (ctl_get(*ret, key, json_type_object))
 		return 0;
 	r = ctl_fail(c, CTL_FAILED, "%s", *ctl_str(*ret, "error") ? ctl_str(*ret, "error") : "the agent's answer does not have in it what was asked for");
@@ -279,10 +301,7 @@ int ctl_ask_again(const struct ctl *c, json_object *request, const char *key, js
 /* About the VM of the command. */
 static int look_again(const struct ctl *c, json_object **ret)
 {
-	json_object *o = request_new("vm-show");
-
-	json_object_object_add(o, "name", json_object_new_string(c->args[0]));
-	return ctl_ask_again(c, o, "vm", ret);
+	return ctl_ask_again(c, request_about_vm(c, "vm-show"), "vm", ret);
 }
 
 enum relocation { RELOCATION_PENDING, RELOCATION_DONE, RELOCATION_LOST, RELOCATION_ELSEWHERE };
@@ -448,8 +467,7 @@ static int wait_forgotten(const struct ctl *c)
 		if (n > 0 && ctl_now_ms() >= until_ms) {
 			const char *node = json_object_get_string(json_object_array_get_idx(failed_on, 0));
 
-			r = ctl_fail(c, CTL_AGAIN, "the agent of node %s does not forget that VM %s failed there: `ha-ctl node list` says how it is; the VM is stopped"
-				     " now, `ha-ctl vm start %s` starts it", node ? node : "?", c->args[0], c->args[0]);
+			r = ctl_fail(c, CTL_AGAIN, "the agent of node %s does not forget that VM %s failed there: `ha-ctl node list` says how it is", node ? node : "?", c->args[0]);
 		}
 		json_object_put(answer);
 		if (n == 0 || r != 0)
@@ -457,22 +475,28 @@ static int wait_forgotten(const struct ctl *c)
 	}
 }
 
-/* Two edits: "to be stopped", which all nodes must have seen, and "to be started". */
+/* Two edits: "to be stopped", which all nodes must have seen, and "to be started". Between them it cannot be said again: the VM is in error no more. */
 int ctl_vm_clear_error(const struct ctl *c)
 {
-	json_object *o, *answer;
+	struct ctl half = *c;
+	char remedy[CTL_ERROR_LEN];
+	json_object *answer;
 	int r = ctl_check_name(c, "VM", c->args[0]);
 
 	if (r != 0)
 		return r;
-	o = request_new("vm-clear-error");
-	json_object_object_add(o, "name", json_object_new_string(c->args[0]));
-	r = ask(c, o, &answer);
+	r = ask(c, request_about_vm(c, "vm-clear-error"), &answer);
 	if (r != 0)
 		return r;
 	json_object_put(answer);
-	r = wait_forgotten(c);
-	return r != 0 ? r : ask_about_vm(c, "vm-start", "The failures of VM %s are forgotten, and it is started again; `ha-ctl vm list` shows where.");
+	(void)snprintf(remedy, sizeof(remedy), "the VM is wanted stopped now; `ha-ctl vm start %s` starts it", c->args[0]);
+	half.remedy = remedy;
+	r = wait_forgotten(&half);
+	if (r == 0)
+		r = ask_on(&half, request_about_vm(c, "vm-start"), &answer);
+	if (r == 0)
+		r = check_answer(&half, answer);
+	return r != 0 ? r : say(c, answer, "The failures of VM %s are forgotten, and it is started again; `ha-ctl vm list` shows where.", c->args[0]);
 }
 
 /* One line a node; the rank's values that tell nodes apart follow for those that fit. */

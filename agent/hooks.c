@@ -20,6 +20,7 @@
 
 #define MAX_HOOKS 64       /* executables of one directory */
 #define TERM_GRACE_MS 1000 /* between SIGTERM and SIGKILL */
+#define KILL_LIMIT_MS 1000 /* after it: a process in the kernel (a dead NFS) ends when that lets go of it, if ever */
 #define FREE_LIMIT_MS 2000
 #define FREE_GRACE_MS 500  /* a running hook's while the agent ends */
 #define WORKER_STACK (256U * 1024)
@@ -45,6 +46,7 @@ struct hooks {
 	/* of the worker */
 	struct job job;
 	char *warned[MAX_HOOKS]; /* skipped files whose warning was given */
+	struct { pid_t pid; char *name; } stuck[MAX_HOOKS]; /* killed, and not ended yet; name NULL: free */
 };
 
 const char *hook_event_name(enum hook_event e)
@@ -101,6 +103,49 @@ static void forget_warning(struct hooks *h, const char *name)
 		}
 }
 
+static bool is_stuck(const struct hooks *h, const char *name)
+{
+	for (size_t i = 0; i < MAX_HOOKS; i++)
+		if (h->stuck[i].name && streq(h->stuck[i].name, name))
+			return true;
+	return false;
+}
+
+/* With no place left none may be started: it might be another. */
+static bool may_get_stuck(const struct hooks *h)
+{
+	for (size_t i = 0; i < MAX_HOOKS; i++)
+		if (!h->stuck[i].name)
+			return true;
+	return false;
+}
+
+static void keep_stuck(struct hooks *h, const char *name, pid_t pid)
+{
+	for (size_t i = 0; i < MAX_HOOKS; i++) {
+		if (h->stuck[i].name)
+			continue;
+		h->stuck[i].name = strdup(name);
+		CHECK(h->stuck[i].name);
+		h->stuck[i].pid = pid;
+		return;
+	}
+}
+
+static bool reap(pid_t pid, siginfo_t *ret) { return waitid(P_PID, (id_t)pid, ret, WEXITED | WNOHANG) < 0 || ret->si_pid == pid; }
+
+static void reap_stuck(struct hooks *h)
+{
+	for (size_t i = 0; i < MAX_HOOKS; i++) {
+		siginfo_t info = { 0 };
+
+		if (!h->stuck[i].name || !reap(h->stuck[i].pid, &info))
+			continue;
+		free(h->stuck[i].name);
+		h->stuck[i].name = NULL;
+	}
+}
+
 /* What somebody else could have written must not run with our rights. */
 static const char *untrusted(const struct stat *st)
 {
@@ -124,6 +169,10 @@ static bool is_runnable(struct hooks *h, int dir_fd, const char *name)
 		why = "it is not executable; chmod +x it, or remove it";
 	else
 		why = untrusted(&st);
+	if (!why && is_stuck(h, name))
+		why = "its process of an earlier event was killed, and does not end";
+	if (!why && !may_get_stuck(h))
+		why = "64 processes of hooks were killed, and do not end";
 	if (why)
 		warn_once(h, name, why);
 	else
@@ -207,6 +256,7 @@ static bool end_group(struct hooks *h, pid_t pid, int pidfd)
 	(void)kill(-pid, SIGTERM);
 	(void)ended_within(pidfd, -1, TERM_GRACE_MS);
 	(void)kill(-pid, SIGKILL);
+	(void)ended_within(pidfd, -1, KILL_LIMIT_MS);
 	return false;
 }
 
@@ -214,7 +264,7 @@ static void run_hook(struct hooks *h, const char *name)
 {
 	char path[CONF_URL_LEN + NAME_MAX + 2];
 	siginfo_t info = { 0 };
-	bool in_time;
+	bool in_time, ended;
 	pid_t pid;
 	int r, pidfd;
 
@@ -230,15 +280,19 @@ static void run_hook(struct hooks *h, const char *name)
 		(void)kill(-pid, SIGKILL);
 	}
 	in_time = pidfd >= 0 && end_group(h, pid, pidfd);
-	while (waitid(P_PID, (id_t)pid, &info, WEXITED) < 0 && errno == EINTR)
-		;
-	if (pidfd >= 0)
-		(void)close(pidfd);
-	if (!in_time)
+	ended = reap(pid, &info);
+	if (!ended)
+		keep_stuck(h, name, pid);
+	if (!ended && pidfd >= 0)
+		log_warning("hook %s for %s did not end in time and does not when killed (process %d): not run again before it has", path,
+			    hook_event_name(h->job.event), (int)pid);
+	else if (!in_time)
 		log_warning("hook %s for %s did not end in time: killed with its processes", path, hook_event_name(h->job.event));
 	else if (info.si_code != CLD_EXITED || info.si_status != 0)
 		log_warning("hook %s for %s failed: %s %d", path, hook_event_name(h->job.event),
 			    info.si_code == CLD_EXITED ? "exit code" : "signal", info.si_status);
+	if (pidfd >= 0)
+		(void)close(pidfd);
 }
 
 static void run_all(struct hooks *h)
@@ -260,6 +314,7 @@ static void run_all(struct hooks *h)
 		return;
 	}
 	forget_warning(h, "");
+	reap_stuck(h);
 	n = scandirat(fd, ".", &names, is_name, by_bytes);
 	for (int i = 0; i < n; i++) {
 		if (!is_stopping(h) && is_runnable(h, fd, names[i]->d_name)) {
@@ -313,8 +368,10 @@ static int start_worker(struct hooks *h)
 
 static void release(struct hooks *h)
 {
-	for (size_t i = 0; i < MAX_HOOKS; i++)
+	for (size_t i = 0; i < MAX_HOOKS; i++) {
 		free(h->warned[i]);
+		free(h->stuck[i].name);
+	}
 	if (h->stop_fd >= 0)
 		(void)close(h->stop_fd);
 	(void)pthread_cond_destroy(&h->wake);

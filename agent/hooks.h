@@ -2,7 +2,7 @@
 /* Alert hooks: the executables of hooks.d, run for every event in lexical order by one worker thread, one at a time.
  *
  * The agent's loop only enqueues: no file, no process and no waiting on its side. A hook that hangs is ended at its time limit with its whole process
- * group; a burst that hooks cannot follow loses its oldest events. Safety never depends on a hook.
+ * group; one that SIGKILL does not end at once is left, and not run again while it is there; a burst that hooks cannot follow loses its oldest events. Safety never depends on a hook.
  */
 #pragma once
 

@@ -491,7 +491,9 @@ static bool edit_clear_error(struct edit *e)
 	if (!vm)
 		return false;
 	if (!in_error(e, vm) || vm->frozen) {
-		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is %s", vm->file.name, vm->frozen ? "frozen: `ha-ctl vm unfreeze` it first" : "not in error");
+		(void)snprintf(e->err, sizeof(e->err), "VM %.64s is %s", vm->file.name,
+			       vm->frozen ? "frozen: `ha-ctl vm unfreeze` it first" :
+			       vm->desired == DESIRED_STOPPED ? "not in error but wanted stopped: `ha-ctl vm start` starts it" : "not in error");
 		return false;
 	}
 	vm->desired = DESIRED_STOPPED;

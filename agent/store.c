@@ -31,6 +31,7 @@ struct member {
 	struct volop claim_write[CLAIM_WRITE_OPS], claim_read, superblock, head, body, catalog_write;
 	unsigned reads_good;     /* of the two that a read of the claims is */
 	bool reads_told;
+	uint64_t told_generation, told_seq; /* of the catalog that was told not to be readable here */
 	struct slot slot;        /* our own catalog block */
 	bool scanning, scan_ok, write_wait, write_ok, node_has_one;
 	uint32_t scan_node;      /* 1..node_max */
@@ -50,6 +51,7 @@ struct store {
 	struct head head[MAX_HEADS]; /* found by the scan */
 	unsigned n_heads;
 	struct head *loading_head;
+	struct { bool any, for_now; uint64_t generation, seq; } missed; /* the newest that this scan could not read everywhere; for_now: the target did not say so */
 	qb_loop_timer_handle timer;
 
 	struct catalog_doc *writing;
@@ -211,37 +213,76 @@ static bool newer(uint64_t generation_a, uint64_t seq_a, uint64_t generation_b, 
 	return generation_a != generation_b ? generation_a > generation_b : seq_a > seq_b;
 }
 
+/* What is loaded may be older than one that is there and cannot be read: then this was no whole read, and the next one follows. */
+static void scan_over(struct store *s)
+{
+	const struct catalog_doc *c = s->d->catalog;
+
+	if (!c || (s->missed.any && newer(s->missed.generation, s->missed.seq, c->generation, c->seq)))
+		scan_fail(s); /* without a catalog: there are heads (volume init wrote them) */
+	else
+		scan_finish(s);
+}
+
+static void body_missed(struct store *s, const struct head *h, bool refused)
+{
+	if (!s->missed.any || newer(h->generation, h->seq, s->missed.generation, s->missed.seq)) {
+		s->missed.generation = h->generation;
+		s->missed.seq = h->seq;
+	}
+	s->missed.any = true;
+	s->missed.for_now |= !refused;
+}
+
+/* An older one than what cannot be read stands in for it only where storage itself says so; what is unanswered may be read in a moment. */
+static bool worth_loading(const struct store *s, const struct head *h)
+{
+	const struct catalog_doc *c = s->d->catalog;
+
+	return !h->tried && (!c || newer(h->generation, h->seq, c->generation, c->seq)) &&
+	       !(s->missed.for_now && newer(s->missed.generation, s->missed.seq, h->generation, h->seq));
+}
+
 /* Reads the newest catalog found that is newer than ours and was not tried yet; with none left the scan is over. */
 static void load_newest(struct store *s)
 {
-	struct head *best = NULL;
-	struct member *m;
+	for (;;) {
+		struct head *best = NULL;
+		struct member *m;
 
-	for (unsigned i = 0; i < s->n_heads; i++) {
-		struct head *h = &s->head[i];
+		for (unsigned i = 0; i < s->n_heads; i++) {
+			struct head *h = &s->head[i];
 
-		if (h->tried || (s->d->catalog && !newer(h->generation, h->seq, s->d->catalog->generation, s->d->catalog->seq)))
+			if (worth_loading(s, h) && (!best || newer(h->generation, h->seq, best->generation, best->seq)))
+				best = h;
+		}
+		if (!best)
+			break;
+		best->tried = true;
+		m = &s->member[best->volume];
+		if (m->body.busy || !volset_good(s->d->volset, best->volume)) {
+			body_missed(s, best, false);
 			continue;
-		if (!best || newer(h->generation, h->seq, best->generation, best->seq))
-			best = h;
-	}
-	if (!best && !s->d->catalog) {
-		scan_fail(s); /* there are heads (volume init wrote them), and none can be read */
+		}
+		s->loading = true;
+		s->loading_head = best;
+		volop_read(&m->body, volume_of(s, best->volume), format_catalog_offset(best->node, best->buffer), best->len, io_ms(s));
 		return;
 	}
-	if (!best) {
-		scan_finish(s);
+	scan_over(s);
+}
+
+/* A volume that does not answer is told of by whoever opens it. */
+static void tell_unreadable(struct store *s, const struct head *h)
+{
+	struct member *m = &s->member[h->volume];
+
+	if (m->told_generation == h->generation && m->told_seq == h->seq)
 		return;
-	}
-	best->tried = true;
-	m = &s->member[best->volume];
-	if (m->body.busy || !volset_good(s->d->volset, best->volume)) {
-		scan_fail(s);
-		return;
-	}
-	s->loading = true;
-	s->loading_head = best;
-	volop_read(&m->body, volume_of(s, best->volume), format_catalog_offset(best->node, best->buffer), best->len, io_ms(s));
+	m->told_generation = h->generation;
+	m->told_seq = h->seq;
+	agentd_say(s->d, LOG_LEVEL_ERR, "volume %s: the catalog of node %s cannot be read there: %s", s->d->conf.volumes[h->volume], agentd_node_name(s->d, h->node),
+		   volume_why(volume_of(s, h->volume), VOLUME_E_IO));
 }
 
 static void body_read(struct volop *op, bool ok, bool definite)
@@ -259,7 +300,10 @@ static void body_read(struct volop *op, bool ok, bool definite)
 		return;
 	s->loading = false;
 	if (!ok) {
-		scan_fail(s);
+		if (op->result == VOLUME_E_IO)
+			tell_unreadable(s, h);
+		body_missed(s, h, op->result == VOLUME_E_IO);
+		load_newest(s); /* the same one on another volume */
 		return;
 	}
 	if (catalog_decode(op->io.buf, op->io.len, h->node, h->buffer, s->d->sb->cluster, &head, &payload) != FORMAT_OK) {
@@ -275,7 +319,7 @@ static void body_read(struct volop *op, bool ok, bool definite)
 	doc->generation = head.generation;
 	doc->seq = head.seq;
 	use_catalog(s, doc);
-	scan_finish(s);
+	scan_over(s);
 }
 
 static void scan_end(struct store *s)
@@ -375,6 +419,7 @@ static void scan_start(struct store *s, uint64_t nodes)
 	s->wanted = nodes;
 	s->scan_leads = s->leads;
 	s->n_heads = 0;
+	s->missed.any = s->missed.for_now = false;
 	for (unsigned v = 0; v < s->d->sb->n_volumes; v++) {
 		struct member *m = &s->member[v];
 

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-id128.h>
@@ -754,6 +755,8 @@ int main(int argc, char **argv)
 
 	if (r >= 0)
 		return r;
+	if (program_runs_already("ha-keeper", KEEPER_SOCKET, SOCK_SEQPACKET)) /* without the watchdog that one holds we would end all VMs, as of an earlier life */
+		return PROGRAM_EXIT_USAGE;
 	d.config_dir = dir;
 	if (program_conf(dir, &d.conf) < 0 || start(&d) < 0)
 		return 1;

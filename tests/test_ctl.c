@@ -673,6 +673,24 @@ static void test_migrate(void)
 	       "it stayed: that failed, and where it is is said");
 }
 
+/* What fails half-way leaves the VM stopped, and clear-error is refused then. */
+static void test_half_cleared(void)
+{
+#define STOPPED SHOWN("stopped", "null", "stopped", "0", FORGOTTEN)
+#define REFUSED(why, temporary) "{\"api_version\":1,\"ok\":false,\"error\":\"" why "\",\"temporary\":" temporary "}\n"
+	static const char *const unseen[] = { OK_ANSWER "}\n", REFUSED("cannot show it", "false") };
+	static const char *const refused[] = { OK_ANSWER "}\n", STOPPED, REFUSED("VM web is frozen", "false") };
+	static const char *const later[] = { OK_ANSWER "}\n", STOPPED, REFUSED("no node leads", "true"), REFUSED("the leader changed", "true"), OK_ANSWER "}\n" };
+	static const char remedy[] = "; the VM is wanted stopped now; `ha-ctl vm start web` starts it";
+
+	TAP_OK(ctl_with_answers("vm clear-error web", unseen, ARRAY_SIZE(unseen)) == 1 && said("cannot show it") && said(remedy),
+	       "clear-error that cannot look whether it is forgotten says how the VM is left");
+	TAP_OK(ctl_with_answers("vm clear-error web", refused, ARRAY_SIZE(refused)) == 1 && said("VM web is frozen") && said(remedy), "so does one whose start is refused");
+	TAP_OK(ctl_with_answers("-o json vm clear-error web", refused, ARRAY_SIZE(refused)) == 1 && strstr(out, remedy), "as JSON");
+	TAP_OK(ctl_with_answers("vm clear-error web", later, ARRAY_SIZE(later)) == 0 && said("failures of VM web are forgotten"), "a start that is refused for a time is asked for again");
+	TAP_OK(ctl_with_agent("vm clear-error web", REFUSED("VM web is not in error", "false")) == 1 && !strstr(err, remedy), "nothing was done: nothing to mend");
+}
+
 static void test_hands_off(void)
 {
 	static const char *const cleared[] = { OK_ANSWER "}\n", SHOWN("error", "null", "started", "0", "\"failed_on\":[\"n1\",\"n2\"]"),
@@ -842,6 +860,7 @@ int main(void)
 	test_relocate();
 	test_migrate();
 	test_hands_off();
+	test_half_cleared();
 	test_follow();
 	test_status();
 	(void)snprintf(command, sizeof(command), "rm -rf %s", top);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -247,6 +248,56 @@ static void test_time_limit(void)
 	hooks_free(h);
 }
 
+/* A process that SIGKILL does not end, as one that a dead NFS keeps in the kernel. */
+static atomic_bool immortal;
+
+int __real_kill(pid_t pid, int sig);
+int __wrap_kill(pid_t pid, int sig);
+int __wrap_kill(pid_t pid, int sig) { return sig == SIGKILL && atomic_load(&immortal) ? 0 : __real_kill(pid, sig); }
+
+static bool event_reaches_next(struct hooks *h, const char *reason)
+{
+	struct hook_facts f = { .event = HOOK_VOLUME_FAILING, .reason = reason };
+	char want[32];
+
+	(void)snprintf(want, sizeof(want), "next-%s.", reason);
+	hooks_run(h, &f);
+	return wait_for_text(want);
+}
+
+static void test_immortal(void)
+{
+	char path[512], captured[8192];
+	int saved = dup(STDERR_FILENO), fd;
+	struct hooks *h;
+	ssize_t n;
+	pid_t pid;
+
+	clear();
+	(void)snprintf(path, sizeof(path), "%s/stderr", top);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	(void)dup2(fd, STDERR_FILENO);
+	write_hook("10-stuck", 0755, "trap '' TERM; echo self=$$ stuck-$KVM_HA_REASON. >>$(dirname \"$0\")/../log; while :; do sleep 0.05; done");
+	write_hook("20-next", 0755, "echo next-$KVM_HA_REASON. >>$(dirname \"$0\")/../log");
+	h = start(300);
+	atomic_store(&immortal, true);
+	TAP_OK(event_reaches_next(h, "a"), "a hook that cannot be killed does not keep the next one");
+	TAP_OK(event_reaches_next(h, "b") && event_reaches_next(h, "c"), "nor the next events");
+	TAP_OK(strstr(log_text(), "stuck-a.") && !strstr(log_text(), "stuck-b.") && !strstr(log_text(), "stuck-c."), "it is not started beside itself");
+	n = pread(fd, captured, sizeof(captured) - 1, 0);
+	captured[MAX(n, 0)] = '\0';
+	TAP_OK(occurrences(captured, "does not when killed") == 1 && occurrences(captured, "10-stuck is skipped") == 1, "which is told once");
+	atomic_store(&immortal, false);
+	pid = pid_in_log("self=");
+	TAP_OK(pid > 1 && kill(-pid, SIGKILL) == 0 && is_gone(pid), "(it ends)");
+	TAP_OK(event_reaches_next(h, "d") && strstr(log_text(), "stuck-d."), "then it is run again");
+	TAP_OK(kill(pid, 0) < 0 && errno == ESRCH, "and what was left of it is reaped");
+	(void)dup2(saved, STDERR_FILENO);
+	hooks_free(h);
+	(void)close(fd);
+	(void)close(saved);
+}
+
 static void test_overflow_and_speed(void)
 {
 	struct hook_facts f = { .event = HOOK_VM_STARTED };
@@ -313,6 +364,7 @@ int main(void)
 	test_order_and_environment();
 	test_permissions();
 	test_time_limit();
+	test_immortal();
 	test_overflow_and_speed();
 	test_free();
 	(void)snprintf(command, sizeof(command), "rm -rf %s", top);

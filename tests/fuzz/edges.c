@@ -120,6 +120,12 @@ int fuzz_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	return 0;
 }
 
+int fuzz_refuse(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	errno = ECONNREFUSED;
+	return -1;
+}
+
 void (*fuzz_sleeps)(void);
 
 unsigned fuzz_sleep(unsigned seconds)

@@ -29,6 +29,7 @@ storage/crc32c.o: EXTRA = -O2 -fno-sanitize=undefined
 agent/agent.o: EXTRA = -Dmain=agent_main $(FILES)
 agent/server.o fence/keeper_clients.o: EXTRA = $(SOCKETS)
 agent/keeper_link.o agent/ctl_client.o: EXTRA = -Dconnect=fuzz_connect
+agent/base/program.o: EXTRA = -Dconnect=fuzz_refuse
 agent/ctl.o: EXTRA = -Dmain=ctl_main
 agent/ctl_agent.o: EXTRA = -Dsleep=fuzz_sleep
 storage/volop.o: EXTRA = -Dvolume_read=fuzz_volume_read -Dvolume_write=fuzz_volume_write
