@@ -146,11 +146,16 @@ static bool wait_for(const unsigned *what, unsigned least, int ms)
 
 static bool has(uint64_t seq) { return d.catalog && d.catalog->seq == seq; }
 
-/* The store lives as long as its process, and so does what it has under way. */
+/* A store lives as long as its process, and so does what it has under way. */
+static struct { struct store *store; qb_loop_t *loop; } kept[8];
+static unsigned n_kept;
+
 static void start(void)
 {
-	if (store_new(&d, &d.store) < 0)
+	if (n_kept == ARRAY_SIZE(kept) || store_new(&d, &d.store) < 0)
 		abort();
+	kept[n_kept].store = d.store;
+	kept[n_kept++].loop = loop;
 }
 
 static void test_one_bad(void)
