@@ -112,7 +112,12 @@ static void take_food(struct tool *t)
 		on_term(0); /* the agent is gone */
 }
 
-static bool fed_within(const struct tool *t, int64_t ms) { return t->fed_ns != 0 && clock_host_ns() - t->fed_ns <= ms * NS_PER_MS; }
+static bool fed_within(const struct tool *t, int64_t ms)
+{
+	int64_t age_ns = clock_host_ns() - t->fed_ns;
+
+	return t->fed_ns != 0 && age_ns >= 0 && age_ns <= ms * NS_PER_MS;
+}
 
 /* Until the agent has closed its output and ended, or its time is up, or it switches off what nobody says is to be any more. Says whether it ended by itself. */
 static bool watch(struct tool *t, int out, enum power_action a, int64_t until_ms)

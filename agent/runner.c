@@ -156,7 +156,7 @@ static void look(void *data)
 {
 	struct run *n = data;
 
-	n->timer = 0;
+	set_timer(n, 0, NULL);
 	if (units_query(n->r->d->units, n->uuid_text, on_look, n) == 0)
 		n->calls++;
 	else
@@ -175,7 +175,7 @@ static void on_look(void *user, const char *error, const struct unit_info *info)
 		r = -ESRCH;
 	else if (!error && info->main_pid != 0) {
 		r = watch(n, info->main_pid);
-		n->left = info->state != UNIT_RUNNING && info->state != UNIT_STARTING;
+		n->left = info->state == UNIT_FAILED || info->state == UNIT_EXITED || info->state == UNIT_ABSENT;
 		if (n->left && r == -ESRCH)
 			r = -EAGAIN; /* there may be others */
 	}
@@ -498,14 +498,14 @@ static void on_unit_started(void *user, const char *error, const struct unit_inf
 	if (!answered(n) || !n->starting)
 		return;
 	n->starting = false;
+	if (n->gone || n->pidfd >= 0)
+		return; /* its launcher has come through, and has perhaps ended: that is judged */
 	if (error && n->tries < START_TRIES && strstr(error, "already")) {
 		set_timer(n, START_AGAIN_MS, launch);
 		return;
 	}
-	if (error && n->pidfd < 0)
+	if (error)
 		agentd_say(n->r->d, LOG_LEVEL_ERR, "VM %s: systemd could not start it: %s", n->name, error);
-	if (n->pidfd >= 0)
-		return; /* its launcher has come through */
 	if (error || info->main_pid == 0 || watch(n, info->main_pid) < 0)
 		look(n); /* the answer to the start may be lost, and the start not */
 	else

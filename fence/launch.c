@@ -82,7 +82,7 @@ int main(int argc, char **argv)
 	}
 	r = ask_agent();
 	if (r < 0) {
-		log_err("VM %s: not started: this is no start that ha-agent waits for (%s); use ha-ctl vm start", argv[1], strerror(-r));
+		log_err("VM %s: not started: this is no start that ha-agent waits for (%s); use ha-ctl vm start, and restart an ha-agent of an older release", argv[1], strerror(-r));
 		return EXIT_REFUSED;
 	}
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);

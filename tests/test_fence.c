@@ -213,6 +213,12 @@ static void test_secret(void)
 	TAP_OK(run("off", false, -1) == 78 && strstr(out, "No such file"), "and one that is not there");
 	configure(DEVICE "SecretFile=@/secret\n" DEVICE);
 	TAP_OK(run("off", false, -1) == 0, "another device is used all the same");
+	configure("[PowerDevice]\nNode=n2\nAgent=@/fence_scsi\n");
+	TAP_OK(run("off", false, -1) == 78 && strstr(out, "its \"off\" does not say that the machine has no power"), "an agent whose \"off\" is something else is not asked");
+	configure(DEVICE "Options=missing_as_off=1\n");
+	TAP_OK(run("off", false, -1) == 78 && strstr(out, "makes a guess"), "nor one that is to guess");
+	configure(DEVICE "Options=missing_as_off=0\n");
+	TAP_OK(run("off", false, -1) == 0, "it is if it is not to");
 	configure("");
 	TAP_OK(run("off", false, -1) == 78 && strstr(out, "has no fence device"), "a node without one");
 }

@@ -34,6 +34,8 @@ enum answer { ANSWER_REFUSES, ANSWER_HANGS_UP, ANSWER_NONSENSE, ANSWER_RUNS, ANS
 static volatile struct shared {
 	int answer, pid, exit_code, left; /* left: a process in the control group of a unit that is over */
 	int queries, starts, kills, connections;
+	int hold; /* the answer to a start */
+	int refuses; /* the gate: a launcher ends at its agent's yes */
 	int launcher, asks, told; /* the process that a start is to become; it may ask now; what the agent said, 'N' for nothing */
 } *shared;
 
@@ -45,6 +47,7 @@ static unsigned n_started, n_exits, n_cannot_tell, n_tries;
 static enum vm_exit last_exit;
 static enum qmp_run_state run_state; /* what QEMU has said last */
 static bool qmp_is_there;
+static struct qmp_conn *qmp_waits; /* a connection whose other end is not there yet */
 static struct foreign_mark foreign_mark; /* pid 0: none */
 static const struct qmp_callbacks *qmp_cb;
 static void *qmp_user;
@@ -150,7 +153,7 @@ static _Noreturn void be_launcher(int in)
 	if (sendmsg(STDIN_FILENO, &msg, MSG_NOSIGNAL) < 0 || recv(STDIN_FILENO, &what, 1, 0) != 1)
 		what = 'N';
 	shared->told = what;
-	while (what == LAUNCH_YES)
+	while (what == LAUNCH_YES && !shared->refuses)
 		(void)pause();
 	_exit(75);
 }
@@ -189,6 +192,8 @@ static int on_call(sd_bus_message *m, void *user, sd_bus_error *error)
 	shared->kills += kills;
 	if (start)
 		take_start(m);
+	while (start && shared->hold)
+		(void)usleep(1000);
 	if (sd_bus_message_is_method_call(m, NULL, "GetUnitProcesses"))
 		return reply_processes(m);
 	if ((query || start || kills) && shared->answer == ANSWER_HANGS_UP) {
@@ -242,8 +247,16 @@ int __wrap_qmp_conn_new(qb_loop_t *l, const char *path, uint32_t deadline_ms, co
 		return -ENOENT;
 	qmp_cb = cb;
 	qmp_user = user;
-	*ret = NULL;
+	*ret = qmp_waits;
 	return 0;
+}
+
+void __real_qmp_conn_free(struct qmp_conn *c);
+void __wrap_qmp_conn_free(struct qmp_conn *c);
+void __wrap_qmp_conn_free(struct qmp_conn *c)
+{
+	if (c != qmp_waits)
+		__real_qmp_conn_free(c);
 }
 
 int __wrap_sd_bus_open_system(sd_bus **ret)
@@ -404,6 +417,32 @@ static void test_launcher(void)
 	shared->asks = 1;
 	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == VM_EXIT_CRASH, "killed before its launcher has asked: there is none, whether systemd answers or not");
 	TAP_OK(UNTIL(shared->told != 0) && shared->told == 'N', "nor will there be: refused");
+}
+
+/* Refused at the gate it has ended before systemd answers to the start. */
+static void test_refused_early(void)
+{
+	begin(ANSWER_REFUSES, 0);
+	shared->refuses = 1;
+	qmp_is_there = true;
+	qmp_waits = (struct qmp_conn *)&qmp_waits;
+	qmp_cb = NULL;
+	shared->hold = 1;
+	runner_start(d.runner, &vm);
+	CHECK(UNTIL(shared->starts == 1 && shared->launcher != 0));
+	shared->asks = 1;
+	CHECK(UNTIL(qmp_cb != NULL && shared->told == LAUNCH_YES));
+	(void)usleep(20000);
+	shared->exit_code = 75;
+	shared->answer = ANSWER_EXITED;
+	shared->hold = 0;
+	TAP_OK(UNTIL(n_exits > 0) && last_exit == VM_EXIT_REFUSED, "refused before systemd's answer: told as that");
+	for (int i = 0; i < 60; i++)
+		turn_loop();
+	TAP_OK(n_exits == 1, "and once");
+	qmp_is_there = false;
+	qmp_waits = NULL;
+	shared->refuses = 0;
 }
 
 /* A QEMU that does not end is in a unit that has failed, in time. */
@@ -575,6 +614,7 @@ int main(void)
 	test_adopted_dead();
 	test_started();
 	test_launcher();
+	test_refused_early();
 	test_left_behind();
 	test_ends();
 	test_killed(ANSWER_REFUSES, "refuses");

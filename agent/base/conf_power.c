@@ -70,9 +70,6 @@ static int check_option(const char *word, size_t name_len, char *err, size_t err
 	for (size_t i = 0; i < ARRAY_SIZE(ours); i++)
 		if (streq(name, ours[i]))
 			return value_refuse(err, err_size, "%s= is for ha-fence to set; remove it", name);
-	/* With it a plug that is not there, or is misspelt, is off. */
-	if ((streq(name, "missing_as_off") || streq(name, "missing-as-off")) && !streq(word + name_len, "=0"))
-		return value_refuse(err, err_size, "%s= makes a guess of what is to be a proof; remove it, or set it to 0", name);
 	return 0;
 }
 
@@ -105,18 +102,6 @@ static int read_options(struct conf *c, struct conf_power *p, const char *value,
 	return ret < 0 ? ret : keep_text(c, &p->options, text, err, err_size);
 }
 
-/* Agents whose "off" is another thing than the machine's power, which alone is believed: it cannot write to a disk, or not be reached by a network; or a message for it was left
- * somewhere, or there is nothing behind it at all. */
-static bool tells_of_power(const char *name)
-{
-	static const char *const other[] = { "scsi", "mpath", "sbd", "kdump", "dummy", "ifmib", "brocade", "sanbox2", "cisco_mds" };
-
-	for (size_t i = 0; i < ARRAY_SIZE(other); i++)
-		if (streq(name, other[i]))
-			return false;
-	return strncmp(name, "heuristics_", 11) != 0;
-}
-
 static int read_agent(struct conf_power *p, const char *value, char *err, size_t err_size)
 {
 	const char *name = strrchr(value, '/') ? strrchr(value, '/') + 1 : value;
@@ -126,8 +111,6 @@ static int read_agent(struct conf_power *p, const char *value, char *err, size_t
 		return r;
 	if (strncmp(name, agent_prefix, sizeof(agent_prefix) - 1) != 0)
 		return value_refuse(err, err_size, "not a fence agent; write the name or path of one, such as fence_ipmilan");
-	if (!tells_of_power(name + sizeof(agent_prefix) - 1))
-		return value_refuse(err, err_size, "its \"off\" does not say that the machine has no power, which alone is a proof; name the agent of a power switch or of a management board");
 	if (!str_copy(p->agent, sizeof(p->agent), value))
 		return value_refuse(err, err_size, "the path is longer than %zu bytes; shorten it", sizeof(p->agent) - 1);
 	return 0;
@@ -257,6 +240,32 @@ static int check_secrets(char *text, const char *path, char *err, size_t err_siz
 	return 0;
 }
 
+/* Agents whose "off" is another thing than the machine's power, which alone is believed: it cannot write to a disk, or not be reached by a network; or a message for it was left
+ * somewhere, or there is nothing behind it at all. */
+static bool tells_of_power(const char *name)
+{
+	static const char *const other[] = { "scsi", "mpath", "sbd", "kdump", "dummy", "ifmib", "brocade", "sanbox2", "cisco_mds" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(other); i++)
+		if (streq(name, other[i]))
+			return false;
+	return strncmp(name, "heuristics_", 11) != 0;
+}
+
+/* 0, or what its "off" would not prove. No daemon ends for it: one of an earlier release may have been told so. */
+static int check_proof(const struct conf *c, const struct conf_power *p, char *err, size_t err_size)
+{
+	const char *name = strrchr(p->agent, '/') ? strrchr(p->agent, '/') + 1 : p->agent;
+
+	if (!tells_of_power(name + sizeof(agent_prefix) - 1))
+		return value_refuse(err, err_size, "its \"off\" does not say that the machine has no power, which alone is a proof; name the agent of a power switch or of a management board");
+	/* With it a plug that is not there, or is misspelt, is off. */
+	for (const char *line = c->power_text + p->options; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+		if ((strncmp(line, "missing_as_off=", 15) == 0 || strncmp(line, "missing-as-off=", 15) == 0) && (line[15] != '0' || line[16] != '\n'))
+			return value_refuse(err, err_size, "missing_as_off= makes a guess of what is to be a proof; remove it, or set it to 0");
+	return 0;
+}
+
 int conf_power_secrets(const struct conf *c, const struct conf_power *p, char ret[CONF_POWER_SECRETS], char *err, size_t err_size)
 {
 	const char *path = c->power_text + p->secret_file;
@@ -267,8 +276,9 @@ int conf_power_secrets(const struct conf *c, const struct conf_power *p, char re
 	int r;
 
 	ret[0] = '\0';
-	if (!*path)
-		return 0;
+	r = check_proof(c, p, err, err_size);
+	if (r < 0 || !*path)
+		return r;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		r = -errno;
