@@ -86,7 +86,7 @@ note "a: executed on $(vm_node a) $(ms_between "$since" "$(when "$since" "ha-kee
 check "its host was not reset" test "$(resets n1)" = 0
 check "b noticed nothing" same_life b "$b"
 a=$(token a) evicted=$(evictions) since=$(now_ns)
-check "somebody on n2 looks at a volume" stat "$dir/n2/vol1/hb.img"
+check "somebody on n2 looks at both files" eval 'printf "%s\n" "$dir"/n2/vol{1,2}/hb.img | xargs -n 1 -P 2 stat'
 note "which took $(ms_between "$since" "$(now_ns)") ms"
 check "n1's client is evicted for that" within $patience more_evictions "$evicted"
 check "the others go on" stays_online n2 n3

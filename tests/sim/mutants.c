@@ -66,7 +66,7 @@ static const struct hint { unsigned nodes, volumes; uint64_t often; bool only; }
 	[MUTANT_EVIDENCE_WITHOUT_STATUS] = { .often = OFTEN(KEEPER_BRINK) | OFTEN(POWER) },
 	[MUTANT_OPERATOR_CONFIRMS_LIVE] = { .often = OFTEN(CONFIRM) },
 	[MUTANT_POWER_BEFORE_COMMIT] = { .often = OFTEN(KEEPER_BRINK) | OFTEN(POWER) },
-	[MUTANT_OLD_TABLE_COUNTS] = { .often = OFTEN(AGENT_STOP) | OFTEN(AGENT_STALL) | OFTEN(KEEPER_STOP) | OFTEN(POWER), .only = true },
+	[MUTANT_OLD_TABLE_COUNTS] = { .nodes = 5, .often = OFTEN(AGENT_STOP) | OFTEN(KEEPER_STOP) | OFTEN(COROSYNC), .only = true },
 	[MUTANT_POWER_NOT_CALLED_OFF] = { .often = OFTEN(KEEPER_STOP) | OFTEN(POWER), .only = true },
 	[MUTANT_BRAKE_IGNORED] = { .nodes = 5, .often = OFTEN(POWER) | OFTEN(KEEPER_STOP) },
 	[MUTANT_ARMS_LEFT_OUT] = { .nodes = 3, .often = OFTEN(POWER) | OFTEN(RING_ALONE) },
