@@ -83,7 +83,8 @@ a=$(token a) b=$(token b) e1=$(epoch n1) view="n2 n3" since=$(now_ns)
 kill -STOP "$(client n1)"
 check "n1's client stands still: n1 gives its VM up" within $patience runs_elsewhere a n1
 note "a: executed on $(vm_node a) $(ms_between "$since" "$(when "$since" "ha-keeper: VM $(vm_uuid a): .* passes the gate")") ms later"
-check "its host was not reset" test "$(resets n1)" = 0
+check "it stamps in a new life" within $patience other_life a "$a"
+check "n1's host was not reset" test "$(resets n1)" = 0
 check "b noticed nothing" same_life b "$b"
 a=$(token a) evicted=$(evictions) since=$(now_ns)
 check "somebody on n2 looks at both files" eval 'printf "%s\n" "$dir"/n2/vol{1,2}/hb.img | xargs -n 1 -P 2 stat'
