@@ -178,8 +178,7 @@ static void on_look(void *user, const char *error, const struct unit_info *info)
 		n->left = info->state == UNIT_FAILED || info->state == UNIT_EXITED || info->state == UNIT_ABSENT;
 		if (n->left && r == -ESRCH)
 			r = -EAGAIN; /* there may be others */
-	}
-	else if (!error)
+	} else if (!error)
 		r = info->state == UNIT_STARTING ? -EAGAIN : -ESRCH;
 	if (r == 0) {
 		connect_qmp(n);

@@ -5,7 +5,8 @@
  *
  * Nothing is asked of a device before the commit is in place: a node that may still renew is not switched off. The answer counts for the very block it was
  * asked about: X switched off, on again and in a new epoch is another block, and so is an X that went on. The whole round after it reads that block again.
- * Nor one that is in our ring while its storage is gone: its VMs end by its own release or by its watchdog, and its host may stay up. W is waited for.
+ * A node that is in our ring is not switched off: its storage is gone, most likely, its VMs end by its own release or by its watchdog, and its host may stay up. W is
+ * waited for, where its silence proves anything.
  * An operator's word is bound to X's block in the same way, when it comes; it is refused while X's heartbeat moves.
  *
  * Whether a device's word is true is beyond any protocol. That it is its status and not the success of a command is the agent's part (agent/core/powerplan.c). */

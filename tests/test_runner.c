@@ -28,7 +28,7 @@
 
 #define WAIT_MS 20000
 
-enum answer { ANSWER_REFUSES, ANSWER_HANGS_UP, ANSWER_NONSENSE, ANSWER_RUNS, ANSWER_EXITED, ANSWER_KILLED, ANSWER_UNLOADED };
+enum answer { ANSWER_REFUSES, ANSWER_HANGS_UP, ANSWER_NONSENSE, ANSWER_RUNS, ANSWER_EXITED, ANSWER_KILLED, ANSWER_UNLOADED, ANSWER_QUEUED /* not begun, and systemd will */ };
 
 /* Between the two processes. */
 static volatile struct shared {
@@ -101,12 +101,12 @@ void peers_status_changed(struct peers *p) {}
 
 static int reply_properties(sd_bus_message *m)
 {
-	bool runs = shared->answer == ANSWER_RUNS, unloaded = shared->answer == ANSWER_UNLOADED;
+	bool runs = shared->answer == ANSWER_RUNS, queued = shared->answer == ANSWER_QUEUED, unloaded = shared->answer == ANSWER_UNLOADED || queued;
 	sd_bus_message *r = NULL;
 	int e = sd_bus_message_new_method_return(m, &r);
 
 	if (e >= 0)
-		e = sd_bus_message_append(r, "a{sv}", 7, "LoadState", "s", unloaded ? "not-found" : "loaded", "ActiveState", "s",
+		e = sd_bus_message_append(r, "a{sv}", 8, "Job", "(uo)", (uint32_t)queued, "/", "LoadState", "s", unloaded ? "not-found" : "loaded", "ActiveState", "s",
 					  shared->answer == ANSWER_NONSENSE ? "confused" : runs ? "active" : unloaded ? "inactive" : "failed", "Description", "s", "a VM", "Result", "s",
 					  runs ? "success" : "exit-code", "ExecMainCode", "i", (int32_t)(runs || unloaded ? 0 : shared->answer == ANSWER_KILLED ? CLD_KILLED : CLD_EXITED), "ExecMainStatus", "i",
 					  (int32_t)shared->exit_code, "MainPID", "u", (uint32_t)(runs ? shared->pid : 0));
@@ -392,6 +392,9 @@ static void test_launcher(void)
 	begin(ANSWER_REFUSES, 0);
 	runner_start(d.runner, &vm);
 	CHECK(UNTIL(shared->starts == 1 && shared->launcher != 0));
+	shared->answer = ANSWER_QUEUED;
+	shared->queries = 0;
+	TAP_OK(UNTIL(shared->queries >= 2) && n_exits == 0, "systemd has not come to a start yet: it is waited for");
 	shared->answer = ANSWER_UNLOADED;
 	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1, "a start is given up");
 	shared->asks = 1;
@@ -432,7 +435,7 @@ static void test_refused_early(void)
 	CHECK(UNTIL(shared->starts == 1 && shared->launcher != 0));
 	shared->asks = 1;
 	CHECK(UNTIL(qmp_cb != NULL && shared->told == LAUNCH_YES));
-	(void)usleep(20000);
+	CHECK(UNTIL(process_start((pid_t)shared->launcher) == 0));
 	shared->exit_code = 75;
 	shared->answer = ANSWER_EXITED;
 	shared->hold = 0;

@@ -46,7 +46,7 @@ int program_options(int argc, char **argv, const char *name, const char *purpose
 	return -1;
 }
 
-/* Both daemons, of every release, answer a connection that is closed for writing by closing it. */
+/* Both daemons answer a connection that is closed for writing by closing it. */
 static bool answers(const char *socket_path, int type)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };

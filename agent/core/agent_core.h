@@ -221,8 +221,8 @@ struct vm {
 	bool called_off;              /* and is not any more */
 	bool guest_off;               /* RESTARTING: not to be restarted, its guest powered it off, */
 	bool off_failed;              /* or it failed, and its file says Restart=never; */
-	int64_t undrained_ns;         /* until then what its QEMU before has written may land, as it was started here as soon as the host was silent; 0: nothing may */
 	bool off_killed;              /* its QEMU had to be killed on its way out: what it wrote last may be on its way, too */
+	int64_t undrained_ns;         /* until then what its QEMU before has written may land, as it was started here as soon as the host was silent; 0: nothing may */
 	struct vm_health health;      /* RUNNING */
 	bool stays;                   /* RUNNING in a node's maintenance: as of looked_ns no other node could take it */
 	int64_t looked_ns;
