@@ -90,7 +90,7 @@ if [ -d "$theirs" ]; then
 	out=$("$replay" --compare --reasons "$reasons" "$theirs"/test-*/ 2>&1 | tail -n 1)
 	echo "# $out"
 else
-	echo "# $theirs is not there: our own scenarios only"
+	echo "# left out: Proxmox VE's scenarios, $theirs is not there"
 fi
 echo "1..$count"
 [ $failures -eq 0 ]
