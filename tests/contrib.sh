@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# What contrib's commands do when something goes wrong, with stand-ins for make and the lab: a test that did not run is no success, and whoever is ended
+# What contrib's commands do when something goes wrong, with stand-ins for make, apt-get and the lab: a test that did not run is no success, and whoever is ended
 # leaves nothing behind.
 here=$(cd "$(dirname -- "$0")" && pwd) || exit 99
 top=$(cd "$here/.." && pwd)
@@ -8,7 +8,7 @@ top=$(cd "$here/.." && pwd)
 . "$here/tap.sh"
 work=$(mktemp -d) || { echo "Bail out! mktemp"; exit 1; }
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/bin" "$work/tree/contrib/lab.d" "$work/play"
+mkdir -p "$work/bin" "$work/tree/contrib/lab.d" "$work/play" "$work/apt/sources.list.d" "$work/apt/mirrors"
 export PATH=$work/bin:$PATH
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
 
@@ -16,6 +16,7 @@ program() { cat >"$1" && chmod 755 "$1"; } # program FILE: with what is on its s
 told() { grep -Eqs -- "$1" "$work/out" "$work/err"; }
 not() { ! "$@"; }
 alive() { [ -n "$(ps -o stat= -p "$1" | grep -v '^Z')" ]; } # alive PID
+none_of() { not pgrep -r D,R,S,T -g "$1"; } # none_of GROUP
 within() # within SECONDS COMMAND...: until it succeeds
 {
 	local end=$((SECONDS + $1 + 1))
@@ -138,6 +139,81 @@ check "SIGHUP: no test goes on" ended_by HUP 129 short long
 { printf '#!/bin/sh\necho "$*" >>"%s/lab.log"\n[ "$3" = up ] || exit 0\n' "$work"; sleeper up; } | program "$work/tree/contrib/lab"
 check "SIGTERM while the lab comes up" ended_by TERM 143 up
 check "it is taken down, too" [ "$(tail -n 1 "$work/lab.log")" = "--prefix khroot down" ]
+
+# What installs packages.
+printf '#!/bin/sh\n[ ! -e "%s/all" ] || echo installed\n' "$work" | program "$work/bin/dpkg-query"
+printf '#!/bin/sh\ncat "%s/policy" >"%s/seen" 2>/dev/null\n[ ! -e "%s/slow" ] || { echo $$ >"%s/apt.pid"; exec sleep 1000; }\n' "$work" "$work" "$work" "$work" | program "$work/bin/apt-get"
+printf '#!/bin/sh\n' | program "$work/bin/systemctl"
+install_it() { bash -c '. "$1/contrib/lab.d/packages"; lab_policy=$2/policy lab_policy_lock=$2/lock; lab_install_packages x' sh "$top" "$work" >"$work/out" 2>"$work/err"; }
+interrupted()
+{
+	local pid
+	rm -f "$work/apt.pid"
+	setsid bash -c '. "$1/contrib/lab.d/packages"; lab_policy=$2/policy lab_policy_lock=$2/lock; lab_install_packages x' sh "$top" "$work" >"$work/out" 2>"$work/err" &
+	pid=$!
+	within 120 [ -s "$work/apt.pid" ] || return 1
+	kill -s "$1" -- -$pid
+	wait $pid 2>/dev/null
+	within 120 none_of $pid
+}
+check "packages: installed" install_it
+check "no service is started meanwhile" grep -q '^exit 101$' "$work/seen"
+check "later they are" [ ! -e "$work/policy" ]
+: >"$work/slow"
+check "packages: ended meanwhile" interrupted TERM
+check "services are started later" [ ! -e "$work/policy" ]
+check "packages: killed meanwhile" interrupted KILL
+check "a policy is left" [ -e "$work/policy" ]
+rm "$work/slow"
+: >"$work/all"
+check "packages: all are there" install_it
+check "what was left is no more" [ ! -e "$work/policy" ]
+rm "$work/all"
+printf '#!/bin/sh\nexit 104\n' | program "$work/policy"
+check "packages: a policy of the host's" install_it
+check "it is heeded" grep -q '^exit 104$' "$work/seen"
+check "and stays" grep -q '^exit 104$' "$work/policy"
+
+# Where the nodes' packages come from.
+mirror() { python3 -B -c 'import sys; sys.path.insert(0, sys.argv[1]); import labroot; print(labroot.mirror(sys.argv[2]))' "$top/contrib/lab.d" "$work/apt" 2>"$work/err"; }
+source_is() { [ "$(mirror | tee "$work/out")" = "$1" ]; }
+sources() { printf 'Types: deb deb-src\nURIs: %s\nSuites: bookworm bookworm-updates\nComponents: main\n' "$*" >"$work/apt/sources.list.d/debian.sources"; }
+check "no source" source_is http://deb.debian.org/debian
+sources http://mirror.example/debian
+check "an address" source_is http://mirror.example/debian
+printf '# mirrors\n\nhttps://first.example/debian\tpriority:1\nhttp://second.example/debian\n' >"$work/apt/mirrors/debian.list"
+for slashes in "" //; do
+	sources "mirror+file:$slashes$work/apt/mirrors/debian.list"
+	check "a list of mirrors ($slashes)" source_is https://first.example/debian
+done
+sources mirror+file:/nowhere/debian.list
+check "a list that is not there" source_is http://deb.debian.org/debian
+sources tor+http://x.onion/debian cdrom:x file:/srv/debian
+check "what debootstrap does not take" source_is file:/srv/debian
+sources mirror://x/debian
+echo 'deb [arch=amd64] http://other.example/debian bookworm main' >"$work/apt/sources.list.d/z.list"
+check "another source" source_is http://other.example/debian
+
+# The demo.
+mkdir -p "$work/demo/lab.d"
+cp "$top/contrib/lab.d/demo.py" "$work/demo/lab.d/"
+{ printf '#!/bin/sh\necho "$*" >>"%s/demo.log"\n[ "$3" = up ] || exit 0\n' "$work"; sleeper up; } | program "$work/demo/lab"
+demo_ended_by() # demo_ended_by SIGNAL STATUS
+{
+	local pid status
+	rm -f "$work/up.pid" "$work/demo.log"
+	env --default-signal=INT python3 -B "$work/demo/lab.d/demo.py" >"$work/out" 2>"$work/err" &
+	pid=$!
+	within 120 [ -s "$work/up.pid" ] || return 1
+	kill -s "$1" $pid
+	wait $pid
+	status=$?
+	kill "$(cat "$work/up.pid")" # its lab's, which no kernel ends here
+	[ $status -eq "$2" ] && [ "$(tail -n 1 "$work/demo.log")" = "--prefix khd down" ]
+}
+check "demo: SIGINT, and the cluster goes" demo_ended_by INT 130
+check "demo: SIGTERM, and the cluster goes" demo_ended_by TERM 143
+check "demo: SIGHUP, and the cluster goes" demo_ended_by HUP 129
 
 echo "1..$count"
 [ $failures -eq 0 ]

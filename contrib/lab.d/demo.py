@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -149,6 +150,8 @@ def main():
     p.add_argument("--guests", type=int, default=2, choices=range(1, 9))
     p.add_argument("--keep", action="store_true", help="leave the cluster up")
     args = p.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda n, _: sys.exit(128 + n))  # the lab goes in any case
     try:
         return run(args)
     except DemoError as e:

@@ -11,6 +11,7 @@ from labcore import CACHE, PARTS, TOP, LabError, run
 
 ROOT = f"{CACHE}/rootfs"
 SUITE = "bookworm"
+DEBIAN = "http://deb.debian.org/debian"
 
 
 def _entries_of(path):
@@ -30,15 +31,28 @@ def _entries_of(path):
             yield fields.get("types", []), fields.get("uris", []), fields.get("suites", []), fields.get("components", [])
 
 
-def mirror():
+def _for_debootstrap(uri):
+    """What debootstrap takes in place of an apt source's address, which may be a file with a list of mirrors; None if there is nothing."""
+    if uri.startswith("mirror+file:"):
+        try:
+            with open(re.sub("^mirror[+]file:(//(?=/))?", "", uri), encoding="utf-8") as f:
+                listed = [line.split()[0] for line in f if line.strip() and not line.startswith("#")]
+        except OSError:
+            return None
+        return next((u for u in listed if re.match("(https?|file):", u)), None)
+    return uri if re.match("(https?|file):", uri) else None
+
+
+def mirror(apt="/etc/apt"):
     """Where this machine gets its packages from."""
-    for path in ["/etc/apt/sources.list", *sorted(glob.glob("/etc/apt/sources.list.d/*"))]:
+    for path in [f"{apt}/sources.list", *sorted(glob.glob(f"{apt}/sources.list.d/*"))]:
         if not path.endswith((".list", ".sources")) or not os.path.exists(path):
             continue
         for types, uris, suites, components in _entries_of(path):
-            if "deb" in types and uris and "main" in components and SUITE in suites:
-                return uris[0]
-    raise LabError(f"no apt source for {SUITE} main in /etc/apt; add one, the nodes are made from it")
+            if "deb" in types and "main" in components and SUITE in suites:
+                for uri in filter(None, map(_for_debootstrap, uris)):
+                    return uri
+    return DEBIAN
 
 
 def ensure_root(say, root, packages, made_from, then=None):
