@@ -28,6 +28,7 @@ trap 'status=$?; [ -n "$KVM_HA_TEST_KEEP" ] || { lab down; remove_gluster; }; (e
 remove_gluster
 mkdir -p "$dir"/{brick,work,run,n1,n2,n3}
 ip netns add "$netns" && ip -n "$netns" link set lo up && ip -n "$netns" address add $at/32 dev lo && mount -t tmpfs kvm-ha-lab "$dir/brick" || bail "no place for GlusterFS"
+dd if=/dev/zero of="$dir/brick/probe" bs=4096 count=1 oflag=direct 2>/dev/null || umount "$dir/brick" # the volumes' clients want O_DIRECT, which tmpfs has since Linux 6.6
 cat >"$dir/glusterd.vol" <<-END
 	volume management
 	  type mgmt/glusterd
