@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# A few seeds of the simulator: clusters under chaos, the invariants of the design after every step, liveness after healing; and that the same
-# seed is the same history.
+# A few seeds of the simulator: clusters under chaos, the invariants of the design after every step, liveness after healing; that the same
+# seed is the same history; and seeds that have failed once (tests/sim/seeds.list).
 sim=${KVM_HA_BUILD_DIR:-.}/tests/ha-sim
 count=0 failures=0
 
@@ -39,6 +39,18 @@ run "operators replace volumes" --seeds 601..660 --hours 0.2 --volumes 3 --only 
 run "one volume" --seeds 301..310 --hours 0.2 --volumes 1
 run "two volumes" --seeds 401..410 --hours 0.2 --volumes 2
 run "three volumes" --seeds 501..510 --hours 0.2 --volumes 3
+seeds=$(dirname -- "$0")/sim/seeds.list
+[ -s "$seeds" ] || { echo "Bail out! $seeds"; exit 1; }
+while read -r seed nodes volumes without what; do
+	case $seed$without in
+	'#'*) continue ;;
+	*usual) without=(--without misdirected,wipe,foreign-volume,roll-back,clone,volset) ;;
+	*none) without=() ;;
+	*) without=(--no-such-option) ;;
+	esac
+	[ "$volumes" = - ] || without+=(--volumes "$volumes")
+	run "seed $seed: $what" --seeds "$seed" --hours 2.5 --nodes "$nodes" "${without[@]}"
+done <"$seeds"
 # Lone power cuts with the lab's latencies: the VM runs again as soon as safety allows.
 out=$("$sim" --failover 100 --json 2>&1)
 status=$?
