@@ -28,7 +28,7 @@
 #define MAX_DISKS 16
 #define EXIT_USAGE 64
 #ifndef ASK_MS /* a test has its own */
-#define ASK_MS (RESERVE_SG_COMMAND_MS + 1000) /* for all paths together. What takes longer is kept by the kernel */
+#define ASK_MS RESERVE_SG_ANSWER_MS /* for all paths together. A time-out is an answer; what takes longer is kept by the kernel */
 #endif
 
 struct disk {

@@ -25,7 +25,7 @@
 #ifndef MARK_DIR /* a test has its own */
 #define MARK_DIR "/run/kvm-ha/reserve"
 #endif
-#define LIMIT_MS 28000 /* of one question; the core waits for 30 s */
+#define LIMIT_MS 28000 /* of one question: three silent paths one after the other; the core waits for 30 s */
 #define CHECK_MS 10000 /* each VM's keys; */
 #define CHECK_SLICES 10 /* so many groups of them one after the other, so that hundreds of processes do not begin at once */
 #define TEXT_LEN 400
