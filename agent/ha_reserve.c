@@ -86,8 +86,9 @@ static void find(struct work *w, const char *name, enum reservation_op op)
 	d->name = name;
 	d->found = reserve_sg_find(name, "/sys", &d->lun, why);
 	d->silent = d->later = d->found == RESERVE_SG_FOUND ? d->lun.down : 0;
-	/* One that nobody can open, QEMU neither, hides nothing: what comes of its start is for the restart policy. */
-	if (d->found == RESERVE_SG_FOUND || (op == RESERVATION_LOOK && d->found != RESERVE_SG_NOT_NOW) || (op == RESERVATION_CLEAR && d->found == RESERVE_SG_NEVER))
+	/* One that nobody can open, QEMU neither, hides nothing: what comes of its start is for the restart policy. One that cannot be reserved has no key to be taken back. */
+	if (d->found == RESERVE_SG_FOUND || (op == RESERVATION_LOOK && d->found != RESERVE_SG_NOT_NOW) ||
+	    ((op == RESERVATION_CLEAR || op == RESERVATION_LEAVE) && d->found == RESERVE_SG_NEVER))
 		return;
 	judge(w, d->found == RESERVE_SG_NEVER && (op == RESERVATION_JOIN || op == RESERVATION_PROBE) ? RESERVATION_NONE : RESERVATION_FAILED, "disk %s: %s", name, why);
 }

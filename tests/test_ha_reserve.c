@@ -226,6 +226,21 @@ static void test_look(void)
 	TAP_OK(play(RESERVATION_JOIN, why) == RESERVATION_FAILED, "join: of one that cannot be reserved and one that is down: failed");
 }
 
+static void test_leave(void)
+{
+	char why[400];
+
+	memset(disk, 0, sizeof(disk));
+	disk[0].mine = KEY;
+	disk[1].found = RESERVE_SG_NEVER;
+	TAP_OK(play(RESERVATION_LEAVE, why) == RESERVATION_OK && disk[0].mine == 0 && !*why, "leave: of one that cannot be reserved there is nothing to be taken back");
+	disk[0].mine = KEY;
+	disk[1].found = RESERVE_SG_ABSENT;
+	TAP_OK(play(RESERVATION_LEAVE, why) == RESERVATION_FAILED && disk[0].mine == 0 && strstr(why, "why of 1"), "of one that is not there a key may be left");
+	disk[0].found = disk[1].found = disk[2].found = RESERVE_SG_NEVER;
+	TAP_OK(play(RESERVATION_LEAVE, why) == RESERVATION_OK && !*why, "leave: no disk that can be reserved");
+}
+
 /* Whoever asks such a path is kept for as long as the kernel likes. */
 static void test_kept(void)
 {
@@ -295,6 +310,7 @@ int main(void)
 	test_all();
 	test_some();
 	test_look();
+	test_leave();
 	test_kept();
 	test_stuck();
 	for (int i = 0; i < DISKS; i++)
