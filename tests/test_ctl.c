@@ -395,7 +395,7 @@ static void test_volset(void)
 	char words[512];
 	struct superblock sb = { 0 };
 	json_object *o, *head;
-	uint8_t byte = 1;
+	uint8_t byte = 1, block[FORMAT_BLOCK];
 
 	make_volume("v1.img", VOLUME_LEN);
 	make_volume("v2.img", VOLUME_LEN);
@@ -440,6 +440,13 @@ static void test_volset(void)
 	TAP_OK(ctl_about("remove", "v2.img", NULL, "") == 0 && ctl("volume list") == 0 && said("2 of 2"), "a volume is taken out");
 	TAP_OK(ctl_about("remove", "v2.img", NULL, "") == 0, "once more: nothing to do");
 	TAP_OK(superblock_of("v3.img", &sb) && sb.generation == 5 && sb.n_volumes == 2 && !sb.frozen, "five generations");
+	sb.generation--;
+	sb.frozen = true;
+	superblock_encode(&sb, 1, block);
+	put_bytes("v3.img", format_superblock_offset(1), block, sizeof(block));
+	TAP_OK(ctl_about("remove", "v2.img", NULL, "") == 0 && said("interrupted change was finished"), "power went between two copies of a superblock: run again it is finished");
+	get_bytes("v3.img", format_superblock_offset(1), block, sizeof(block));
+	TAP_OK(superblock_decode(block, 1, NULL, &sb) == FORMAT_OK && sb.generation == 5 && !sb.frozen, "in both copies");
 
 	(void)snprintf(words, sizeof(words), "-o json volume dump %s --what superblock", at("v2.img"));
 	TAP_OK(ctl(words) == 0, "the one that went can be looked at");
