@@ -443,6 +443,8 @@ static void try_start(struct keeper *k, bool observed)
 	}
 	k->last_pet_ns = k->now_ns;
 	if (resume) {
+		if (k->wd_running && k->opt.wd_left_ms != 0) /* it has run on since the earlier process' last pet */
+			k->last_pet_ns = k->state_ns + keeper_ms(k->opt.wd_left_ms) - keeper_ms(k->opt.timing.wd_ms);
 		begin_epoch(k, k->opt.resume_epoch, k->opt.resume_life);
 		k->on_quorum = self->hb.state == HEARTBEAT_ARMED || self->hb.settled == k->epoch || k->wd_running;
 		if (k->on_quorum)
