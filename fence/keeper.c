@@ -480,7 +480,12 @@ static void on_clean(void *user)
 	bool held = d->watchdog.fd >= 0;
 	char err[256];
 
-	if (d->unfit_fd >= 0) {
+	if (counts_on_watchdog(d) && !d->resume) {
+		/* Whatever the volumes do from here on: nothing is left that it would be for. Saved first, as no other process may go on with that epoch then. */
+		save_state(d, d->resume_epoch, d->resume_life, LEASE_RELEASING, d->resume_seq);
+		if (stop_watchdog(d, err, sizeof(err)) < 0)
+			log_err("%s", err);
+	} else if (d->unfit_fd >= 0) {
 		/* Nothing of the life that it was for is left. */
 		if (watchdog_drop(&d->watchdog, d->unfit_fd, err, sizeof(err)) < 0)
 			log_err("%s", err);
@@ -502,28 +507,17 @@ static void on_clean(void *user)
 	start_core(d);
 }
 
-static void on_outage_silent(void *user)
-{
-	struct daemon *d = user;
-	char err[256];
-
-	daemon_text(d, LOG_LEVEL_ERR, "no volume could be reached after the restart: this node's VMs were killed before the watchdog would reset the host");
-	save_state(d, d->resume_epoch, d->resume_life, LEASE_RELEASING, d->resume_seq);
-	if (stop_watchdog(d, err, sizeof(err)) < 0)
-		log_err("%s", err);
-	on_clean(d);
-}
-
-/* A restarted keeper that has reached no volume at all has no core yet that could release: the same, before the watchdog acts. */
+/* A restarted keeper that has reached no quorum of the volumes has no core yet that could release: the same, before the watchdog acts. */
 static void on_outage(void *data)
 {
 	struct daemon *d = data;
 
 	if (d->core_runs || !d->resume)
 		return;
+	daemon_text(d, LOG_LEVEL_ERR, "no quorum of the volumes could be reached after the restart: this node's VMs are killed before the watchdog would reset the host");
 	d->resume = false;
 	d->clean = false;
-	vmslice_kill(d->slice, on_outage_silent, d);
+	vmslice_kill(d->slice, on_clean, d);
 }
 
 static void watch_for_outage(struct daemon *d)

@@ -283,9 +283,9 @@ static void kill_round(struct sim_event *ev)
 	}
 	n->k_killing = false;
 	if (n->k_kill_start) {
-		if (n->k_outage && n->wd.running && sim.now < n->wd.fires)
+		if (n->wd.running && sim.now < n->wd.fires)
 			n->wd.running = false;
-		n->k_kill_start = n->k_outage = false;
+		n->k_kill_start = false;
 		n->k_clean = true;
 		start_core(n);
 		return;
@@ -686,7 +686,6 @@ static void on_outage(struct sim_event *ev)
 		return;
 	history_add("node %u: no volume reached after the restart of the keeper: VMs are killed", n->id);
 	n->k_resume = n->k_clean = false;
-	n->k_outage = true;
 	begin_kill(n, true);
 }
 
@@ -783,7 +782,6 @@ void keeper_edge_start(struct node *n)
 		do_watchdog(n, true);
 	if (!n->k_clean)
 		begin_kill(n, true);
-	n->k_outage = false;
 	watch_for_outage(n);
 	ring_joined(n);
 }

@@ -436,7 +436,7 @@ struct node {
 	struct keeper *keeper;
 	bool k_set_changed;
 	bool going_down; /* its agent has left the mark for its keeper */
-	bool k_known, k_runs, k_clean, k_stopping, k_killing, k_kill_start, k_outage;
+	bool k_known, k_runs, k_clean, k_stopping, k_killing, k_kill_start;
 	uint32_t k_agent_life;   /* the agent that is connected */
 	bool k_resume;
 	uint32_t k_resume_epoch;
