@@ -35,6 +35,7 @@
 #define STOP_KILL_MS 13000 /* with VMs to be killed first; the unit's TimeoutStopSec= is longer */
 
 static void on_timer(void *data);
+static void heed_suspend(struct daemon *d);
 
 static void arm_timer(struct daemon *d)
 {
@@ -290,17 +291,24 @@ static const struct keeper_ops ops = {
 	.watchdog = op_watchdog, .processes = op_processes, .tell = daemon_tell, .save = op_save, .exit = op_exit, .note = op_note,
 };
 
-/* Before anything else that a wake-up brings: no pet may come of it. */
-static void tell_suspend(struct daemon *d)
+static bool was_suspended(void)
 {
 	static int64_t seen;
-	struct keeper_event ev = { .kind = KEEPER_EV_SUSPENDED };
 	int64_t suspended = clock_suspended_ns();
 
 	if (suspended - seen <= SUSPEND_LIMIT_MS * NS_PER_MS)
-		return;
+		return false;
 	seen = suspended;
-	keeper_dispatch(&d->core, &ev, clock_now_ns(), &ops, d);
+	return true;
+}
+
+/* Before anything else that a wake-up brings: no pet may come of it. */
+static void tell_suspend(struct daemon *d)
+{
+	struct keeper_event ev = { .kind = KEEPER_EV_SUSPENDED };
+
+	if (was_suspended())
+		keeper_dispatch(&d->core, &ev, clock_now_ns(), &ops, d);
 }
 
 void daemon_event(struct daemon *d, const struct keeper_event *ev)
@@ -374,6 +382,7 @@ static void on_tick(void *data)
 
 	(void)notify_now("WATCHDOG=1", -1);
 	(void)watchdog_keep_resting(&d->watchdog);
+	heed_suspend(d);
 	follow_conf(d);
 	follow_set(d);
 	if (d->volset)
@@ -507,17 +516,25 @@ static void on_clean(void *user)
 	start_core(d);
 }
 
-/* A restarted keeper that has reached no quorum of the volumes has no core yet that could release: the same, before the watchdog acts. */
-static void on_outage(void *data)
+/* A restarted keeper that knows no volume set yet has no core that could release: the same. */
+static void release_early(struct daemon *d, const char *why)
 {
-	struct daemon *d = data;
-
 	if (d->core_runs || !d->resume)
 		return;
-	daemon_text(d, LOG_LEVEL_ERR, "no quorum of the volumes could be reached after the restart: this node's VMs are killed before the watchdog would reset the host");
+	daemon_text(d, LOG_LEVEL_ERR, "not going on with epoch %u: %s; this node's VMs are killed", d->resume_epoch, why);
 	d->resume = false;
 	d->clean = false;
 	vmslice_kill(d->slice, on_clean, d);
+}
+
+/* Before the watchdog acts. */
+static void on_outage(void *data) { release_early(data, "no quorum of the volumes could be reached after the restart, and the watchdog would reset the host"); }
+
+/* The core is told by daemon_event(). */
+static void heed_suspend(struct daemon *d)
+{
+	if (!d->core_runs && was_suspended())
+		release_early(d, release_reason_text(RELEASE_SUSPEND));
 }
 
 static void watch_for_outage(struct daemon *d)
@@ -719,6 +736,7 @@ static int start(struct daemon *d)
 	}
 	watchdog_init(&d->watchdog, d->conf.watchdog, PET_FILE);
 	(void)watchdog_record_read(WATCHDOG_RECORD, &d->measured); /* once, as a disk may hang later: a test that measures anything ends in a boot */
+	(void)was_suspended(); /* from now on */
 	find_earlier_life(d);
 	d->adopted_ns = clock_now_ns();
 	watch_for_outage(d);

@@ -400,6 +400,17 @@ static void start_anew(struct keeper *k)
 	keeper_act(k, KEEPER_ACT_KILL);
 }
 
+static void on_suspended(struct keeper *k)
+{
+	if (k->state == LEASE_STARTING && k->opt.resume) {
+		k->release = RELEASE_SUSPEND;
+		keeper_note(k, NOTE_RELEASE, 0, RELEASE_SUSPEND);
+		start_anew(k);
+	} else {
+		release(k, RELEASE_SUSPEND, 0);
+	}
+}
+
 static void try_start(struct keeper *k, bool observed)
 {
 	const struct table_node *self = &k->node[k->opt.self - 1];
@@ -813,7 +824,7 @@ static void take_event(struct keeper *k, const struct keeper_event *ev)
 			release(k, RELEASE_SHUTDOWN, 0);
 		break;
 	case KEEPER_EV_SUSPENDED:
-		release(k, RELEASE_SUSPEND, 0);
+		on_suspended(k);
 		break;
 	case KEEPER_EV_AGENT:
 		take_facts(k, &ev->agent);

@@ -5,15 +5,19 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "agent/base/clock.h"
 #include "tests/tap.h"
 
+static int64_t suspended_ns;
 static char state_path[64], new_path[72];
 static const char *path_of(const char *path) { return strstr(path, ".new") ? new_path : strstr(path, "keeper.state") ? state_path : "/nonexistent"; }
+static int64_t test_suspended_ns(void) { return suspended_ns; }
 static FILE *test_fopen(const char *path, const char *mode) { return fopen(path_of(path), mode); }
 static int test_rename(const char *from, const char *to) { return rename(path_of(from), path_of(to)); }
 int keeper_main(int argc, char **argv);
 
 #define main keeper_main
+#define clock_suspended_ns test_suspended_ns
 #define fopen test_fopen
 #define rename test_rename
 #include "fence/keeper.c"
@@ -161,11 +165,32 @@ static void test_adopted(void)
 	TAP_OK(d.clean && stops == 0 && takes == 1, "none held: none to be stopped");
 }
 
+/* No volume set is known yet, so the core does not run. */
+static void test_suspended(void)
+{
+	for (unsigned armed = 0; armed < 2; armed++) {
+		begin(armed ? "armed" : "disarmed", armed);
+		on_tick(&d);
+		TAP_OK(d.resume && kills == 0, "%s: going on, if a volume set is found", armed ? "armed" : "disarmed");
+		suspended_ns += 60 * MS_PER_S * NS_PER_MS;
+		on_tick(&d);
+		TAP_OK(!d.resume && !d.clean && kills == 1, "suspended meanwhile: its VMs are killed");
+		on_tick(&d);
+		TAP_OK(kills == 1 && stops == 0, "once");
+		all_silent();
+		TAP_OK(d.clean && stops == armed, "and the watchdog is stopped, if there is one");
+	}
+	begin("armed", true);
+	on_tick(&d);
+	TAP_OK(d.resume && kills == 0, "an earlier suspend: nothing to it");
+}
+
 int main(void)
 {
 	(void)snprintf(state_path, sizeof(state_path), "/tmp/kvm-ha-test-keeper.%d", getpid());
 	(void)snprintf(new_path, sizeof(new_path), "%s.new", state_path);
 	test_adopted();
+	test_suspended();
 	(void)unlink(state_path);
 	return tap_done();
 }

@@ -677,17 +677,17 @@ static uint32_t wd_left_ms(const struct node *n)
 	return n->wd.running && left > 0 ? (uint32_t)(left / NS_PER_MS) : 0;
 }
 
-/* A restarted keeper that has reached no volume at all has no core yet that could release: the same, before the watchdog acts. */
-static void on_outage(struct sim_event *ev)
+/* A restarted keeper that knows no volume set yet has no core that could release: the same. */
+static void release_early(struct node *n, const char *why)
 {
-	struct node *n = ev->obj;
-
 	if (n->k_runs || !n->k_resume)
 		return;
-	history_add("node %u: no volume reached after the restart of the keeper: VMs are killed", n->id);
+	history_add("node %u: %s: VMs are killed", n->id, why);
 	n->k_resume = n->k_clean = false;
 	begin_kill(n, true);
 }
+
+static void on_outage(struct sim_event *ev) { release_early(ev->obj, "no volume reached after the restart of the keeper"); }
 
 static void watch_for_outage(struct node *n)
 {
@@ -840,8 +840,11 @@ void keeper_edge_suspended(struct node *n)
 {
 	struct keeper_event ev = { .kind = KEEPER_EV_SUSPENDED };
 
-	if (proc_alive(&n->kproc))
-		k_event(n, &ev);
+	if (!proc_alive(&n->kproc))
+		return;
+	if (!n->k_runs)
+		release_early(n, "suspended after the restart of the keeper");
+	k_event(n, &ev);
 }
 
 static void on_suspended(struct sim_event *ev) { keeper_edge_suspended(ev->obj); }
