@@ -567,6 +567,11 @@ static void stop_service(struct daemon *d)
 
 	if (d->stopping)
 		return;
+	if (vms != 0 && goes_down && access(PATHS_LEAVE_OVER, F_OK) < 0) {
+		/* Not systemd's stop job, which comes after that; and with one to come systemd would not start this again, so that the watchdog would act. */
+		daemon_text(d, LOG_LEVEL_NOTICE, "not ending now: this host goes down, and %d VM processes have still to leave it", vms);
+		return;
+	}
 	if ((vms != 0 || !quiet) && goes_down) {
 		/* They did not leave in time and did not end by SIGTERM; their units and the agent are stopped. Or they did, and the proof that they are silent is to come. */
 		if (vms != 0)

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "agent/base/paths.h"
 #include "agent/ctl_client.h"
 #include "storage/format.h"
 #include "tests/tap.h"
@@ -722,12 +723,16 @@ static void test_hands_off(void)
 	o = asked();
 	TAP_OK(!json_object_object_get_ex(o, "pause", &v), "asks for neither");
 	json_object_put(o);
-	TAP_OK(ctl_with_agent("node leave", OK_ANSWER ",\"going_down\":false}\n") == 0 && said("does not go down"), "node leave: the host stays");
+	(void)mkdir("/run/kvm-ha", 0750);
+	(void)unlink(PATHS_LEAVE_OVER);
+	TAP_OK(ctl_with_agent("node leave", OK_ANSWER ",\"going_down\":false}\n") == 0 && said("does not go down") && access(PATHS_LEAVE_OVER, F_OK) < 0, "node leave: the host stays");
 	TAP_OK(ctl_with_agent("node leave", OK_ANSWER ",\"going_down\":true,\"left\":true,\"vms\":0,\"timeout_ms\":1000}\n") == 0 && said("left to wait for"),
 	       "node leave: all have left");
+	TAP_OK((access(PATHS_LEAVE_OVER, F_OK) == 0 && unlink(PATHS_LEAVE_OVER) == 0) || geteuid() != 0, "and leaves word for the keeper");
 	TAP_OK(ctl_with_agent("node leave", OK_ANSWER ",\"going_down\":true,\"left\":false,\"vms\":3,\"timeout_ms\":-1}\n") == 1 && said("3 VMs have not left"),
 	       "node leave: not for ever");
 	TAP_OK(ctl_with_agent("node leave", OK_ANSWER ",\"going_down\":true,\"left\":false,\"in_vain\":true}\n") == 1 && said("no quorum"), "node leave: in vain");
+	TAP_OK((access(PATHS_LEAVE_OVER, F_OK) == 0 && unlink(PATHS_LEAVE_OVER) == 0) || geteuid() != 0, "as it does then");
 	TAP_OK(ctl_with_agent("node maintenance off n2 --return", OK_ANSWER "}\n") == 0 && said("come back"), "node maintenance off --return");
 	o = asked();
 	TAP_OK(json_object_object_get_ex(o, "return", &v) && json_object_get_boolean(v), "asks for that");

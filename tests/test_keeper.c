@@ -5,7 +5,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <qb/qbloop.h>
+
 #include "agent/base/clock.h"
+#include "agent/base/held.h"
+#include "agent/base/orphans.h"
+#include "agent/base/paths.h"
 #include "tests/tap.h"
 
 static int64_t suspended_ns;
@@ -14,10 +19,21 @@ static const char *path_of(const char *path) { return strstr(path, ".new") ? new
 static int64_t test_suspended_ns(void) { return suspended_ns; }
 static FILE *test_fopen(const char *path, const char *mode) { return fopen(path_of(path), mode); }
 static int test_rename(const char *from, const char *to) { return rename(path_of(from), path_of(to)); }
+static bool marked, leave_over;
+static int test_access(const char *path, int mode)
+{
+	return (strcmp(path, PATHS_GOING_DOWN) == 0 && marked) || (strcmp(path, PATHS_LEAVE_OVER) == 0 && leave_over) ? 0 : -1;
+}
+static unsigned loop_stops;
+static void test_loop_stop(qb_loop_t *loop) { loop_stops++; }
 int keeper_main(int argc, char **argv);
 
 #define main keeper_main
 #define clock_suspended_ns test_suspended_ns
+#define access test_access
+#define orphans_quiet() true
+#define held_quiet(...) true
+#define qb_loop_stop test_loop_stop
 #define fopen test_fopen
 #define rename test_rename
 #include "fence/keeper.c"
@@ -28,6 +44,7 @@ int keeper_main(int argc, char **argv);
 
 static bool held;          /* by systemd: the watchdog's fd, and it runs */
 static unsigned stops, takes, kills;
+static int vms;
 static void (*silent)(void *user);
 static void *silent_user;
 
@@ -78,7 +95,7 @@ void vmslice_kill(struct vmslice *s, void (*fn)(void *user), void *user)
 
 int vmslice_find_root(char *ret, size_t size) { return -ENOENT; }
 int vmslice_new(qb_loop_t *loop, const char *root, struct vmslice **ret) { return -ENOENT; }
-int vmslice_count(struct vmslice *s) { return 0; }
+int vmslice_count(struct vmslice *s) { return vms; }
 bool vmslice_marks(struct vmslice *s, uint32_t *ret, unsigned max, unsigned *ret_n) { return true; }
 int prover_start(const char *root) { return 0; }
 int daemon_listen(struct daemon *d) { return -ENOENT; }
@@ -185,12 +202,36 @@ static void test_suspended(void)
 	TAP_OK(d.resume && kills == 0, "an earlier suspend: nothing to it");
 }
 
+/* SIGTERM: what is done about the VMs. */
+static void test_stopped(void)
+{
+	static const struct { const char *name; int vms; bool down, over, ends, leaves; } of[] = {
+		{ "no VM", 0, false, false, true, true },
+		{ "VMs, and the host stays: the next process goes on", 3, false, false, true, false },
+		{ "the host goes down, and its VMs still leave: it goes on", 3, true, false, false, false },
+		{ "the host goes down, and none is left", 0, true, false, true, true },
+		{ "the host goes down, and they are waited for no more", 3, true, true, true, true },
+		{ "an earlier time's mark, and the host stays", 3, false, true, true, false },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(of); i++) {
+		begin("disarmed", false);
+		vms = of[i].vms;
+		marked = of[i].down;
+		leave_over = of[i].over;
+		loop_stops = 0;
+		stop_service(&d);
+		TAP_OK((loop_stops > 0) == of[i].ends && d.stopping == of[i].leaves && d.stop_kills == (of[i].leaves && vms != 0), "told to end, %s", of[i].name);
+	}
+}
+
 int main(void)
 {
 	(void)snprintf(state_path, sizeof(state_path), "/tmp/kvm-ha-test-keeper.%d", getpid());
 	(void)snprintf(new_path, sizeof(new_path), "%s.new", state_path);
 	test_adopted();
 	test_suspended();
+	test_stopped();
 	(void)unlink(state_path);
 	return tap_done();
 }

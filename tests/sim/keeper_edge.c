@@ -821,6 +821,8 @@ void keeper_edge_stop_service(struct node *n)
 
 	if (!proc_alive(&n->kproc) || n->kproc.stopped)
 		return;
+	if (slice_count(n) > 0 && n->going_down && !shutdown_ends_agents(n))
+		return;
 	if (slice_count(n) > 0 && n->going_down && n->k_runs && !n->k_stopping) {
 		n->k_stopping = true;
 		ev.kind = KEEPER_EV_SHUTDOWN;
