@@ -61,6 +61,7 @@
 	/* !7: keeper restart */ \
 	X(RESTART_PETS_FIRST, "!7", "a restarted keeper pets before its first full round", "S4") \
 	X(RESTART_KEEPS_VMS, "!7", "VMs of an epoch that is not gone on with are not killed before the first write", "S3") \
+	X(WATCHDOG_UNHELD, "!7, I2", "the keeper alone holds the descriptor of a watchdog that its close pets", "S3") \
 	X(RESTART_OPENS_WATCHDOG, "!7", "a restarted keeper opens the watchdog before the VMs are proven gone", "S4") \
 	/* Taking over; !9 */ \
 	X(W_ONE_PERIOD, "I1", "W is half of what it must be", "S3") \

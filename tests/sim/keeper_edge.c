@@ -184,13 +184,36 @@ static void wd_pet(struct node *n)
 	timer_set(&n->wd.timer, NULL, n->wd.fires + node_wait(n, rest), on_wd_reset, n);
 }
 
+static bool close_pets(const struct node *n) { return sim.close_pets >> (n->id - 1) & 1; }
+
+/* I2: systemd holds the descriptor, so the end of the process is not its last close. */
+static void wd_closed(struct node *n)
+{
+	if (MUTANT(WATCHDOG_UNHELD) && n->wd.running && close_pets(n))
+		wd_pet(n);
+}
+
+/* One that hangs is killed, by systemd. */
+static void on_hung(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+
+	if (!proc_alive(&n->kproc) || n->kproc.life != ev->arg)
+		return;
+	keeper_edge_crash(n);
+	machine_keeper_again(n, rnd_ms(50, 500));
+}
+
 static void late_pet(struct sim_event *ev)
 {
 	struct node *n = ev->obj;
 
 	wd_pet(n);
-	if (n->brinks == 1)
+	if (n->brinks == 1) {
 		proc_stop(&n->kproc, 2 * keeper_ms(sim.timing.w_ms)); /* that was the last one */
+		if (close_pets(n) && n->wd.running && n->wd.fires != SIM_NEVER)
+			world_post(MAX(n->wd.fires - sim.now - (int64_t)(5 * NS_PER_MS), 0), on_hung, n, n->kproc.life);
+	}
 	n->brinks -= n->brinks > 0;
 }
 
@@ -809,6 +832,7 @@ void keeper_edge_crash(struct node *n)
 		return;
 	}
 	n->k_runs = n->k_known = false;
+	wd_closed(n);
 	proc_die(&n->kproc);
 	disk_writer_gone(n, &n->kproc, life, GONE_DIED);
 	ring_changed();
