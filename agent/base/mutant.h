@@ -5,6 +5,8 @@
  * X(NAME, RULE, WHAT, CAUGHT): RULE says where DESIGN.md has it ("!n" is its n-th sentence marked with an exclamation mark), WHAT is the break, CAUGHT
  * the invariants (tests/sim/check.c) that may catch it.
  *
+ * Of !4, that no node may be armed has none: a frozen quorum is met by every renewal, so that nothing breaks here without it, but with --lost, which nobody uses here;
+ * tests/test_setchange.c looks at that. Of !8, the checks before arming are the shell's: tests/test_watchdog.c, tests/test_conf.c, tests/test_timing.c.
  * Of !16, two definitions with one writable disk are refused when a catalog is read (agent/catalog.c): the simulator has no disks in its definitions. */
 #pragma once
 
