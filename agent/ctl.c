@@ -121,6 +121,9 @@ static const struct command commands[] = {
 	  "  --wait     until the node is empty, or with --return until all are back; says what has left, and what no other node can take\n" },
 	{ "node", "leave", "", 0, 0, 0, ctl_node_leave, "wait until this node's VMs have left it, if its host goes down; for ha-leave.service",
 	  "What becomes of the VMs says ShutdownPolicy= in kvm-ha.conf(5). With a host that does not go down nothing happens.\n" },
+	{ "node", "stop", "", 0, 0, 0, ctl_node_stop, "stop ha-agent and ha-keeper on this host, which systemctl refuses",
+	  "Refused while VMs run here, or may be started here: `ha-ctl node maintenance on NODE --wait` first, or `ha-ctl disarm`.\n"
+	  "Until `systemctl start ha-keeper ha-agent`, or the host's next boot. Needs no agent.\n" },
 	{ "node", "fence", "NODE [--off]", 1, 1, OPTION_OFF, ctl_node_fence, "take a node's VMs away, dead or alive, and give it none",
 	  "A node that is alive kills its VMs, proves them gone and stays up; of one that is not, the watchdog or a fence device is the proof.\n"
 	  "Also the way around a brake. Until `ha-ctl node unfence` the node is in quarantine.\n"

@@ -4,6 +4,7 @@
  *   ctl_agent.c   commands the agent carries out
  *   ctl_maintenance.c node maintenance, and waiting for its end
  *   ctl_fence.c   fencing by hand; ctl_watchdog.c: what the watchdog is, and how long it takes
+ *   ctl_stop.c    node stop
  *   ctl_print.c   colors, tables, lists; ctl_status.c: the status in words
  *   ctl_import.c  vm import
  *   ctl_volume.c  volume init; ctl_dump.c: volume list and dump; ctl_disk.c: what both do to a volume
@@ -90,6 +91,9 @@ int ctl_check_name(const struct ctl *c, const char *what, const char *name); /* 
 
 /* ctl_maintenance.c */
 int ctl_node_maintenance(const struct ctl *c);
+
+/* ctl_stop.c */
+int ctl_node_stop(const struct ctl *c);
 
 /* ctl_fence.c */
 int ctl_node_confirm_fenced(const struct ctl *c);

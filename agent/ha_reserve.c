@@ -9,7 +9,9 @@
  * One process a VM: what an agent that is gone has begun may be in the kernel still, and its end is waited for (--lock).
  *
  * What a start waits for asks all paths of all disks at once first, by a process each, and leaves out which do not answer: one after the other they would take longer than anybody
- * waits. That question changes nothing, so who is still in it is left behind. */
+ * waits. That process opens the path, too: the kernel keeps whoever opens a disk while the path's host is in error recovery. The question changes nothing, so who is still in it is
+ * left behind. What is asked every few seconds (keep, check) would leave one more behind each time, and what has only a few (leave) would be over before all have answered: those
+ * go by the paths in turn. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -28,14 +30,15 @@
 #define MAX_DISKS 16
 #define EXIT_USAGE 64
 #ifndef ASK_MS /* a test has its own */
-#define ASK_MS (RESERVE_SG_COMMAND_MS + 1000) /* for all paths together. What takes longer is kept by the kernel */
+#define ASK_MS RESERVE_SG_ANSWER_MS /* for all paths together. A time-out is an answer; what takes longer is kept by the kernel */
 #endif
 
 struct disk {
 	const char *name;
 	enum reserve_sg_found found;
 	struct reserve_sg_lun lun;
-	int fd[RESERVATION_MAX_PATHS]; /* -1: cannot be opened, or has not answered */
+	int fd[RESERVATION_MAX_PATHS]; /* -1: cannot be opened, or is not to be */
+	uint32_t silent; /* bit: is not opened: it is down, or has not answered */
 	uint32_t later; /* bit: but may another time */
 };
 
@@ -72,7 +75,9 @@ _printf_(3, 4) static void judge(struct work *w, enum reservation_result r, cons
 	va_end(ap);
 }
 
-/* Open for reading: SG_IO asks for CAP_SYS_RAWIO instead, and udev would look at the disk anew each time that one who could have written closes it. */
+/* For reading: SG_IO asks for CAP_SYS_RAWIO instead, and udev would look at the disk anew each time that one who could have written closes it. */
+static int open_path(const struct disk *d, unsigned path) { return open(d->lun.path[path], O_RDONLY | O_NONBLOCK | O_CLOEXEC); }
+
 static void find(struct work *w, const char *name, enum reservation_op op)
 {
 	struct disk *d = &w->disk[w->n++];
@@ -80,15 +85,20 @@ static void find(struct work *w, const char *name, enum reservation_op op)
 
 	d->name = name;
 	d->found = reserve_sg_find(name, "/sys", &d->lun, why);
-	d->later = 0;
-	for (unsigned i = 0; d->found == RESERVE_SG_FOUND && i < d->lun.n; i++) {
-		d->fd[i] = d->lun.down >> i & 1 ? -1 : open(d->lun.path[i], O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-		d->later |= d->fd[i] < 0 ? 1U << i : 0;
-	}
-	/* One that nobody can open, QEMU neither, hides nothing: what comes of its start is for the restart policy. */
-	if (d->found == RESERVE_SG_FOUND || (op == RESERVATION_LOOK && d->found != RESERVE_SG_NOT_NOW) || (op == RESERVATION_CLEAR && d->found == RESERVE_SG_NEVER))
+	d->silent = d->later = d->found == RESERVE_SG_FOUND ? d->lun.down : 0;
+	/* One that nobody can open, QEMU neither, hides nothing: what comes of its start is for the restart policy. One that cannot be reserved has no key to be taken back. */
+	if (d->found == RESERVE_SG_FOUND || (op == RESERVATION_LOOK && d->found != RESERVE_SG_NOT_NOW) ||
+	    ((op == RESERVATION_CLEAR || op == RESERVATION_LEAVE) && d->found == RESERVE_SG_NEVER))
 		return;
 	judge(w, d->found == RESERVE_SG_NEVER && (op == RESERVATION_JOIN || op == RESERVATION_PROBE) ? RESERVATION_NONE : RESERVATION_FAILED, "disk %s: %s", name, why);
+}
+
+static void open_paths(struct disk *d)
+{
+	for (unsigned i = 0; d->found == RESERVE_SG_FOUND && i < d->lun.n; i++) {
+		d->fd[i] = d->silent >> i & 1 ? -1 : open_path(d, i);
+		d->later |= d->fd[i] < 0 && !(d->silent >> i & 1) ? 1U << i : 0;
+	}
 }
 
 static void leave_out(struct disk *d, unsigned path, bool later)
@@ -115,19 +125,22 @@ _Noreturn static void ask_path(const struct work *w, struct asked a, int out)
 {
 	static struct reservation_answer answer;
 	struct reservation_command c = { .kind = RESERVATION_READ_KEYS, .path = a.path, .key = w->key };
+	int fd;
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	(void)close(STDOUT_FILENO);
 	if (w->lock >= 0)
 		(void)close(w->lock);
-	reserve_sg_send(w->disk[a.disk].fd[a.path], &c, &answer);
-	a.answers = answer.status != RESERVATION_ERROR;
-	a.later = answer.later;
+	fd = open_path(&w->disk[a.disk], a.path);
+	if (fd >= 0)
+		reserve_sg_send(fd, &c, &answer);
+	a.answers = fd >= 0 && answer.status != RESERVATION_ERROR;
+	a.later = fd < 0 || answer.later;
 	_exit(write(out, &a, sizeof(a)) == (ssize_t)sizeof(a) ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
-/* silent: bits of each disk's paths that were asked; those that have answered are taken out of it. */
-static void hear_paths(struct work *w, int in, uint32_t silent[MAX_DISKS])
+/* Whoever was asked counts as one that may answer another time, until something is heard. */
+static void hear_paths(struct work *w, int in)
 {
 	int64_t until = now_ms() + ASK_MS;
 	struct pollfd fd = { .fd = in, .events = POLLIN };
@@ -139,42 +152,40 @@ static void hear_paths(struct work *w, int in, uint32_t silent[MAX_DISKS])
 			continue;
 		if (read(in, &a, sizeof(a)) != (ssize_t)sizeof(a)) /* nobody is left in it */
 			return;
-		silent[a.disk] &= ~(1U << a.path);
-		if (!a.answers)
-			leave_out(&w->disk[a.disk], a.path, a.later);
+		if (a.answers)
+			w->disk[a.disk].silent &= ~(1U << a.path);
+		if (a.answers || !a.later)
+			w->disk[a.disk].later &= ~(1U << a.path);
 	}
 }
 
 /* Who cannot be asked this way is asked in its turn. */
 static void ask_paths(struct work *w)
 {
-	uint32_t silent[MAX_DISKS] = { 0 };
 	unsigned n = 0;
 	int fd[2];
 	pid_t pid;
 
 	for (unsigned i = 0; i < w->n; i++)
 		for (unsigned p = 0; w->disk[i].found == RESERVE_SG_FOUND && p < w->disk[i].lun.n; p++)
-			n += w->disk[i].fd[p] >= 0;
+			n += !(w->disk[i].silent >> p & 1);
 	if (n < 2 || pipe2(fd, O_CLOEXEC) < 0)
 		return;
 	for (unsigned i = 0; i < w->n; i++)
 		for (unsigned p = 0; w->disk[i].found == RESERVE_SG_FOUND && p < w->disk[i].lun.n; p++) {
-			if (w->disk[i].fd[p] < 0)
+			if (w->disk[i].silent >> p & 1)
 				continue;
 			pid = fork();
 			if (pid == 0)
 				ask_path(w, (struct asked){ .disk = (uint8_t)i, .path = (uint8_t)p }, fd[1]);
-			if (pid > 0)
-				silent[i] |= 1U << p;
+			if (pid > 0) {
+				w->disk[i].silent |= 1U << p;
+				w->disk[i].later |= 1U << p;
+			}
 		}
 	(void)close(fd[1]);
-	hear_paths(w, fd[0], silent);
+	hear_paths(w, fd[0]);
 	(void)close(fd[0]);
-	for (unsigned i = 0; i < w->n; i++)
-		for (unsigned p = 0; p < RESERVATION_MAX_PATHS; p++)
-			if (silent[i] >> p & 1)
-				leave_out(&w->disk[i], p, true);
 }
 
 /* ---- plans ---- */
@@ -241,6 +252,8 @@ static void run(struct work *w, enum reservation_op op, char **names, unsigned n
 		find(w, names[i], op);
 	if (op == RESERVATION_JOIN || op == RESERVATION_OWN || op == RESERVATION_LOOK || op == RESERVATION_CLEAR)
 		ask_paths(w);
+	for (unsigned i = 0; i < n; i++)
+		open_paths(&w->disk[i]);
 	switch (op) {
 	case RESERVATION_JOIN:
 		if (n == 0)

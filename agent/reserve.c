@@ -25,7 +25,7 @@
 #ifndef MARK_DIR /* a test has its own */
 #define MARK_DIR "/run/kvm-ha/reserve"
 #endif
-#define LIMIT_MS 28000 /* of one question; the core waits for 30 s */
+#define LIMIT_MS 28000 /* of one question: three silent paths one after the other; the core waits for 30 s */
 #define CHECK_MS 10000 /* each VM's keys; */
 #define CHECK_SLICES 10 /* so many groups of them one after the other, so that hundreds of processes do not begin at once */
 #define TEXT_LEN 400
@@ -340,7 +340,8 @@ static void start(struct job *j, enum reservation_op op)
 	}
 	(void)snprintf(j->text, sizeof(j->text), "cannot start %s: %s", argv[0], strerror(-r));
 	agentd_say(j->r->d, LOG_LEVEL_ERR, "VM %s: %s", j->name, j->text);
-	tell_later(j, op == RESERVATION_LOOK ? RESERVATION_NONE : RESERVATION_FAILED);
+	/* Where it is not installed, a VM that is to have no reservation is started as ever. For want of memory, say, it waits: another node's reservation may be in its way. */
+	tell_later(j, op == RESERVATION_LOOK && r == -ENOENT ? RESERVATION_NONE : RESERVATION_FAILED);
 }
 
 static void begin(struct job *j) { start(j, carried_out(j)); }

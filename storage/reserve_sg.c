@@ -26,6 +26,7 @@
 #define KEY_ABORTED_COMMAND 0x0b
 #define TRIES 3
 #define AGAIN_MS 300
+#define AT_ONCE_MS 2500 /* what took longer is not asked for again */
 #define MAX_ATTENTIONS 8 /* one after the other: reset, keys preempted, capacity changed */
 
 static bool has_link(const char *dir, const char *link, const char *wanted)
@@ -242,7 +243,7 @@ void reserve_sg_send(int fd, const struct reservation_command *c, struct reserva
 		bool again = exchange(fd, c, ret);
 
 		later = later || ret->later;
-		if (!again || once || i == TRIES || now_ms() - began > RESERVE_SG_COMMAND_MS / 2) {
+		if (!again || once || i == TRIES || now_ms() - began > AT_ONCE_MS) {
 			ret->later = later && ret->status == RESERVATION_ERROR;
 			return;
 		}

@@ -7,7 +7,8 @@
 
 #define RESERVE_SG_NAME_LEN 64
 #define RESERVE_SG_WHY_LEN 160
-#define RESERVE_SG_COMMAND_MS 5000 /* until the kernel aborts it, which may take longer */
+#define RESERVE_SG_COMMAND_MS 7000 /* until the kernel aborts it. It makes seven seconds of whatever is less (BLK_MIN_SG_TIMEOUT), */
+#define RESERVE_SG_ANSWER_MS 9000  /* and its timer may be 1.5 s late: until one that nobody answers has timed out and is aborted, unless that takes long, too */
 
 struct reserve_sg_lun {
 	unsigned n;

@@ -733,6 +733,9 @@ static void test_hands_off(void)
 	       "node leave: not for ever");
 	TAP_OK(ctl_with_agent("node leave", OK_ANSWER ",\"going_down\":true,\"left\":false,\"in_vain\":true}\n") == 1 && said("no quorum"), "node leave: in vain");
 	TAP_OK((access(PATHS_LEAVE_OVER, F_OK) == 0 && unlink(PATHS_LEAVE_OVER) == 0) || geteuid() != 0, "as it does then");
+	TAP_OK(ctl_with_agent("node stop", OK_ANSWER ",\"status\":{\"self\":\"n2\",\"lease\":\"armed\",\"armed\":true,\"nodes\":[{\"name\":\"n1\",\"maintenance\":true},"
+				     "{\"name\":\"n2\",\"maintenance\":false}]}}\n") == 1 && said("node maintenance on n2"),
+	       "node stop: not while VMs may be started here");
 	TAP_OK(ctl_with_agent("node maintenance off n2 --return", OK_ANSWER "}\n") == 0 && said("come back"), "node maintenance off --return");
 	o = asked();
 	TAP_OK(json_object_object_get_ex(o, "return", &v) && json_object_get_boolean(v), "asks for that");

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* ha-reserve with disks of the test's own: what is done with several of them, what comes of it for their VM, and paths that keep whoever asks them. */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
+static int open_kept(const char *name, int flags, ...);
+#define open(...) open_kept(__VA_ARGS__)
 int ha_reserve_main(int argc, char **argv);
 #define main ha_reserve_main
 #define ASK_MS 2000
 #include "agent/ha_reserve.c"
 #undef main
+#undef open
 #include "tests/tap.h"
 
 #define KEY 0x1234560100000005ULL
@@ -19,7 +23,7 @@ int ha_reserve_main(int argc, char **argv);
 static struct {
 	enum reserve_sg_found found;
 	bool no_pr, dead /* its paths are down */, mute /* no answer by any */, busy, held;
-	unsigned silent; /* bit: a path that keeps whoever asks it */
+	unsigned silent, stuck; /* bit: a path that keeps whoever asks it; whoever opens it, as one whose host is in error recovery */
 	uint64_t mine, other;
 	unsigned registers, preempts, commands, kept;
 } disk[DISKS];
@@ -40,6 +44,22 @@ enum reserve_sg_found reserve_sg_find(const char *name, const char *sys, struct 
 		path_of(i, p, ret->path[p]);
 	(void)snprintf(why, RESERVE_SG_WHY_LEN, "why of %d", i);
 	return disk[i].found;
+}
+
+static int open_kept(const char *name, int flags, ...)
+{
+	char path[RESERVE_SG_NAME_LEN];
+
+	for (int i = 0; i < DISKS; i++)
+		for (unsigned p = 0; p < PATHS; p++) {
+			path_of(i, p, path);
+			if (!streq(name, path) || !(disk[i].stuck >> p & 1))
+				continue;
+			while (getpid() != self)
+				(void)pause();
+			disk[i].kept++; /* the others would not be opened before it is over */
+		}
+	return open(name, flags, 0600);
 }
 
 static int disk_of(int fd, unsigned *ret_path)
@@ -206,6 +226,21 @@ static void test_look(void)
 	TAP_OK(play(RESERVATION_JOIN, why) == RESERVATION_FAILED, "join: of one that cannot be reserved and one that is down: failed");
 }
 
+static void test_leave(void)
+{
+	char why[400];
+
+	memset(disk, 0, sizeof(disk));
+	disk[0].mine = KEY;
+	disk[1].found = RESERVE_SG_NEVER;
+	TAP_OK(play(RESERVATION_LEAVE, why) == RESERVATION_OK && disk[0].mine == 0 && !*why, "leave: of one that cannot be reserved there is nothing to be taken back");
+	disk[0].mine = KEY;
+	disk[1].found = RESERVE_SG_ABSENT;
+	TAP_OK(play(RESERVATION_LEAVE, why) == RESERVATION_FAILED && disk[0].mine == 0 && strstr(why, "why of 1"), "of one that is not there a key may be left");
+	disk[0].found = disk[1].found = disk[2].found = RESERVE_SG_NEVER;
+	TAP_OK(play(RESERVATION_LEAVE, why) == RESERVATION_OK && !*why, "leave: no disk that can be reserved");
+}
+
 /* Whoever asks such a path is kept for as long as the kernel likes. */
 static void test_kept(void)
 {
@@ -237,6 +272,29 @@ static void test_kept(void)
 	(void)unlink(name);
 }
 
+/* The same when it is opened already. */
+static void test_stuck(void)
+{
+	char why[400], name[RESERVE_SG_NAME_LEN];
+
+	memset(disk, 0, sizeof(disk));
+	disk[0].stuck = 1;
+	disk[1].stuck = 2;
+	TAP_OK(play(RESERVATION_JOIN, why) == RESERVATION_OK && disk[0].mine == KEY && disk[1].mine == KEY && disk[2].mine == KEY && disk[0].kept + disk[1].kept == 0,
+	       "join: a path keeps whoever opens it: by the others, which wait for none");
+	disk[0].stuck = 3;
+	TAP_OK(play(RESERVATION_LOOK, why) == RESERVATION_FAILED && strstr(why, "/disk/0") && disk[0].kept == 0, "look: each path keeps whoever opens it: failed");
+
+	memset(disk, 0, sizeof(disk));
+	path_of(0, 0, name);
+	(void)unlink(name);
+	TAP_OK(play(RESERVATION_JOIN, why) == RESERVATION_OK && disk[0].mine == KEY && strstr(why, "not every path"), "join: a path that cannot be opened: by the other");
+	path_of(0, 1, name);
+	(void)unlink(name);
+	TAP_OK(play(RESERVATION_LOOK, why) == RESERVATION_FAILED && strstr(why, "/disk/0"), "look: none can: failed");
+	TAP_OK(play(RESERVATION_KEEP, why) == RESERVATION_FAILED && strstr(why, "/disk/0"), "keep: the same");
+}
+
 int main(void)
 {
 	char template[] = "/tmp/ha_reserve.XXXXXX", name[RESERVE_SG_NAME_LEN];
@@ -252,7 +310,9 @@ int main(void)
 	test_all();
 	test_some();
 	test_look();
+	test_leave();
 	test_kept();
+	test_stuck();
 	for (int i = 0; i < DISKS; i++)
 		for (unsigned p = 0; p < PATHS; p++) {
 			path_of(i, p, name);

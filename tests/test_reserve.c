@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* agent/reserve.c with processes that say what the test wants: what is answered, once each; marks; one that hangs; what is logged; Reservation=no. */
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -8,6 +9,7 @@
 
 #include "agent/agentd.h"
 #include "agent/base/clock.h"
+#include "storage/reserve_sg.h"
 #include "tests/tap.h"
 
 static const char *says = "echo 'ok '";
@@ -20,6 +22,7 @@ static struct reserver *r;
 static struct vm v;
 static uint64_t limit_ns; /* as it was set last */
 static bool hurry;        /* it is over at once */
+static int spawn_error;   /* 0: none */
 
 #define LONG_MS 15000 /* nothing else takes as long */
 
@@ -65,6 +68,8 @@ int spawn_piped(const char *const argv[], int in, int out, pid_t *ret)
 		if (strncmp(argv[op], "--lock=", 7) == 0)
 			(void)snprintf(seen.lock, sizeof(seen.lock), "%s", argv[op] + 7);
 	}
+	if (spawn_error)
+		return spawn_error;
 	seen.spawned++;
 	(void)snprintf(seen.op, sizeof(seen.op), "%s", argv[op]);
 	*ret = fork();
@@ -234,6 +239,27 @@ static void test_no(void)
 	d.conf.reservation = CONF_RESERVATION_YES;
 }
 
+/* Whether its disk is reserved for another node nobody has seen. */
+static void test_no_process(void)
+{
+	begin(5);
+	d.conf.reservation = CONF_RESERVATION_NO;
+	spawn_error = -EAGAIN;
+	ask(RESERVATION_JOIN, 1, "");
+	TAP_OK(seen.told == 0, "a process that cannot be made is not told from within the question");
+	run(5000);
+	TAP_OK(answered(RESERVATION_JOIN, 1, RESERVATION_FAILED) && strstr(reserver_text(r, v.def.uuid), "cannot start"), "Reservation=no, and no process to be had: failed for now, and why");
+	spawn_error = -ENOENT;
+	ask(RESERVATION_JOIN, 2, "");
+	run(5000);
+	TAP_OK(answered(RESERVATION_JOIN, 2, RESERVATION_NONE), "ha-reserve is not installed: without");
+	d.conf.reservation = CONF_RESERVATION_YES;
+	ask(RESERVATION_JOIN, 3, "");
+	run(5000);
+	TAP_OK(answered(RESERVATION_JOIN, 3, RESERVATION_FAILED), "but not where it is wanted");
+	spawn_error = 0;
+}
+
 static void test_called_off(void)
 {
 	ask(RESERVATION_OWN, 10, "sleep 60");
@@ -256,8 +282,8 @@ static void test_limit(void)
 	ask(RESERVATION_OWN, 14, "sleep 60");
 	run(5000);
 	hurry = false;
-	TAP_OK(answered(RESERVATION_OWN, 14, RESERVATION_FAILED) && limit_ns > 20000 * NS_PER_MS && limit_ns < 30000 * NS_PER_MS,
-	       "no answer: failed, after four silent paths were waited for, and before the core's patience is over");
+	TAP_OK(answered(RESERVATION_OWN, 14, RESERVATION_FAILED) && limit_ns > 3ULL * RESERVE_SG_ANSWER_MS * NS_PER_MS && limit_ns < 30000 * NS_PER_MS,
+	       "no answer: failed, after three silent paths were waited for, and before the core's patience is over");
 	(void)snprintf(text, sizeof(text), "no answer within %d s", (int)(limit_ns / NS_PER_MS / 1000));
 	TAP_OK(streq(reserver_text(r, v.def.uuid), text), "which is said");
 }
@@ -334,6 +360,7 @@ int main(void)
 	test_check();
 	from = 0;
 	test_no();
+	test_no_process();
 	(void)unlink(MARK_DIR "/07000000-0000-0000-0000-000000000000");
 	(void)rmdir(MARK_DIR);
 	return tap_done();

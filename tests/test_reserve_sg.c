@@ -14,8 +14,11 @@
 
 /* ---- SG_IO ---- */
 
+#define KERNEL_FLOOR_MS 7000 /* BLK_MIN_SG_TIMEOUT: what is less is made that */
+#define KERNEL_LATE_MS 1530  /* blk_add_timer: a second of at most 1024 ms is waited for, and half of one more if a timer runs already */
+
 static struct { int fails, attentions, busy; unsigned status, host, driver, resid; uint8_t sense[32], data[64]; unsigned char sense_len, data_len; } kernel;
-static struct { unsigned n, len; uint8_t cdb[10], out[RESERVATION_OUT_LEN]; int direction; } seen;
+static struct { unsigned n, len, timeout_ms; uint8_t cdb[10], out[RESERVATION_OUT_LEN]; int direction; } seen;
 
 int __wrap_ioctl(int fd, unsigned long request, ...);
 int __wrap_ioctl(int fd, unsigned long request, ...)
@@ -32,6 +35,7 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	}
 	seen.n++;
 	seen.len = io->dxfer_len;
+	seen.timeout_ms = io->timeout;
 	seen.direction = io->dxfer_direction;
 	memcpy(seen.cdb, io->cmdp, sizeof(seen.cdb));
 	if (io->dxfer_direction == SG_DXFER_TO_DEV)
@@ -76,6 +80,7 @@ static void test_send(void)
 
 	TAP_OK(a.status == RESERVATION_GOOD && seen.n == 1 && seen.cdb[0] == 0x5f && seen.cdb[1] == 5 && seen.cdb[2] == RESERVATION_WERO && seen.cdb[8] == 24 && seen.len == 24 &&
 		       seen.direction == SG_DXFER_TO_DEV && seen.out[0] == 1 && seen.out[8] == 0x11 && seen.out[20] == 1, "PREEMPT AND ABORT, of the type");
+	TAP_OK(seen.timeout_ms >= KERNEL_FLOOR_MS && seen.timeout_ms + KERNEL_LATE_MS < RESERVE_SG_ANSWER_MS, "who waits for an answer hears of a time-out, too: the kernel's floor is heeded");
 	(void)ask(RESERVATION_REGISTER_IGNORE);
 	TAP_OK(seen.cdb[1] == 6 && seen.cdb[2] == 0, "REGISTER AND IGNORE EXISTING KEY, of none");
 	memcpy(kernel.data, keys, sizeof(keys));

@@ -15,6 +15,7 @@ stamps_on a || bail "guest a does not stamp its disk"
 guest b n3 --disk nfs
 guest c n1
 a=$(token a) b=$(token b) c=$(token c) old=$(epoch n3)
+check "its services are not stopped while it may be given VMs" exits 1 ctl n3 node stop
 since=$(now_ns)
 printed=$(ctl n1 node maintenance on n3 --wait)
 check "maintenance on --wait ends well" [ $? -eq 0 ]
@@ -36,7 +37,18 @@ lab power n3 off && lab power n3 on || bail "n3 does not boot"
 check "after a power cycle n3 is online" within $patience back n3
 check "and in maintenance still" in_maintenance n3 true
 check "and empty" empty n3
+had=$(resets n3)
 
+# Its services may be stopped now: not as systemctl would, which its watchdog would end.
+check "systemctl does not stop the keeper" not lab exec n3 -- systemctl stop ha-keeper
+check "node stop does" ctl n3 node stop
+check "neither service runs, nor does what would wait for them at shutdown" eval '! lab exec n3 -- systemctl is-active ha-keeper ha-agent ha-leave | grep -qx active'
+check "n3 has left" within $patience node_is n3 .state left
+check "for longer than its watchdog takes n3 is not reset" throughout $(($(timing Watchdog) / 1000 + 5)) test "$(resets n3)" = "$had"
+check "once more changes nothing" ctl n3 node stop
+check "they start again" lab exec n3 -- systemctl start ha-keeper ha-agent
+check "n3 is online again" within $patience back n3
+check "what waits for its VMs at shutdown is there again" lab exec n3 -- systemctl is-active -q ha-leave
 check "maintenance off is taken" ctl n1 node maintenance off n3
 check "n3 is used again" within $patience in_maintenance n3 false
 guest e n3
@@ -51,6 +63,7 @@ stamps_on g || bail "guest g does not stamp its disk"
 g=$(token g) e=$(token e)
 printed=$(ctl n2 node maintenance on n3 --wait 2>&1)
 check "--wait fails when a VM must stay" [ $? -eq 1 ]
+check "with it the services are not stopped" eval 'said=$(ctl n3 node stop 2>&1); [ $? -eq 1 ] && grep -q "of VMs run" <<<"$said"'
 check "and says which, and why" eval 'grep -q "VM g stays on n3, since no other node can take it" <<<"$printed"'
 check "it runs on, in the same life" same_life g "$g"
 check "and stamps" stamps_on g
