@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <time.h>
 
+#include "agent/base/paths.h"
 #include "agent/base/uuid.h"
 #include "agent/base/value.h"
 #include "agent/ctl_client.h"
@@ -181,10 +182,20 @@ static int look_at_leaving(const struct ctl *c, json_object *answer, int64_t sin
 	return 1;
 }
 
+/* From here on a SIGTERM is for the keeper that ends last, and not one that puts a new binary in force. */
+static void mark_leave_over(void)
+{
+	int fd = open(PATHS_LEAVE_OVER, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd >= 0)
+		(void)close(fd);
+}
+
 /* Runs in the stop of a unit: whatever happens it ends. */
 int ctl_node_leave(const struct ctl *c)
 {
 	int64_t since_ms = ctl_now_ms(), heard_ms = since_ms, told = -1;
+	bool stays = false;
 	json_object *request = request_new("node-leave");
 	char err[CTL_ERROR_LEN] = "";
 	int again = 1;
@@ -195,6 +206,7 @@ int ctl_node_leave(const struct ctl *c)
 
 		if (r == 0 && ctl_bool(answer, "ok")) {
 			again = look_at_leaving(c, answer, since_ms, &told);
+			stays = !ctl_bool(answer, "going_down");
 			heard_ms = ctl_now_ms();
 		} else if (ctl_now_ms() - heard_ms > LEAVE_UNHEARD_MS) {
 			again = -ctl_fail(c, CTL_UNAVAILABLE, "%s: VMs that still run here are ended as the host goes down", r < 0 ? err : ctl_str(answer, "error"));
@@ -204,6 +216,8 @@ int ctl_node_leave(const struct ctl *c)
 			pause_ms(LOOK_AGAIN_MS);
 	}
 	json_object_put(request);
+	if (!stays)
+		mark_leave_over();
 	return -again;
 }
 

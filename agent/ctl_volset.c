@@ -96,6 +96,7 @@ static int look(struct change *x, unsigned v)
 	if (!x->disk[v] || rd(x, v, 0, block, sizeof(block)) < 0)
 		return -EIO;
 	x->s.volume[v].status = setchange_superblock(block, &x->s.volume[v].sb);
+	x->s.volume[v].torn = setchange_torn(block);
 	return 0;
 }
 

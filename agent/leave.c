@@ -35,6 +35,7 @@ static void mark(struct leaver *l, bool on)
 	if (l->marked == on)
 		return;
 	if (on) {
+		(void)unlink(PATHS_LEAVE_OVER); /* of another time */
 		fd = open(PATHS_GOING_DOWN, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 		if (fd < 0) {
 			log_warning("cannot write " PATHS_GOING_DOWN ": %s", strerror(errno));

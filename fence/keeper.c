@@ -35,6 +35,7 @@
 #define STOP_KILL_MS 13000 /* with VMs to be killed first; the unit's TimeoutStopSec= is longer */
 
 static void on_timer(void *data);
+static void heed_suspend(struct daemon *d);
 
 static void arm_timer(struct daemon *d)
 {
@@ -290,17 +291,24 @@ static const struct keeper_ops ops = {
 	.watchdog = op_watchdog, .processes = op_processes, .tell = daemon_tell, .save = op_save, .exit = op_exit, .note = op_note,
 };
 
-/* Before anything else that a wake-up brings: no pet may come of it. */
-static void tell_suspend(struct daemon *d)
+static bool was_suspended(void)
 {
 	static int64_t seen;
-	struct keeper_event ev = { .kind = KEEPER_EV_SUSPENDED };
 	int64_t suspended = clock_suspended_ns();
 
 	if (suspended - seen <= SUSPEND_LIMIT_MS * NS_PER_MS)
-		return;
+		return false;
 	seen = suspended;
-	keeper_dispatch(&d->core, &ev, clock_now_ns(), &ops, d);
+	return true;
+}
+
+/* Before anything else that a wake-up brings: no pet may come of it. */
+static void tell_suspend(struct daemon *d)
+{
+	struct keeper_event ev = { .kind = KEEPER_EV_SUSPENDED };
+
+	if (was_suspended())
+		keeper_dispatch(&d->core, &ev, clock_now_ns(), &ops, d);
 }
 
 void daemon_event(struct daemon *d, const struct keeper_event *ev)
@@ -374,6 +382,7 @@ static void on_tick(void *data)
 
 	(void)notify_now("WATCHDOG=1", -1);
 	(void)watchdog_keep_resting(&d->watchdog);
+	heed_suspend(d);
 	follow_conf(d);
 	follow_set(d);
 	if (d->volset)
@@ -480,7 +489,12 @@ static void on_clean(void *user)
 	bool held = d->watchdog.fd >= 0;
 	char err[256];
 
-	if (d->unfit_fd >= 0) {
+	if (counts_on_watchdog(d) && !d->resume) {
+		/* Whatever the volumes do from here on: nothing is left that it would be for. Saved first, as no other process may go on with that epoch then. */
+		save_state(d, d->resume_epoch, d->resume_life, LEASE_RELEASING, d->resume_seq);
+		if (stop_watchdog(d, err, sizeof(err)) < 0)
+			log_err("%s", err);
+	} else if (d->unfit_fd >= 0) {
 		/* Nothing of the life that it was for is left. */
 		if (watchdog_drop(&d->watchdog, d->unfit_fd, err, sizeof(err)) < 0)
 			log_err("%s", err);
@@ -502,28 +516,25 @@ static void on_clean(void *user)
 	start_core(d);
 }
 
-static void on_outage_silent(void *user)
+/* A restarted keeper that knows no volume set yet has no core that could release: the same. */
+static void release_early(struct daemon *d, const char *why)
 {
-	struct daemon *d = user;
-	char err[256];
-
-	daemon_text(d, LOG_LEVEL_ERR, "no volume could be reached after the restart: this node's VMs were killed before the watchdog would reset the host");
-	save_state(d, d->resume_epoch, d->resume_life, LEASE_RELEASING, d->resume_seq);
-	if (stop_watchdog(d, err, sizeof(err)) < 0)
-		log_err("%s", err);
-	on_clean(d);
-}
-
-/* A restarted keeper that has reached no volume at all has no core yet that could release: the same, before the watchdog acts. */
-static void on_outage(void *data)
-{
-	struct daemon *d = data;
-
 	if (d->core_runs || !d->resume)
 		return;
+	daemon_text(d, LOG_LEVEL_ERR, "not going on with epoch %u: %s; this node's VMs are killed", d->resume_epoch, why);
 	d->resume = false;
 	d->clean = false;
-	vmslice_kill(d->slice, on_outage_silent, d);
+	vmslice_kill(d->slice, on_clean, d);
+}
+
+/* Before the watchdog acts. */
+static void on_outage(void *data) { release_early(data, "no quorum of the volumes could be reached after the restart, and the watchdog would reset the host"); }
+
+/* The core is told by daemon_event(). */
+static void heed_suspend(struct daemon *d)
+{
+	if (!d->core_runs && was_suspended())
+		release_early(d, release_reason_text(RELEASE_SUSPEND));
 }
 
 static void watch_for_outage(struct daemon *d)
@@ -556,6 +567,11 @@ static void stop_service(struct daemon *d)
 
 	if (d->stopping)
 		return;
+	if (vms != 0 && goes_down && access(PATHS_LEAVE_OVER, F_OK) < 0) {
+		/* Not systemd's stop job, which comes after that; and with one to come systemd would not start this again, so that the watchdog would act. */
+		daemon_text(d, LOG_LEVEL_NOTICE, "not ending now: this host goes down, and %d VM processes have still to leave it", vms);
+		return;
+	}
 	if ((vms != 0 || !quiet) && goes_down) {
 		/* They did not leave in time and did not end by SIGTERM; their units and the agent are stopped. Or they did, and the proof that they are silent is to come. */
 		if (vms != 0)
@@ -725,6 +741,7 @@ static int start(struct daemon *d)
 	}
 	watchdog_init(&d->watchdog, d->conf.watchdog, PET_FILE);
 	(void)watchdog_record_read(WATCHDOG_RECORD, &d->measured); /* once, as a disk may hang later: a test that measures anything ends in a boot */
+	(void)was_suspended(); /* from now on */
 	find_earlier_life(d);
 	d->adopted_ns = clock_now_ns();
 	watch_for_outage(d);

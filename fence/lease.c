@@ -400,6 +400,17 @@ static void start_anew(struct keeper *k)
 	keeper_act(k, KEEPER_ACT_KILL);
 }
 
+static void on_suspended(struct keeper *k)
+{
+	if (k->state == LEASE_STARTING && k->opt.resume) {
+		k->release = RELEASE_SUSPEND;
+		keeper_note(k, NOTE_RELEASE, 0, RELEASE_SUSPEND);
+		start_anew(k);
+	} else {
+		release(k, RELEASE_SUSPEND, 0);
+	}
+}
+
 static void try_start(struct keeper *k, bool observed)
 {
 	const struct table_node *self = &k->node[k->opt.self - 1];
@@ -443,6 +454,8 @@ static void try_start(struct keeper *k, bool observed)
 	}
 	k->last_pet_ns = k->now_ns;
 	if (resume) {
+		if (k->wd_running && k->opt.wd_left_ms != 0) /* it has run on since the earlier process' last pet */
+			k->last_pet_ns = k->state_ns + keeper_ms(k->opt.wd_left_ms) - keeper_ms(k->opt.timing.wd_ms);
 		begin_epoch(k, k->opt.resume_epoch, k->opt.resume_life);
 		k->on_quorum = self->hb.state == HEARTBEAT_ARMED || self->hb.settled == k->epoch || k->wd_running;
 		if (k->on_quorum)
@@ -811,7 +824,7 @@ static void take_event(struct keeper *k, const struct keeper_event *ev)
 			release(k, RELEASE_SHUTDOWN, 0);
 		break;
 	case KEEPER_EV_SUSPENDED:
-		release(k, RELEASE_SUSPEND, 0);
+		on_suspended(k);
 		break;
 	case KEEPER_EV_AGENT:
 		take_facts(k, &ev->agent);

@@ -44,23 +44,27 @@ static bool fail_count(struct setchange *c, uint32_t node, unsigned have, unsign
 	return false;
 }
 
-/* The copies are written together, but power may go between them: frozen, or later, counts if either says so. */
+/* The copies are written together, but power may go between them: frozen, or later, counts if either says so. Not so what is earlier than the other copy, which is of our set: that was
+ * the last write then, and has decided. */
 enum superblock_verdict superblock_check(const void *data, const struct superblock *own, unsigned index)
 {
 	enum format_status st[2];
 	struct superblock sb;
-	enum superblock_verdict best = SUPERBLOCK_WIPED;
+	enum superblock_verdict best = SUPERBLOCK_WIPED, now;
 	bool any = false;
 
 	for (unsigned c = 0; c < 2; c++) {
 		st[c] = superblock_decode((const uint8_t *)data + format_superblock_offset(c), c, own->cluster, &sb);
 		if (st[c] != FORMAT_OK)
 			continue;
-		if (sb.frozen || sb.generation > own->generation ||
-		    (sb.generation == own->generation && memcmp(sb.set, own->set, sizeof(sb.set)) != 0))
+		if (sb.generation > own->generation || (sb.generation == own->generation && (sb.frozen || memcmp(sb.set, own->set, sizeof(sb.set)) != 0)))
 			return SUPERBLOCK_CHANGED;
-		if (!any)
-			best = sb.generation < own->generation ? SUPERBLOCK_STALE : sb.index == index ? SUPERBLOCK_SAME : SUPERBLOCK_FOREIGN;
+		if (sb.generation == own->generation)
+			now = sb.index == index ? SUPERBLOCK_SAME : SUPERBLOCK_FOREIGN;
+		else
+			now = sb.frozen ? SUPERBLOCK_CHANGED : SUPERBLOCK_STALE;
+		if (!any || now == SUPERBLOCK_SAME || (now == SUPERBLOCK_CHANGED && best != SUPERBLOCK_SAME))
+			best = now;
 		any = true;
 	}
 	if (any)
@@ -85,6 +89,16 @@ enum format_status setchange_superblock(const void *data, struct superblock *ret
 	else
 		*ret = sb[st[0] != FORMAT_OK];
 	return FORMAT_OK;
+}
+
+bool setchange_torn(const void *data)
+{
+	struct superblock sb[2];
+
+	for (unsigned i = 0; i < 2; i++)
+		if (superblock_decode((const uint8_t *)data + format_superblock_offset(i), i, NULL, &sb[i]) != FORMAT_OK)
+			return false;
+	return memcmp(sb[0].cluster, sb[1].cluster, 16) == 0 && sb[0].generation != sb[1].generation;
 }
 
 static unsigned fence(const struct setchange *c) { return format_fence_quorum(c->former.n_volumes); }
@@ -280,7 +294,7 @@ static bool frozen_for_later(const struct setchange *c, const struct superblock 
 	return sb->frozen && same_members(sb, &c->former) && memcmp(sb->to, sb->set, sizeof(sb->to)) != 0;
 }
 
-/* A change was decided by an earlier run: a volume shows its set, unfrozen, and another one is still frozen; not if the next change has begun since. */
+/* A change was decided by an earlier run: a volume shows its set, unfrozen, and another one is still frozen, or shows it in one copy only; not if the next change has begun since. */
 static bool is_decided(struct setchange *c)
 {
 	bool decided = false;
@@ -294,6 +308,8 @@ static bool is_decided(struct setchange *c)
 			return false;
 		if (is_of(v, &c->former) && v->sb.frozen)
 			decided = decided || v->sb.generation + 1 == c->former.generation || (v->is_new && same_members(&v->sb, &c->former));
+		if (is_of(v, &c->former) && v->member && !v->sb.frozen)
+			decided = decided || v->torn;
 	}
 	return decided;
 }
@@ -727,6 +743,7 @@ static void settle_looked(struct setchange *c, bool ok)
 		(void)fail(c, SETCHANGE_STOPPED, OTHERS);
 	} else {
 		c->settled = true;
+		c->volume[c->at].finished = !v->torn;
 		finish_next(c);
 	}
 }
@@ -847,7 +864,7 @@ static bool look_again(struct setchange *c, bool ok)
 static void finish_looked(struct setchange *c, bool ok)
 {
 	struct setchange_volume *v = &c->volume[c->at];
-	bool there = ok && v->status == FORMAT_OK && !v->sb.frozen && same_members(&v->sb, &c->next);
+	bool there = ok && v->status == FORMAT_OK && !v->sb.frozen && same_members(&v->sb, &c->next) && !v->torn;
 
 	if (there) {
 		finished(c, c->at);

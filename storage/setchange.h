@@ -36,7 +36,8 @@
 /* What a volume's superblocks (2 * FORMAT_BLOCK bytes, as read from its start) say to somebody who works with `own` on the volume of that index. */
 enum superblock_verdict {
 	SUPERBLOCK_SAME,
-	SUPERBLOCK_CHANGED, /* of the same cluster, frozen, or of a later generation or another set: the volume set is not what it was */
+	SUPERBLOCK_CHANGED, /* of the same cluster, frozen, or of a later generation or another set: the volume set is not what it was. By one copy, unless
+			     * that is of an earlier generation and the other is ours */
 	SUPERBLOCK_STALE,   /* of the same cluster and of an earlier generation */
 	SUPERBLOCK_FOREIGN, /* another cluster's, or another volume of this one */
 	SUPERBLOCK_WIPED,
@@ -77,6 +78,7 @@ struct setchange_volume {
 	bool is_new;            /* takes part from now on, or anew: its content counts for nothing */
 	enum format_status status;
 	struct superblock sb;   /* valid with FORMAT_OK: the better copy, frozen if either is */
+	bool torn;              /* the other copy is of another generation: sb is to be written again */
 	enum format_status first_status; /* as LOOK found it */
 	struct superblock first;
 	bool member, frozen, finished; /* member: of the former set; frozen by this run */
@@ -121,10 +123,12 @@ struct setchange {
 void setchange_begin(struct setchange *c);
 /* How old the look, or the first of several that are chained, may be when a write is sent; the write is not sent if it is older. */
 uint32_t setchange_looked_ms(const struct setchange *c);
-/* ok: it was done. LOOK has filled status and sb of the volume, STATE its state. */
+/* ok: it was done. LOOK has filled status, sb and torn of the volume, STATE its state. */
 void setchange_next(struct setchange *c, bool ok);
 /* What a volume's superblocks say: if one copy is frozen or later, that one. */
 enum format_status setchange_superblock(const void *data, struct superblock *ret);
+/* Power went between the two copies. */
+bool setchange_torn(const void *data);
 /* COPY takes its time: the new volume's superblock must be this all along. */
 bool setchange_holds(const struct setchange *c, enum format_status status, const struct superblock *sb);
 const char *setchange_text(const struct setchange *c); /* of act, for an operator */

@@ -202,10 +202,48 @@ static void test_updated(void)
 	}
 }
 
+#define WRITES(disk) "Arguments=-drive file=" disk ",format=raw,cache=none\n"
+#define HAS(name, disk) "[VM]\nName=" name "\nMemory=1G\nVCPUs=1\nDisk=" disk "\n[QEMU]\nBinary=/q\n" WRITES(disk)
+
+/* No two definitions share a writable disk: neither one that is added, nor two that a catalog has. */
+static void test_shared(void)
+{
+	static const struct { const char *text; bool shares; } added[] = {
+		{ HAS("b", "nfs://s/v/a.img"), true },
+		{ HAS("b", "nfs://s/v//a.img"), true },
+		{ HAS("b", "nfs://s/v/b.img"), false },
+		{ HAS("b", "nfs://t/v/a.img"), false },
+	};
+	static const char two[] = "{\"vms\":[{\"desired\":\"started\",\"file\":\"[VM]\\nName=a\\nUUID=6a0f6f0e-3d2c-4c57-9d0f-0a1b2c3d4e5f\\nMemory=1G\\nVCPUs=1\\nDisk=/d/%s\\n[QEMU]\\nBinary=/q\\n"
+				  "Arguments=-drive file=/d/%s\\n\"},{\"desired\":\"started\",\"file\":\"[VM]\\nName=b\\nUUID=6a0f6f0e-3d2c-4c57-9d0f-0a1b2c3d4e60\\nMemory=1G\\nVCPUs=1\\n"
+				  "Disk=/d/x\\n[QEMU]\\nBinary=/q\\nArguments=-drive file=/d/x\\n\"}]}";
+	char err[512], text[2048];
+
+	for (size_t i = 0; i < ARRAY_SIZE(added); i++) {
+		struct catalog_doc *c = parse("{\"vms\":[]}", err, sizeof(err));
+		int r = c ? catalog_add(c, HAS("a", "nfs://s/v/a.img"), strlen(HAS("a", "nfs://s/v/a.img")), err, sizeof(err)) : -1;
+
+		if (TAP_OK(r == 0, "a VM with a disk: %s", err)) {
+			r = catalog_add(c, added[i].text, strlen(added[i].text), err, sizeof(err));
+			TAP_OK(added[i].shares ? r == -EINVAL && c->n == 1 : r == 0 && c->n == 2, "another one, case %zu: %s", i, r < 0 ? err : "taken");
+		}
+		catalog_free(c);
+	}
+	for (unsigned shares = 0; shares < 2; shares++) {
+		struct catalog_doc *c;
+
+		(void)snprintf(text, sizeof(text), two, shares ? "x" : "y", shares ? "x" : "y");
+		c = parse(text, err, sizeof(err));
+		TAP_OK(shares ? !c && strstr(err, "no two VMs may share one") : c && c->n == 2, "a catalog with two VMs %s: %s", shares ? "on one disk" : "each on its own", c ? "taken" : err);
+		catalog_free(c);
+	}
+}
+
 int main(void)
 {
 	test_refused();
 	test_taken();
 	test_updated();
+	test_shared();
 	return tap_done();
 }

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "agent/base/paths.h"
 #include "agent/ctl_client.h"
 #include "storage/format.h"
 #include "tests/tap.h"
@@ -395,7 +396,7 @@ static void test_volset(void)
 	char words[512];
 	struct superblock sb = { 0 };
 	json_object *o, *head;
-	uint8_t byte = 1;
+	uint8_t byte = 1, block[FORMAT_BLOCK];
 
 	make_volume("v1.img", VOLUME_LEN);
 	make_volume("v2.img", VOLUME_LEN);
@@ -440,6 +441,13 @@ static void test_volset(void)
 	TAP_OK(ctl_about("remove", "v2.img", NULL, "") == 0 && ctl("volume list") == 0 && said("2 of 2"), "a volume is taken out");
 	TAP_OK(ctl_about("remove", "v2.img", NULL, "") == 0, "once more: nothing to do");
 	TAP_OK(superblock_of("v3.img", &sb) && sb.generation == 5 && sb.n_volumes == 2 && !sb.frozen, "five generations");
+	sb.generation--;
+	sb.frozen = true;
+	superblock_encode(&sb, 1, block);
+	put_bytes("v3.img", format_superblock_offset(1), block, sizeof(block));
+	TAP_OK(ctl_about("remove", "v2.img", NULL, "") == 0 && said("interrupted change was finished"), "power went between two copies of a superblock: run again it is finished");
+	get_bytes("v3.img", format_superblock_offset(1), block, sizeof(block));
+	TAP_OK(superblock_decode(block, 1, NULL, &sb) == FORMAT_OK && sb.generation == 5 && !sb.frozen, "in both copies");
 
 	(void)snprintf(words, sizeof(words), "-o json volume dump %s --what superblock", at("v2.img"));
 	TAP_OK(ctl(words) == 0, "the one that went can be looked at");
@@ -715,12 +723,16 @@ static void test_hands_off(void)
 	o = asked();
 	TAP_OK(!json_object_object_get_ex(o, "pause", &v), "asks for neither");
 	json_object_put(o);
-	TAP_OK(ctl_with_agent("node leave", OK_ANSWER ",\"going_down\":false}\n") == 0 && said("does not go down"), "node leave: the host stays");
+	(void)mkdir("/run/kvm-ha", 0750);
+	(void)unlink(PATHS_LEAVE_OVER);
+	TAP_OK(ctl_with_agent("node leave", OK_ANSWER ",\"going_down\":false}\n") == 0 && said("does not go down") && access(PATHS_LEAVE_OVER, F_OK) < 0, "node leave: the host stays");
 	TAP_OK(ctl_with_agent("node leave", OK_ANSWER ",\"going_down\":true,\"left\":true,\"vms\":0,\"timeout_ms\":1000}\n") == 0 && said("left to wait for"),
 	       "node leave: all have left");
+	TAP_OK((access(PATHS_LEAVE_OVER, F_OK) == 0 && unlink(PATHS_LEAVE_OVER) == 0) || geteuid() != 0, "and leaves word for the keeper");
 	TAP_OK(ctl_with_agent("node leave", OK_ANSWER ",\"going_down\":true,\"left\":false,\"vms\":3,\"timeout_ms\":-1}\n") == 1 && said("3 VMs have not left"),
 	       "node leave: not for ever");
 	TAP_OK(ctl_with_agent("node leave", OK_ANSWER ",\"going_down\":true,\"left\":false,\"in_vain\":true}\n") == 1 && said("no quorum"), "node leave: in vain");
+	TAP_OK((access(PATHS_LEAVE_OVER, F_OK) == 0 && unlink(PATHS_LEAVE_OVER) == 0) || geteuid() != 0, "as it does then");
 	TAP_OK(ctl_with_agent("node stop", OK_ANSWER ",\"status\":{\"self\":\"n2\",\"lease\":\"armed\",\"armed\":true,\"nodes\":[{\"name\":\"n1\",\"maintenance\":true},"
 				     "{\"name\":\"n2\",\"maintenance\":false}]}}\n") == 1 && said("node maintenance on n2"),
 	       "node stop: not while VMs may be started here");

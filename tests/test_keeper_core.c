@@ -1155,6 +1155,38 @@ static void test_restart(void)
 		sound("keeper restarted without storage");
 	}
 
+	/* Storage is lost once it has gone on: the watchdog counts from the process before, and so must the kill. */
+	for (uint32_t ms = 300; ms <= 1200; ms += 300) {
+		armed_cluster(2, 1);
+		(void)SIM_UNTIL(&s, 1000, n(2)->wd_deadline_ns - s.now == SIM_MS(s.timing.wd_ms));
+		sim_crash(&s, 2);
+		sim_run(&s, ms);
+		sim_start(&s, 2);
+		(void)SIM_UNTIL(&s, 1000, state(2) != LEASE_STARTING);
+		sim_path(&s, 2, 0, SIM_HANG);
+		sim_run(&s, 3000);
+		TAP_OK(n(2)->resets == 0 && n(2)->kills == 1, "keeper restarted after %u ms, and storage lost when it has gone on: a release suffices", ms);
+		sound("keeper restarted, storage lost then");
+	}
+
+	/* Suspended before it has read anything. */
+	armed_cluster(2, 1);
+	sim_crash(&s, 2);
+	sim_path(&s, 2, 0, SIM_GONE);
+	sim_start(&s, 2);
+	sim_say(&s, 2, KEEPER_EV_SUSPENDED);
+	TAP_OK(n(2)->kills == 1 && n(2)->released_for == RELEASE_SUSPEND && state(2) == LEASE_RELEASING, "keeper restarted, and suspended before it goes on: its VMs are killed");
+	sim_path(&s, 2, 0, SIM_OK);
+	sim_run(&s, 10000);
+	TAP_OK(k(2)->epoch == 2 && resets() == 0, "and back with the next epoch");
+	sim_crash(&s, 2);
+	n(2)->saved.any = false;
+	sim_start(&s, 2);
+	sim_say(&s, 2, KEEPER_EV_SUSPENDED);
+	TAP_OK(n(2)->kills == 1 && state(2) == LEASE_STARTING, "suspended where nothing of an earlier life runs: nothing to it");
+	sim_run(&s, 10000);
+	sound("keeper restarted, and suspended");
+
 	/* Crashed at every step of a disarm. */
 	for (unsigned ms = 0; ms < 800; ms += 40) {
 		armed_cluster(2, 1);

@@ -11,7 +11,7 @@
 #define DISKS 5
 
 /* What lies on each device. Disk 3 is the blank one. */
-static struct disk { bool up; bool has_sb; struct superblock sb; struct setchange_state state; } disk[DISKS];
+static struct disk { bool up; bool has_sb, torn; struct superblock sb; struct setchange_state state; } disk[DISKS];
 
 static void reset(unsigned n)
 {
@@ -75,11 +75,13 @@ static void step(struct op *o)
 	if (c->act == SETCHANGE_LOOK && ok) {
 		c->volume[c->at].status = d->has_sb ? FORMAT_OK : FORMAT_E_BLANK;
 		c->volume[c->at].sb = d->sb;
+		c->volume[c->at].torn = d->torn;
 	} else if (c->act == SETCHANGE_STATE && ok) {
 		c->volume[c->at].state = d->state;
 	} else if (c->act == SETCHANGE_WRITE && ok) {
 		d->has_sb = true;
 		d->sb = c->sb;
+		d->torn = false;
 	} else if (c->act == SETCHANGE_COPY && ok) {
 		for (uint32_t id = 1; id <= NODES; id++)
 			for (unsigned k = 0; k < SETCHANGE_BLOCKS; k++)
@@ -218,6 +220,92 @@ static void cut_off(void)
 		TAP_OK(finishes, "%s: cut off anywhere, the same command again finishes", h->name);
 		TAP_OK(keeps, "%s: cut off anywhere, what was acknowledged is on every quorum", h->name);
 	}
+}
+
+static bool any_torn(void)
+{
+	bool any = false;
+
+	for (unsigned d = 0; d < DISKS; d++)
+		any = any || disk[d].torn;
+	return any;
+}
+
+/* Power goes in the middle of a write that ends a change: one copy of the new set, the other of the former. */
+static void torn(void)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(hows); i++) {
+		const struct how *h = &hows[i];
+		bool finishes = true, more = true;
+		unsigned n_torn = 0;
+
+		for (unsigned cuts = 0; more; cuts++) {
+			struct op *o;
+			struct disk *d;
+
+			reset(h->before);
+			o = begin(h);
+			for (unsigned n = 0; n < cuts && !over(o); n++)
+				step(o);
+			more = !over(o);
+			d = &disk[o->disk[o->c.at]];
+			if (more && o->c.act == SETCHANGE_WRITE && !o->c.sb.frozen && d->sb.generation < o->c.sb.generation) {
+				d->sb = o->c.sb;
+				d->torn = true;
+				n_torn++;
+				free(o);
+				finishes = finishes && run(begin(h)) == SETCHANGE_DONE && !any_torn() && sets_with_quorum() == 1 && disk[h->conf[0]].sb.generation == 6;
+				continue;
+			}
+			free(o);
+		}
+		TAP_OK(finishes && n_torn > 0, "%s: torn at each of %u superblocks of the new set: the same command again writes it whole", h->name, n_torn);
+	}
+}
+
+/* What a daemon that works with generation 5 makes of two copies, in either order. */
+static void copies(void)
+{
+	static const struct { const char *name; int a, b; bool a_frozen, b_frozen; enum superblock_verdict verdict; bool torn; } of[] = {
+		{ "ours", 5, 5, false, false, SUPERBLOCK_SAME, false },
+		{ "ours, one copy damaged", 5, 0, false, false, SUPERBLOCK_SAME, false },
+		{ "ours, and one copy from before, frozen: the last write of the change went half", 5, 4, false, true, SUPERBLOCK_SAME, true },
+		{ "ours, and one copy from before", 5, 4, false, false, SUPERBLOCK_SAME, true },
+		{ "being frozen: one copy is", 5, 5, false, true, SUPERBLOCK_CHANGED, false },
+		{ "frozen", 5, 5, true, true, SUPERBLOCK_CHANGED, false },
+		{ "of the next set, and ours frozen", 6, 5, false, true, SUPERBLOCK_CHANGED, true },
+		{ "of the next set, and ours", 6, 5, false, false, SUPERBLOCK_CHANGED, true },
+		{ "of the next set, frozen, and ours", 6, 5, true, false, SUPERBLOCK_CHANGED, true },
+		{ "of the next set", 6, 6, false, false, SUPERBLOCK_CHANGED, false },
+		{ "ours frozen, and one copy from before, frozen", 5, 4, true, true, SUPERBLOCK_CHANGED, true },
+		{ "from before, frozen", 4, 4, true, true, SUPERBLOCK_CHANGED, false },
+		{ "from before", 4, 4, false, false, SUPERBLOCK_STALE, false },
+		{ "from before, one copy frozen", 4, 4, false, true, SUPERBLOCK_CHANGED, false },
+	};
+	struct superblock own;
+
+	reset(3);
+	own = disk[1].sb;
+	for (unsigned i = 0; i < ARRAY_SIZE(of); i++)
+		for (unsigned swap = 0; swap < 2; swap++) {
+			uint8_t data[2 * FORMAT_BLOCK] = { 0 };
+
+			for (unsigned c = 0; c < 2; c++) {
+				struct superblock sb = own;
+				bool second = c != swap;
+				int generation = second ? of[i].b : of[i].a;
+
+				sb.generation = (uint64_t)generation;
+				sb.set[0][0] = (uint8_t)(generation + 1);
+				if (generation == 5)
+					memcpy(sb.set, own.set, sizeof(sb.set));
+				sb.frozen = second ? of[i].b_frozen : of[i].a_frozen;
+				if (generation != 0)
+					superblock_encode(&sb, c, data + format_superblock_offset(c));
+			}
+			TAP_OK(superblock_check(data, &own, 1) == of[i].verdict && setchange_torn(data) == of[i].torn, "a superblock %s%s", of[i].name,
+			       swap ? ", the other way round" : "");
+		}
 }
 
 /* What goes is dead for good: the first run was cut off anywhere, and the same command must get by without it. */
@@ -643,6 +731,8 @@ int main(void)
 	dead_for_good();
 	missed_one();
 	cut_off();
+	torn();
+	copies();
 	other_after();
 	not_told();
 	put_back();

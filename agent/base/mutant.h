@@ -5,6 +5,8 @@
  * X(NAME, RULE, WHAT, CAUGHT): RULE says where DESIGN.md has it ("!n" is its n-th sentence marked with an exclamation mark), WHAT is the break, CAUGHT
  * the invariants (tests/sim/check.c) that may catch it.
  *
+ * Of !4, that no node may be armed has none: a frozen quorum is met by every renewal, so that nothing breaks here without it, but with --lost, which nobody uses here;
+ * tests/test_setchange.c looks at that. Of !8, the checks before arming are the shell's: tests/test_watchdog.c, tests/test_conf.c, tests/test_timing.c.
  * Of !16, two definitions with one writable disk are refused when a catalog is read (agent/catalog.c): the simulator has no disks in its definitions. */
 #pragma once
 
@@ -61,6 +63,7 @@
 	/* !7: keeper restart */ \
 	X(RESTART_PETS_FIRST, "!7", "a restarted keeper pets before its first full round", "S4") \
 	X(RESTART_KEEPS_VMS, "!7", "VMs of an epoch that is not gone on with are not killed before the first write", "S3") \
+	X(WATCHDOG_UNHELD, "!7, I2", "the keeper alone holds the descriptor of a watchdog that its close pets", "S3") \
 	X(RESTART_OPENS_WATCHDOG, "!7", "a restarted keeper opens the watchdog before the VMs are proven gone", "S4") \
 	/* Taking over; !9 */ \
 	X(W_ONE_PERIOD, "I1", "W is half of what it must be", "S3") \

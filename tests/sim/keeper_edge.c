@@ -184,13 +184,36 @@ static void wd_pet(struct node *n)
 	timer_set(&n->wd.timer, NULL, n->wd.fires + node_wait(n, rest), on_wd_reset, n);
 }
 
+static bool close_pets(const struct node *n) { return sim.close_pets >> (n->id - 1) & 1; }
+
+/* I2: systemd holds the descriptor, so the end of the process is not its last close. */
+static void wd_closed(struct node *n)
+{
+	if (MUTANT(WATCHDOG_UNHELD) && n->wd.running && close_pets(n))
+		wd_pet(n);
+}
+
+/* One that hangs is killed, by systemd. */
+static void on_hung(struct sim_event *ev)
+{
+	struct node *n = ev->obj;
+
+	if (!proc_alive(&n->kproc) || n->kproc.life != ev->arg)
+		return;
+	keeper_edge_crash(n);
+	machine_keeper_again(n, rnd_ms(50, 500));
+}
+
 static void late_pet(struct sim_event *ev)
 {
 	struct node *n = ev->obj;
 
 	wd_pet(n);
-	if (n->brinks == 1)
+	if (n->brinks == 1) {
 		proc_stop(&n->kproc, 2 * keeper_ms(sim.timing.w_ms)); /* that was the last one */
+		if (close_pets(n) && n->wd.running && n->wd.fires != SIM_NEVER)
+			world_post(MAX(n->wd.fires - sim.now - (int64_t)(5 * NS_PER_MS), 0), on_hung, n, n->kproc.life);
+	}
 	n->brinks -= n->brinks > 0;
 }
 
@@ -283,9 +306,9 @@ static void kill_round(struct sim_event *ev)
 	}
 	n->k_killing = false;
 	if (n->k_kill_start) {
-		if (n->k_outage && n->wd.running && sim.now < n->wd.fires)
+		if (n->wd.running && sim.now < n->wd.fires)
 			n->wd.running = false;
-		n->k_kill_start = n->k_outage = false;
+		n->k_kill_start = false;
 		n->k_clean = true;
 		start_core(n);
 		return;
@@ -677,18 +700,17 @@ static uint32_t wd_left_ms(const struct node *n)
 	return n->wd.running && left > 0 ? (uint32_t)(left / NS_PER_MS) : 0;
 }
 
-/* A restarted keeper that has reached no volume at all has no core yet that could release: the same, before the watchdog acts. */
-static void on_outage(struct sim_event *ev)
+/* A restarted keeper that knows no volume set yet has no core that could release: the same. */
+static void release_early(struct node *n, const char *why)
 {
-	struct node *n = ev->obj;
-
 	if (n->k_runs || !n->k_resume)
 		return;
-	history_add("node %u: no volume reached after the restart of the keeper: VMs are killed", n->id);
+	history_add("node %u: %s: VMs are killed", n->id, why);
 	n->k_resume = n->k_clean = false;
-	n->k_outage = true;
 	begin_kill(n, true);
 }
+
+static void on_outage(struct sim_event *ev) { release_early(ev->obj, "no volume reached after the restart of the keeper"); }
 
 static void watch_for_outage(struct node *n)
 {
@@ -783,7 +805,6 @@ void keeper_edge_start(struct node *n)
 		do_watchdog(n, true);
 	if (!n->k_clean)
 		begin_kill(n, true);
-	n->k_outage = false;
 	watch_for_outage(n);
 	ring_joined(n);
 }
@@ -811,6 +832,7 @@ void keeper_edge_crash(struct node *n)
 		return;
 	}
 	n->k_runs = n->k_known = false;
+	wd_closed(n);
 	proc_die(&n->kproc);
 	disk_writer_gone(n, &n->kproc, life, GONE_DIED);
 	ring_changed();
@@ -822,6 +844,8 @@ void keeper_edge_stop_service(struct node *n)
 	struct keeper_event ev = { .kind = KEEPER_EV_LEAVE };
 
 	if (!proc_alive(&n->kproc) || n->kproc.stopped)
+		return;
+	if (slice_count(n) > 0 && n->going_down && !shutdown_ends_agents(n))
 		return;
 	if (slice_count(n) > 0 && n->going_down && n->k_runs && !n->k_stopping) {
 		n->k_stopping = true;
@@ -842,8 +866,11 @@ void keeper_edge_suspended(struct node *n)
 {
 	struct keeper_event ev = { .kind = KEEPER_EV_SUSPENDED };
 
-	if (proc_alive(&n->kproc))
-		k_event(n, &ev);
+	if (!proc_alive(&n->kproc))
+		return;
+	if (!n->k_runs)
+		release_early(n, "suspended after the restart of the keeper");
+	k_event(n, &ev);
 }
 
 static void on_suspended(struct sim_event *ev) { keeper_edge_suspended(ev->obj); }

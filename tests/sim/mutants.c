@@ -56,6 +56,7 @@ static const struct hint { unsigned nodes, volumes; uint64_t often; bool only; }
 	[MUTANT_DISARMED_FENCED] = { .often = OFTEN(OPERATOR) | OFTEN(KEEPER_STOP) },
 	[MUTANT_RESTART_KEEPS_VMS] = { .often = OFTEN(KEEPER_CRASH) | OFTEN(PATHS_CUT) | OFTEN(IMAGE_HANG) },
 	[MUTANT_RESTART_OPENS_WATCHDOG] = { .often = OFTEN(KEEPER_CRASH) | OFTEN(PATHS_CUT) },
+	[MUTANT_WATCHDOG_UNHELD] = { .nodes = 4, .often = OFTEN(KEEPER_BRINK), .only = true },
 	[MUTANT_W_WITHOUT_RHO] = { .nodes = 5, .often = OFTEN(KEEPER_BRINK), .only = true },
 	[MUTANT_T0_AT_ROUND_START] = { .nodes = 4, .often = OFTEN(KEEPER_BRINK) | OFTEN(SLOW), .only = true },
 	[MUTANT_NO_REREAD] = { .nodes = 4, .often = OFTEN(KEEPER_BRINK) | OFTEN(RING_SPLIT) | OFTEN(RING_ALONE), .only = true },

@@ -54,6 +54,7 @@ void power_reset(void)
 	power.rng = sim.rng;
 	sim.rng = rnd_stream(STREAM_UNPROVEN, 0);
 	sim.unproven = chance(80) ? 1 + (uint32_t)rnd((1U << sim.n_nodes) - 1) : 0;
+	sim.close_pets = (uint32_t)rnd(1ULL << sim.n_nodes);
 	sim.rng = world;
 }
 
@@ -62,7 +63,7 @@ void power_none(void)
 	memset(&power, 0, sizeof(power));
 	sim.brake_percent = 100;
 	sim.confirms = false;
-	sim.unproven = 0;
+	sim.unproven = sim.close_pets = 0;
 }
 
 /* Draws below come from here on. */

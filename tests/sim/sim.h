@@ -436,7 +436,7 @@ struct node {
 	struct keeper *keeper;
 	bool k_set_changed;
 	bool going_down; /* its agent has left the mark for its keeper */
-	bool k_known, k_runs, k_clean, k_stopping, k_killing, k_kill_start, k_outage;
+	bool k_known, k_runs, k_clean, k_stopping, k_killing, k_kill_start;
 	uint32_t k_agent_life;   /* the agent that is connected */
 	bool k_resume;
 	uint32_t k_resume_epoch;
@@ -721,6 +721,7 @@ struct sim {
 	uint32_t over[SIM_MAX_NODES]; /* highest epoch anybody has declared over */
 	bool keep_on_ring_loss;
 	uint32_t brake_percent;
+	uint32_t close_pets; /* bit (id - 1): a node whose watchdog is petted by the last close of its descriptor */
 	uint32_t unproven; /* bit (id - 1): a node without a watchdog, whose silence proves nothing */
 	bool confirms; /* operators confirm that nodes are off, and have nodes fenced */
 	bool no_message_lost; /* between agents, and between keepers */
