@@ -318,6 +318,11 @@ static void put_comments(FILE *f, const char *title, const char *prefix, const c
 		(void)fprintf(f, "%s%.*s\n", prefix, (int)strcspn(p, "\n"), p);
 }
 
+/* It may run where it was made of: added with State=started it would be started beside that one. */
+static const char state[] = "\n[HA]\n"
+	"# Stop it where it runs, or adopt it (ha-ctl adopt), and see that nothing starts it there any more: no script, and of libvirt\n"
+	"# virsh autostart --disable, undefine. One that was stopped is then started by: ha-ctl vm start ";
+
 static char *write_file(struct import *im, const char *comments, const char *warnings)
 {
 	_cleanup_free_ char *source = import_quote(im->in->source);
@@ -340,7 +345,7 @@ static char *write_file(struct import *im, const char *comments, const char *war
 		if (im->image[i].writable)
 			(void)fprintf(f, "Disk=%s\n", place ? place : "");
 	}
-	(void)fprintf(f, "\n[QEMU]\nBinary=%s\n", im->binary);
+	(void)fprintf(f, "%s%s\nState=stopped\n\n[QEMU]\nBinary=%s\n", state, im->name, im->binary);
 	put_arguments(im, f);
 	put_comments(f, "Left out or changed:", "", comments);
 	put_comments(f, "To be looked at:", "#   ", warnings);
@@ -364,7 +369,7 @@ static int check_result(struct import *im, const char *text, char *err, size_t e
 		vmfile_deinit(&vm);
 		return value_refuse(err, err_size, "%s: %s", im->in->source, reason);
 	}
-	same = streq(vm.binary, im->binary) && streq(vm.name, im->name) && vm.memory_mib == im->memory_bytes / IMPORT_MIB && vm.vcpus == im->vcpus;
+	same = !vm.start && streq(vm.binary, im->binary) && streq(vm.name, im->name) && vm.memory_mib == im->memory_bytes / IMPORT_MIB && vm.vcpus == im->vcpus;
 	for (size_t i = 0; i < im->n_options && same; i++) {
 		const struct import_option *o = &im->option[i];
 

@@ -67,6 +67,7 @@ nic="<interface type='bridge'><mac address='52:54:00:11:22:33'/><source bridge='
 domain "$lun" "$nic" >"$work/d.xml"
 check "a domain with a LUN and a bridge" import --libvirt "$work/d.xml"
 check "its name" says "Name=web1"
+check "that it is not to be started beside libvirt's" says "State=stopped"
 check "its UUID" says "UUID=3f1d7c52-93a5-4d0e-a1f1-70c2d7a0b9e4"
 check "its memory and processors" eval 'says Memory=64M && says VCPUs=2'
 check "its LUN as a URL" says "Disk=iscsi://10.0.0.1:3260/iqn.2026-11.org.example:t/1"

@@ -319,6 +319,20 @@ static bool is_vm_file(const char *text)
 	return true;
 }
 
+/* Added, it is not started beside the one that it was made of. */
+static bool is_stopped(const char *text)
+{
+	struct vmfile vm;
+	char why[1024];
+	bool stopped;
+
+	if (vmfile_parse("t", text, strlen(text), &vm, why, sizeof(why)) < 0)
+		return false;
+	stopped = !vm.start;
+	vmfile_deinit(&vm);
+	return stopped;
+}
+
 static void test_program(void)
 {
 	char text[4096], cmd[1024];
@@ -332,7 +346,7 @@ static void test_program(void)
 	TAP_OK(ctl(NULL, "--qemu-cmdline a.cmd --name a/b") == 64 && said("--name a/b"), "a bad name");
 	TAP_OK(ctl(NULL, "--qemu-cmdline a.cmd --force x") == 64 && said("--force is no option"), "another command's option");
 	TAP_OK(ctl(NULL, "--qemu-cmdline none.cmd") == 1 && said("none.cmd: cannot read"), "no such file");
-	TAP_OK(ctl(NULL, "--qemu-cmdline a.cmd") == 0 && is_vm_file(out) && strstr(out, "Name=web\nUUID="), "to standard output");
+	TAP_OK(ctl(NULL, "--qemu-cmdline a.cmd") == 0 && is_vm_file(out) && is_stopped(out) && strstr(out, "Name=web\nUUID="), "to standard output");
 	TAP_OK(strstr(err, "a.raw is on a local disk of this host") && strstr(out, "#   /tmp") && strstr(out, "a.raw is on a local disk"),
 	       "a local disk is named there and in the file");
 	TAP_OK(ctl(NULL, "--qemu-cmdline - --name other") == 0 && is_vm_file(out) && said("Name=other\n") && said("standard input"), "from standard input");
