@@ -116,14 +116,17 @@ static void mend_tap(struct import *im, struct import_option *o)
 	const struct import_nic *nic = nic_of(im, o);
 	bool vhost = import_is_on(o->props, "vhost", false) || json_object_object_get_ex(o->props, "vhostfd", NULL) ||
 		     json_object_object_get_ex(o->props, "vhostfds", NULL);
-	const char *bridge = nic && nic->kind == IMPORT_NIC_BRIDGE && *nic->source ? nic->source : im->in->bridge;
-	const char *type = import_get(o->props, "type");
+	const char *bridge = nic && nic->kind == IMPORT_NIC_BRIDGE && *nic->source && !nic->switched ? nic->source : im->in->bridge;
+	const char *type = import_get(o->props, "type"), *id = import_get(o->props, "id");
 	bool queues = json_object_object_get_ex(o->props, "fds", NULL);
 
 	if (!type || !streq(type, "tap") || !any_of(o->props, handles, ARRAY_SIZE(handles)))
 		return;
 	if (!bridge && !(nic && (nic->kind == IMPORT_NIC_USER || (nic->kind == IMPORT_NIC_ETHERNET && *nic->target)))) {
-		if (nic)
+		if (nic && nic->switched)
+			import_refuse(im, o, "this network interface has <virtualport> or <vlan>, which libvirt sets up%s%s; give --bridge BRIDGE to put it on a bridge of "
+				      "that network that is on every node", *nic->source ? " on " : "", nic->source);
+		else if (nic)
 			import_refuse(im, o, "this network interface is of type %s%s%s%s, which libvirt sets up; give --bridge BRIDGE to put it on a bridge that is "
 				      "on every node", nic->type, *nic->source ? " (" : "", nic->source, *nic->source ? ")" : "");
 		else
@@ -144,6 +147,8 @@ static void mend_tap(struct import *im, struct import_option *o)
 			set_on(o, "vhost");
 		import_change(im, o, o->name, NULL, "its handle is gone; QEMU opens the tap by its name, and nobody puts it on a bridge");
 	} else {
+		if (nic && nic->switched)
+			import_warn(im, false, "-netdev %s: its <virtualport> or <vlan> is not set up: bridge %s must be of that network", id ? id : "", bridge);
 		to_bridge(im, o, bridge, vhost, queues);
 	}
 }
@@ -288,5 +293,7 @@ void import_nets(struct import *im)
 		else if (streq(o->name, "-object"))
 			mend_object(im, o);
 	}
+	if (im->in->beside && *im->in->beside)
+		import_warn(im, false, "%s: libvirt sets this up beside QEMU, and kvm-ha does not: see to it yourself on every node, or do without", im->in->beside);
 	check_rest(im);
 }
