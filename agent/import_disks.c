@@ -234,8 +234,8 @@ static void visit_drive(struct import *im, struct import_option *o)
 
 	if (file && strncmp(file, "json:", 5) == 0) {
 		node = import_props(file + 5, NULL, &why);
-		if (node)
-			visit(im, o, node, writable && !is_read_only(node), 0);
+		if (node) /* -drive's own readonly=, off without a word, counts, and not the node's */
+			visit(im, o, node, writable, 0);
 		else
 			import_refuse(im, o, "%s", why);
 		json_object_put(node);

@@ -37,7 +37,7 @@ char *import_props_text(json_object *o, bool json, const char *implied); /* to f
 /* "a.b": the member of that name, or b of a. NULL where there is none or no single value. */
 const char *import_get(json_object *o, const char *key);
 bool import_is_on(json_object *o, const char *key, bool otherwise);
-json_object *import_nest(json_object *o); /* a.b=c as {"a":{"b":"c"}}; a new object */
+json_object *import_nest(json_object *o); /* a.b=c as {"a":{"b":"c"}}, but not where there is a=d; a new object */
 /* Is word in text, not as a part of a longer one? */
 bool import_mentions(const char *text, const char *word);
 
@@ -100,3 +100,5 @@ bool import_is_image(const struct import *im, const char *value);
 
 /* import_nets.c */
 void import_nets(struct import *im);
+/* Is a path in it in one of the directories that libvirt makes and empties? Its images, in /var/lib/libvirt/images, are files like others. */
+bool import_is_libvirts(const char *text);

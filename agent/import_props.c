@@ -138,6 +138,15 @@ bool import_is_on(json_object *o, const char *key, bool otherwise)
 	return v ? false : otherwise;
 }
 
+/* -drive file=PATH,file.locking=off: file is the image, and not an object of options. */
+static bool is_word(json_object *o, const char *key, size_t len)
+{
+	_cleanup_free_ char *head = strndup(key, len);
+	json_object *v = NULL;
+
+	return head && json_object_object_get_ex(o, head, &v) && json_object_is_type(v, json_type_string);
+}
+
 json_object *import_nest(json_object *o)
 {
 	json_object *out = json_object_new_object();
@@ -147,7 +156,7 @@ json_object *import_nest(json_object *o)
 		const char *name = key, *dot;
 		unsigned depth = 0;
 
-		while ((dot = strchr(name, '.')) != NULL && depth++ < IMPORT_MAX_DEPTH) {
+		while ((dot = strchr(name, '.')) != NULL && depth++ < IMPORT_MAX_DEPTH && !is_word(o, key, (size_t)(dot - key))) {
 			_cleanup_free_ char *head = strndup(name, (size_t)(dot - name));
 
 			if (!head || !*head)
