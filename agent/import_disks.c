@@ -381,7 +381,8 @@ static void visit_memory(struct import *im, struct import_option *o)
 {
 	const char *path = import_get(o->props, "mem-path");
 
-	if (path && strncmp(path, "/dev/", 5) != 0 && import_is_on(o->props, "share", false))
+	/* the guest's memory in a directory of libvirt's is no disk, and goes with the process: import_nets() refuses it */
+	if (path && strncmp(path, "/dev/", 5) != 0 && !import_is_libvirts(path) && import_is_on(o->props, "share", false))
 		add_file(im, o, path, !is_read_only(o->props));
 }
 

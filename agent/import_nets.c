@@ -9,8 +9,7 @@
 
 #define SOCKET_DIR "/run/kvm-ha/vm" /* the agent's own directory for its VMs' sockets; there on every node */
 
-/* Directories that libvirt makes and empties. Its images, in /var/lib/libvirt/images, are files like others. */
-static bool is_libvirts(const char *text)
+bool import_is_libvirts(const char *text)
 {
 	static const char *const dirs[] = { "/var/lib/libvirt/qemu/", "/run/libvirt/", "/lib/qemu/domain-", "/lib/qemu/channel/", "/libvirt/qemu/" };
 
@@ -161,15 +160,15 @@ static void mend_chardev(struct import *im, struct import_option *o)
 	bool handle = json_object_object_get_ex(o->props, "fd", NULL);
 	char socket[256];
 
-	if (log && (strncmp(log, "/dev/fdset/", 11) == 0 || is_libvirts(log))) {
+	if (log && (strncmp(log, "/dev/fdset/", 11) == 0 || import_is_libvirts(log))) {
 		json_object_object_del(o->props, "logfile");
 		json_object_object_del(o->props, "logappend");
 		import_change(im, o, o->name, NULL, "without the log that libvirt kept");
 	}
 	if (!handle && path && streq(import_get(o->props, "backend") ? import_get(o->props, "backend") : "", "socket") &&
-	    !import_is_on(o->props, "server", false) && !is_libvirts(path))
+	    !import_is_on(o->props, "server", false) && !import_is_libvirts(path))
 		import_warn(im, true, "-chardev %s is the end of a program beside QEMU: one must listen on %s on every node", id ? id : "", path);
-	if (!handle && !(path && is_libvirts(path)))
+	if (!handle && !(path && import_is_libvirts(path)))
 		return;
 	if (!import_is_on(o->props, "server", false) || !id || strlen(id) > 48) {
 		import_refuse(im, o, "this is the end of a program that libvirt starts beside QEMU, such as a TPM; kvm-ha starts none: remove the device, or start "
@@ -198,7 +197,7 @@ static void check_secret(struct import *im, struct import_option *o)
 	else if (json_object_object_get_ex(o->props, "data", NULL))
 		import_refuse(im, o, "secret %.64s stands here in the clear, and the VM file is kept on the volumes; put it into a file on every node that only root "
 			      "reads, and give -object secret,id=%.64s,file=PATH", id, id);
-	else if (file && (is_libvirts(file) || streq(id, "masterKey0"))) {
+	else if (file && (import_is_libvirts(file) || streq(id, "masterKey0"))) {
 		/* those that it encrypts are refused one by one */
 		import_leave_out(im, o, "libvirt's key for this one process");
 	} else if (file) {
@@ -250,7 +249,7 @@ static void mend_object(struct import *im, struct import_option *o)
 	check_secret(im, o);
 	if (!type || !streq(type, "memory-backend-file") || !path)
 		return;
-	if (strncmp(path, "/dev/hugepages", 14) == 0 && is_libvirts(path)) {
+	if (strncmp(path, "/dev/hugepages", 14) == 0 && import_is_libvirts(path)) {
 		char pool[64];
 
 		(void)snprintf(pool, sizeof(pool), "/dev/%.*s", (int)MIN(strcspn(path + 5, "/"), 40), path + 5);
@@ -271,7 +270,7 @@ static void check_rest(struct import *im)
 			import_refuse(im, o, "%s is a handle that whoever started QEMU had opened; give a path or an address instead", handle);
 		else if (strstr(o->value, "/dev/fdset/"))
 			import_refuse(im, o, "/dev/fdset/ is a file that whoever started QEMU had opened; write its path");
-		else if (is_libvirts(o->value) && !import_is_image(im, o->value))
+		else if (import_is_libvirts(o->value) && !import_is_image(im, o->value))
 			import_refuse(im, o, "this path is in a directory that libvirt makes and empties; give one that is on every node");
 	}
 }
