@@ -56,7 +56,7 @@ static const struct rule rules[] = {
 	{ "-object", PROPS, "qom-type" }, { "-machine", PROPS, "type" }, { "-m", PROPS, "size" }, { "-smp", PROPS, "cpus" },
 	{ "-name", PROPS, "guest" }, { "-display", PROPS, "type" }, { "-vnc", PROPS, "vnc" }, { "-spice", PROPS, NULL },
 	{ "-iscsi", PROPS, NULL }, { "-fsdev", PROPS, "fsdriver" }, { "-virtfs", PROPS, "fsdriver" }, { "-tpmdev", PROPS, "type" },
-	{ "-action", PROPS, NULL }, { "-run-with", PROPS, NULL },
+	{ "-action", PROPS, NULL }, { "-run-with", PROPS, NULL }, { "-fw_cfg", PROPS, "name" }, { "-acpitable", PROPS, NULL }, { "-smbios", PROPS, NULL },
 	{ "-append", VALUE, NULL }, { "-serial", VALUE, NULL }, { "-qmp", VALUE, NULL }, { "-qmp-pretty", VALUE, NULL }, { "-monitor", VALUE, NULL },
 	{ "-enable-kvm", FLAG, NULL }, { "-nodefaults", FLAG, NULL }, { "-no-user-config", FLAG, NULL }, { "-nographic", FLAG, NULL },
 	{ "-usb", FLAG, NULL }, { "-s", FLAG, NULL }, { "-no-acpi", FLAG, NULL }, { "-no-hpet", FLAG, NULL }, { "-no-fd-bootchk", FLAG, NULL },

@@ -386,6 +386,24 @@ static void visit_memory(struct import *im, struct import_option *o)
 		add_file(im, o, path, !is_read_only(o->props));
 }
 
+/* Files that QEMU reads when it starts. A ROM's bare name is one of QEMU's own directory, an empty one is none. */
+static void visit_read(struct import *im, struct import_option *o)
+{
+	static const struct {
+		const char *option, *driver, *key;
+	} files[] = {
+		{ "-fw_cfg", NULL, "file" }, { "-acpitable", NULL, "file" }, { "-acpitable", NULL, "data" }, { "-smbios", NULL, "file" }, { "-smbios", NULL, "path" },
+		{ "-device", "loader", "file" }, { "-device", NULL, "romfile" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		const char *file = streq(o->name, files[i].option) ? import_get(o->props, files[i].key) : NULL, *driver = import_get(o->props, "driver");
+
+		if (file && (!files[i].driver || (driver && streq(driver, files[i].driver))) && (strchr(file, '/') || !streq(files[i].key, "romfile")))
+			add_file(im, o, file, false);
+	}
+}
+
 void import_disks(struct import *im)
 {
 	static const char *const written[] = { "-hda", "-hdb", "-hdc", "-hdd", "-fda", "-fdb", "-sd", "-pflash", "-mtdblock", "" };
@@ -403,6 +421,7 @@ void import_disks(struct import *im)
 			visit_drive(im, o);
 		if (streq(o->name, "-object"))
 			visit_memory(im, o);
+		visit_read(im, o);
 		for (size_t k = 0; o->value && k < ARRAY_SIZE(written); k++)
 			if (streq(o->name, written[k]))
 				add_file(im, o, o->value, true);

@@ -108,6 +108,20 @@ static void to_bridge(struct import *im, struct import_option *o, const char *br
 	import_change(im, o, o->name, NULL, why);
 }
 
+/* One that QEMU finds or makes by its name, or a script connects; the helper's are on their bridge on every node. */
+static void check_tap(struct import *im, const struct import_option *o)
+{
+	const char *id = import_get(o->props, "id"), *name = import_get(o->props, "ifname"), *script = import_get(o->props, "script");
+
+	if (import_get(o->props, "helper") || import_get(o->props, "br"))
+		return;
+	if (script && streq(script, "no"))
+		import_warn(im, true, "%s %s: tap %s is of this host: on another node the guest has no network, unless something puts a tap of that name on a bridge there",
+			    o->name, id ? id : "", name ? name : "");
+	else
+		import_warn(im, true, "%s %s: %s connects its tap: it must be on every node", o->name, id ? id : "", script ? script : "/etc/qemu-ifup");
+}
+
 static void mend_tap(struct import *im, struct import_option *o)
 {
 	static const char *const handles[] = { "fd", "fds" }, *const gone[] = { "fd", "fds", "vhostfd", "vhostfds", "vhost", "queues", "script", "downscript",
@@ -119,8 +133,12 @@ static void mend_tap(struct import *im, struct import_option *o)
 	const char *type = import_get(o->props, "type"), *id = import_get(o->props, "id");
 	bool queues = json_object_object_get_ex(o->props, "fds", NULL);
 
-	if (!type || !streq(type, "tap") || !any_of(o->props, handles, ARRAY_SIZE(handles)))
+	if (!type || !streq(type, "tap"))
 		return;
+	if (!any_of(o->props, handles, ARRAY_SIZE(handles))) {
+		check_tap(im, o);
+		return;
+	}
 	if (!bridge && !(nic && (nic->kind == IMPORT_NIC_USER || (nic->kind == IMPORT_NIC_ETHERNET && *nic->target)))) {
 		if (nic && nic->switched)
 			import_refuse(im, o, "this network interface has <virtualport> or <vlan>, which libvirt sets up%s%s; give --bridge BRIDGE to put it on a bridge of "
@@ -145,6 +163,7 @@ static void mend_tap(struct import *im, struct import_option *o)
 		if (vhost)
 			set_on(o, "vhost");
 		import_change(im, o, o->name, NULL, "its handle is gone; QEMU opens the tap by its name, and nobody puts it on a bridge");
+		check_tap(im, o);
 	} else {
 		if (nic && nic->switched)
 			import_warn(im, false, "-netdev %s: its <virtualport> or <vlan> is not set up: bridge %s must be of that network", id ? id : "", bridge);
