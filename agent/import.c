@@ -137,6 +137,11 @@ void import_change(struct import *im, struct import_option *o, const char *name,
 		im->no_memory = true;
 		return;
 	}
+	if (!value && o->repeats) { /* which QEMU may take for a list */
+		import_refuse(im, o, "a key stands here more than once, and this option has to be changed (%s); write the key once, or the option as JSON", why);
+		free(text);
+		return;
+	}
 	comment(im, o, o->value, "changed: ", why);
 	free(o->value);
 	o->value = text;
@@ -147,7 +152,7 @@ void import_change(struct import *im, struct import_option *o, const char *name,
 	o->json = false;
 	o->implied = NULL;
 	json_object_put(o->props);
-	o->props = import_props(text, NULL, &why);
+	o->props = import_props(text, NULL, NULL, &why);
 	im->no_memory |= !o->props;
 }
 
@@ -182,7 +187,7 @@ struct import_option *import_add_option(struct import *im, const char *name, con
 static void read_props(struct import *im, struct import_option *o, const struct rule *rule)
 {
 	const char *why = "";
-	json_object *flat = import_props(o->value, rule->text, &why);
+	json_object *flat = import_props(o->value, rule->text, &o->repeats, &why);
 
 	o->json = *o->value == '{';
 	o->implied = rule->text;

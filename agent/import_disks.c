@@ -233,7 +233,7 @@ static void visit_drive(struct import *im, struct import_option *o)
 	json_object *node, *child;
 
 	if (file && strncmp(file, "json:", 5) == 0) {
-		node = import_props(file + 5, NULL, &why);
+		node = import_props(file + 5, NULL, NULL, &why);
 		if (node) /* -drive's own readonly=, off without a word, counts, and not the node's */
 			visit(im, o, node, writable, 0);
 		else

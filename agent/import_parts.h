@@ -31,8 +31,8 @@ void import_words_deinit(struct import_words *w);
 char *import_quote(const char *word);
 
 /* import_props.c. implied: the key that a first word without '=' belongs to, or NULL. */
-/* NULL with *why = "reason; remedy" if it is neither. */
-json_object *import_props(const char *value, const char *implied, const char **why);
+/* NULL with *why = "reason; remedy" if it is neither. ret_repeats, or NULL: a key stands there more than once; the object has the last one. */
+json_object *import_props(const char *value, const char *implied, bool *ret_repeats, const char **why);
 char *import_props_text(json_object *o, bool json, const char *implied); /* to free */
 /* "a.b": the member of that name, or b of a. NULL where there is none or no single value. */
 const char *import_get(json_object *o, const char *key);
@@ -49,6 +49,7 @@ struct import_option {
 	char *value;         /* NULL: has none */
 	json_object *props;  /* of an option that has them */
 	bool json;
+	bool repeats;        /* a key of theirs: props do not have them all */
 	const char *implied;
 	const struct import_word *at; /* NULL: not the operator's */
 	enum import_fate fate;

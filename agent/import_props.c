@@ -41,10 +41,10 @@ static char *next_word(const char **p)
 	return word;
 }
 
-json_object *import_props(const char *value, const char *implied, const char **why)
+json_object *import_props(const char *value, const char *implied, bool *ret_repeats, const char **why)
 {
 	json_object *o;
-	bool first = true;
+	bool first = true, repeats = false;
 
 	if (*value == '{')
 		return from_json(value, why);
@@ -61,12 +61,18 @@ json_object *import_props(const char *value, const char *implied, const char **w
 		}
 		if (equals)
 			*equals = '\0';
-		if (!equals && first && implied)
+		if (!equals && first && implied) {
 			json_object_object_add(o, implied, json_object_new_string(word));
-		else if (*word)
-			json_object_object_add(o, word + (no ? 2 : 0), json_object_new_string(equals ? equals + 1 : no ? "off" : "on"));
+		} else if (*word) {
+			const char *key = word + (no ? 2 : 0);
+
+			repeats = repeats || json_object_object_get_ex(o, key, NULL);
+			json_object_object_add(o, key, json_object_new_string(equals ? equals + 1 : no ? "off" : "on"));
+		}
 		first = false;
 	}
+	if (ret_repeats)
+		*ret_repeats = repeats;
 	return o;
 }
 
