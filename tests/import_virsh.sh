@@ -85,6 +85,11 @@ printf '%s\n' '{"execute":"qmp_capabilities"}' '{"execute":"query-status"}' '{"e
 check "QEMU starts by that" says '"status": "prelaunch"'
 check "with its disk" says "$work/disk.raw"
 
+domain "${file%</disk>}<transient/></disk>" "" >"$work/d.xml"
+check "a disk whose writes libvirt forgets is refused" eval '! import --libvirt "$work/d.xml" && complains "<transient>"'
+domain "${file%</disk>}<iotune><total_iops_sec>100</total_iops_sec></iotune></disk>" "" >"$work/d.xml"
+check "a limit that libvirt sets is told" eval 'import --libvirt "$work/d.xml" && complains "<iotune>"'
+
 echo "<domain type='qemu'><name>x</name></domain>" >"$work/d.xml"
 check "what virsh refuses is refused" eval '! import --libvirt "$work/d.xml"'
 check "in virsh's words" complains "domxml-to-native refuses"
