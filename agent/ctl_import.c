@@ -275,6 +275,7 @@ int ctl_vm_import(const struct ctl *c)
 	struct import_input in = { .source = source, .name = c->name, .bridge = c->bridge, .bridge_helper = bridge_helper(), .storage = storage,
 				   .find_binary = find_binary, .libvirt = c->libvirt };
 	struct import_nic nics[IMPORT_MAX_NICS];
+	char beside[IMPORT_BESIDE_LEN];
 	struct import_result result = { 0 };
 	char err[CTL_ERROR_LEN] = "";
 	size_t len = 0, argv_len = 0;
@@ -288,11 +289,12 @@ int ctl_vm_import(const struct ctl *c)
 	in.text = read_text;
 	in.len = len;
 	if (c->libvirt) {
-		r = import_nics(source, read_text, len, nics, err, sizeof(err));
+		r = import_domain(source, read_text, len, nics, beside, err, sizeof(err));
 		if (r < 0)
 			return ctl_fail(c, CTL_FAILED, "%s", err);
 		in.nics = nics;
 		in.n_nics = (size_t)r;
+		in.beside = beside;
 		r = ask_virsh(c, path, &argv_text, &argv_len);
 		if (r != 0)
 			return r;

@@ -56,7 +56,7 @@ static const struct rule rules[] = {
 	{ "-object", PROPS, "qom-type" }, { "-machine", PROPS, "type" }, { "-m", PROPS, "size" }, { "-smp", PROPS, "cpus" },
 	{ "-name", PROPS, "guest" }, { "-display", PROPS, "type" }, { "-vnc", PROPS, "vnc" }, { "-spice", PROPS, NULL },
 	{ "-iscsi", PROPS, NULL }, { "-fsdev", PROPS, "fsdriver" }, { "-virtfs", PROPS, "fsdriver" }, { "-tpmdev", PROPS, "type" },
-	{ "-action", PROPS, NULL }, { "-run-with", PROPS, NULL },
+	{ "-action", PROPS, NULL }, { "-run-with", PROPS, NULL }, { "-fw_cfg", PROPS, "name" }, { "-acpitable", PROPS, NULL }, { "-smbios", PROPS, NULL },
 	{ "-append", VALUE, NULL }, { "-serial", VALUE, NULL }, { "-qmp", VALUE, NULL }, { "-qmp-pretty", VALUE, NULL }, { "-monitor", VALUE, NULL },
 	{ "-enable-kvm", FLAG, NULL }, { "-nodefaults", FLAG, NULL }, { "-no-user-config", FLAG, NULL }, { "-nographic", FLAG, NULL },
 	{ "-usb", FLAG, NULL }, { "-s", FLAG, NULL }, { "-no-acpi", FLAG, NULL }, { "-no-hpet", FLAG, NULL }, { "-no-fd-bootchk", FLAG, NULL },
@@ -137,6 +137,11 @@ void import_change(struct import *im, struct import_option *o, const char *name,
 		im->no_memory = true;
 		return;
 	}
+	if (!value && o->repeats) { /* which QEMU may take for a list */
+		import_refuse(im, o, "a key stands here more than once, and this option has to be changed (%s); write the key once, or the option as JSON", why);
+		free(text);
+		return;
+	}
 	comment(im, o, o->value, "changed: ", why);
 	free(o->value);
 	o->value = text;
@@ -147,7 +152,7 @@ void import_change(struct import *im, struct import_option *o, const char *name,
 	o->json = false;
 	o->implied = NULL;
 	json_object_put(o->props);
-	o->props = import_props(text, NULL, &why);
+	o->props = import_props(text, NULL, NULL, &why);
 	im->no_memory |= !o->props;
 }
 
@@ -182,7 +187,7 @@ struct import_option *import_add_option(struct import *im, const char *name, con
 static void read_props(struct import *im, struct import_option *o, const struct rule *rule)
 {
 	const char *why = "";
-	json_object *flat = import_props(o->value, rule->text, &why);
+	json_object *flat = import_props(o->value, rule->text, &o->repeats, &why);
 
 	o->json = *o->value == '{';
 	o->implied = rule->text;
@@ -318,6 +323,11 @@ static void put_comments(FILE *f, const char *title, const char *prefix, const c
 		(void)fprintf(f, "%s%.*s\n", prefix, (int)strcspn(p, "\n"), p);
 }
 
+/* It may run where it was made of: added with State=started it would be started beside that one. */
+static const char state[] = "\n[HA]\n"
+	"# Stop it where it runs, or adopt it (ha-ctl adopt), and see that nothing starts it there any more: no script, and of libvirt\n"
+	"# virsh autostart --disable, undefine. One that was stopped is then started by: ha-ctl vm start ";
+
 static char *write_file(struct import *im, const char *comments, const char *warnings)
 {
 	_cleanup_free_ char *source = import_quote(im->in->source);
@@ -340,7 +350,7 @@ static char *write_file(struct import *im, const char *comments, const char *war
 		if (im->image[i].writable)
 			(void)fprintf(f, "Disk=%s\n", place ? place : "");
 	}
-	(void)fprintf(f, "\n[QEMU]\nBinary=%s\n", im->binary);
+	(void)fprintf(f, "%s%s\nState=stopped\n\n[QEMU]\nBinary=%s\n", state, im->name, im->binary);
 	put_arguments(im, f);
 	put_comments(f, "Left out or changed:", "", comments);
 	put_comments(f, "To be looked at:", "#   ", warnings);
@@ -364,7 +374,7 @@ static int check_result(struct import *im, const char *text, char *err, size_t e
 		vmfile_deinit(&vm);
 		return value_refuse(err, err_size, "%s: %s", im->in->source, reason);
 	}
-	same = streq(vm.binary, im->binary) && streq(vm.name, im->name) && vm.memory_mib == im->memory_bytes / IMPORT_MIB && vm.vcpus == im->vcpus;
+	same = !vm.start && streq(vm.binary, im->binary) && streq(vm.name, im->name) && vm.memory_mib == im->memory_bytes / IMPORT_MIB && vm.vcpus == im->vcpus;
 	for (size_t i = 0; i < im->n_options && same; i++) {
 		const struct import_option *o = &im->option[i];
 

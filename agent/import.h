@@ -11,7 +11,7 @@
  *   import_props.c  KEY=VALUE,... and JSON as one object
  *   import_disks.c  which images there are, and which of them the VM writes to
  *   import_nets.c   what was open when QEMU began: taps, character devices, monitors
- *   import_xml.c    network interfaces of a libvirt domain
+ *   import_xml.c    what of a libvirt domain is not in its command line
  */
 #pragma once
 
@@ -21,6 +21,7 @@
 #define IMPORT_MAX_TEXT (256 * 1024)
 #define IMPORT_MAX_NICS 32
 #define IMPORT_NIC_LEN 64
+#define IMPORT_BESIDE_LEN 128
 
 enum import_nic_kind { IMPORT_NIC_OTHER, IMPORT_NIC_BRIDGE, IMPORT_NIC_NETWORK, IMPORT_NIC_USER, IMPORT_NIC_ETHERNET };
 
@@ -31,6 +32,7 @@ struct import_nic {
 	char mac[IMPORT_NIC_LEN];    /* "" where there is none */
 	char source[IMPORT_NIC_LEN]; /* bridge or network */
 	char target[IMPORT_NIC_LEN]; /* name of the tap */
+	bool switched;               /* has <virtualport> or <vlan>: source is no bridge that QEMU's helper could put it on */
 };
 
 struct import_input {
@@ -44,6 +46,7 @@ struct import_input {
 	bool libvirt;        /* the text is virsh's */
 	const struct import_nic *nics;
 	size_t n_nics;
+	const char *beside;  /* import_domain's, or NULL */
 	enum disk_place (*storage)(void *user, const char *path); /* disk_place() */
 	bool (*find_binary)(void *user, const char *name, char *ret, size_t size); /* its absolute path */
 	void *user;
@@ -59,5 +62,7 @@ struct import_result {
 int import_convert(const struct import_input *in, struct import_result *ret, char *err, size_t err_size);
 void import_result_deinit(struct import_result *r);
 
-/* The interfaces of the first <devices> of a domain, in order. Returns how many, or -EINVAL with err. */
-int import_nics(const char *source, const char *xml, size_t len, struct import_nic ret[IMPORT_MAX_NICS], char *err, size_t err_size);
+/* What a domain's command line does not tell: its interfaces, in order; and in ret_beside, as "<iotune>, <mtu>", what else libvirt sets up by itself.
+ * Returns how many interfaces, or -EINVAL with err: also for what would do harm where libvirt does not see to it. */
+int import_domain(const char *source, const char *xml, size_t len, struct import_nic ret[IMPORT_MAX_NICS], char ret_beside[IMPORT_BESIDE_LEN], char *err,
+		  size_t err_size);

@@ -233,9 +233,9 @@ static void visit_drive(struct import *im, struct import_option *o)
 	json_object *node, *child;
 
 	if (file && strncmp(file, "json:", 5) == 0) {
-		node = import_props(file + 5, NULL, &why);
-		if (node)
-			visit(im, o, node, writable && !is_read_only(node), 0);
+		node = import_props(file + 5, NULL, NULL, &why);
+		if (node) /* -drive's own readonly=, off without a word, counts, and not the node's */
+			visit(im, o, node, writable, 0);
 		else
 			import_refuse(im, o, "%s", why);
 		json_object_put(node);
@@ -381,8 +381,27 @@ static void visit_memory(struct import *im, struct import_option *o)
 {
 	const char *path = import_get(o->props, "mem-path");
 
-	if (path && strncmp(path, "/dev/", 5) != 0 && import_is_on(o->props, "share", false))
+	/* the guest's memory in a directory of libvirt's is no disk, and goes with the process: import_nets() refuses it */
+	if (path && strncmp(path, "/dev/", 5) != 0 && !import_is_libvirts(path) && import_is_on(o->props, "share", false))
 		add_file(im, o, path, !is_read_only(o->props));
+}
+
+/* Files that QEMU reads when it starts. A ROM's bare name is one of QEMU's own directory, an empty one is none. */
+static void visit_read(struct import *im, struct import_option *o)
+{
+	static const struct {
+		const char *option, *driver, *key;
+	} files[] = {
+		{ "-fw_cfg", NULL, "file" }, { "-acpitable", NULL, "file" }, { "-acpitable", NULL, "data" }, { "-smbios", NULL, "file" }, { "-smbios", NULL, "path" },
+		{ "-device", "loader", "file" }, { "-device", NULL, "romfile" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		const char *file = streq(o->name, files[i].option) ? import_get(o->props, files[i].key) : NULL, *driver = import_get(o->props, "driver");
+
+		if (file && (!files[i].driver || (driver && streq(driver, files[i].driver))) && (strchr(file, '/') || !streq(files[i].key, "romfile")))
+			add_file(im, o, file, false);
+	}
 }
 
 void import_disks(struct import *im)
@@ -402,6 +421,7 @@ void import_disks(struct import *im)
 			visit_drive(im, o);
 		if (streq(o->name, "-object"))
 			visit_memory(im, o);
+		visit_read(im, o);
 		for (size_t k = 0; o->value && k < ARRAY_SIZE(written); k++)
 			if (streq(o->name, written[k]))
 				add_file(im, o, o->value, true);

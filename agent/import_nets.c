@@ -9,8 +9,7 @@
 
 #define SOCKET_DIR "/run/kvm-ha/vm" /* the agent's own directory for its VMs' sockets; there on every node */
 
-/* Directories that libvirt makes and empties. Its images, in /var/lib/libvirt/images, are files like others. */
-static bool is_libvirts(const char *text)
+bool import_is_libvirts(const char *text)
 {
 	static const char *const dirs[] = { "/var/lib/libvirt/qemu/", "/run/libvirt/", "/lib/qemu/domain-", "/lib/qemu/channel/", "/libvirt/qemu/" };
 
@@ -109,6 +108,20 @@ static void to_bridge(struct import *im, struct import_option *o, const char *br
 	import_change(im, o, o->name, NULL, why);
 }
 
+/* One that QEMU finds or makes by its name, or a script connects; the helper's are on their bridge on every node. */
+static void check_tap(struct import *im, const struct import_option *o)
+{
+	const char *id = import_get(o->props, "id"), *name = import_get(o->props, "ifname"), *script = import_get(o->props, "script");
+
+	if (import_get(o->props, "helper") || import_get(o->props, "br"))
+		return;
+	if (script && streq(script, "no"))
+		import_warn(im, true, "%s %s: tap %s is of this host: on another node the guest has no network, unless something puts a tap of that name on a bridge there",
+			    o->name, id ? id : "", name ? name : "");
+	else
+		import_warn(im, true, "%s %s: %s connects its tap: it must be on every node", o->name, id ? id : "", script ? script : "/etc/qemu-ifup");
+}
+
 static void mend_tap(struct import *im, struct import_option *o)
 {
 	static const char *const handles[] = { "fd", "fds" }, *const gone[] = { "fd", "fds", "vhostfd", "vhostfds", "vhost", "queues", "script", "downscript",
@@ -116,14 +129,21 @@ static void mend_tap(struct import *im, struct import_option *o)
 	const struct import_nic *nic = nic_of(im, o);
 	bool vhost = import_is_on(o->props, "vhost", false) || json_object_object_get_ex(o->props, "vhostfd", NULL) ||
 		     json_object_object_get_ex(o->props, "vhostfds", NULL);
-	const char *bridge = nic && nic->kind == IMPORT_NIC_BRIDGE && *nic->source ? nic->source : im->in->bridge;
-	const char *type = import_get(o->props, "type");
+	const char *bridge = nic && nic->kind == IMPORT_NIC_BRIDGE && *nic->source && !nic->switched ? nic->source : im->in->bridge;
+	const char *type = import_get(o->props, "type"), *id = import_get(o->props, "id");
 	bool queues = json_object_object_get_ex(o->props, "fds", NULL);
 
-	if (!type || !streq(type, "tap") || !any_of(o->props, handles, ARRAY_SIZE(handles)))
+	if (!type || !streq(type, "tap"))
 		return;
+	if (!any_of(o->props, handles, ARRAY_SIZE(handles))) {
+		check_tap(im, o);
+		return;
+	}
 	if (!bridge && !(nic && (nic->kind == IMPORT_NIC_USER || (nic->kind == IMPORT_NIC_ETHERNET && *nic->target)))) {
-		if (nic)
+		if (nic && nic->switched)
+			import_refuse(im, o, "this network interface has <virtualport> or <vlan>, which libvirt sets up%s%s; give --bridge BRIDGE to put it on a bridge of "
+				      "that network that is on every node", *nic->source ? " on " : "", nic->source);
+		else if (nic)
 			import_refuse(im, o, "this network interface is of type %s%s%s%s, which libvirt sets up; give --bridge BRIDGE to put it on a bridge that is "
 				      "on every node", nic->type, *nic->source ? " (" : "", nic->source, *nic->source ? ")" : "");
 		else
@@ -143,7 +163,10 @@ static void mend_tap(struct import *im, struct import_option *o)
 		if (vhost)
 			set_on(o, "vhost");
 		import_change(im, o, o->name, NULL, "its handle is gone; QEMU opens the tap by its name, and nobody puts it on a bridge");
+		check_tap(im, o);
 	} else {
+		if (nic && nic->switched)
+			import_warn(im, false, "-netdev %s: its <virtualport> or <vlan> is not set up: bridge %s must be of that network", id ? id : "", bridge);
 		to_bridge(im, o, bridge, vhost, queues);
 	}
 }
@@ -156,15 +179,15 @@ static void mend_chardev(struct import *im, struct import_option *o)
 	bool handle = json_object_object_get_ex(o->props, "fd", NULL);
 	char socket[256];
 
-	if (log && (strncmp(log, "/dev/fdset/", 11) == 0 || is_libvirts(log))) {
+	if (log && (strncmp(log, "/dev/fdset/", 11) == 0 || import_is_libvirts(log))) {
 		json_object_object_del(o->props, "logfile");
 		json_object_object_del(o->props, "logappend");
 		import_change(im, o, o->name, NULL, "without the log that libvirt kept");
 	}
 	if (!handle && path && streq(import_get(o->props, "backend") ? import_get(o->props, "backend") : "", "socket") &&
-	    !import_is_on(o->props, "server", false) && !is_libvirts(path))
+	    !import_is_on(o->props, "server", false) && !import_is_libvirts(path))
 		import_warn(im, true, "-chardev %s is the end of a program beside QEMU: one must listen on %s on every node", id ? id : "", path);
-	if (!handle && !(path && is_libvirts(path)))
+	if (!handle && !(path && import_is_libvirts(path)))
 		return;
 	if (!import_is_on(o->props, "server", false) || !id || strlen(id) > 48) {
 		import_refuse(im, o, "this is the end of a program that libvirt starts beside QEMU, such as a TPM; kvm-ha starts none: remove the device, or start "
@@ -193,7 +216,7 @@ static void check_secret(struct import *im, struct import_option *o)
 	else if (json_object_object_get_ex(o->props, "data", NULL))
 		import_refuse(im, o, "secret %.64s stands here in the clear, and the VM file is kept on the volumes; put it into a file on every node that only root "
 			      "reads, and give -object secret,id=%.64s,file=PATH", id, id);
-	else if (file && (is_libvirts(file) || streq(id, "masterKey0"))) {
+	else if (file && (import_is_libvirts(file) || streq(id, "masterKey0"))) {
 		/* those that it encrypts are refused one by one */
 		import_leave_out(im, o, "libvirt's key for this one process");
 	} else if (file) {
@@ -245,7 +268,7 @@ static void mend_object(struct import *im, struct import_option *o)
 	check_secret(im, o);
 	if (!type || !streq(type, "memory-backend-file") || !path)
 		return;
-	if (strncmp(path, "/dev/hugepages", 14) == 0 && is_libvirts(path)) {
+	if (strncmp(path, "/dev/hugepages", 14) == 0 && import_is_libvirts(path)) {
 		char pool[64];
 
 		(void)snprintf(pool, sizeof(pool), "/dev/%.*s", (int)MIN(strcspn(path + 5, "/"), 40), path + 5);
@@ -266,7 +289,7 @@ static void check_rest(struct import *im)
 			import_refuse(im, o, "%s is a handle that whoever started QEMU had opened; give a path or an address instead", handle);
 		else if (strstr(o->value, "/dev/fdset/"))
 			import_refuse(im, o, "/dev/fdset/ is a file that whoever started QEMU had opened; write its path");
-		else if (is_libvirts(o->value) && !import_is_image(im, o->value))
+		else if (import_is_libvirts(o->value) && !import_is_image(im, o->value))
 			import_refuse(im, o, "this path is in a directory that libvirt makes and empties; give one that is on every node");
 	}
 }
@@ -288,5 +311,7 @@ void import_nets(struct import *im)
 		else if (streq(o->name, "-object"))
 			mend_object(im, o);
 	}
+	if (im->in->beside && *im->in->beside)
+		import_warn(im, false, "%s: libvirt sets this up beside QEMU, and kvm-ha does not: see to it yourself on every node, or do without", im->in->beside);
 	check_rest(im);
 }

@@ -31,13 +31,13 @@ void import_words_deinit(struct import_words *w);
 char *import_quote(const char *word);
 
 /* import_props.c. implied: the key that a first word without '=' belongs to, or NULL. */
-/* NULL with *why = "reason; remedy" if it is neither. */
-json_object *import_props(const char *value, const char *implied, const char **why);
+/* NULL with *why = "reason; remedy" if it is neither. ret_repeats, or NULL: a key stands there more than once; the object has the last one. */
+json_object *import_props(const char *value, const char *implied, bool *ret_repeats, const char **why);
 char *import_props_text(json_object *o, bool json, const char *implied); /* to free */
 /* "a.b": the member of that name, or b of a. NULL where there is none or no single value. */
 const char *import_get(json_object *o, const char *key);
 bool import_is_on(json_object *o, const char *key, bool otherwise);
-json_object *import_nest(json_object *o); /* a.b=c as {"a":{"b":"c"}}; a new object */
+json_object *import_nest(json_object *o); /* a.b=c as {"a":{"b":"c"}}, but not where there is a=d; a new object */
 /* Is word in text, not as a part of a longer one? */
 bool import_mentions(const char *text, const char *word);
 
@@ -49,6 +49,7 @@ struct import_option {
 	char *value;         /* NULL: has none */
 	json_object *props;  /* of an option that has them */
 	bool json;
+	bool repeats;        /* a key of theirs: props do not have them all */
 	const char *implied;
 	const struct import_word *at; /* NULL: not the operator's */
 	enum import_fate fate;
@@ -100,3 +101,5 @@ bool import_is_image(const struct import *im, const char *value);
 
 /* import_nets.c */
 void import_nets(struct import *im);
+/* Is a path in it in one of the directories that libvirt makes and empties? Its images, in /var/lib/libvirt/images, are files like others. */
+bool import_is_libvirts(const char *text);

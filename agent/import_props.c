@@ -41,10 +41,10 @@ static char *next_word(const char **p)
 	return word;
 }
 
-json_object *import_props(const char *value, const char *implied, const char **why)
+json_object *import_props(const char *value, const char *implied, bool *ret_repeats, const char **why)
 {
 	json_object *o;
-	bool first = true;
+	bool first = true, repeats = false;
 
 	if (*value == '{')
 		return from_json(value, why);
@@ -61,12 +61,18 @@ json_object *import_props(const char *value, const char *implied, const char **w
 		}
 		if (equals)
 			*equals = '\0';
-		if (!equals && first && implied)
+		if (!equals && first && implied) {
 			json_object_object_add(o, implied, json_object_new_string(word));
-		else if (*word)
-			json_object_object_add(o, word + (no ? 2 : 0), json_object_new_string(equals ? equals + 1 : no ? "off" : "on"));
+		} else if (*word) {
+			const char *key = word + (no ? 2 : 0);
+
+			repeats = repeats || json_object_object_get_ex(o, key, NULL);
+			json_object_object_add(o, key, json_object_new_string(equals ? equals + 1 : no ? "off" : "on"));
+		}
 		first = false;
 	}
+	if (ret_repeats)
+		*ret_repeats = repeats;
 	return o;
 }
 
@@ -138,6 +144,15 @@ bool import_is_on(json_object *o, const char *key, bool otherwise)
 	return v ? false : otherwise;
 }
 
+/* -drive file=PATH,file.locking=off: file is the image, and not an object of options. */
+static bool is_word(json_object *o, const char *key, size_t len)
+{
+	_cleanup_free_ char *head = strndup(key, len);
+	json_object *v = NULL;
+
+	return head && json_object_object_get_ex(o, head, &v) && json_object_is_type(v, json_type_string);
+}
+
 json_object *import_nest(json_object *o)
 {
 	json_object *out = json_object_new_object();
@@ -147,7 +162,7 @@ json_object *import_nest(json_object *o)
 		const char *name = key, *dot;
 		unsigned depth = 0;
 
-		while ((dot = strchr(name, '.')) != NULL && depth++ < IMPORT_MAX_DEPTH) {
+		while ((dot = strchr(name, '.')) != NULL && depth++ < IMPORT_MAX_DEPTH && !is_word(o, key, (size_t)(dot - key))) {
 			_cleanup_free_ char *head = strndup(name, (size_t)(dot - name));
 
 			if (!head || !*head)

@@ -231,7 +231,7 @@ static bool ends_in_background(struct reader *r)
 
 static int split_shell(struct reader *r, struct import_words *w)
 {
-	bool over = false; /* the command has ended */
+	bool begun = false, over = false; /* the command: its first word was there, it has ended */
 	int err;
 
 	while (peek(r) >= 0) {
@@ -240,7 +240,7 @@ static int split_shell(struct reader *r, struct import_words *w)
 			(void)take(r);
 		} else if (peek(r) == '\n') {
 			/* assignments alone on their lines go on to count for what follows */
-			over = over || (w->n > 0 && !w->word[w->n - 1].assigns);
+			over = over || begun;
 			(void)take(r);
 		} else if (is_blank(r)) {
 			(void)take(r);
@@ -254,6 +254,7 @@ static int split_shell(struct reader *r, struct import_words *w)
 			err = read_word(r, w);
 			if (err < 0)
 				return err;
+			begun = begun || !w->word[w->n - 1].assigns;
 		}
 	}
 	return 0;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <json-c/json.h>
 #include <stdio.h>
 
 #include "agent/base/ini.h"
@@ -692,21 +693,57 @@ static bool is_shared(const struct vmfile *v, const char *value)
 	return false;
 }
 
-/* key is said to be on, as QEMU's options have it ("a=b,key=on" or "a=b,key") or its JSON. */
-static bool is_said(const char *value, const char *key)
+/* A word of QEMU's options, "KEY=VALUE,KEY,...". */
+struct word {
+	const char *key, *value; /* value: NULL where there is no '=', which means on */
+	size_t key_len, value_len;
+};
+
+/* p: where one begins. Returns where the next one does; a ",," is a comma in it. */
+static const char *next_word(const char *p, struct word *w)
+{
+	const char *end = p, *equals;
+
+	while (*end && (end[0] != ',' || end[1] == ','))
+		end += *end == ',' ? 2 : 1;
+	equals = memchr(p, '=', (size_t)(end - p));
+	*w = (struct word){ .key = p, .key_len = (size_t)((equals ? equals : end) - p), .value = equals ? equals + 1 : NULL,
+			    .value_len = equals ? (size_t)(end - equals) - 1 : 0 };
+	return *end ? end + 1 : end;
+}
+
+static bool is_text(const char *text, size_t len, const char *s) { return len == strlen(s) && memcmp(text, s, len) == 0; }
+
+static bool is_yes(const char *text, size_t len)
+{
+	static const char *const yes[] = { "on", "yes", "true", "y" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(yes); i++)
+		if (is_text(text, len, yes[i]))
+			return true;
+	return false;
+}
+
+static bool is_on(const struct word *w) { return !w->value || is_yes(w->value, w->value_len); }
+
+/* "a.b.key" is meant, too. */
+static bool ends_in(const struct word *w, const char *key)
 {
 	size_t len = strlen(key);
 
-	for (const char *p = value; (p = strstr(p, key)); p++) {
-		const char *after = p + len;
+	return w->key_len >= len && memcmp(w->key + w->key_len - len, key, len) == 0 && (w->key_len == len || w->key[w->key_len - len - 1] == '.');
+}
 
-		if (p > value && p[-1] == '"' && *after == '"') {
-			after += 1 + strspn(after + 1, " :");
-			if (strncmp(after, "true", 4) == 0)
-				return true;
-		} else if ((p == value || p[-1] == ',') && (*after == '\0' || *after == ',' || strncmp(after, "=on", 3) == 0)) {
+/* The same in JSON, at whatever depth; behind json: QEMU takes strings for booleans, and dots in keys. */
+static bool is_true_in(const char *json, const char *key)
+{
+	size_t len = strlen(key);
+
+	for (const char *p = json; (p = strstr(p, key)); p += len) {
+		const char *is = p + len + strspn(p + len, "\"' \t\r\n:");
+
+		if (p > json && strchr("\"'.", p[-1]) && is > p + len && is_yes(is, strspn(is, "abcdefghijklmnopqrstuvwxyz")))
 			return true;
-		}
 	}
 	return false;
 }
@@ -727,9 +764,33 @@ static const char *driver_in(const char *value, bool device)
 static bool is_drive(const char *option) { return one_of(option, (const char *const[]){ "-drive" }, 1, false); }
 static bool is_blockdev(const char *option) { return one_of(option, (const char *const[]){ "-blockdev" }, 1, false); }
 
+/* Of the node itself: what is below it, as its backing file, is read-only for other reasons. */
+static bool is_read_only_json(const char *value)
+{
+	json_object *o = strstr(value, "read-only") ? json_tokener_parse(value) : NULL, *v = NULL;
+	bool is = json_object_is_type(o, json_type_object) && json_object_object_get_ex(o, "read-only", &v) && json_object_is_type(v, json_type_boolean) &&
+		  json_object_get_boolean(v);
+
+	json_object_put(o);
+	return is;
+}
+
+/* For sure: one that also says off is not. */
 static bool is_read_only(const char *value)
 {
-	return is_said(value, "readonly") || is_said(value, "read-only") || strstr(value, "media=cdrom");
+	bool cd = false, on = false, off = false;
+	struct word w;
+
+	if (*value == '{')
+		return is_read_only_json(value);
+	for (const char *p = value; *p;) {
+		p = next_word(p, &w);
+		if (is_text(w.key, w.key_len, "media"))
+			cd = w.value && is_text(w.value, w.value_len, "cdrom");
+		if (is_text(w.key, w.key_len, "readonly") || is_text(w.key, w.key_len, "read-only"))
+			*(is_on(&w) ? &on : &off) = true;
+	}
+	return cd || (on && !off);
 }
 
 /* An image that is written, or may be. "file=" of a -blockdev names another one of them, and is no file. */
@@ -743,10 +804,22 @@ static bool is_written(const char *option, const char *value)
 	return image && !is_read_only(value);
 }
 
+/* Is a key of that name on, at whatever depth? */
+static bool is_said(const char *value, const char *key)
+{
+	struct word w;
+
+	for (const char *p = value; *p && *value != '{';) {
+		p = next_word(p, &w);
+		if (ends_in(&w, key) && is_on(&w))
+			return true;
+	}
+	return is_true_in(value, key); /* a -drive may have file=json:{...} */
+}
+
 static bool is_unsafe(const char *option, const char *value)
 {
-	return (is_drive(option) || is_blockdev(option)) && !is_read_only(value) &&
-	       (strstr(value, "cache=unsafe") || is_said(value, "cache.no-flush") || is_said(value, "no-flush"));
+	return (is_drive(option) || is_blockdev(option)) && !is_read_only(value) && (strstr(value, "cache=unsafe") || is_said(value, "no-flush"));
 }
 
 /* What QEMU lets go and must not: the guest's writes would come late, over what it has written at the target, or stay behind. */

@@ -67,6 +67,7 @@ nic="<interface type='bridge'><mac address='52:54:00:11:22:33'/><source bridge='
 domain "$lun" "$nic" >"$work/d.xml"
 check "a domain with a LUN and a bridge" import --libvirt "$work/d.xml"
 check "its name" says "Name=web1"
+check "that it is not to be started beside libvirt's" says "State=stopped"
 check "its UUID" says "UUID=3f1d7c52-93a5-4d0e-a1f1-70c2d7a0b9e4"
 check "its memory and processors" eval 'says Memory=64M && says VCPUs=2'
 check "its LUN as a URL" says "Disk=iscsi://10.0.0.1:3260/iqn.2026-11.org.example:t/1"
@@ -83,6 +84,11 @@ printf '%s\n' '{"execute":"qmp_capabilities"}' '{"execute":"query-status"}' '{"e
 	timeout 60 qemu-system-x86_64 "$@" -m 64 -smp 2 -S -display none -qmp stdio >"$work/out" 2>"$work/err"
 check "QEMU starts by that" says '"status": "prelaunch"'
 check "with its disk" says "$work/disk.raw"
+
+domain "${file%</disk>}<transient/></disk>" "" >"$work/d.xml"
+check "a disk whose writes libvirt forgets is refused" eval '! import --libvirt "$work/d.xml" && complains "<transient>"'
+domain "${file%</disk>}<iotune><total_iops_sec>100</total_iops_sec></iotune></disk>" "" >"$work/d.xml"
+check "a limit that libvirt sets is told" eval 'import --libvirt "$work/d.xml" && complains "<iotune>"'
 
 echo "<domain type='qemu'><name>x</name></domain>" >"$work/d.xml"
 check "what virsh refuses is refused" eval '! import --libvirt "$work/d.xml"'

@@ -83,6 +83,7 @@ static int convert(const char *name, const char *dir, struct import_result *ret,
 {
 	_cleanup_free_ char *cmd = NULL, *xml = NULL;
 	struct import_nic nics[IMPORT_MAX_NICS];
+	char beside[IMPORT_BESIDE_LEN];
 	struct import_input in = { .source = name, .bridge_helper = "/usr/lib/qemu/qemu-bridge-helper", .uuid = DRAWN, .storage = storage,
 				   .find_binary = find_binary };
 	size_t len;
@@ -90,16 +91,17 @@ static int convert(const char *name, const char *dir, struct import_result *ret,
 
 	cmd = read_case(name, ".cmd", &in.len, dir);
 	in.text = cmd;
-	if (streq(name, "ps"))
+	if (streq(name, "ps") || streq(name, "beside"))
 		in.bridge = "br7";
 	if (has_case(name, ".xml")) {
 		xml = read_case(name, ".xml", &len, dir);
-		n = import_nics(name, xml, len, nics, why, why_size);
+		n = import_domain(name, xml, len, nics, beside, why, why_size);
 		if (n < 0)
 			return n;
 		in.libvirt = true;
 		in.nics = nics;
 		in.n_nics = (size_t)n;
+		in.beside = beside;
 	}
 	return import_convert(&in, ret, why, why_size);
 }
@@ -185,23 +187,30 @@ static void test_xml(void)
 		{ "<domain>\n\n<a b=c/></domain>", "t:3: is not XML" },
 		{ "<!DOCTYPE domain [<!ENTITY x 'y'>]><domain/>", "t:1: is not XML" },
 		{ "<domain></domain></domain>", "t:1: is not XML" },
+		{ "<domain><devices><disk><source file='/x'/>\n<transient shareBacking='yes'/></disk></devices></domain>", "t:2: <transient>" },
+		{ "<domain><devices><interface type='user'>\n<link state='down'/></interface></devices></domain>", "t:2: <link state='down'/>" },
 	};
 	struct import_nic nics[IMPORT_MAX_NICS];
-	char why[512], *many = NULL;
+	static const char all[] = "<domain><cputune/><memtune/><numatune/><iotune/><devices><disk><iotune/></disk><disk><iotune/></disk><interface type='user'>"
+				  "<filterref/><mtu/><bandwidth/><port/><link state='up'/></interface><filterref/></devices><blkiotune/></domain>";
+	char why[512], beside[IMPORT_BESIDE_LEN], *many = NULL;
 	size_t size;
 	FILE *f = open_memstream(&many, &size);
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		*why = '\0';
-		TAP_OK(import_nics("t", cases[i].xml, strlen(cases[i].xml), nics, why, sizeof(why)) == -EINVAL && strstr(why, cases[i].why) == why,
+		TAP_OK(import_domain("t", cases[i].xml, strlen(cases[i].xml), nics, beside, why, sizeof(why)) == -EINVAL && strstr(why, cases[i].why) == why,
 		       "XML: %s", why);
 	}
 	(void)fputs("<domain><devices>", f);
 	for (int i = 0; i <= IMPORT_MAX_NICS; i++)
 		(void)fputs("<interface type='user'/>", f);
 	(void)fclose(f);
-	TAP_OK(import_nics("t", many, size, nics, why, sizeof(why)) == -EINVAL && strstr(why, "more network interfaces"), "XML: too many interfaces");
+	TAP_OK(import_domain("t", many, size, nics, beside, why, sizeof(why)) == -EINVAL && strstr(why, "more network interfaces"), "XML: too many interfaces");
 	free(many);
+	TAP_OK(import_domain("t", all, strlen(all), nics, beside, why, sizeof(why)) == 1, "XML: what libvirt does by itself");
+	TAP_STR(beside, "<cputune>, <memtune>, <blkiotune>, <numatune>, <iotune>, <filterref>, <bandwidth>, <mtu>, <port>", "all of it, once each");
+	TAP_OK(import_domain("t", "<domain></domain>", 17, nics, beside, why, sizeof(why)) == 0 && !*beside, "or nothing");
 }
 
 /* What is too much is refused, not cut. */
@@ -319,6 +328,20 @@ static bool is_vm_file(const char *text)
 	return true;
 }
 
+/* Added, it is not started beside the one that it was made of. */
+static bool is_stopped(const char *text)
+{
+	struct vmfile vm;
+	char why[1024];
+	bool stopped;
+
+	if (vmfile_parse("t", text, strlen(text), &vm, why, sizeof(why)) < 0)
+		return false;
+	stopped = !vm.start;
+	vmfile_deinit(&vm);
+	return stopped;
+}
+
 static void test_program(void)
 {
 	char text[4096], cmd[1024];
@@ -332,7 +355,7 @@ static void test_program(void)
 	TAP_OK(ctl(NULL, "--qemu-cmdline a.cmd --name a/b") == 64 && said("--name a/b"), "a bad name");
 	TAP_OK(ctl(NULL, "--qemu-cmdline a.cmd --force x") == 64 && said("--force is no option"), "another command's option");
 	TAP_OK(ctl(NULL, "--qemu-cmdline none.cmd") == 1 && said("none.cmd: cannot read"), "no such file");
-	TAP_OK(ctl(NULL, "--qemu-cmdline a.cmd") == 0 && is_vm_file(out) && strstr(out, "Name=web\nUUID="), "to standard output");
+	TAP_OK(ctl(NULL, "--qemu-cmdline a.cmd") == 0 && is_vm_file(out) && is_stopped(out) && strstr(out, "Name=web\nUUID="), "to standard output");
 	TAP_OK(strstr(err, "a.raw is on a local disk of this host") && strstr(out, "#   /tmp") && strstr(out, "a.raw is on a local disk"),
 	       "a local disk is named there and in the file");
 	TAP_OK(ctl(NULL, "--qemu-cmdline - --name other") == 0 && is_vm_file(out) && said("Name=other\n") && said("standard input"), "from standard input");

@@ -92,6 +92,24 @@ static void check_writes(void)
 		"-drive file=/d/a,if=virtio -blockdev '{\"driver\":\"nbd\",\"server\":{\"type\":\"inet\",\"host\":\"h\",\"port\":\"1\"}}'",
 		"-drive file=/d/a,if=virtio,aio=io_uring -drive file=/dev/sr0,media=cdrom,aio=io_uring", /* NFS is asked */
 		"-drive file=/d/a,if=virtio -device vhost-vsock-pci,guest-cid=3 -netdev tap,vhost=on,id=n",
+		"-drive file=/d/a,if=virtio,cache.no-flush=off,read-only=off",
+		"-drive file=/d/a,file.cache.no-flush=yes,if=virtio,readonly=true",
+		"-blockdev '{\"driver\":\"file\",\"filename\":\"/d/a\",\"cache\":{\"no-flush\":true},\"read-only\":true}'",
+	};
+	static const char *const bad[] = {
+		"-drive file=/d/a,if=virtio,cache.no-flush=yes", "-drive file=/d/a,if=virtio,cache.no-flush=y", "-drive file=/d/a,if=virtio,cache.no-flush=true",
+		"-drive file=/d/a,if=virtio,cache.no-flush", "-drive file=/d/a,if=virtio,file.cache.no-flush=on",
+		"-drive file=/d/a,if=virtio,cache=unsafe,readonly=off", "-drive file=/d/a,if=virtio,cache=unsafe,read-only=no",
+		"-drive file=/d/a,,readonly=on,if=virtio,cache=unsafe", /* part of the name */
+		"-drive file=/d/a,if=virtio,cache=unsafe,readonly=on,readonly=off", /* QEMU takes one of the two */
+		"-drive file=/d/a,,media=cdrom,if=virtio,cache=unsafe",
+		/* what is read-only below the node, or in json: of a -drive, does not make it so */
+		"-blockdev '{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"/d/a\"},\"cache\":{\"no-flush\":true},"
+		"\"backing\":{\"driver\":\"file\",\"filename\":\"/b\",\"read-only\":true}}'",
+		"-blockdev driver=qcow2,file.driver=file,file.filename=/d/a,cache.no-flush=on,backing.driver=file,backing.filename=/b,backing.read-only=on",
+		"-drive 'file=json:{\"driver\":\"file\",,\"filename\":\"/d/a\",,\"read-only\":true},if=virtio,cache=unsafe'",
+		"-drive 'file=json:{\"driver\":\"raw\",,\"file.driver\":\"file\",,\"file.filename\":\"/d/a\",,\"file.cache.no-flush\":\"on\"},if=virtio'",
+		"-blockdev '{\"driver\":\"file\",\"filename\":\"/d/a\",\"cache\":{\"no-flush\"\t: true},\"read-only\":false}'",
 	};
 	char text[1024], err[1024] = "";
 	struct vmfile v;
@@ -99,6 +117,11 @@ static void check_writes(void)
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
 		(void)snprintf(text, sizeof(text), HEAD "Disk=/d/a\n[QEMU]\nBinary=/q\nArguments=%s\n", good[i]);
 		TAP_OK(parse(text, &v) == 0 && vmfile_check_writes("t", &v, err, sizeof(err)) == 0, "QEMU writes to its disk itself: %s%s", good[i], err);
+		vmfile_deinit(&v);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		(void)snprintf(text, sizeof(text), HEAD "Disk=/d/a\n[QEMU]\nBinary=/q\nArguments=%s\n", bad[i]);
+		TAP_OK(parse(text, &v) == 0 && vmfile_check_writes("t", &v, err, sizeof(err)) == -EINVAL && strstr(err, "cache=unsafe"), "writes that stay behind: %s", bad[i]);
 		vmfile_deinit(&v);
 	}
 }
@@ -198,6 +221,8 @@ static void test_migration(void)
 		{ "-blockdev '{\"driver\":\"file\",\"filename\":\"/d/a\",\"cache\":{\"direct\":true,\"no-flush\":true}}'", "", "cache=unsafe" },
 		{ "-blockdev '{\"driver\":\"qcow2\",\"file\":\"p\",\"cache\":{\"no-flush\": true}}'", "", "cache=unsafe" },
 		{ "-drive file=/d/a,if=none,id=x,snapshot=on", "", "snapshot=on" },
+		{ "-drive file=/d/a,if=none,id=x,snapshot=yes", "", "snapshot=on" },
+		{ "-drive file=/d/b,,readonly=on,if=virtio", "", "/d/b" },
 		{ "-snapshot", "", "-snapshot" },
 		{ "-netdev vhost-vdpa,vhostdev=/dev/vhost-vdpa-0,id=n -device vhost-vdpa-device-pci,vhostdev=/dev/vhost-vdpa-0", "", "vhost-vdpa" },
 		{ "-virtfs local,path=/x,mount_tag=m,security_model=none", "", "-virtfs" },

@@ -54,9 +54,7 @@ pid=$(lab exec n1 -- cat /run/libvirt/qemu/v.pid)
 check "a VM file is made of the domain" eval 'virsh dumpxml v >"$work/dump.xml" && lab exec n1 -- sh -c "cat >/run/dump.xml" <"$work/dump.xml" && lab exec n1 -- ha-ctl vm import --libvirt /run/dump.xml >"$work/v.vm"'
 check "with its disk" grep -q "^Disk=$url\$" "$work/v.vm"
 sed -n '/^#/p' "$work/v.vm"
-sed -e '/^State=/d' -e 's/^\[HA\]$/&\nState=stopped/' "$work/v.vm" >"$work/stopped.vm"
-grep -q '^\[HA\]' "$work/stopped.vm" || printf '\n[HA]\nState=stopped\n' >>"$work/stopped.vm"
-check "it is added, stopped" eval 'lab exec n1 -- ha-ctl vm add - <"$work/stopped.vm"'
+check "it is added, stopped" eval 'grep -q "^State=stopped\$" "$work/v.vm" && lab exec n1 -- ha-ctl vm add - <"$work/v.vm"'
 check "libvirt's own monitor is refused" exits 1 lab exec n1 -- timeout 100 ha-ctl adopt v "$pid" "$(lab exec n1 -- sh -c 'echo /var/lib/libvirt/qemu/domain-*-v/monitor.sock')"
 check "the guest goes on" stamps_on v
 check "it is adopted by its own monitor" lab exec n1 -- timeout 100 ha-ctl adopt v "$pid" /run/v.qmp
