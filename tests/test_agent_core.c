@@ -2906,6 +2906,40 @@ static void test_no_place(void)
 	sound("a place soon");
 }
 
+/* Its storage does not answer a node: the proof that must come before a start there never comes. */
+static void test_unproven(void)
+{
+	init(3, 1, 1);
+	for (uint32_t id = 1; id <= 3; id++) {
+		node(id)->drain_ms = id == 3 ? 600 : 36000000;
+		start_agent(id);
+	}
+	TAP_OK(UNTIL(20000, vm_of(1, 0) && vm_of(1, 0)->state == VM_DRAINING), "a VM is to start where its storage does not answer");
+	TAP_OK(UNTIL(60000, runs(3, 0)), "not for ever: each node is asked, also when two cannot");
+	TAP_OK(disk_state(1, 0) == CLAIM_UNCLEAN && disk_state(2, 0) == CLAIM_UNCLEAN && did(3, 'D'), "and whoever takes it proves it quiet");
+	node(3)->drain_ms = 36000000;
+	power_off(3);
+	run(3000);
+	proven_over(3);
+	run(100000);
+	TAP_OK(running(0) == 0, "nobody's storage answers");
+	node(2)->drain_ms = 600;
+	TAP_OK(UNTIL(45000, runs(2, 0)), "it is gone on with, in turn: it runs soon after one's does");
+	sound("unproven");
+
+	init(2, 1, 1);
+	for (uint32_t id = 1; id <= 2; id++) {
+		node(id)->drain_ms = 36000000;
+		start_agent(id);
+	}
+	(void)UNTIL(20000, vm_of(1, 0) && vm_of(1, 0)->state == VM_DRAINING);
+	want(0, DESIRED_STOPPED);
+	TAP_OK(UNTIL(20000, disk_state(1, 0) == CLAIM_UNCLEAN && vm_of(1, 0)->state == VM_IDLE), "not wanted any more: it does not stay in the middle of its start");
+	run(30000);
+	TAP_OK(running(0) == 0 && disk_state(2, 0) == CLAIM_NONE, "and nobody else is asked");
+	sound("unproven and stopped");
+}
+
 /* Placement alone: who is armed, in maintenance, how loaded, where it failed, what is preferred. */
 static void test_place(void)
 {
@@ -3135,6 +3169,7 @@ int main(void)
 	test_take_in();
 	test_given_up();
 	test_no_place();
+	test_unproven();
 	test_place();
 	for (int st = 0; st < VM_STATE_COUNT; st++)
 		if (strcmp(vm_state_name((enum vm_state)st), "unknown") == 0)

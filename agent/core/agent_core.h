@@ -673,6 +673,7 @@ enum place_why place_possible(const struct agent *a, const struct vm *v, uint32_
 void place_rank(const struct agent *a, const struct vm *v, uint32_t id, unsigned ret[PLACE_KEY_COUNT]);
 uint32_t place_choose(const struct agent *a, const struct vm *v);
 bool place_failed(const struct agent *a, uint32_t id, const uint8_t uuid[16]);
+bool place_gave_up(const struct agent *a, const struct vm *v, uint32_t id); /* as failed, or since it last ran as one that it could not prove quiet, or get to run */
 uint32_t place_move(const struct agent *a, const struct vm *v); /* the node it is asked to be on and could be: where else it is, it stops; 0: any */
 
 /* migrate.c */

@@ -364,7 +364,7 @@ void vmlife_again(struct agent *a, struct vm *v, int64_t wait_ns)
 	v->retry_ns = a->now_ns + wait_ns;
 }
 
-/* Nodes that gave it up as failed come last, so that each is tried in turn. Where that would count against the VM, it is unclean, which ranks the last one behind the others. */
+/* Nodes that gave it up as failed come last, so that each is tried in turn. Where that would count against the VM, it is unclean, which ranks them so until the VM runs. */
 void vmlife_elsewhere(struct agent *a, struct vm *v)
 {
 	if (agent_held(a, v)) {
@@ -638,12 +638,12 @@ void vmlife_tick(struct agent *a, struct vm *v)
 				start(a, v, v->full_drain);
 			break;
 		}
-		/* Its storage is away from this node, perhaps from this node alone: whoever takes the VM proves it quiet instead. */
-		if (v->full_drain && (v->release_as == CLAIM_FAILED || v->release_as == CLAIM_RELEASED) &&
-		    a->now_ns - v->since_ns > agent_ms(a->opt.timing.drain_ms + QUIET_MS)) {
+		/* Its storage is away from this node, perhaps from this node alone: whoever takes the VM proves it quiet instead. That goes for a start, too, or nobody
+		 * else would be asked for one. */
+		if (v->full_drain && a->now_ns - v->since_ns > agent_ms(a->opt.timing.drain_ms + QUIET_MS)) {
 			agent_note(a, NOTE_VM_UNQUIET, v, 0);
 			if (MUTANT(UNQUIET_RELEASED))
-				drain(a, v, false, v->release_as);
+				drain(a, v, false, v->release_as == CLAIM_NONE ? CLAIM_RELEASED : v->release_as);
 			else
 				drain(a, v, false, CLAIM_UNCLEAN);
 		}
