@@ -1822,6 +1822,23 @@ static void test_move(void)
 	boot(3, 1, 1);
 	from = where(0);
 	to = from % 3 + 1;
+	node(to)->drain_ms = 36000000;
+	s.catalog_stuck = true;
+	ask_move(0, to, 0);
+	run(30);
+	power_off(from);
+	run(3000);
+	proven_over(from);
+	TAP_OK(UNTIL(60000, disk_state(to, 0) == CLAIM_UNCLEAN), "it cannot be proven quiet where it is asked to be, and the catalog cannot be edited");
+	run(30000);
+	TAP_OK(disk_state(to, 0) == CLAIM_UNCLEAN && notes(NOTE_VM_NOT_MOVED) > 0, "it is not tried there again: the request is over");
+	s.catalog_stuck = false;
+	TAP_OK(UNTIL(10000, runs(6 - from - to, 0)) && s.vm[0].move.node == 0, "and it runs elsewhere once that is said");
+	sound("a move to where it cannot be proven quiet");
+
+	boot(3, 1, 1);
+	from = where(0);
+	to = from % 3 + 1;
 	want(0, DESIRED_STOPPED);
 	run(5000);
 	ask_move(0, to, 0);

@@ -209,8 +209,8 @@ static bool move_is_over(struct agent *a, struct vm *v, bool *ret_done)
 		return true;
 	if (m->back || (agent_node_usable(a, m->node) && place_possible(a, v, m->node) == PLACE_FITS) || (v->owner == 0 && v->def.desired != DESIRED_STARTED)) {
 		v->move_wait_ns = 0;
-		/* Tried there, and failed. */
-		return v->owner == 0 && v->assigned == 0 && v->move_tried == m->number && place_failed(a, m->node, v->def.uuid);
+		/* Tried there, and failed, or given up before it ran. */
+		return v->owner == 0 && v->assigned == 0 && v->move_tried == m->number && place_gave_up(a, v, m->node);
 	}
 	if (v->move_wait_ns == 0)
 		v->move_wait_ns = a->now_ns;
