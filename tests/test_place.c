@@ -398,6 +398,42 @@ static void test_asked_in_vain(void)
 	TAP_OK(started_after(v, 3) == 0, "with it: at once");
 }
 
+/* It has failed on node 2; the others have no room. */
+static void test_failed_everywhere(void)
+{
+	struct vm *v;
+
+	begin();
+	a.leads = a.lead_read = true;
+	a.lead_generation = 4;
+	a.claimer.read_once = true;
+	a.claimer.mine.n = 1;
+	a.claimer.mine.claim[0] = (struct claim){ .generation = 4, .epoch = 7, .state = CLAIM_ACTIVE };
+	memcpy(a.claimer.mine.claim[0].vm, agent_leader_uuid, 16);
+	v = add(0, 8000, 1);
+	for (unsigned i = 1; i < 4; i++) {
+		struct claims *c = i == 1 ? &a.claimer.mine : &a.claimer.seen[i];
+
+		add(i, 1000, 1);
+		a.claimer.seen_any[i] = true;
+		c->claim[c->n++] = (struct claim){ .vm = { (uint8_t)(i + 1) }, .generation = 3, .epoch = 7, .state = CLAIM_ACTIVE };
+	}
+	vm(1)->state = VM_RUNNING;
+	vm(1)->def.health.hang = REACT_IGNORE;
+	a.claimer.seen_any[1] = true;
+	a.claimer.seen[1].n = 1;
+	a.claimer.seen[1].claim[0] = (struct claim){ .vm = { 1 }, .generation = 5, .epoch = 7, .state = CLAIM_FAILED };
+	v->assigned_ns = a.now_ns;
+	TAP_OK(started_after(v, 100) == 60, "failed where there is room for it, and only there: tried again after a minute");
+	v->assigned = 0;
+	v->def.move = (struct vm_move){ .node = 3, .number = 1 };
+	TAP_OK(started_after(v, 100) == 0 && v->assigned == 3, "where an operator wants it: at once");
+	v->def.move.node = 0;
+	v->assigned = 0;
+	a.claimer.seen[2].n = 0;
+	TAP_OK(started_after(v, 100) == 0 && v->assigned == 3, "there is room on another node: at once");
+}
+
 /* Node 2 has handed it over, and whom it was for does not claim it. */
 static struct vm *handed(void)
 {
@@ -494,6 +530,7 @@ int main(void)
 	test_order();
 	test_waiting();
 	test_asked_in_vain();
+	test_failed_everywhere();
 	test_handed();
 	test_parallel();
 	return tap_done();

@@ -150,8 +150,8 @@ static bool failed_everywhere(const struct agent *a, const struct vm *v)
 	bool any = false;
 
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
-		if (!agent_node_usable(a, id) || place_possible(a, v, id) != PLACE_FITS)
-			continue;
+		if (place_fits(a, v, id) != PLACE_FITS && place_move(a, v) != id)
+			continue; /* what it lacks now it may have in a moment, and is asked then */
 		if (!place_failed(a, id, v->def.uuid))
 			return false;
 		any = true;
@@ -525,7 +525,7 @@ static void lead_vm(struct agent *a, struct vm *v)
 		return;
 	if (given_up(a, v) || must_wait(a, v))
 		return;
-	if (failed_everywhere(a, v) && v->assigned_ns != 0 && since < agent_ms(FAILED_AGAIN_MS))
+	if (v->assigned_ns != 0 && since < agent_ms(FAILED_AGAIN_MS) && failed_everywhere(a, v))
 		return;
 	assign(a, v);
 }
