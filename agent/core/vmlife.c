@@ -433,7 +433,7 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 		vmlife_move(a, v, VM_RESTARTING);
 		v->off_failed = false;
 		v->off_killed = how == VM_EXIT_OFF_KILLED || v->health.kill_ns != 0 || a->now_ns < v->undrained_ns;
-		v->guest_off = v->def.desired == DESIRED_STARTED; /* of a VM that is ignored nobody has a say */
+		v->guest_off = v->def.desired == DESIRED_STARTED && v->leave_ns == 0; /* of a VM that is ignored nobody has a say; or we have told its guest to power off */
 		v->retry_ns = a->now_ns;
 		break;
 	case VM_STOPPING:
@@ -555,10 +555,17 @@ static void tick_stopping(struct agent *a, struct vm *v)
 	}
 }
 
-/* Asks for the catalog's edit until it is there: the leader may just be changing. */
-static void tick_guest_off(struct agent *a, struct vm *v, bool wanted)
+/* Whether the catalog is still to say so: also of a VM that was to leave this node, or it would be started on the next one. Where the host goes down it may be that which
+ * has ended QEMU; and with nobody to edit the catalog there is nothing to wait for. */
+static bool stays_down(const struct agent *a, const struct vm *v)
 {
-	if (!wanted) {
+	return v->in_catalog && v->def.desired == DESIRED_STARTED && !a->leave.alone && !(v->off_failed && a->leave.going);
+}
+
+/* Asks for the catalog's edit until it is there: the leader may just be changing. */
+static void tick_guest_off(struct agent *a, struct vm *v, bool unsaid)
+{
+	if (!unsaid) {
 		v->guest_off = false;
 		/* Powered off, QEMU has waited for its last write; one that failed, or was killed meanwhile, must be proven quiet. */
 		if ((v->off_failed || v->off_killed) && !MUTANT(STAYS_DOWN_UNDRAINED))
@@ -666,7 +673,7 @@ void vmlife_tick(struct agent *a, struct vm *v)
 		if (agent_held(a, v))
 			break;
 		if (v->guest_off) {
-			tick_guest_off(a, v, vmlife_wanted(a, v));
+			tick_guest_off(a, v, stays_down(a, v));
 			break;
 		}
 		if (!vmlife_wanted(a, v))
