@@ -398,6 +398,55 @@ static void test_asked_in_vain(void)
 	TAP_OK(started_after(v, 3) == 0, "with it: at once");
 }
 
+/* Which node the leader asks next, within `most` seconds; 0: none. */
+static uint32_t asks_next(const struct vm *v, unsigned most)
+{
+	return started_after(v, most) <= most ? v->assigned : 0;
+}
+
+/* Its heartbeat moves, and it never does what it is asked for. */
+static void test_unheeded(void)
+{
+	struct vm *v;
+
+	begin();
+	a.leads = a.lead_read = true;
+	a.lead_generation = 4;
+	a.claimer.read_once = true;
+	a.claimer.mine.n = 1;
+	a.claimer.mine.claim[0] = (struct claim){ .generation = 4, .epoch = 7, .state = CLAIM_ACTIVE };
+	memcpy(a.claimer.mine.claim[0].vm, agent_leader_uuid, 16);
+	a.table.table.node[0].state = HEARTBEAT_DISARMED; /* others are to start it */
+	v = add(0, 1, 1);
+	v->def.preferred[v->def.n_preferred++] = 2;
+	TAP_OK(asks_next(v, 1) == 2, "asked: the node it prefers");
+	TAP_OK(asks_next(v, 10) == 3 && asks_next(v, 10) == 4, "which does nothing, and so the next one: each is asked");
+	TAP_OK(asks_next(v, 10) == 2 && asks_next(v, 10) == 3, "and again, as nobody has done it");
+	a.claimer.seen_any[3] = true;
+	a.claimer.seen[3].n = 1;
+	a.claimer.seen[3].claim[0] = (struct claim){ .vm = { 1 }, .generation = 5, .epoch = 7, .state = CLAIM_ACTIVE };
+	(void)started_after(v, 5);
+	a.claimer.seen[3].claim[0].state = CLAIM_RELEASED;
+	TAP_OK(asks_next(v, 1) == 2, "one has: what was before is forgotten");
+	a.claimer.seen[2].n = a.claimer.seen[3].n = 1;
+	a.claimer.seen[2].claim[0] = (struct claim){ .vm = { 1 }, .generation = 7, .epoch = 7, .state = CLAIM_FAILED };
+	a.claimer.seen[3].claim[0] = (struct claim){ .vm = { 1 }, .generation = 6, .epoch = 7, .state = CLAIM_FAILED };
+	TAP_OK(started_after(v, 100) == 60, "it has failed on the others, and this one does nothing: tried again after a minute");
+	TAP_OK(v->assigned == 3, "there, and not where nothing is done");
+
+	/* A request of an operator. */
+	v->assigned = 0;
+	a.claimer.seen[2].n = 0;
+	a.claimer.seen[3].claim[0].state = CLAIM_ACTIVE;
+	(void)started_after(v, 5);
+	a.claimer.seen[3].claim[0].state = CLAIM_RELEASED;
+	v->def.move = (struct vm_move){ .node = 2, .number = 1 };
+	TAP_OK(asks_next(v, 1) == 2 && asks_next(v, 10) == 2 && asks_next(v, 10) == 2 && asks_next(v, 10) == 2, "asked to be there: that one is asked for some time");
+	TAP_OK(asks_next(v, 60) == 0 && v->move_over_ns != 0 && !v->move_done, "and not for ever: the request is over");
+	v->def.move.node = 0;
+	TAP_OK(asks_next(v, 1) == 4, "it runs elsewhere");
+}
+
 /* It has failed on node 2; the others have no room. */
 static void test_failed_everywhere(void)
 {
@@ -530,6 +579,7 @@ int main(void)
 	test_order();
 	test_waiting();
 	test_asked_in_vain();
+	test_unheeded();
 	test_failed_everywhere();
 	test_handed();
 	test_parallel();

@@ -242,6 +242,8 @@ struct vm {
 	int64_t owned_ns;             /* since when it has an owner, as the leader sees it; 0: it has none */
 	uint32_t assigned;            /* node asked to start it, 0 none */
 	int64_t assigned_ns;
+	uint64_t unheeded;            /* nodes that were asked, and have not claimed it in time; since it last had an owner */
+	unsigned unheeded_times;      /* in a row */
 	int64_t remove_ns;            /* since when every living node knows that it is to be removed */
 	uint32_t planned;             /* its owner is to stop it: where it will be started then; 0 none */
 	uint64_t move_tried;          /* number of the move it was assigned for */

@@ -10,6 +10,7 @@
 #define FORGET_AGAIN_MS 2000
 #define MOVE_OVER_AGAIN_MS 1000
 #define PREPARE_AGAIN_MS 3000
+#define MOVE_UNHEEDED_MS 15000 /* beyond what a claim may take */
 #define FREEZE_WAIT_MS 600000 /* for a node that was to come up again at once */
 
 bool lead_claim_void(const struct agent *a, uint32_t node)
@@ -84,6 +85,7 @@ void lead_resign(struct agent *a)
 	a->leads = a->lead_read = false;
 	for (unsigned i = 0; i < a->vm_end; i++) {
 		a->vm[i].assigned = a->vm[i].planned = 0;
+		a->vm[i].unheeded = a->vm[i].unheeded_times = 0;
 		a->vm[i].move_wait_ns = a->vm[i].wait_ns = a->vm[i].no_place_ns = 0;
 	}
 	agent_act(a, AGENT_ACT_LEAD)->on = false;
@@ -144,6 +146,31 @@ static void assign(struct agent *a, struct vm *v)
 	act->epoch = agent_table_node(a, node)->epoch;
 }
 
+/* It was asked, and does not claim the VM: its PID 1, or its way to the volumes, may stand still while its heartbeat moves. Others are asked first from now on; one that is
+ * asked all the same, and again in vain, lets these have another turn. */
+static void unheeded(struct vm *v, uint32_t node)
+{
+	uint64_t bit = 1ULL << (node - 1);
+
+	v->unheeded = v->unheeded & bit ? bit : v->unheeded | bit;
+	v->unheeded_times++;
+}
+
+/* Whether the node that was asked has its time still. */
+static bool is_asked(struct agent *a, struct vm *v)
+{
+	uint32_t node = v->assigned;
+
+	if (node == 0)
+		return false;
+	if (a->now_ns - v->assigned_ns < agent_ms(ASSIGN_AGAIN_MS))
+		return agent_node_usable(a, node);
+	v->assigned = 0;
+	if (agent_node_usable(a, node))
+		unheeded(v, node);
+	return false;
+}
+
 /* Failed everywhere it may run: go on trying, slowly. */
 static bool failed_everywhere(const struct agent *a, const struct vm *v)
 {
@@ -152,9 +179,10 @@ static bool failed_everywhere(const struct agent *a, const struct vm *v)
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
 		if (place_fits(a, v, id) != PLACE_FITS && place_move(a, v) != id)
 			continue; /* what it lacks now it may have in a moment, and is asked then */
-		if (!place_failed(a, id, v->def.uuid))
+		if (place_failed(a, id, v->def.uuid))
+			any = true;
+		else if (!(v->unheeded >> (id - 1) & 1))
 			return false;
-		any = true;
 	}
 	return any;
 }
@@ -198,6 +226,14 @@ bool agent_leave_edit(uint32_t *leaving, uint32_t known, uint32_t epoch, bool on
 	return true;
 }
 
+/* The node that it is to be on has been asked for so long. Its agent may have just started: it writes nothing before T_drain. */
+static bool move_unheeded(const struct agent *a, const struct vm *v)
+{
+	const struct timing *t = &a->opt.timing;
+
+	return agent_ms(ASSIGN_AGAIN_MS) * v->unheeded_times >= agent_ms(MOVE_UNHEEDED_MS + t->drain_ms + 4 * t->io_ms);
+}
+
 /* Whether nothing is left to do about a request: it was obeyed, or cannot be. ret_done says which. */
 static bool move_is_over(struct agent *a, struct vm *v, bool *ret_done)
 {
@@ -209,8 +245,8 @@ static bool move_is_over(struct agent *a, struct vm *v, bool *ret_done)
 		return true;
 	if (m->back || (agent_node_usable(a, m->node) && place_possible(a, v, m->node) == PLACE_FITS) || (v->owner == 0 && v->def.desired != DESIRED_STARTED)) {
 		v->move_wait_ns = 0;
-		/* Tried there, and failed, or given up before it ran. */
-		return v->owner == 0 && v->assigned == 0 && v->move_tried == m->number && place_gave_up(a, v, m->node);
+		/* Tried there, and failed, or given up before it ran, or not even begun. */
+		return v->owner == 0 && v->assigned == 0 && v->move_tried == m->number && (place_gave_up(a, v, m->node) || move_unheeded(a, v));
 	}
 	if (v->move_wait_ns == 0)
 		v->move_wait_ns = a->now_ns;
@@ -223,8 +259,7 @@ static bool lead_move(struct agent *a, struct vm *v)
 	struct agent_action *act;
 	bool done;
 
-	if (v->assigned != 0 && a->now_ns - v->assigned_ns >= agent_ms(ASSIGN_AGAIN_MS))
-		v->assigned = 0;
+	(void)is_asked(a, v);
 	if (!move_is_over(a, v, &done))
 		return v->owner == 0 && !v->def.move.back && place_move(a, v) == 0;
 	if (v->move_over_ns == 0 || a->now_ns - v->move_over_ns >= agent_ms(MOVE_OVER_AGAIN_MS)) {
@@ -498,6 +533,7 @@ static void lead_vm(struct agent *a, struct vm *v)
 		return;
 	if (v->owner != 0 && !(MUTANT(REMOVED_FORGOTTEN) && v->def.desired == DESIRED_REMOVED)) {
 		v->assigned = 0;
+		v->unheeded = v->unheeded_times = 0;
 		plan(a, v);
 		lead_migration(a, v);
 		return;
@@ -521,7 +557,7 @@ static void lead_vm(struct agent *a, struct vm *v)
 	}
 	if (handed)
 		return;
-	if (v->assigned != 0 && since < agent_ms(ASSIGN_AGAIN_MS) && agent_node_usable(a, v->assigned))
+	if (is_asked(a, v))
 		return;
 	if (given_up(a, v) || must_wait(a, v))
 		return;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Where a VM should be tried: among the nodes that can take it (its file's RequiredNodes=, processors, memory, groups) first those where it has not
- * failed and that have not given it up unrun, then those not in quarantine (fenced too often), then as its groups want it, its preferred nodes in their order, the node with the fewest VMs, where it was last, the lowest id. The same facts
+ * failed and that have not given it up unrun, nor been asked in vain, then those not in quarantine (fenced too often), then as its groups want it, its preferred nodes in their order, the node with the fewest VMs, where it was last, the lowest id. The same facts
  * give the same answer everywhere. An operator's request to have it on a node goes before all that, except what is not possible there at all. */
 #include "agent/base/mutant.h"
 #include "agent/core/agent_core.h"
@@ -57,7 +57,6 @@ static unsigned load_of(const struct agent *a, uint32_t id)
 {
 	unsigned n = 0;
 
-	/* Itself, too: a node that was asked to start it and did not comes after another one with as few. */
 	for (unsigned i = 0; i < a->vm_end; i++)
 		n += is_on(&a->vm[i], id);
 	return n;
@@ -170,7 +169,7 @@ const char *place_why_text(enum place_why w)
 const char *place_key_text(enum place_key k)
 {
 	static const char *const text[PLACE_KEY_COUNT] = {
-		[PLACE_KEY_FAILED] = "it has failed there, or could not be run there",
+		[PLACE_KEY_FAILED] = "it has failed there, or could not be run there, or that was asked for in vain",
 		[PLACE_KEY_QUARANTINE] = "it is in quarantine",
 		[PLACE_KEY_APART] = "VMs there that it should keep apart from",
 		[PLACE_KEY_TOGETHER] = "VMs elsewhere that it should be with",
@@ -271,7 +270,8 @@ void place_rank(const struct agent *a, const struct vm *v, uint32_t id, unsigned
 	uint32_t last = 0;
 
 	(void)agent_last_claim(a, v->def.uuid, &last);
-	ret[PLACE_KEY_FAILED] = failures(a, v, id);
+	/* One that does not do what it is asked for comes after those that have tried. */
+	ret[PLACE_KEY_FAILED] = v->unheeded >> (id - 1) & 1 ? FORMAT_MAX_NODES + 1 : failures(a, v, id);
 	ret[PLACE_KEY_QUARANTINE] = a->quarantine >> (id - 1) & 1;
 	ret[PLACE_KEY_APART] = too_near(a, v, id);
 	ret[PLACE_KEY_TOGETHER] = too_far(a, v, id);
