@@ -447,6 +447,43 @@ static void test_unheeded(void)
 	TAP_OK(asks_next(v, 1) == 4, "it runs elsewhere");
 }
 
+/* The leader's own part in the VM does not come to an end. */
+static void test_stuck_leader(void)
+{
+	struct vm *v;
+
+	begin();
+	a.leads = a.lead_read = true;
+	a.lead_generation = 4;
+	a.claimer.read_once = true;
+	a.claimer.mine.n = 1;
+	a.claimer.mine.claim[0] = (struct claim){ .generation = 4, .epoch = 7, .state = CLAIM_ACTIVE };
+	memcpy(a.claimer.mine.claim[0].vm, agent_leader_uuid, 16);
+	v = add(0, 1, 1);
+	v->state = VM_DISCARDING; /* its QEMU came to wait for the guest, is killed, and does not end; who had the VM is over */
+	v->since_ns = a.now_ns;
+	TAP_OK(started_after(v, 60) == 5 && v->assigned == 2, "a QEMU that does not end here: another node is asked");
+	TAP_OK(started_after(v, 60) == 5 && v->assigned == 3, "and the next one");
+
+	v->state = VM_IDLE;
+	v->assigned = 0;
+	v->unheeded = 0;
+	lead_step(&a);
+	v->asked_until_ns = a.now_ns;
+	TAP_OK(v->assigned == 1 && vmlife_assign(&a, v) && v->state == VM_CLAIMING && claimer_pending(&a, v->def.uuid), "it claims it itself");
+	a.n_actions = 0;
+	TAP_OK(started_after(v, 60) == 5 && v->assigned == 2 && v->state == VM_IDLE && !claimer_pending(&a, v->def.uuid),
+	       "but nothing of that can be issued: it takes that back and asks another one");
+	v->state = VM_IDLE;
+	v->assigned = 0;
+	v->unheeded = 0;
+	lead_step(&a);
+	(void)vmlife_assign(&a, v);
+	a.claimer.want[0].in_cycle = true;
+	a.n_actions = 0;
+	TAP_OK(started_after(v, 60) == 61 && v->state == VM_CLAIMING, "what is issued is not taken back");
+}
+
 /* It has failed on node 2; the others have no room. */
 static void test_failed_everywhere(void)
 {
@@ -580,6 +617,7 @@ int main(void)
 	test_waiting();
 	test_asked_in_vain();
 	test_unheeded();
+	test_stuck_leader();
 	test_failed_everywhere();
 	test_handed();
 	test_parallel();

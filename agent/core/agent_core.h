@@ -597,6 +597,7 @@ void vmlife_claim_result(struct agent *a, const uint8_t vm[16], enum claim_resul
 /* A claim is not to be had: true if it is given up later, once this host sends nothing more of a QEMU that it may have had under it. */
 bool vmlife_withdraw(struct agent *a, const uint8_t vm[16], bool unclean);
 bool vmlife_assign(struct agent *a, struct vm *v); /* false: not at the moment */
+bool vmlife_take_back(struct agent *a, struct vm *v); /* what was assigned is not to be claimed after all: true if nothing of that claim was issued */
 void vmlife_take_in(struct agent *a, struct vm *v, bool on);
 void vmlife_event(struct agent *a, struct vm *v, const struct agent_event *ev);
 void vmlife_tick(struct agent *a, struct vm *v);

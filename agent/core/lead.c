@@ -519,6 +519,18 @@ static bool is_handed(struct agent *a, struct vm *v)
 	return a->now_ns - v->handed_ns < agent_ms(a->opt.timing.leader_ms + 4 * a->opt.timing.io_ms);
 }
 
+/* Whether nothing of this node's own part in the VM has to be waited for. A QEMU that came to wait for its guest never ran, or has handed it over: that it does not end keeps only this
+ * node from starting the VM. Nor does a claim of which nothing could be issued yet, as its way to the volumes is shut. */
+static bool self_is_free(struct agent *a, struct vm *v)
+{
+	if (v->state == VM_IDLE)
+		return true;
+	if (a->now_ns - v->since_ns < agent_ms(ASSIGN_AGAIN_MS) || (v->state != VM_DISCARDING && !vmlife_take_back(a, v)))
+		return false;
+	v->unheeded |= 1ULL << (a->opt.self - 1);
+	return true;
+}
+
 static void lead_vm(struct agent *a, struct vm *v)
 {
 	int64_t since = a->now_ns - v->assigned_ns;
@@ -549,7 +561,7 @@ static void lead_vm(struct agent *a, struct vm *v)
 		v->wait_told = v->no_place_told = false;
 		return;
 	}
-	if (v->state != VM_IDLE)
+	if (!self_is_free(a, v))
 		return;
 	if (!may_start(a, v)) {
 		v->wait_ns = 0;

@@ -224,6 +224,15 @@ bool vmlife_assign(struct agent *a, struct vm *v)
 	return true;
 }
 
+bool vmlife_take_back(struct agent *a, struct vm *v)
+{
+	if (v->state != VM_CLAIMING || v->ours_before || v->foreign || !claimer_take_back(a, v->def.uuid))
+		return false;
+	vmlife_move(a, v, VM_IDLE);
+	reserve_quit(a, v);
+	return true;
+}
+
 /* Claimed as for a start: it must run nowhere else. */
 void vmlife_take_in(struct agent *a, struct vm *v, bool on)
 {
