@@ -607,6 +607,45 @@ static void test_parallel(void)
 	TAP_OK(vm(0)->state == VM_STARTING && vm(5)->state == VM_STARTING, "0: all at once");
 }
 
+/* This node goes into maintenance with two VMs of 4 GiB, whose leader is another. Nodes 3 and 4 are full, node 2 has room for one. */
+static void test_emptied_together(bool room_for_both)
+{
+	begin();
+	for (unsigned i = 0; i < 5; i++) {
+		struct claims *c = i < 2 ? &a.claimer.mine : &a.claimer.seen[i - 1];
+
+		add(i, i < 2 ? 4096 : i == 2 || room_for_both ? 4000 : 8000, 1);
+		vm(i)->def.stop_timeout_ms = 60000;
+		if (i >= 2)
+			a.claimer.seen_any[i - 1] = true;
+		c->claim[c->n++] = (struct claim){ .vm = { (uint8_t)(i + 1) }, .generation = 3, .epoch = 7, .state = CLAIM_ACTIVE };
+		if (i < 2)
+			vm(i)->state = VM_RUNNING;
+	}
+	a.maintenance = 1;
+	vmlife_tick(&a, vm(0));
+	vmlife_tick(&a, vm(1));
+	a.n_actions = 0;
+}
+
+static void test_maintenance(void)
+{
+	test_emptied_together(true);
+	TAP_OK(vm(0)->state == VM_STOPPING && vm(1)->state == VM_STOPPING, "maintenance: there is room for both: both go at once");
+	test_emptied_together(false);
+	TAP_OK(vm(0)->state == VM_STOPPING && vm(1)->state == VM_RUNNING && vm(1)->stays, "there is room for one: the other one runs on");
+	vm(0)->state = VM_IDLE;
+	a.claimer.mine.claim[0].state = CLAIM_RELEASED;
+	a.now_ns += 2 * S;
+	vmlife_tick(&a, vm(1));
+	TAP_OK(vm(1)->state == VM_RUNNING, "also while nobody has started the first one yet");
+	a.claimer.seen[2].claim[0].state = CLAIM_RELEASED;
+	a.now_ns += 2 * S;
+	vmlife_tick(&a, vm(1));
+	TAP_OK(vm(1)->state == VM_STOPPING, "room elsewhere: it goes, too");
+	a.n_actions = 0;
+}
+
 int main(void)
 {
 	test_limits();
@@ -621,5 +660,6 @@ int main(void)
 	test_failed_everywhere();
 	test_handed();
 	test_parallel();
+	test_maintenance();
 	return tap_done();
 }

@@ -185,6 +185,7 @@ static void take_catalog(struct agent *a, const struct catalog *c)
 	a->maintenance = c->maintenance;
 	a->quarantine = c->quarantine;
 	memcpy(a->leaving, c->leaving, sizeof(a->leaving));
+	a->plan_ns = 0;
 	if (!was)
 		a->maintenance_told = false;
 }

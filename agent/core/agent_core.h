@@ -224,8 +224,7 @@ struct vm {
 	bool off_killed;              /* its QEMU had to be killed on its way out: what it wrote last may be on its way, too */
 	int64_t undrained_ns;         /* until then what its QEMU before has written may land, as it was started here as soon as the host was silent; 0: nothing may */
 	struct vm_health health;      /* RUNNING */
-	bool stays;                   /* RUNNING in a node's maintenance: as of looked_ns no other node could take it */
-	int64_t looked_ns;
+	bool stays;                   /* RUNNING in a node's maintenance: no other node could take it */
 	bool going_on;                /* QEMU was told to let the guest go on and has not answered yet: it may do so at any moment */
 	enum vm_trouble last_failure; /* of its last exit; NONE: QEMU died by itself */
 	uint64_t generation;          /* of our claim */
@@ -245,7 +244,7 @@ struct vm {
 	uint64_t unheeded;            /* nodes that were asked, and have not claimed it in time; since it last had an owner */
 	unsigned unheeded_times;      /* in a row */
 	int64_t remove_ns;            /* since when every living node knows that it is to be removed */
-	uint32_t planned;             /* its owner is to stop it: where it will be started then; 0 none */
+	uint32_t planned;             /* its owner is to stop it: where it will be started then; 0 none. Of a node in maintenance what it expects of the leader */
 	uint64_t move_tried;          /* number of the move it was assigned for */
 	int64_t move_wait_ns, move_over_ns; /* since when the node it is to move to cannot take it; when we asked for the edit that ends the move */
 	bool move_done;               /* what that edit says */
@@ -521,6 +520,7 @@ struct agent {
 	uint64_t maintenance, quarantine;
 	uint32_t leaving[FORMAT_MAX_NODES];
 	struct leave leave;
+	int64_t plan_ns;         /* in maintenance: when it has last looked where its VMs could go */
 	bool leads;
 	bool lead_read;          /* the catalog was read since: nothing is asked for by what we knew before */
 	uint64_t lead_generation;
@@ -657,6 +657,7 @@ void lead_resign(struct agent *a); /* what it has planned is not the next leader
 /* Which VM of its After= it waits for at this moment; NULL: none, or no longer. The leader's; others know it as far as they were told. */
 const struct vm *lead_awaited(const struct agent *a, const struct vm *v);
 void lead_owners(struct agent *a); /* looks anew who owns what */
+void lead_plan(struct agent *a);   /* and where who is to leave its node could go, as a leader does */
 enum vm_ready lead_known_ready(const struct vm *v); /* as its ready_node has said last */
 void lead_ready(struct agent *a, struct vm *v, uint32_t node, enum vm_ready ready);
 bool lead_ready_known(const struct agent *a, const struct vm *v, uint32_t node, enum vm_ready ready); /* it would be no news */

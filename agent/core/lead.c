@@ -601,6 +601,21 @@ static void by_priority(struct agent *a, void (*fn)(struct agent *a, struct vm *
 	}
 }
 
+/* As the leader does it, by the same facts. One that was stopped, and that nobody has yet, keeps its place. */
+static void plan_vm(struct agent *a, struct vm *v)
+{
+	if (v->owner != 0)
+		plan(a, v);
+	else if (v->def.desired != DESIRED_STARTED || !v->in_catalog)
+		v->planned = 0;
+}
+
+void lead_plan(struct agent *a)
+{
+	lead_owners(a);
+	by_priority(a, plan_vm);
+}
+
 void lead_step(struct agent *a)
 {
 	uint32_t leader = agent_leader(a);

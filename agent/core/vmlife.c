@@ -613,11 +613,12 @@ static bool must_stay(struct agent *a, struct vm *v)
 		v->stays = false;
 		return false;
 	}
-	if (v->looked_ns == 0 || a->now_ns - v->looked_ns >= agent_ms(PLACE_LOOK_MS)) {
-		lead_owners(a);
-		v->stays = place_choose(a, v) == 0;
-		v->looked_ns = a->now_ns;
+	/* Of all of them together: where there is room for one of two, one stays. */
+	if (a->plan_ns == 0 || a->now_ns - a->plan_ns >= agent_ms(PLACE_LOOK_MS)) {
+		lead_plan(a);
+		a->plan_ns = a->now_ns;
 	}
+	v->stays = v->planned == 0;
 	if (v->stays)
 		v->migration.wait_ns = a->now_ns; /* whoever can take it has a minute to do so as it runs */
 	if (v->stays && !stays)
