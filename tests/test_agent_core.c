@@ -2518,6 +2518,44 @@ static void test_migration_prepares(void)
 	sound("a maintenance with slow targets");
 }
 
+/* Maintenance: guests that cannot be sent as they are, as many as may be on their way at a time, come first. */
+static void unfit_first(uint32_t prepare_ms)
+{
+	uint32_t from, to;
+	unsigned unfit = 0;
+
+	boot(2, 1, 6);
+	s.migrates = true;
+	s.send_ms = 300;
+	from = where(0), to = 3 - from;
+	for (unsigned i = 0; i < 6; i++) {
+		s.vm[i].live = true;
+		s.vm[i].health.start_ms = 120000;
+		later_runs(node(where(i)), 10, s.vm[i].uuid);
+	}
+	run(1000);
+	for (unsigned i = 0; i < 6 && unfit < 2; i++) {
+		if (where(i) != from)
+			continue;
+		vm_of(from, i)->health.run = GUEST_BUSY;
+		unfit++;
+	}
+	node(to)->prepare_ms = prepare_ms;
+	memset(node(from)->trace, 0, 256);
+	s.catalog.maintenance = bit(from);
+	spread_catalog();
+	run(55000);
+	TAP_OK(running_on(from) == 3 && !did(from, 'P'), "guests that cannot be sent have a minute until they can");
+	TAP_OK(UNTIL(120000, running_on(to) == 6) && times(from, 'P') == 2 && times(from, 'G') == 1, "then they are shut down, and those behind them leave as they run");
+	sound("guests that cannot be sent");
+}
+
+static void test_migration_unfit(void)
+{
+	unfit_first(0);
+	unfit_first(5000);
+}
+
 /* A shutdown that is called off: what has not left stays, as it runs. */
 static void test_shutdown_called_off(void)
 {
@@ -3180,6 +3218,7 @@ int main(void)
 	test_migration_hold();
 	test_migration_waits();
 	test_migration_prepares();
+	test_migration_unfit();
 	test_shutdown_called_off();
 	test_hands_off();
 	test_frozen_vm();
