@@ -447,6 +447,29 @@ static void test_unheeded(void)
 	TAP_OK(asks_next(v, 1) == 4, "it runs elsewhere");
 }
 
+/* Both were asked for in vain; only where the one of lower priority was asked for there is room for the other one. */
+static void test_places_in_vain(void)
+{
+	begin();
+	a.leads = a.lead_read = true;
+	a.lead_generation = 4;
+	a.claimer.read_once = true;
+	a.claimer.mine.n = 1;
+	a.claimer.mine.claim[0] = (struct claim){ .generation = 4, .epoch = 7, .state = CLAIM_ACTIVE };
+	memcpy(a.claimer.mine.claim[0].vm, agent_leader_uuid, 16);
+	a.maintenance = 1 | 1 << 2;
+	a.node[1].memory_mib = 4096;
+	add(0, 6000, 1)->def.priority = 200;
+	add(1, 4000, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		vm(i)->assigned = i == 0 ? 3 : 4;
+		vm(i)->assigned_ns = a.now_ns - 5 * S;
+	}
+	lead_step(&a);
+	TAP_OK(vm(0)->assigned == 4 && vm(1)->assigned == 2, "what was asked for in vain keeps nobody of higher priority from a place");
+	a.n_actions = 0;
+}
+
 /* The leader's own part in the VM does not come to an end. */
 static void test_stuck_leader(void)
 {
@@ -656,6 +679,7 @@ int main(void)
 	test_waiting();
 	test_asked_in_vain();
 	test_unheeded();
+	test_places_in_vain();
 	test_stuck_leader();
 	test_failed_everywhere();
 	test_handed();

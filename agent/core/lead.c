@@ -163,6 +163,8 @@ static bool is_asked(struct agent *a, struct vm *v)
 
 	if (node == 0)
 		return false;
+	if (node == a->opt.self && v->state == VM_CLAIMING)
+		return true;
 	if (a->now_ns - v->assigned_ns < agent_ms(ASSIGN_AGAIN_MS))
 		return agent_node_usable(a, node);
 	v->assigned = 0;
@@ -259,7 +261,6 @@ static bool lead_move(struct agent *a, struct vm *v)
 	struct agent_action *act;
 	bool done;
 
-	(void)is_asked(a, v);
 	if (!move_is_over(a, v, &done))
 		return v->owner == 0 && !v->def.move.back && place_move(a, v) == 0;
 	if (v->move_over_ns == 0 || a->now_ns - v->move_over_ns >= agent_ms(MOVE_OVER_AGAIN_MS)) {
@@ -527,7 +528,8 @@ static bool self_is_free(struct agent *a, struct vm *v)
 		return true;
 	if (a->now_ns - v->since_ns < agent_ms(ASSIGN_AGAIN_MS) || (v->state != VM_DISCARDING && !vmlife_take_back(a, v)))
 		return false;
-	v->unheeded |= 1ULL << (a->opt.self - 1);
+	if (v->assigned != a->opt.self)
+		v->unheeded |= 1ULL << (a->opt.self - 1);
 	return true;
 }
 
@@ -544,8 +546,6 @@ static void lead_vm(struct agent *a, struct vm *v)
 	if (v->def.move.node != 0 && v->in_catalog && v->def.desired != DESIRED_REMOVED && lead_move(a, v))
 		return;
 	if (v->owner != 0 && !(MUTANT(REMOVED_FORGOTTEN) && v->def.desired == DESIRED_REMOVED)) {
-		v->assigned = 0;
-		v->unheeded = v->unheeded_times = 0;
 		plan(a, v);
 		lead_migration(a, v);
 		return;
@@ -581,6 +581,19 @@ static void lead_vm(struct agent *a, struct vm *v)
 static bool goes_before(const struct vm *v, const struct vm *o)
 {
 	return v->def.priority != o->def.priority && !MUTANT(PRIORITY_IGNORED) ? v->def.priority > o->def.priority : memcmp(v->def.uuid, o->def.uuid, 16) < 0;
+}
+
+/* Before anybody is given a place: one that was asked for in vain is none that a VM of lower priority keeps from one of higher. */
+static void end_asking(struct agent *a)
+{
+	for (unsigned i = 0; i < a->vm_end; i++) {
+		struct vm *v = &a->vm[i];
+
+		if (v->used && v->owner != 0)
+			v->assigned = v->unheeded = v->unheeded_times = 0;
+		else if (v->used)
+			(void)is_asked(a, v);
+	}
 }
 
 /* Highest priority first. */
@@ -642,6 +655,7 @@ void lead_step(struct agent *a)
 	if (!a->leads || !a->lead_read || !a->have_catalog || !a->have_table || agent_behind(a))
 		return;
 	lead_owners(a);
+	end_asking(a);
 	memset(a->migrating, 0, sizeof(a->migrating));
 	by_priority(a, lead_vm);
 }
