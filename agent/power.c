@@ -274,6 +274,25 @@ static void step(struct power *p, uint32_t node, const struct keeper_table_node 
 	}
 }
 
+static void step_quarantine(struct power *p)
+{
+	const struct agent *a = &p->d->core;
+
+	for (size_t i = 0; a->have_catalog && i < p->d->conf.n_nodes; i++) {
+		uint32_t node = p->d->conf.nodes[i].id;
+		json_object *o;
+
+		if (!power_fences_step(&p->fences[node - 1], a->leads && a->lead_read, a->quarantine >> (node - 1) & 1, clock_now_ns()))
+			continue;
+		o = json_object_new_object();
+		json_object_object_add(o, "command", json_object_new_string("node-quarantine"));
+		json_object_object_add(o, "node", json_object_new_string(agentd_node_name(p->d, node)));
+		json_object_object_add(o, "on", json_object_new_boolean(true));
+		json_object_object_add(o, "fences", json_object_new_int((int)p->d->conf.quarantine));
+		agentd_request(p->d, o);
+	}
+}
+
 void power_table(struct power *p)
 {
 	const struct keeper_msg *m = &p->d->core.table;
@@ -285,6 +304,7 @@ void power_table(struct power *p)
 		agentd_hook(p->d, p->braked ? HOOK_BRAKE_ON : HOOK_BRAKE_OFF, p->d->conf.self_id, NULL,
 			    p->braked ? "too many nodes are suspect at once: none is fenced" : "nodes are fenced again");
 	}
+	step_quarantine(p);
 	if (!power_table_counts(m, clock_host_ns()))
 		return;
 	for (size_t i = 0; i < p->d->conf.n_nodes; i++) {
@@ -307,21 +327,10 @@ void power_no_keeper(struct power *p)
 	}
 }
 
-/* Quarantine: every agent counts for itself, the leader acts. One that has just started begins to count anew. */
+/* One that has just started begins to count anew. */
 void power_fenced(struct power *p, uint32_t node)
 {
-	unsigned limit = p->d->conf.quarantine;
-	json_object *o;
-
-	if (!power_fences_add(&p->fences[node - 1], limit, clock_now_ns()) || !p->d->core.leads || (p->d->core.quarantine >> (node - 1) & 1))
-		return;
-	p->fences[node - 1].n = 0;
-	o = json_object_new_object();
-	json_object_object_add(o, "command", json_object_new_string("node-quarantine"));
-	json_object_object_add(o, "node", json_object_new_string(agentd_node_name(p->d, node)));
-	json_object_object_add(o, "on", json_object_new_boolean(true));
-	json_object_object_add(o, "fences", json_object_new_int((int)limit));
-	agentd_request(p->d, o);
+	power_fences_add(&p->fences[node - 1], p->d->conf.quarantine, clock_now_ns());
 }
 
 void power_off_when_over(struct power *p, uint32_t node, uint32_t epoch)

@@ -1822,6 +1822,23 @@ static void test_move(void)
 	boot(3, 1, 1);
 	from = where(0);
 	to = from % 3 + 1;
+	node(to)->drain_ms = 36000000;
+	s.catalog_stuck = true;
+	ask_move(0, to, 0);
+	run(30);
+	power_off(from);
+	run(3000);
+	proven_over(from);
+	TAP_OK(UNTIL(60000, disk_state(to, 0) == CLAIM_UNCLEAN), "it cannot be proven quiet where it is asked to be, and the catalog cannot be edited");
+	run(30000);
+	TAP_OK(disk_state(to, 0) == CLAIM_UNCLEAN && notes(NOTE_VM_NOT_MOVED) > 0, "it is not tried there again: the request is over");
+	s.catalog_stuck = false;
+	TAP_OK(UNTIL(10000, runs(6 - from - to, 0)) && s.vm[0].move.node == 0, "and it runs elsewhere once that is said");
+	sound("a move to where it cannot be proven quiet");
+
+	boot(3, 1, 1);
+	from = where(0);
+	to = from % 3 + 1;
 	want(0, DESIRED_STOPPED);
 	run(5000);
 	ask_move(0, to, 0);
@@ -2501,6 +2518,44 @@ static void test_migration_prepares(void)
 	sound("a maintenance with slow targets");
 }
 
+/* Maintenance: guests that cannot be sent as they are, as many as may be on their way at a time, come first. */
+static void unfit_first(uint32_t prepare_ms)
+{
+	uint32_t from, to;
+	unsigned unfit = 0;
+
+	boot(2, 1, 6);
+	s.migrates = true;
+	s.send_ms = 300;
+	from = where(0), to = 3 - from;
+	for (unsigned i = 0; i < 6; i++) {
+		s.vm[i].live = true;
+		s.vm[i].health.start_ms = 120000;
+		later_runs(node(where(i)), 10, s.vm[i].uuid);
+	}
+	run(1000);
+	for (unsigned i = 0; i < 6 && unfit < 2; i++) {
+		if (where(i) != from)
+			continue;
+		vm_of(from, i)->health.run = GUEST_BUSY;
+		unfit++;
+	}
+	node(to)->prepare_ms = prepare_ms;
+	memset(node(from)->trace, 0, 256);
+	s.catalog.maintenance = bit(from);
+	spread_catalog();
+	run(55000);
+	TAP_OK(running_on(from) == 3 && !did(from, 'P'), "guests that cannot be sent have a minute until they can");
+	TAP_OK(UNTIL(120000, running_on(to) == 6) && times(from, 'P') == 2 && times(from, 'G') == 1, "then they are shut down, and those behind them leave as they run");
+	sound("guests that cannot be sent");
+}
+
+static void test_migration_unfit(void)
+{
+	unfit_first(0);
+	unfit_first(5000);
+}
+
 /* A shutdown that is called off: what has not left stays, as it runs. */
 static void test_shutdown_called_off(void)
 {
@@ -2906,6 +2961,40 @@ static void test_no_place(void)
 	sound("a place soon");
 }
 
+/* Its storage does not answer a node: the proof that must come before a start there never comes. */
+static void test_unproven(void)
+{
+	init(3, 1, 1);
+	for (uint32_t id = 1; id <= 3; id++) {
+		node(id)->drain_ms = id == 3 ? 600 : 36000000;
+		start_agent(id);
+	}
+	TAP_OK(UNTIL(20000, vm_of(1, 0) && vm_of(1, 0)->state == VM_DRAINING), "a VM is to start where its storage does not answer");
+	TAP_OK(UNTIL(60000, runs(3, 0)), "not for ever: each node is asked, also when two cannot");
+	TAP_OK(disk_state(1, 0) == CLAIM_UNCLEAN && disk_state(2, 0) == CLAIM_UNCLEAN && did(3, 'D'), "and whoever takes it proves it quiet");
+	node(3)->drain_ms = 36000000;
+	power_off(3);
+	run(3000);
+	proven_over(3);
+	run(100000);
+	TAP_OK(running(0) == 0, "nobody's storage answers");
+	node(2)->drain_ms = 600;
+	TAP_OK(UNTIL(45000, runs(2, 0)), "it is gone on with, in turn: it runs soon after one's does");
+	sound("unproven");
+
+	init(2, 1, 1);
+	for (uint32_t id = 1; id <= 2; id++) {
+		node(id)->drain_ms = 36000000;
+		start_agent(id);
+	}
+	(void)UNTIL(20000, vm_of(1, 0) && vm_of(1, 0)->state == VM_DRAINING);
+	want(0, DESIRED_STOPPED);
+	TAP_OK(UNTIL(20000, disk_state(1, 0) == CLAIM_UNCLEAN && vm_of(1, 0)->state == VM_IDLE), "not wanted any more: it does not stay in the middle of its start");
+	run(30000);
+	TAP_OK(running(0) == 0 && disk_state(2, 0) == CLAIM_NONE, "and nobody else is asked");
+	sound("unproven and stopped");
+}
+
 /* Placement alone: who is armed, in maintenance, how loaded, where it failed, what is preferred. */
 static void test_place(void)
 {
@@ -3129,12 +3218,14 @@ int main(void)
 	test_migration_hold();
 	test_migration_waits();
 	test_migration_prepares();
+	test_migration_unfit();
 	test_shutdown_called_off();
 	test_hands_off();
 	test_frozen_vm();
 	test_take_in();
 	test_given_up();
 	test_no_place();
+	test_unproven();
 	test_place();
 	for (int st = 0; st < VM_STATE_COUNT; st++)
 		if (strcmp(vm_state_name((enum vm_state)st), "unknown") == 0)

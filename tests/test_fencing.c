@@ -475,20 +475,45 @@ static void test_power_wish(void)
 	TAP_OK(!power_wish_step(&w, &t, true, false, now + SIM_MS(9999)) && power_wish_step(&w, &t, true, false, now + SIM_MS(10000)), "wish: an operator's order that failed is tried again");
 }
 
+static bool is_too_many(struct power_fences *f, unsigned limit, int64_t now_ns)
+{
+	f->due = false;
+	f->asked_ns = 0;
+	power_fences_add(f, limit, now_ns);
+	return power_fences_step(f, true, false, now_ns);
+}
+
 static void test_fences(void)
 {
 	struct power_fences f = { 0 };
 	int64_t minute = 60 * 1000 * NS_PER_MS;
 	bool any = false;
 
-	TAP_OK(!power_fences_add(&f, 3, 0) && !power_fences_add(&f, 3, 30 * minute) && power_fences_add(&f, 3, 60 * minute), "quarantine: the third within an hour");
-	TAP_OK(!power_fences_add(&f, 3, 91 * minute), "quarantine: not with one that was longer ago");
+	TAP_OK(!is_too_many(&f, 3, 0) && !is_too_many(&f, 3, 30 * minute) && is_too_many(&f, 3, 60 * minute), "quarantine: the third within an hour");
+	TAP_OK(!is_too_many(&f, 3, 91 * minute), "quarantine: not with one that was longer ago");
 	f = (struct power_fences){ 0 };
 	for (unsigned i = 0; i < 1000; i++)
-		any = any || power_fences_add(&f, 0, (int64_t)i);
-	TAP_OK(!any && power_fences_add(&f, POWER_FENCES_KEPT, 1000) && !power_fences_add(&f, POWER_FENCES_KEPT + 1, 1001), "quarantine: never, and as often as can be");
+		any = any || is_too_many(&f, 0, (int64_t)i);
+	TAP_OK(!any && is_too_many(&f, POWER_FENCES_KEPT, 1000) && !is_too_many(&f, POWER_FENCES_KEPT + 1, 1001), "quarantine: never, and as often as can be");
 	f = (struct power_fences){ 0 };
-	TAP_OK(power_fences_add(&f, 1, 5), "quarantine: at the first");
+	TAP_OK(is_too_many(&f, 1, 5), "quarantine: at the first");
+
+	f = (struct power_fences){ 0 };
+	power_fences_add(&f, 2, minute);
+	power_fences_add(&f, 2, 2 * minute);
+	TAP_OK(!power_fences_step(&f, false, false, 2 * minute), "quarantine: who does not lead edits nothing");
+	TAP_OK(power_fences_step(&f, true, false, 3 * minute) && !power_fences_step(&f, true, false, 3 * minute + SIM_MS(9999)), "quarantine: who leads by then does");
+	TAP_OK(power_fences_step(&f, true, false, 3 * minute + SIM_MS(10000)), "quarantine: and again while the catalog does not say so");
+	TAP_OK(!power_fences_step(&f, true, true, 4 * minute) && !power_fences_step(&f, true, true, 5 * minute), "quarantine: it does");
+	power_fences_add(&f, 2, 6 * minute);
+	(void)power_fences_step(&f, false, true, 6 * minute);
+	TAP_OK(!power_fences_step(&f, true, false, 7 * minute), "quarantine: let out, it is not put there again for what was before, whoever leads");
+	power_fences_add(&f, 2, 8 * minute);
+	TAP_OK(!power_fences_step(&f, true, false, 8 * minute), "quarantine: nor by one more fence");
+	power_fences_add(&f, 2, 9 * minute);
+	TAP_OK(power_fences_step(&f, true, false, 9 * minute), "quarantine: by two more");
+	f.asked_ns = 0;
+	TAP_OK(!power_fences_step(&f, true, false, 70 * minute), "quarantine: not an hour later, when nobody could edit the catalog before");
 }
 
 int main(void)

@@ -855,6 +855,59 @@ static void test_restart(void)
 	TAP_OK(v->state == VM_RESTARTING && !v->guest_off && v->failures == 1, "Restart=always: started again, within the limits");
 }
 
+static void ticks(void)
+{
+	vmlife_tick(&a, v);
+	count();
+}
+
+/* It ends by itself where it was not to stay. */
+static void test_off_on_its_way(void)
+{
+	begin(&defaults);
+	a.maintenance = 1;
+	ticks();
+	TAP_OK(v->state == VM_RUNNING && v->stays, "in maintenance, and nobody else can take it");
+	exits(VM_EXIT_GUEST_OFF);
+	ticks();
+	TAP_OK(v->state == VM_RESTARTING && acts[AGENT_ACT_GUEST_OFF] == 1, "it powers itself off: the catalog is to say so, as ever");
+	v->def.desired = DESIRED_STOPPED;
+	ticks();
+	TAP_OK(v->state == VM_RELEASING, "then it is given up");
+
+	begin(&defaults);
+	a.table.table.node[1] = (struct keeper_table_node){ .known = 1, .fresh = 1, .in_view = 1, .epoch = 7, .state = HEARTBEAT_ARMED };
+	a.node[1].moved = true;
+	a.node[1].counter_ns = a.now_ns;
+	v->def.move = (struct vm_move){ .node = 2, .number = 1 };
+	exits(VM_EXIT_GUEST_OFF);
+	ticks();
+	TAP_OK(!vmlife_wanted(&a, v) && v->state == VM_RESTARTING && acts[AGENT_ACT_GUEST_OFF] == 1, "just when it is asked to be elsewhere: it is not started there");
+
+	begin(&defaults);
+	a.maintenance = 1;
+	v->def.restart = RESTART_NEVER;
+	exits(VM_EXIT_CRASH);
+	a.now_ns += 2 * S;
+	ticks();
+	TAP_OK(v->state == VM_RESTARTING && acts[AGENT_ACT_GUEST_OFF] == 1 && notes[NOTE_VM_STAYS_DOWN] == 1, "Restart=never, and it has failed in maintenance: it stays down");
+	a.leave.going = true;
+	ticks();
+	TAP_OK(v->state == VM_DRAINING && v->release_as == CLAIM_RELEASED, "its host goes down, and has ended it perhaps: it is started elsewhere");
+
+	begin(&defaults);
+	a.leave.going = a.leave.alone = true;
+	exits(VM_EXIT_GUEST_OFF);
+	ticks();
+	TAP_OK(v->state == VM_RELEASING && acts[AGENT_ACT_GUEST_OFF] == 0, "nobody edits the catalog while the host goes down: that is not waited for");
+
+	begin(&defaults);
+	v->leave_ns = a.now_ns; /* hands are off it, and its host goes down: we have told its guest */
+	exits(VM_EXIT_GUEST_OFF);
+	ticks();
+	TAP_OK(acts[AGENT_ACT_GUEST_OFF] == 0, "it was told to power off: that is not its own wish");
+}
+
 /* Off, but its process stays: -no-shutdown. */
 static void test_kept(void)
 {
@@ -947,6 +1000,7 @@ int main(void)
 	test_migration();
 	test_called_off();
 	test_restart();
+	test_off_on_its_way();
 	test_kept();
 	return tap_done();
 }

@@ -196,9 +196,19 @@ static void test_history(void)
 	is(v, 2, "all that is left has failed: as preferred");
 	v->def.n_preferred = 0;
 	v->def.preferred[v->def.n_preferred++] = 3;
-	is(v, 3, "or could not prove it quiet");
+	is(v, 2, "or could not prove it quiet: who has tried longest ago");
+	a.claimer.seen[1].claim[0].generation = 7;
+	is(v, 3, "each in its turn");
+	a.claimer.seen[1].claim[0].generation = 5;
 	a.maintenance = 1 << 3;
 	is(v, 1, "but then rather another one");
+	a.claimer.seen[3].n = 1;
+	a.claimer.seen[3].claim[0] = (struct claim){ .vm = { 1 }, .generation = 8, .epoch = 7, .state = CLAIM_UNCLEAN };
+	is(v, 1, "though a later one could not, either");
+	a.claimer.mine.n = 1;
+	a.claimer.mine.claim[0] = (struct claim){ .vm = { 1 }, .generation = 7, .epoch = 7, .state = CLAIM_RELEASED };
+	is(v, 3, "what could not be done before it ran again is forgotten");
+	a.claimer.mine.n = a.claimer.seen[3].n = 0;
 	a.claimer.seen[2].claim[0].state = CLAIM_RELEASED;
 	is(v, 3, "where it was last and stopped well");
 	a.maintenance = 1 << 3;
@@ -388,6 +398,151 @@ static void test_asked_in_vain(void)
 	TAP_OK(started_after(v, 3) == 0, "with it: at once");
 }
 
+/* Which node the leader asks next, within `most` seconds; 0: none. */
+static uint32_t asks_next(const struct vm *v, unsigned most)
+{
+	return started_after(v, most) <= most ? v->assigned : 0;
+}
+
+/* Its heartbeat moves, and it never does what it is asked for. */
+static void test_unheeded(void)
+{
+	struct vm *v;
+
+	begin();
+	a.leads = a.lead_read = true;
+	a.lead_generation = 4;
+	a.claimer.read_once = true;
+	a.claimer.mine.n = 1;
+	a.claimer.mine.claim[0] = (struct claim){ .generation = 4, .epoch = 7, .state = CLAIM_ACTIVE };
+	memcpy(a.claimer.mine.claim[0].vm, agent_leader_uuid, 16);
+	a.table.table.node[0].state = HEARTBEAT_DISARMED; /* others are to start it */
+	v = add(0, 1, 1);
+	v->def.preferred[v->def.n_preferred++] = 2;
+	TAP_OK(asks_next(v, 1) == 2, "asked: the node it prefers");
+	TAP_OK(asks_next(v, 10) == 3 && asks_next(v, 10) == 4, "which does nothing, and so the next one: each is asked");
+	TAP_OK(asks_next(v, 10) == 2 && asks_next(v, 10) == 3, "and again, as nobody has done it");
+	a.claimer.seen_any[3] = true;
+	a.claimer.seen[3].n = 1;
+	a.claimer.seen[3].claim[0] = (struct claim){ .vm = { 1 }, .generation = 5, .epoch = 7, .state = CLAIM_ACTIVE };
+	(void)started_after(v, 5);
+	a.claimer.seen[3].claim[0].state = CLAIM_RELEASED;
+	TAP_OK(asks_next(v, 1) == 2, "one has: what was before is forgotten");
+	a.claimer.seen[2].n = a.claimer.seen[3].n = 1;
+	a.claimer.seen[2].claim[0] = (struct claim){ .vm = { 1 }, .generation = 7, .epoch = 7, .state = CLAIM_FAILED };
+	a.claimer.seen[3].claim[0] = (struct claim){ .vm = { 1 }, .generation = 6, .epoch = 7, .state = CLAIM_FAILED };
+	TAP_OK(started_after(v, 100) == 60, "it has failed on the others, and this one does nothing: tried again after a minute");
+	TAP_OK(v->assigned == 3, "there, and not where nothing is done");
+
+	/* A request of an operator. */
+	v->assigned = 0;
+	a.claimer.seen[2].n = 0;
+	a.claimer.seen[3].claim[0].state = CLAIM_ACTIVE;
+	(void)started_after(v, 5);
+	a.claimer.seen[3].claim[0].state = CLAIM_RELEASED;
+	v->def.move = (struct vm_move){ .node = 2, .number = 1 };
+	TAP_OK(asks_next(v, 1) == 2 && asks_next(v, 10) == 2 && asks_next(v, 10) == 2 && asks_next(v, 10) == 2, "asked to be there: that one is asked for some time");
+	TAP_OK(asks_next(v, 60) == 0 && v->move_over_ns != 0 && !v->move_done, "and not for ever: the request is over");
+	v->def.move.node = 0;
+	TAP_OK(asks_next(v, 1) == 4, "it runs elsewhere");
+}
+
+/* Both were asked for in vain; only where the one of lower priority was asked for there is room for the other one. */
+static void test_places_in_vain(void)
+{
+	begin();
+	a.leads = a.lead_read = true;
+	a.lead_generation = 4;
+	a.claimer.read_once = true;
+	a.claimer.mine.n = 1;
+	a.claimer.mine.claim[0] = (struct claim){ .generation = 4, .epoch = 7, .state = CLAIM_ACTIVE };
+	memcpy(a.claimer.mine.claim[0].vm, agent_leader_uuid, 16);
+	a.maintenance = 1 | 1 << 2;
+	a.node[1].memory_mib = 4096;
+	add(0, 6000, 1)->def.priority = 200;
+	add(1, 4000, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		vm(i)->assigned = i == 0 ? 3 : 4;
+		vm(i)->assigned_ns = a.now_ns - 5 * S;
+	}
+	lead_step(&a);
+	TAP_OK(vm(0)->assigned == 4 && vm(1)->assigned == 2, "what was asked for in vain keeps nobody of higher priority from a place");
+	a.n_actions = 0;
+}
+
+/* The leader's own part in the VM does not come to an end. */
+static void test_stuck_leader(void)
+{
+	struct vm *v;
+
+	begin();
+	a.leads = a.lead_read = true;
+	a.lead_generation = 4;
+	a.claimer.read_once = true;
+	a.claimer.mine.n = 1;
+	a.claimer.mine.claim[0] = (struct claim){ .generation = 4, .epoch = 7, .state = CLAIM_ACTIVE };
+	memcpy(a.claimer.mine.claim[0].vm, agent_leader_uuid, 16);
+	v = add(0, 1, 1);
+	v->state = VM_DISCARDING; /* its QEMU came to wait for the guest, is killed, and does not end; who had the VM is over */
+	v->since_ns = a.now_ns;
+	TAP_OK(started_after(v, 60) == 5 && v->assigned == 2, "a QEMU that does not end here: another node is asked");
+	TAP_OK(started_after(v, 60) == 5 && v->assigned == 3, "and the next one");
+
+	v->state = VM_IDLE;
+	v->assigned = 0;
+	v->unheeded = 0;
+	lead_step(&a);
+	v->asked_until_ns = a.now_ns;
+	TAP_OK(v->assigned == 1 && vmlife_assign(&a, v) && v->state == VM_CLAIMING && claimer_pending(&a, v->def.uuid), "it claims it itself");
+	a.n_actions = 0;
+	TAP_OK(started_after(v, 60) == 5 && v->assigned == 2 && v->state == VM_IDLE && !claimer_pending(&a, v->def.uuid),
+	       "but nothing of that can be issued: it takes that back and asks another one");
+	v->state = VM_IDLE;
+	v->assigned = 0;
+	v->unheeded = 0;
+	lead_step(&a);
+	(void)vmlife_assign(&a, v);
+	a.claimer.want[0].in_cycle = true;
+	a.n_actions = 0;
+	TAP_OK(started_after(v, 60) == 61 && v->state == VM_CLAIMING, "what is issued is not taken back");
+}
+
+/* It has failed on node 2; the others have no room. */
+static void test_failed_everywhere(void)
+{
+	struct vm *v;
+
+	begin();
+	a.leads = a.lead_read = true;
+	a.lead_generation = 4;
+	a.claimer.read_once = true;
+	a.claimer.mine.n = 1;
+	a.claimer.mine.claim[0] = (struct claim){ .generation = 4, .epoch = 7, .state = CLAIM_ACTIVE };
+	memcpy(a.claimer.mine.claim[0].vm, agent_leader_uuid, 16);
+	v = add(0, 8000, 1);
+	for (unsigned i = 1; i < 4; i++) {
+		struct claims *c = i == 1 ? &a.claimer.mine : &a.claimer.seen[i];
+
+		add(i, 1000, 1);
+		a.claimer.seen_any[i] = true;
+		c->claim[c->n++] = (struct claim){ .vm = { (uint8_t)(i + 1) }, .generation = 3, .epoch = 7, .state = CLAIM_ACTIVE };
+	}
+	vm(1)->state = VM_RUNNING;
+	vm(1)->def.health.hang = REACT_IGNORE;
+	a.claimer.seen_any[1] = true;
+	a.claimer.seen[1].n = 1;
+	a.claimer.seen[1].claim[0] = (struct claim){ .vm = { 1 }, .generation = 5, .epoch = 7, .state = CLAIM_FAILED };
+	v->assigned_ns = a.now_ns;
+	TAP_OK(started_after(v, 100) == 60, "failed where there is room for it, and only there: tried again after a minute");
+	v->assigned = 0;
+	v->def.move = (struct vm_move){ .node = 3, .number = 1 };
+	TAP_OK(started_after(v, 100) == 0 && v->assigned == 3, "where an operator wants it: at once");
+	v->def.move.node = 0;
+	v->assigned = 0;
+	a.claimer.seen[2].n = 0;
+	TAP_OK(started_after(v, 100) == 0 && v->assigned == 3, "there is room on another node: at once");
+}
+
 /* Node 2 has handed it over, and whom it was for does not claim it. */
 static struct vm *handed(void)
 {
@@ -475,6 +630,45 @@ static void test_parallel(void)
 	TAP_OK(vm(0)->state == VM_STARTING && vm(5)->state == VM_STARTING, "0: all at once");
 }
 
+/* This node goes into maintenance with two VMs of 4 GiB, whose leader is another. Nodes 3 and 4 are full, node 2 has room for one. */
+static void test_emptied_together(bool room_for_both)
+{
+	begin();
+	for (unsigned i = 0; i < 5; i++) {
+		struct claims *c = i < 2 ? &a.claimer.mine : &a.claimer.seen[i - 1];
+
+		add(i, i < 2 ? 4096 : i == 2 || room_for_both ? 4000 : 8000, 1);
+		vm(i)->def.stop_timeout_ms = 60000;
+		if (i >= 2)
+			a.claimer.seen_any[i - 1] = true;
+		c->claim[c->n++] = (struct claim){ .vm = { (uint8_t)(i + 1) }, .generation = 3, .epoch = 7, .state = CLAIM_ACTIVE };
+		if (i < 2)
+			vm(i)->state = VM_RUNNING;
+	}
+	a.maintenance = 1;
+	vmlife_tick(&a, vm(0));
+	vmlife_tick(&a, vm(1));
+	a.n_actions = 0;
+}
+
+static void test_maintenance(void)
+{
+	test_emptied_together(true);
+	TAP_OK(vm(0)->state == VM_STOPPING && vm(1)->state == VM_STOPPING, "maintenance: there is room for both: both go at once");
+	test_emptied_together(false);
+	TAP_OK(vm(0)->state == VM_STOPPING && vm(1)->state == VM_RUNNING && vm(1)->stays, "there is room for one: the other one runs on");
+	vm(0)->state = VM_IDLE;
+	a.claimer.mine.claim[0].state = CLAIM_RELEASED;
+	a.now_ns += 2 * S;
+	vmlife_tick(&a, vm(1));
+	TAP_OK(vm(1)->state == VM_RUNNING, "also while nobody has started the first one yet");
+	a.claimer.seen[2].claim[0].state = CLAIM_RELEASED;
+	a.now_ns += 2 * S;
+	vmlife_tick(&a, vm(1));
+	TAP_OK(vm(1)->state == VM_STOPPING, "room elsewhere: it goes, too");
+	a.n_actions = 0;
+}
+
 int main(void)
 {
 	test_limits();
@@ -484,7 +678,12 @@ int main(void)
 	test_order();
 	test_waiting();
 	test_asked_in_vain();
+	test_unheeded();
+	test_places_in_vain();
+	test_stuck_leader();
+	test_failed_everywhere();
 	test_handed();
 	test_parallel();
+	test_maintenance();
 	return tap_done();
 }

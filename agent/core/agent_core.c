@@ -161,10 +161,11 @@ static void take_catalog(struct agent *a, const struct catalog *c)
 		/* Asked for again: what failed before is forgotten. */
 		if (v->def.desired != c->vm[i].desired) {
 			v->assigned_ns = 0;
+			v->unheeded = v->unheeded_times = 0;
 			v->remove_ns = 0;
 		}
 		if (v->def.move.number != c->vm[i].move.number)
-			v->move_wait_ns = v->move_over_ns = 0;
+			v->move_wait_ns = v->move_over_ns = v->unheeded_times = 0;
 		anew = !v->in_catalog && v->def.name[0] == '\0';
 		if (!anew)
 			health_new_policy(a, v, &c->vm[i].health);
@@ -184,6 +185,7 @@ static void take_catalog(struct agent *a, const struct catalog *c)
 	a->maintenance = c->maintenance;
 	a->quarantine = c->quarantine;
 	memcpy(a->leaving, c->leaving, sizeof(a->leaving));
+	a->plan_ns = 0;
 	if (!was)
 		a->maintenance_told = false;
 }

@@ -224,8 +224,7 @@ struct vm {
 	bool off_killed;              /* its QEMU had to be killed on its way out: what it wrote last may be on its way, too */
 	int64_t undrained_ns;         /* until then what its QEMU before has written may land, as it was started here as soon as the host was silent; 0: nothing may */
 	struct vm_health health;      /* RUNNING */
-	bool stays;                   /* RUNNING in a node's maintenance: as of looked_ns no other node could take it */
-	int64_t looked_ns;
+	bool stays;                   /* RUNNING in a node's maintenance: no other node could take it */
 	bool going_on;                /* QEMU was told to let the guest go on and has not answered yet: it may do so at any moment */
 	enum vm_trouble last_failure; /* of its last exit; NONE: QEMU died by itself */
 	uint64_t generation;          /* of our claim */
@@ -242,8 +241,10 @@ struct vm {
 	int64_t owned_ns;             /* since when it has an owner, as the leader sees it; 0: it has none */
 	uint32_t assigned;            /* node asked to start it, 0 none */
 	int64_t assigned_ns;
+	uint64_t unheeded;            /* nodes that were asked, and have not claimed it in time; since it last had an owner */
+	unsigned unheeded_times;      /* in a row */
 	int64_t remove_ns;            /* since when every living node knows that it is to be removed */
-	uint32_t planned;             /* its owner is to stop it: where it will be started then; 0 none */
+	uint32_t planned;             /* its owner is to stop it: where it will be started then; 0 none. Of a node in maintenance what it expects of the leader */
 	uint64_t move_tried;          /* number of the move it was assigned for */
 	int64_t move_wait_ns, move_over_ns; /* since when the node it is to move to cannot take it; when we asked for the edit that ends the move */
 	bool move_done;               /* what that edit says */
@@ -519,6 +520,7 @@ struct agent {
 	uint64_t maintenance, quarantine;
 	uint32_t leaving[FORMAT_MAX_NODES];
 	struct leave leave;
+	int64_t plan_ns;         /* in maintenance: when it has last looked where its VMs could go */
 	bool leads;
 	bool lead_read;          /* the catalog was read since: nothing is asked for by what we knew before */
 	uint64_t lead_generation;
@@ -595,6 +597,7 @@ void vmlife_claim_result(struct agent *a, const uint8_t vm[16], enum claim_resul
 /* A claim is not to be had: true if it is given up later, once this host sends nothing more of a QEMU that it may have had under it. */
 bool vmlife_withdraw(struct agent *a, const uint8_t vm[16], bool unclean);
 bool vmlife_assign(struct agent *a, struct vm *v); /* false: not at the moment */
+bool vmlife_take_back(struct agent *a, struct vm *v); /* what was assigned is not to be claimed after all: true if nothing of that claim was issued */
 void vmlife_take_in(struct agent *a, struct vm *v, bool on);
 void vmlife_event(struct agent *a, struct vm *v, const struct agent_event *ev);
 void vmlife_tick(struct agent *a, struct vm *v);
@@ -654,6 +657,7 @@ void lead_resign(struct agent *a); /* what it has planned is not the next leader
 /* Which VM of its After= it waits for at this moment; NULL: none, or no longer. The leader's; others know it as far as they were told. */
 const struct vm *lead_awaited(const struct agent *a, const struct vm *v);
 void lead_owners(struct agent *a); /* looks anew who owns what */
+void lead_plan(struct agent *a);   /* and where who is to leave its node could go, as a leader does */
 enum vm_ready lead_known_ready(const struct vm *v); /* as its ready_node has said last */
 void lead_ready(struct agent *a, struct vm *v, uint32_t node, enum vm_ready ready);
 bool lead_ready_known(const struct agent *a, const struct vm *v, uint32_t node, enum vm_ready ready); /* it would be no news */
@@ -673,6 +677,7 @@ enum place_why place_possible(const struct agent *a, const struct vm *v, uint32_
 void place_rank(const struct agent *a, const struct vm *v, uint32_t id, unsigned ret[PLACE_KEY_COUNT]);
 uint32_t place_choose(const struct agent *a, const struct vm *v);
 bool place_failed(const struct agent *a, uint32_t id, const uint8_t uuid[16]);
+bool place_gave_up(const struct agent *a, const struct vm *v, uint32_t id); /* as failed, or since it last ran as one that it could not prove quiet, or get to run */
 uint32_t place_move(const struct agent *a, const struct vm *v); /* the node it is asked to be on and could be: where else it is, it stops; 0: any */
 
 /* migrate.c */

@@ -10,6 +10,7 @@
 #define FORGET_AGAIN_MS 2000
 #define MOVE_OVER_AGAIN_MS 1000
 #define PREPARE_AGAIN_MS 3000
+#define MOVE_UNHEEDED_MS 15000 /* beyond what a claim may take */
 #define FREEZE_WAIT_MS 600000 /* for a node that was to come up again at once */
 
 bool lead_claim_void(const struct agent *a, uint32_t node)
@@ -84,6 +85,7 @@ void lead_resign(struct agent *a)
 	a->leads = a->lead_read = false;
 	for (unsigned i = 0; i < a->vm_end; i++) {
 		a->vm[i].assigned = a->vm[i].planned = 0;
+		a->vm[i].unheeded = a->vm[i].unheeded_times = 0;
 		a->vm[i].move_wait_ns = a->vm[i].wait_ns = a->vm[i].no_place_ns = 0;
 	}
 	agent_act(a, AGENT_ACT_LEAD)->on = false;
@@ -144,17 +146,45 @@ static void assign(struct agent *a, struct vm *v)
 	act->epoch = agent_table_node(a, node)->epoch;
 }
 
+/* It was asked, and does not claim the VM: its PID 1, or its way to the volumes, may stand still while its heartbeat moves. Others are asked first from now on; one that is
+ * asked all the same, and again in vain, lets these have another turn. */
+static void unheeded(struct vm *v, uint32_t node)
+{
+	uint64_t bit = 1ULL << (node - 1);
+
+	v->unheeded = v->unheeded & bit ? bit : v->unheeded | bit;
+	v->unheeded_times++;
+}
+
+/* Whether the node that was asked has its time still. */
+static bool is_asked(struct agent *a, struct vm *v)
+{
+	uint32_t node = v->assigned;
+
+	if (node == 0)
+		return false;
+	if (node == a->opt.self && v->state == VM_CLAIMING)
+		return true;
+	if (a->now_ns - v->assigned_ns < agent_ms(ASSIGN_AGAIN_MS))
+		return agent_node_usable(a, node);
+	v->assigned = 0;
+	if (agent_node_usable(a, node))
+		unheeded(v, node);
+	return false;
+}
+
 /* Failed everywhere it may run: go on trying, slowly. */
 static bool failed_everywhere(const struct agent *a, const struct vm *v)
 {
 	bool any = false;
 
 	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
-		if (!agent_node_usable(a, id) || place_possible(a, v, id) != PLACE_FITS)
-			continue;
-		if (!place_failed(a, id, v->def.uuid))
+		if (place_fits(a, v, id) != PLACE_FITS && place_move(a, v) != id)
+			continue; /* what it lacks now it may have in a moment, and is asked then */
+		if (place_failed(a, id, v->def.uuid))
+			any = true;
+		else if (!(v->unheeded >> (id - 1) & 1))
 			return false;
-		any = true;
 	}
 	return any;
 }
@@ -198,6 +228,14 @@ bool agent_leave_edit(uint32_t *leaving, uint32_t known, uint32_t epoch, bool on
 	return true;
 }
 
+/* The node that it is to be on has been asked for so long. Its agent may have just started: it writes nothing before T_drain. */
+static bool move_unheeded(const struct agent *a, const struct vm *v)
+{
+	const struct timing *t = &a->opt.timing;
+
+	return agent_ms(ASSIGN_AGAIN_MS) * v->unheeded_times >= agent_ms(MOVE_UNHEEDED_MS + t->drain_ms + 4 * t->io_ms);
+}
+
 /* Whether nothing is left to do about a request: it was obeyed, or cannot be. ret_done says which. */
 static bool move_is_over(struct agent *a, struct vm *v, bool *ret_done)
 {
@@ -209,8 +247,8 @@ static bool move_is_over(struct agent *a, struct vm *v, bool *ret_done)
 		return true;
 	if (m->back || (agent_node_usable(a, m->node) && place_possible(a, v, m->node) == PLACE_FITS) || (v->owner == 0 && v->def.desired != DESIRED_STARTED)) {
 		v->move_wait_ns = 0;
-		/* Tried there, and failed. */
-		return v->owner == 0 && v->assigned == 0 && v->move_tried == m->number && place_failed(a, m->node, v->def.uuid);
+		/* Tried there, and failed, or given up before it ran, or not even begun. */
+		return v->owner == 0 && v->assigned == 0 && v->move_tried == m->number && (place_gave_up(a, v, m->node) || move_unheeded(a, v));
 	}
 	if (v->move_wait_ns == 0)
 		v->move_wait_ns = a->now_ns;
@@ -223,8 +261,6 @@ static bool lead_move(struct agent *a, struct vm *v)
 	struct agent_action *act;
 	bool done;
 
-	if (v->assigned != 0 && a->now_ns - v->assigned_ns >= agent_ms(ASSIGN_AGAIN_MS))
-		v->assigned = 0;
 	if (!move_is_over(a, v, &done))
 		return v->owner == 0 && !v->def.move.back && place_move(a, v) == 0;
 	if (v->move_over_ns == 0 || a->now_ns - v->move_over_ns >= agent_ms(MOVE_OVER_AGAIN_MS)) {
@@ -484,6 +520,19 @@ static bool is_handed(struct agent *a, struct vm *v)
 	return a->now_ns - v->handed_ns < agent_ms(a->opt.timing.leader_ms + 4 * a->opt.timing.io_ms);
 }
 
+/* Whether nothing of this node's own part in the VM has to be waited for. A QEMU that came to wait for its guest never ran, or has handed it over: that it does not end keeps only this
+ * node from starting the VM. Nor does a claim of which nothing could be issued yet, as its way to the volumes is shut. */
+static bool self_is_free(struct agent *a, struct vm *v)
+{
+	if (v->state == VM_IDLE)
+		return true;
+	if (a->now_ns - v->since_ns < agent_ms(ASSIGN_AGAIN_MS) || (v->state != VM_DISCARDING && !vmlife_take_back(a, v)))
+		return false;
+	if (v->assigned != a->opt.self)
+		v->unheeded |= 1ULL << (a->opt.self - 1);
+	return true;
+}
+
 static void lead_vm(struct agent *a, struct vm *v)
 {
 	int64_t since = a->now_ns - v->assigned_ns;
@@ -497,7 +546,6 @@ static void lead_vm(struct agent *a, struct vm *v)
 	if (v->def.move.node != 0 && v->in_catalog && v->def.desired != DESIRED_REMOVED && lead_move(a, v))
 		return;
 	if (v->owner != 0 && !(MUTANT(REMOVED_FORGOTTEN) && v->def.desired == DESIRED_REMOVED)) {
-		v->assigned = 0;
 		plan(a, v);
 		lead_migration(a, v);
 		return;
@@ -513,7 +561,7 @@ static void lead_vm(struct agent *a, struct vm *v)
 		v->wait_told = v->no_place_told = false;
 		return;
 	}
-	if (v->state != VM_IDLE)
+	if (!self_is_free(a, v))
 		return;
 	if (!may_start(a, v)) {
 		v->wait_ns = 0;
@@ -521,11 +569,11 @@ static void lead_vm(struct agent *a, struct vm *v)
 	}
 	if (handed)
 		return;
-	if (v->assigned != 0 && since < agent_ms(ASSIGN_AGAIN_MS) && agent_node_usable(a, v->assigned))
+	if (is_asked(a, v))
 		return;
 	if (given_up(a, v) || must_wait(a, v))
 		return;
-	if (failed_everywhere(a, v) && v->assigned_ns != 0 && since < agent_ms(FAILED_AGAIN_MS))
+	if (v->assigned_ns != 0 && since < agent_ms(FAILED_AGAIN_MS) && failed_everywhere(a, v))
 		return;
 	assign(a, v);
 }
@@ -533,6 +581,19 @@ static void lead_vm(struct agent *a, struct vm *v)
 static bool goes_before(const struct vm *v, const struct vm *o)
 {
 	return v->def.priority != o->def.priority && !MUTANT(PRIORITY_IGNORED) ? v->def.priority > o->def.priority : memcmp(v->def.uuid, o->def.uuid, 16) < 0;
+}
+
+/* Before anybody is given a place: one that was asked for in vain is none that a VM of lower priority keeps from one of higher. */
+static void end_asking(struct agent *a)
+{
+	for (unsigned i = 0; i < a->vm_end; i++) {
+		struct vm *v = &a->vm[i];
+
+		if (v->used && v->owner != 0)
+			v->assigned = v->unheeded = v->unheeded_times = 0;
+		else if (v->used)
+			(void)is_asked(a, v);
+	}
 }
 
 /* Highest priority first. */
@@ -551,6 +612,21 @@ static void by_priority(struct agent *a, void (*fn)(struct agent *a, struct vm *
 		done[best] = true;
 		fn(a, &a->vm[best]);
 	}
+}
+
+/* As the leader does it, by the same facts. One that was stopped, and that nobody has yet, keeps its place. */
+static void plan_vm(struct agent *a, struct vm *v)
+{
+	if (v->owner != 0)
+		plan(a, v);
+	else if (v->def.desired != DESIRED_STARTED || !v->in_catalog)
+		v->planned = 0;
+}
+
+void lead_plan(struct agent *a)
+{
+	lead_owners(a);
+	by_priority(a, plan_vm);
 }
 
 void lead_step(struct agent *a)
@@ -579,6 +655,7 @@ void lead_step(struct agent *a)
 	if (!a->leads || !a->lead_read || !a->have_catalog || !a->have_table || agent_behind(a))
 		return;
 	lead_owners(a);
+	end_asking(a);
 	memset(a->migrating, 0, sizeof(a->migrating));
 	by_priority(a, lead_vm);
 }

@@ -118,6 +118,8 @@ static void on_offer(struct agent *a, struct vm *v, const struct agent_event *ev
 
 	if (m->id == ev->migration && (sending(v) || v->state == VM_HANDING || v->state == VM_DISCARDING))
 		return; /* it was said twice */
+	if (v->state == VM_RUNNING && m->phase == MIGRATE_NONE && !is_fit(a, v))
+		m->preparing_ns = a->now_ns; /* a target has it in work all the same, in vain, and others' turn comes after it */
 	if (v->state != VM_RUNNING || m->phase != MIGRATE_NONE || !is_fit(a, v) || !may_go(a, v, ev->node) || m->failures >= TRIES || outgoing(a) >= migrate_parallel(a)) {
 		tell(a, v, ev->node, ev->migration, MIGRATE_NEWS_OFF);
 		return;
@@ -307,8 +309,9 @@ bool migrate_leaves(struct agent *a, struct vm *v, bool wanted)
 		m->failures = 0;
 		m->wait_ns = a->now_ns;
 	}
-	if (m->failures < TRIES && (outgoing(a) > 0 || prepared_for(a)))
-		m->wait_ns = a->now_ns; /* its turn comes */
+	/* Its turn comes; or has come, but its guest cannot be sent as it is: it has its time for that, and those behind it do not wait for ever. */
+	if (m->failures < TRIES && (outgoing(a) > 0 || (prepared_for(a) && is_fit(a, v))))
+		m->wait_ns = a->now_ns;
 	if (m->failures < TRIES && a->now_ns - m->wait_ns < agent_ms(NO_OFFER_MS))
 		return true;
 	if (v->def.move.node == 0 || !v->def.move.live)

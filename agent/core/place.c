@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Where a VM should be tried: among the nodes that can take it (its file's RequiredNodes=, processors, memory, groups) first those where it has not
- * failed, then those not in quarantine (fenced too often), then as its groups want it, its preferred nodes in their order, the node with the fewest VMs, where it was last, the lowest id. The same facts
+ * failed and that have not given it up unrun, nor been asked in vain, then those not in quarantine (fenced too often), then as its groups want it, its preferred nodes in their order, the node with the fewest VMs, where it was last, the lowest id. The same facts
  * give the same answer everywhere. An operator's request to have it on a node goes before all that, except what is not possible there at all. */
 #include "agent/base/mutant.h"
 #include "agent/core/agent_core.h"
@@ -34,16 +34,17 @@ static enum place_why node_why(const struct agent *a, uint32_t id)
 
 bool agent_node_usable(const struct agent *a, uint32_t id) { return node_why(a, id) == PLACE_FITS; }
 
+/* What failed in an earlier life of the node is nobody's to forget any more: it does not count. */
+static bool is_of_this_life(const struct agent *a, uint32_t id, const struct claim *c)
+{
+	return id == a->opt.self ? c->epoch == a->epoch : c->epoch > agent_table_node(a, id)->over;
+}
+
 bool place_failed(const struct agent *a, uint32_t id, const uint8_t uuid[16])
 {
-	const struct claims *c = id == a->opt.self ? &a->claimer.mine : &a->claimer.seen[id - 1];
+	const struct claim *c = claimer_seen(a, id, uuid);
 
-	/* What failed in an earlier life of the node is nobody's to forget any more: it does not count. */
-	for (uint32_t i = 0; i < c->n; i++)
-		if (memcmp(c->claim[i].vm, uuid, 16) == 0)
-			return c->claim[i].state == CLAIM_FAILED &&
-			       (id == a->opt.self ? c->claim[i].epoch == a->epoch : c->claim[i].epoch > agent_table_node(a, id)->over);
-	return false;
+	return c && c->state == CLAIM_FAILED && is_of_this_life(a, id, c);
 }
 
 /* It is on the node, or on its way there. */
@@ -56,7 +57,6 @@ static unsigned load_of(const struct agent *a, uint32_t id)
 {
 	unsigned n = 0;
 
-	/* Itself, too: a node that was asked to start it and did not comes after another one with as few. */
 	for (unsigned i = 0; i < a->vm_end; i++)
 		n += is_on(&a->vm[i], id);
 	return n;
@@ -169,7 +169,7 @@ const char *place_why_text(enum place_why w)
 const char *place_key_text(enum place_key k)
 {
 	static const char *const text[PLACE_KEY_COUNT] = {
-		[PLACE_KEY_FAILED] = "it has failed there",
+		[PLACE_KEY_FAILED] = "it has failed there, or could not be run there, or that was asked for in vain",
 		[PLACE_KEY_QUARANTINE] = "it is in quarantine",
 		[PLACE_KEY_APART] = "VMs there that it should keep apart from",
 		[PLACE_KEY_TOGETHER] = "VMs elsewhere that it should be with",
@@ -213,12 +213,65 @@ uint32_t place_move(const struct agent *a, const struct vm *v)
 	return to != 0 && to <= a->opt.node_max && agent_node_usable(a, to) && place_possible(a, v, to) == PLACE_FITS ? to : 0;
 }
 
+/* The generation under which a node, in its present life, has given the VM up as failed; or, since it ran anywhere, as one that it could not prove quiet or get to run. 0: it has not. */
+static uint64_t gave_up(const struct agent *a, uint32_t id, const struct vm *v, uint64_t ran, bool *ret_failed)
+{
+	const struct claim *c = claimer_seen(a, id, v->def.uuid);
+
+	*ret_failed = place_failed(a, id, v->def.uuid);
+	if (*ret_failed)
+		return c->generation;
+	return c && c->state == CLAIM_UNCLEAN && c->generation > ran && is_of_this_life(a, id, c) ? c->generation : 0;
+}
+
+/* The newest claim under which somebody had it to run it. */
+static uint64_t last_ran(const struct agent *a, const struct vm *v)
+{
+	uint64_t ran = 0;
+
+	for (uint32_t id = 1; id <= a->opt.node_max; id++) {
+		const struct claim *c = claimer_seen(a, id, v->def.uuid);
+
+		if (c && (c->state == CLAIM_ACTIVE || c->state == CLAIM_RELEASED || c->state == CLAIM_HANDED))
+			ran = MAX(ran, c->generation);
+	}
+	return ran;
+}
+
+bool place_gave_up(const struct agent *a, const struct vm *v, uint32_t id)
+{
+	bool failed;
+
+	return gave_up(a, id, v, last_ran(a, v), &failed) != 0;
+}
+
+/* 0: it may do well there. Of those that have failed all are alike; but one that could not prove it quiet may yet do so, once it reaches the VM's storage again: with such a one among them each has its turn,
+ * who has tried it longest ago first. */
+static unsigned failures(const struct agent *a, const struct vm *v, uint32_t id)
+{
+	uint64_t ran = last_ran(a, v), of_id, other;
+	unsigned before = 0;
+	bool failed, turns;
+
+	of_id = gave_up(a, id, v, ran, &failed);
+	if (of_id == 0)
+		return 0;
+	turns = !failed;
+	for (uint32_t o = 1; o <= a->opt.node_max; o++) {
+		other = gave_up(a, o, v, ran, &failed);
+		turns = turns || (other != 0 && !failed);
+		before += other != 0 && other < of_id;
+	}
+	return turns ? 1 + before : 1;
+}
+
 void place_rank(const struct agent *a, const struct vm *v, uint32_t id, unsigned ret[PLACE_KEY_COUNT])
 {
 	uint32_t last = 0;
-	const struct claim *claim = agent_last_claim(a, v->def.uuid, &last);
 
-	ret[PLACE_KEY_FAILED] = place_failed(a, id, v->def.uuid) || (id == last && claim->state == CLAIM_UNCLEAN);
+	(void)agent_last_claim(a, v->def.uuid, &last);
+	/* One that does not do what it is asked for comes after those that have tried. */
+	ret[PLACE_KEY_FAILED] = v->unheeded >> (id - 1) & 1 ? FORMAT_MAX_NODES + 1 : failures(a, v, id);
 	ret[PLACE_KEY_QUARANTINE] = a->quarantine >> (id - 1) & 1;
 	ret[PLACE_KEY_APART] = too_near(a, v, id);
 	ret[PLACE_KEY_TOGETHER] = too_far(a, v, id);

@@ -9,6 +9,7 @@
 #define ON_DELAY_MS 10000 /* by then no other node's devices are still being told to switch it off */
 #define WISH_AGAIN_MS 10000
 #define WISH_AGAIN_TIMES 5
+#define EDIT_AGAIN_MS 10000 /* an edit of the catalog may fail, or its leader */
 
 bool power_table_counts(const struct keeper_msg *m, int64_t host_ns)
 {
@@ -91,10 +92,27 @@ bool power_wish_step(struct power_wish *w, const struct keeper_table_node *t, bo
 	return true;
 }
 
-bool power_fences_add(struct power_fences *f, unsigned limit, int64_t now_ns)
+void power_fences_add(struct power_fences *f, unsigned limit, int64_t now_ns)
 {
 	unsigned n = f->n++;
 
 	f->at_ns[n % POWER_FENCES_KEPT] = now_ns;
-	return limit != 0 && limit <= POWER_FENCES_KEPT && n + 1 >= limit && now_ns - f->at_ns[(n + 1 - limit) % POWER_FENCES_KEPT] <= HOUR_MS * NS_PER_MS;
+	if (limit != 0 && limit <= POWER_FENCES_KEPT && n + 1 >= limit && now_ns - f->at_ns[(n + 1 - limit) % POWER_FENCES_KEPT] <= HOUR_MS * NS_PER_MS)
+		f->due = true;
+}
+
+bool power_fences_step(struct power_fences *f, bool leads, bool quarantined, int64_t now_ns)
+{
+	/* Once an operator lets it out it begins anew, whoever leads by then. */
+	if (quarantined) {
+		f->n = 0;
+		f->due = false;
+		f->asked_ns = 0;
+	}
+	if (f->due && now_ns - f->at_ns[(f->n - 1) % POWER_FENCES_KEPT] > HOUR_MS * NS_PER_MS)
+		f->due = false; /* nobody could edit the catalog for so long */
+	if (!f->due || !leads || (f->asked_ns != 0 && now_ns - f->asked_ns < EDIT_AGAIN_MS * NS_PER_MS))
+		return false;
+	f->asked_ns = now_ns;
+	return true;
 }

@@ -70,15 +70,19 @@ struct power_wish power_wish_now(uint32_t epoch, int64_t now_ns);
  * clears it), when the node is back or in another epoch (ON), or when an operator has let it out of quarantine after the first try (OFF). */
 bool power_wish_step(struct power_wish *w, const struct keeper_table_node *t, bool may_be_on, bool in_quarantine, int64_t now_ns);
 
-/* When a node was fenced, the last times: for its quarantine. */
+/* When a node was fenced, the last times: for its quarantine. Every node counts, the one that leads has the catalog say so. */
 #define POWER_FENCES_KEPT 100
 struct power_fences {
 	int64_t at_ns[POWER_FENCES_KEPT];
 	unsigned n;
+	bool due;         /* more than allowed, and the catalog does not say so yet */
+	int64_t asked_ns; /* it was to; 0: not yet */
 };
 
-/* Once more. True: that makes `limit` (0: no limit) within an hour. */
-bool power_fences_add(struct power_fences *f, unsigned limit, int64_t now_ns);
+/* Once more. */
+void power_fences_add(struct power_fences *f, unsigned limit, int64_t now_ns); /* limit: so many within an hour are too many; 0: never */
+/* quarantined: as the catalog says; what was before that is forgotten then, by everybody. True: it is to be edited now. */
+bool power_fences_step(struct power_fences *f, bool leads, bool quarantined, int64_t now_ns);
 
 enum power_step { POWER_STEP_NONE, POWER_STEP_START, POWER_STEP_STOP };
 

@@ -224,6 +224,15 @@ bool vmlife_assign(struct agent *a, struct vm *v)
 	return true;
 }
 
+bool vmlife_take_back(struct agent *a, struct vm *v)
+{
+	if (v->state != VM_CLAIMING || v->ours_before || v->foreign || !claimer_take_back(a, v->def.uuid))
+		return false;
+	vmlife_move(a, v, VM_IDLE);
+	reserve_quit(a, v);
+	return true;
+}
+
 /* Claimed as for a start: it must run nowhere else. */
 void vmlife_take_in(struct agent *a, struct vm *v, bool on)
 {
@@ -364,7 +373,7 @@ void vmlife_again(struct agent *a, struct vm *v, int64_t wait_ns)
 	v->retry_ns = a->now_ns + wait_ns;
 }
 
-/* Nodes that gave it up as failed come last, so that each is tried in turn. Where that would count against the VM, it is unclean, which ranks the last one behind the others. */
+/* Nodes that gave it up as failed come last, so that each is tried in turn. Where that would count against the VM, it is unclean, which ranks them so until the VM runs. */
 void vmlife_elsewhere(struct agent *a, struct vm *v)
 {
 	if (agent_held(a, v)) {
@@ -433,7 +442,7 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 		vmlife_move(a, v, VM_RESTARTING);
 		v->off_failed = false;
 		v->off_killed = how == VM_EXIT_OFF_KILLED || v->health.kill_ns != 0 || a->now_ns < v->undrained_ns;
-		v->guest_off = v->def.desired == DESIRED_STARTED; /* of a VM that is ignored nobody has a say */
+		v->guest_off = v->def.desired == DESIRED_STARTED && v->leave_ns == 0; /* of a VM that is ignored nobody has a say; or we have told its guest to power off */
 		v->retry_ns = a->now_ns;
 		break;
 	case VM_STOPPING:
@@ -555,10 +564,17 @@ static void tick_stopping(struct agent *a, struct vm *v)
 	}
 }
 
-/* Asks for the catalog's edit until it is there: the leader may just be changing. */
-static void tick_guest_off(struct agent *a, struct vm *v, bool wanted)
+/* Whether the catalog is still to say so: also of a VM that was to leave this node, or it would be started on the next one. Where the host goes down it may be that which
+ * has ended QEMU; and with nobody to edit the catalog there is nothing to wait for. */
+static bool stays_down(const struct agent *a, const struct vm *v)
 {
-	if (!wanted) {
+	return v->in_catalog && v->def.desired == DESIRED_STARTED && !a->leave.alone && !(v->off_failed && a->leave.going);
+}
+
+/* Asks for the catalog's edit until it is there: the leader may just be changing. */
+static void tick_guest_off(struct agent *a, struct vm *v, bool unsaid)
+{
+	if (!unsaid) {
 		v->guest_off = false;
 		/* Powered off, QEMU has waited for its last write; one that failed, or was killed meanwhile, must be proven quiet. */
 		if ((v->off_failed || v->off_killed) && !MUTANT(STAYS_DOWN_UNDRAINED))
@@ -597,11 +613,12 @@ static bool must_stay(struct agent *a, struct vm *v)
 		v->stays = false;
 		return false;
 	}
-	if (v->looked_ns == 0 || a->now_ns - v->looked_ns >= agent_ms(PLACE_LOOK_MS)) {
-		lead_owners(a);
-		v->stays = place_choose(a, v) == 0;
-		v->looked_ns = a->now_ns;
+	/* Of all of them together: where there is room for one of two, one stays. */
+	if (a->plan_ns == 0 || a->now_ns - a->plan_ns >= agent_ms(PLACE_LOOK_MS)) {
+		lead_plan(a);
+		a->plan_ns = a->now_ns;
 	}
+	v->stays = v->planned == 0;
 	if (v->stays)
 		v->migration.wait_ns = a->now_ns; /* whoever can take it has a minute to do so as it runs */
 	if (v->stays && !stays)
@@ -638,12 +655,12 @@ void vmlife_tick(struct agent *a, struct vm *v)
 				start(a, v, v->full_drain);
 			break;
 		}
-		/* Its storage is away from this node, perhaps from this node alone: whoever takes the VM proves it quiet instead. */
-		if (v->full_drain && (v->release_as == CLAIM_FAILED || v->release_as == CLAIM_RELEASED) &&
-		    a->now_ns - v->since_ns > agent_ms(a->opt.timing.drain_ms + QUIET_MS)) {
+		/* Its storage is away from this node, perhaps from this node alone: whoever takes the VM proves it quiet instead. That goes for a start, too, or nobody
+		 * else would be asked for one. */
+		if (v->full_drain && a->now_ns - v->since_ns > agent_ms(a->opt.timing.drain_ms + QUIET_MS)) {
 			agent_note(a, NOTE_VM_UNQUIET, v, 0);
 			if (MUTANT(UNQUIET_RELEASED))
-				drain(a, v, false, v->release_as);
+				drain(a, v, false, v->release_as == CLAIM_NONE ? CLAIM_RELEASED : v->release_as);
 			else
 				drain(a, v, false, CLAIM_UNCLEAN);
 		}
@@ -666,7 +683,7 @@ void vmlife_tick(struct agent *a, struct vm *v)
 		if (agent_held(a, v))
 			break;
 		if (v->guest_off) {
-			tick_guest_off(a, v, vmlife_wanted(a, v));
+			tick_guest_off(a, v, stays_down(a, v));
 			break;
 		}
 		if (!vmlife_wanted(a, v))
