@@ -455,6 +455,99 @@ static void test_volset(void)
 	TAP_OK(ctl_about("replace", "v3.img", "v1.img", "--lost") == 0 && has_claims("v1.img", 9, sb.cluster) && ctl("volume list") == 0, "with it");
 }
 
+static bool wait_for_out(const char *text)
+{
+	struct timespec step = { .tv_nsec = 20 * NS_PER_MS };
+
+	for (int i = 0; i < 1000; i++) {
+		slurp("out", out, sizeof(out));
+		if (strstr(out, text))
+			return true;
+		(void)nanosleep(&step, NULL);
+	}
+	return false;
+}
+
+/* How often the process has read anything. */
+static long long reads_of(pid_t pid)
+{
+	char path[64], line[128];
+	long long n = -1;
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/io", (int)pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "syscr: %lld", &n) == 1)
+			break;
+	if (f)
+		(void)fclose(f);
+	return n;
+}
+
+/* What comes into the set holds somebody else's data, and slots of this cluster from long ago. */
+static void test_volset_foreign(void)
+{
+	static const uint8_t zero[FORMAT_BLOCK];
+	struct superblock own = { 0 }, other = { 0 }, now = { 0 };
+	struct timespec step = { .tv_nsec = 100 * NS_PER_MS };
+	uint8_t block[FORMAT_BLOCK];
+	char words[1024];
+	long long before, after;
+	uint64_t seq = 1;
+	int status;
+	pid_t pid;
+
+	make_volume("w1.img", VOLUME_LEN);
+	make_volume("w2.img", VOLUME_LEN);
+	configure_names("w1.img", NULL, NULL);
+	TAP_OK(ctl("volume init") == 0 && superblock_of("w1.img", &own), "a set of one");
+	live_on("w1.img", HEARTBEAT_DISARMED, 5, own.cluster);
+	live_on("w2.img", HEARTBEAT_DISARMED, 3, own.cluster);
+	configure_names("w1.img", "w2.img", NULL);
+
+	other = own;
+	memset(other.cluster, 0x77, sizeof(other.cluster));
+	(void)str_copy(other.cluster_name, sizeof(other.cluster_name), "prod");
+	superblock_encode(&other, 1, block);
+	put_bytes("w2.img", FORMAT_BLOCK, block, sizeof(block));
+	TAP_OK(ctl_about("add", "w2.img", NULL, "") == 1 && said("belongs to cluster prod") && said("--force"), "another cluster's volume is not added, and the cluster is named");
+	superblock_encode(&own, 0, block);
+	put_bytes("w2.img", 0, block, sizeof(block));
+	TAP_OK(ctl_about("add", "w2.img", NULL, "") == 1 && said("belongs to cluster prod"), "nor one that two clusters have written to");
+	put_bytes("w2.img", 0, "\xeb\x3c GPT and more of it", 20);
+	put_bytes("w2.img", FORMAT_BLOCK, zero, sizeof(zero));
+	TAP_OK(ctl_about("add", "w2.img", NULL, "") == 1 && said("not this cluster's"), "nor another program's data beside a block that is blank");
+	put_bytes("w2.img", 0, zero, sizeof(zero));
+	beat("w2.img", 2, seq, other.cluster);
+	TAP_OK(ctl_about("add", "w2.img", NULL, "") == 1 && said("without a valid superblock"), "nor one without a superblock that both clusters have slots on");
+	get_bytes("w2.img", 0, block, sizeof(block));
+	TAP_OK(memcmp(block, zero, sizeof(zero)) == 0 && superblock_of("w1.img", &now) && now.generation == own.generation, "nothing was written by all that");
+
+	superblock_encode(&other, 0, block);
+	put_bytes("w2.img", 0, block, sizeof(block));
+	(void)snprintf(words, sizeof(words), "volume add %s --force %s", at("w2.img"), at("w2.img"));
+	pid = start_ctl(words);
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		beat("w2.img", 2, ++seq, other.cluster);
+		(void)nanosleep(&step, NULL);
+	}
+	slurp("err", err, sizeof(err));
+	slurp("out", out, sizeof(out));
+	TAP_OK(WIFEXITED(status) && WEXITSTATUS(status) == 1 && said("in use: node 2 of cluster prod"), "with --force neither, while that cluster lives");
+	TAP_OK(superblock_of("w2.img", &now) && memcmp(now.cluster, other.cluster, 16) == 0 && superblock_of("w1.img", &now) && !now.frozen, "and nothing was written");
+
+	pid = start_ctl(words);
+	(void)wait_for_out("no VM is started");
+	before = reads_of(pid);
+	step = (struct timespec){ .tv_sec = 2, .tv_nsec = 500 * NS_PER_MS };
+	(void)nanosleep(&step, NULL);
+	after = reads_of(pid);
+	TAP_OK(before < 0 || after > before, "volumes are read while it waits, so that no target takes the session for dead: %lld, %lld", before, after);
+	TAP_OK(end_ctl(pid) == 0, "added by force");
+	TAP_OK(superblock_of("w2.img", &now) && memcmp(now.cluster, own.cluster, 16) == 0, "once it has been silent for W it is");
+}
+
 static void test_client(void)
 {
 	TAP_OK(ctl("status") == 69 && said(at("sock")) && said("systemctl status ha-agent"), "no agent");
@@ -731,19 +824,6 @@ static void test_hands_off(void)
 	       said("not in error"), "nothing to clear");
 }
 
-static bool wait_for_out(const char *text)
-{
-	struct timespec step = { .tv_nsec = 20 * NS_PER_MS };
-
-	for (int i = 0; i < 1000; i++) {
-		slurp("out", out, sizeof(out));
-		if (strstr(out, text))
-			return true;
-		(void)nanosleep(&step, NULL);
-	}
-	return false;
-}
-
 static void end_agent(pid_t agent)
 {
 	(void)waitpid(agent, NULL, 0); /* after one answer it ends by itself */
@@ -854,6 +934,7 @@ int main(void)
 	test_live();
 	test_dump();
 	test_volset();
+	test_volset_foreign();
 	test_client();
 	test_client_limits();
 	test_vm();
