@@ -858,6 +858,64 @@ static void test_follow(void)
 	TAP_OK(end_ctl(pid) == -1, "until it is ended");
 }
 
+#define EMPTIED(more) OK_ANSWER ",\"status\":{\"self\":\"n1\"," more "}}\n"
+#define NODE_OF(maintenance, vms) "\"nodes\":[{\"name\":\"n2\",\"maintenance\":" maintenance ",\"vms\":" vms "}],"
+#define VM_ON(node) "\"vms\":[{\"name\":\"web\",\"desired\":\"started\",\"state\":\"running\",\"node\":\"" node "\"}]"
+
+/* The agent that is asked is restarted meanwhile. */
+static void test_maintenance(void)
+{
+	static const char restarted[] = EMPTIED("\"known\":false," NODE_OF("false", "0") "\"vms\":[]");
+	static const char *const emptied[] = { restarted, EMPTIED("\"known\":true," NODE_OF("false", "1") VM_ON("n2")), OK_ANSWER "}\n",
+		EMPTIED("\"known\":true," NODE_OF("true", "1") VM_ON("n2")), restarted, restarted,
+		EMPTIED("\"known\":false," NODE_OF("true", "0") "\"vms\":[]"), EMPTIED("\"known\":true," NODE_OF("true", "1") VM_ON("n2")),
+		EMPTIED("\"known\":true," NODE_OF("true", "0") VM_ON("n1")) };
+	int r = ctl_with_answers("node maintenance on n2 --wait", emptied, ARRAY_SIZE(emptied));
+
+	TAP_OK(r == 0 && said("VM web: running on n1.") && said("Node n2 is empty."), "an agent that has just been started does not tell that a maintenance is over, or done: %d", r);
+	TAP_OK(ctl_with_agent("node list", restarted) == 0 && said("n2") && strstr(out, "  -\n"), "node list: it does not know of VMs");
+	TAP_OK(ctl_with_agent("vm list", restarted) == 0 && said("does not know yet") && !strstr(out, "No VMs"), "nor does vm list");
+	TAP_OK(ctl_with_agent("status", restarted) == 0 && said(" * n1's agent has just been started") && !strstr(out, "`ha-ctl arm`"), "nor status");
+}
+
+/* An agent that can never show what it is asked for; this takes as long as ha-ctl's patience is, beside all else. */
+static pid_t start_late(pid_t *ret_agent)
+{
+	static const char *const never[] = { OK_ANSWER "}\n", "{\"api_version\":1,\"ok\":false,\"error\":\"no catalog yet\",\"temporary\":true}\n" };
+	struct timespec step = { .tv_nsec = 20 * NS_PER_MS };
+	pid_t pid;
+
+	*ret_agent = start_answers(never, 2);
+	for (int i = 0; i < 500 && access(at("asked"), F_OK) < 0; i++)
+		(void)nanosleep(&step, NULL);
+	if (unlink(at("asked")) < 0 || rename(at("sock"), at("late-sock")) < 0)
+		abort();
+	pid = fork();
+	if (pid != 0)
+		return pid;
+	(void)dup2(open(at("late-out"), O_WRONLY | O_CREAT | O_TRUNC, 0600), 1);
+	(void)dup2(1, 2);
+	(void)execl(program, program, "--config", at("conf"), "--socket", at("late-sock"), "-o", "json", "vm", "clear-error", "web", NULL);
+	_exit(127);
+}
+
+static void end_child(pid_t pid)
+{
+	(void)kill(pid, SIGKILL);
+	(void)waitpid(pid, NULL, 0);
+}
+
+static void end_late(pid_t pid, pid_t agent)
+{
+	int status = 0;
+
+	(void)waitpid(pid, &status, 0);
+	slurp("late-out", out, sizeof(out));
+	*err = '\0';
+	TAP_OK(WIFEXITED(status) && WEXITSTATUS(status) == 75 && said("no catalog yet") && said("\"temporary\": true"), "what is temporary to the end of all patience is 75");
+	end_child(agent);
+}
+
 #define NODE(id, state, more) "{\"name\":\"n" id "\",\"id\":" id ",\"state\":\"" state "\",\"armed\":true,\"maintenance\":false,\"epoch\":3," \
 	"\"agent\":true,\"vms\":1," more "}"
 #define FINE "\"ring\":\"ok\",\"reason\":\"\""
@@ -920,6 +978,7 @@ static void test_status(void)
 
 int main(void)
 {
+	pid_t late, late_agent;
 	char command[128];
 
 	program = getenv("HA_CTL") ? getenv("HA_CTL") : "./ha-ctl";
@@ -928,6 +987,7 @@ int main(void)
 		return 1;
 	}
 	configure("/dev/null");
+	late = start_late(&late_agent);
 	test_usage();
 	test_config();
 	test_init();
@@ -943,7 +1003,9 @@ int main(void)
 	test_hands_off();
 	test_half_cleared();
 	test_follow();
+	test_maintenance();
 	test_status();
+	end_late(late, late_agent);
 	(void)snprintf(command, sizeof(command), "rm -rf %s", top);
 	(void)!system(command);
 	return tap_done();
