@@ -814,6 +814,9 @@ static void test_hands_off(void)
 	TAP_OK(ctl_with_agent("node leave", OK_ANSWER ",\"going_down\":true,\"left\":false,\"vms\":3,\"timeout_ms\":-1}\n") == 1 && said("3 VMs have not left"),
 	       "node leave: not for ever");
 	TAP_OK(ctl_with_agent("node leave", OK_ANSWER ",\"going_down\":true,\"left\":false,\"in_vain\":true}\n") == 1 && said("no quorum"), "node leave: in vain");
+	TAP_OK(ctl_with_agent("node fence n2", OK_ANSWER ",\"fencing\":\"asked\"}\n") == 0 && said("is to be fenced") && said("`ha-ctl events` tells"), "node fence");
+	TAP_OK(ctl_with_agent("node fence n2 --off", OK_ANSWER ",\"fencing\":\"over\"}\n") == 0 && said("had its lease end before") && said("switched off"),
+	       "node fence of what is over");
 	TAP_OK(ctl_with_agent("node maintenance off n2 --return", OK_ANSWER "}\n") == 0 && said("come back"), "node maintenance off --return");
 	o = asked();
 	TAP_OK(json_object_object_get_ex(o, "return", &v) && json_object_get_boolean(v), "asks for that");
