@@ -3,6 +3,7 @@
  * and how it takes the answers of an agent, here a child of the test that says what the test wants. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <json-c/json.h>
 #include <poll.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <time.h>
 
 #include "agent/ctl_client.h"
+#include "fence/watchdog_facts.h"
 #include "storage/format.h"
 #include "tests/tap.h"
 
@@ -92,7 +94,7 @@ static pid_t start_ctl(const char *words)
 		return pid;
 	(void)dup2(open(at("out"), O_WRONLY | O_CREAT | O_TRUNC, 0600), 1);
 	(void)dup2(open(at("err"), O_WRONLY | O_CREAT | O_TRUNC, 0600), 2);
-	(void)dup2(open("/dev/null", O_RDONLY), 0);
+	(void)dup2(open(access(at("in"), F_OK) == 0 ? at("in") : "/dev/null", O_RDONLY), 0);
 	execv(program, argv);
 	_exit(127);
 }
@@ -979,6 +981,133 @@ static void test_status(void)
 	TAP_OK(ctl_with_agent("status", "{\"api_version\":1,\"ok\":true}\n") == 69, "none at all is an error");
 }
 
+/* A watchdog that never bites: it answers all that it is asked, and leaves that in file "dog". */
+static pid_t start_dog(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), conn, log;
+	char buf[64];
+	ssize_t n;
+	pid_t pid;
+
+	(void)unlink(at("wd"));
+	(void)str_copy(addr.sun_path, sizeof(addr.sun_path), at("wd"));
+	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 1) < 0)
+		abort();
+	log = open(at("dog"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	pid = fork();
+	if (pid != 0) {
+		(void)close(fd);
+		(void)close(log);
+		return pid;
+	}
+	(void)alarm(60);
+	conn = accept(fd, NULL, NULL);
+	while ((n = recv(conn, buf, sizeof(buf), 0)) > 0) {
+		(void)!write(log, buf, (size_t)n);
+		(void)send(conn, buf, (size_t)n, MSG_NOSIGNAL);
+	}
+	_exit(0);
+}
+
+static bool stands(const char *name, const char *text)
+{
+	char is[1024];
+
+	slurp(name, is, sizeof(is));
+	if (!streq(is, text))
+		printf("# %s: %s\n", name, is);
+	return streq(is, text);
+}
+
+static bool wait_for_file(const char *name)
+{
+	struct timespec step = { .tv_nsec = 20 * NS_PER_MS };
+	struct stat st;
+
+	for (int i = 0; i < 500; i++) {
+		if (stat(at(name), &st) == 0 && st.st_size > 0)
+			return true;
+		(void)nanosleep(&step, NULL);
+	}
+	return false;
+}
+
+#define IDLE(self, more) OK_ANSWER ",\"status\":{\"self\":\"n1\",\"armed\":false,\"lease\":\"disarmed\",\"watchdog\":{\"running\":false},\"nodes\":[{\"name\":\"n1\"," \
+	self "}]" more "}}\n"
+#define SLOW "unix:x 5000 9000 5\n"
+
+static void test_watchdog_test(void)
+{
+#define STARTED(more) ",\"vms\":[{\"name\":\"web\",\"desired\":\"started\"," more "}]"
+	static const char *const idle[] = { IDLE("\"vms\":0", ",\"vms\":[]") };
+	static const char *const idle_then_not[] = { idle[0], IDLE("\"vms\":1", STARTED("\"node\":\"n1\"")) };
+	static const char unknown[] = IDLE("\"vms\":0", ",\"known\":false,\"vms\":[]"), elsewhere[] = IDLE("\"vms\":0", ",\"pause\":\"none\"" STARTED("\"node\":\"n2\""));
+	static const char *const none_starts[] = { IDLE("\"maintenance\":true,\"vms\":0", ",\"known\":true" STARTED("\"node\":\"n2\"")),
+		IDLE("\"vms\":0", ",\"pause\":\"freeze\"" STARTED("\"node\":null")), IDLE("\"vms\":0", STARTED("\"frozen\":true")),
+		IDLE("\"vms\":0", ",\"vms\":[{\"name\":\"web\",\"desired\":\"stopped\"}]") };
+	char text[512], words[320];
+	struct watchdog_record record = { 0 };
+	struct timespec wait = { .tv_sec = 4, .tv_nsec = 500 * NS_PER_MS };
+	pid_t agent, dog, pid;
+
+	if (access("/run", W_OK) < 0) {
+		TAP_OK(true, "watchdog test # SKIP not root");
+		return;
+	}
+	(void)snprintf(text, sizeof(text), "[Cluster]\nName=lab\nNodes=n1:1 n2:2\nProfile=standard\nVolumes=/dev/null\n[Node]\nName=n1\n[Watchdog]\nDevice=unix:%s\n", at("wd"));
+	write_file("conf/kvm-ha.conf", text);
+	write_file("in", "n1\n");
+	write_file("record", SLOW);
+	(void)snprintf(words, sizeof(words), "watchdog test -o %s", at("record"));
+
+	TAP_OK(ctl_with_agent(words, unknown) == 75 && said("has not read yet"), "no test while it is not known what runs here");
+	TAP_OK(ctl_with_agent(words, elsewhere) == 1 && said("may be started") && said("maintenance on n1"), "nor while a VM of another node may come to be started here");
+	TAP_OK(ctl_with_answers(words, idle_then_not, 2) == 1 && said("1 VMs run on this host") && said("Type the host's name"), "nor where one has come before the host's name was typed");
+	for (size_t i = 0; i < ARRAY_SIZE(none_starts); i++)
+		TAP_OK(ctl_with_answers(words, &none_starts[i], 1) == 1 && said("connect"), "where none can come it is begun (%zu)", i);
+	TAP_OK(ctl_with_answers(words, idle, 1) == 1 && said("connect") && stands("record", SLOW), "a watchdog that cannot be started leaves the record of an earlier test");
+	TAP_OK(access(WATCHDOG_TEST_MARK, F_OK) < 0 && access(at("record.new"), F_OK) < 0, "and nothing else");
+
+	agent = start_answers(idle, 1);
+	dog = start_dog();
+	pid = start_ctl(words);
+	TAP_OK(wait_for_file("record.new"), "a test begins");
+	(void)kill(pid, SIGINT);
+	TAP_OK(end_ctl(pid) == 1 && said("called off") && stands("dog", "T5000SV"), "Ctrl-C calls it off, and the watchdog is stopped");
+	TAP_OK(stands("record", SLOW) && access(at("record.new"), F_OK) < 0 && access(WATCHDOG_TEST_MARK, F_OK) < 0, "the earlier record stays");
+	end_child(dog);
+
+	dog = start_dog();
+	pid = start_ctl(words);
+	(void)wait_for_file("record.new");
+	end_child(pid);
+	TAP_OK(stands("record", SLOW), "one that is killed before the timeout leaves it, too");
+	end_child(dog);
+	(void)unlink(WATCHDOG_TEST_MARK);
+	(void)unlink(at("record.new"));
+
+	dog = start_dog();
+	pid = start_ctl(words);
+	(void)wait_for_file("record.new");
+	(void)nanosleep(&wait, NULL);
+	(void)kill(pid, SIGINT);
+	(void)kill(pid, SIGHUP);
+	wait.tv_sec = 0;
+	(void)nanosleep(&wait, NULL);
+	TAP_OK(waitpid(pid, NULL, WNOHANG) == 0, "where the watchdog may bite at any moment it cannot be called off");
+	end_child(pid); /* as the reset does */
+	(void)watchdog_record_read(at("record"), &record);
+	TAP_OK(record.timeout_ms == 5000 && record.elapsed_ms >= 4500 && record.elapsed_ms != 9000,
+	       "what was measured until the reset is the record now: %" PRId64 " ms", record.elapsed_ms);
+	end_child(dog);
+	end_child(agent);
+	(void)unlink(at("sock"));
+	(void)unlink(at("in"));
+	(void)unlink(WATCHDOG_TEST_MARK);
+	configure("/dev/null");
+}
+
 int main(void)
 {
 	pid_t late, late_agent;
@@ -1000,6 +1129,7 @@ int main(void)
 	test_volset_foreign();
 	test_client();
 	test_client_limits();
+	test_watchdog_test();
 	test_vm();
 	test_relocate();
 	test_migrate();
