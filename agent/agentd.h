@@ -110,7 +110,7 @@ int keeper_link_new(struct agentd *d, struct keeper_link **ret);
 void keeper_link_send(struct keeper_link *k, enum keeper_msg_kind kind);
 void keeper_link_facts(struct keeper_link *k); /* counter, claims and catalog numbers */
 bool keeper_link_up(const struct keeper_link *k);
-void keeper_link_evidence(struct keeper_link *k, enum keeper_msg_kind kind, const struct keeper_evidence *ev);
+bool keeper_link_evidence(struct keeper_link *k, enum keeper_msg_kind kind, const struct keeper_evidence *ev); /* false: it could not be sent */
 
 /* The gate for a process that runs already; epoch 0: it is not to become a VM after all, which is not answered. False: no keeper. */
 bool keeper_link_adopt(struct keeper_link *k, const uint8_t uuid[16], pid_t pid, uint64_t start, uint32_t epoch, uint64_t term);

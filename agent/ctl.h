@@ -86,6 +86,8 @@ json_object *ctl_request(const char *command);
 int ctl_ask(const struct ctl *c, json_object *request, json_object **ret);
 /* The same once more, after a moment; an agent that is being restarted is waited for as long as for an answer. The answer has key, an object. */
 int ctl_ask_again(const struct ctl *c, json_object *request, const char *key, json_object **ret);
+/* Of a status: false as long as an agent that has just been started cannot tell of VMs, and of what was asked for. */
+bool ctl_known(json_object *status);
 int64_t ctl_now_ms(void); /* CLOCK_MONOTONIC */
 int ctl_check_name(const struct ctl *c, const char *what, const char *name); /* 0, or CTL_USAGE after saying why */
 

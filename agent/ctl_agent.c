@@ -307,9 +307,15 @@ int ctl_ask_again(const struct ctl *c, json_object *request, const char *key, js
 		return r;
 	if (ctl_get(*ret, key, json_type_object))
 		return 0;
-	r = ctl_fail(c, CTL_FAILED, "%s", *ctl_str(*ret, "error") ? ctl_str(*ret, "error") : "the agent's answer does not have in it what was asked for");
+	r = ctl_fail(c, ctl_bool(*ret, "temporary") ? CTL_AGAIN : CTL_FAILED, "%s",
+		     *ctl_str(*ret, "error") ? ctl_str(*ret, "error") : "the agent's answer does not have in it what was asked for");
 	json_object_put(*ret);
 	return r;
+}
+
+bool ctl_known(json_object *status)
+{
+	return !ctl_get(status, "known", json_type_boolean) || ctl_bool(status, "known"); /* an agent of an earlier release does not say */
 }
 
 /* About the VM of the command. */

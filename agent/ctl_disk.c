@@ -181,6 +181,27 @@ int ctl_disk_write(struct ctl_disk *d, uint64_t offset, const void *buf, size_t 
 	return 0;
 }
 
+static const uint8_t *slot_of(const uint8_t *table, unsigned i) { return table + format_heartbeat_offset(i / 2 + 1, i % 2); }
+
+bool ctl_disk_is_ours(const uint8_t *table, unsigned i)
+{
+	static const uint8_t nobody[16];
+	struct heartbeat hb;
+	enum format_status st = heartbeat_decode(slot_of(table, i), i / 2 + 1, i % 2, nobody, &hb);
+
+	return st != FORMAT_E_BLANK && st != FORMAT_E_FOREIGN;
+}
+
+int ctl_disk_who_lives(struct ctl_disk *d, const uint8_t *was, uint8_t *now, char *err, size_t err_size)
+{
+	int r = ctl_disk_read(d, 0, now, CTL_DISK_TABLE_LEN, err, err_size);
+
+	for (unsigned i = 0; r == 0 && i < CTL_DISK_SLOTS; i++)
+		if (memcmp(slot_of(now, i), slot_of(was, i), FORMAT_BLOCK) != 0 && ctl_disk_is_ours(now, i))
+			return (int)(i / 2 + 1);
+	return r;
+}
+
 int ctl_disk_superblock(struct ctl_disk *d, struct superblock *ret, enum format_status *st, char *err, size_t err_size)
 {
 	uint8_t block[2 * FORMAT_BLOCK];

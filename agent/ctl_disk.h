@@ -26,5 +26,13 @@ unsigned ctl_disk_paths(struct ctl_disk *d, struct volume_path ret[VOLUME_PATHS_
 int ctl_disk_read(struct ctl_disk *d, uint64_t offset, void *buf, size_t len, char *err, size_t err_size);
 int ctl_disk_write(struct ctl_disk *d, uint64_t offset, const void *buf, size_t len, char *err, size_t err_size);
 
+/* Superblocks and the whole heartbeat table, as they lie at a volume's start. */
+#define CTL_DISK_TABLE_LEN (2 * FORMAT_BLOCK * (FORMAT_MAX_NODES + 1))
+#define CTL_DISK_SLOTS (2 * FORMAT_MAX_NODES)
+/* A block of our format, whole or damaged, of whatever cluster, in slot i of that. */
+bool ctl_disk_is_ours(const uint8_t *table, unsigned i);
+/* Reads it once more, into now: the node whose heartbeat is another than in was; 0: nobody's; negative: reading failed, err says why. */
+int ctl_disk_who_lives(struct ctl_disk *d, const uint8_t *was, uint8_t *now, char *err, size_t err_size);
+
 /* The better of the two superblock copies. st: of the first copy if neither is valid. */
 int ctl_disk_superblock(struct ctl_disk *d, struct superblock *ret, enum format_status *st, char *err, size_t err_size);

@@ -130,7 +130,8 @@ int ctl_node_confirm_fenced(const struct ctl *c)
 	return wait_over(c, name, epoch);
 }
 
-static int tell(const struct ctl *c, json_object *request, const char *said)
+/* over: said instead if there was nothing to be fenced any more. */
+static int tell(const struct ctl *c, json_object *request, const char *said, const char *over)
 {
 	json_object *answer;
 	int r = ctl_ask(c, request, &answer);
@@ -140,7 +141,7 @@ static int tell(const struct ctl *c, json_object *request, const char *said)
 	if (c->json)
 		ctl_print_json(answer);
 	else
-		(void)printf("Node %s %s\n", c->args[0], said);
+		(void)printf("Node %s %s\n", c->args[0], over && streq(ctl_str(answer, "fencing"), "over") ? over : said);
 	json_object_put(answer);
 	return CTL_OK;
 }
@@ -150,13 +151,15 @@ int ctl_node_fence(const struct ctl *c)
 	json_object *o = node_request("node-fence", c->args[0]);
 
 	json_object_object_add(o, "off", json_object_new_boolean(c->off));
-	return tell(c, o, c->off ? "is being fenced: its VMs start elsewhere, then it is switched off; it gets none until `ha-ctl node unfence`." :
-				   "is being fenced: its VMs start elsewhere, and it gets none until `ha-ctl node unfence`.");
+	return tell(c, o, c->off ? "is to be fenced, then switched off; its VMs start elsewhere once it is over, and it gets none until `ha-ctl node unfence`. `ha-ctl events` tells what comes of it." :
+				   "is to be fenced; its VMs start elsewhere once it is over, and it gets none until `ha-ctl node unfence`. `ha-ctl events` tells what comes of it.",
+		    c->off ? "had its lease end before: its VMs start elsewhere. It is switched off, and gets none until `ha-ctl node unfence`." :
+			     "had its lease end before: its VMs start elsewhere. It gets none until `ha-ctl node unfence`.");
 }
 
 int ctl_node_unfence(const struct ctl *c)
 {
-	return tell(c, node_request("node-unfence", c->args[0]), "may have VMs again; if it is down and has a fence device, it is being switched on.");
+	return tell(c, node_request("node-unfence", c->args[0]), "may have VMs again; if it is down and has a fence device, it is being switched on.", NULL);
 }
 
 /* Asks the devices themselves, from this host: no agent is needed for it. */

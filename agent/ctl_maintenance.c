@@ -7,6 +7,7 @@
 #include "agent/ctl.h"
 
 #define SEEN_MS 10000  /* until this node's agent has read the edit */
+#define UNKNOWN_MS 30000 /* an agent that is being restarted may take so long to read what there is */
 #define STUCK_MS 20000 /* nothing has left for so long: what is left is asked why */
 
 struct wait {
@@ -141,12 +142,32 @@ static int look(struct wait *w, json_object *status)
 	return r != 0 ? r : left == 0;
 }
 
+/* As ctl_ask_again, of an agent that knows what there is: one that is being restarted shows no VM, and no maintenance. */
+static int ask_known(const struct wait *w, json_object **ret)
+{
+	int64_t until_ms = ctl_now_ms() + UNKNOWN_MS;
+
+	for (;;) {
+		int r = ctl_ask_again(w->c, ctl_request("status"), "status", ret);
+
+		if (r != 0 || ctl_known(ctl_get(*ret, "status", json_type_object)))
+			return r;
+		json_object_put(*ret);
+		if (ctl_now_ms() >= until_ms)
+			return ctl_fail(w->c, CTL_AGAIN, "this node's agent has been restarted and cannot read catalog and claims: `ha-ctl status`");
+	}
+}
+
 /* What is on it: some may have left by the first look after the request. */
 static int look_before(struct wait *w)
 {
 	json_object *answer;
 	int r = ctl_ask(w->c, ctl_request("status"), &answer);
 
+	if (r == 0 && !ctl_known(ctl_get(answer, "status", json_type_object))) {
+		json_object_put(answer);
+		r = ask_known(w, &answer);
+	}
 	if (r != 0)
 		return r;
 	w->was = those_left(w, ctl_get(ctl_get(answer, "status", json_type_object), "vms", json_type_array));
@@ -162,7 +183,7 @@ static int wait_for_it(struct wait *w)
 	w->since_ms = ctl_now_ms();
 	while (over == 0) {
 		json_object *answer, *status;
-		int r = ctl_ask_again(c, ctl_request("status"), "status", &answer);
+		int r = ask_known(w, &answer);
 
 		if (r != 0) {
 			over = -r;

@@ -173,7 +173,10 @@ void ctl_print_nodes(const struct ctl *c, json_object *status)
 		ctl_table_add(&t, 3, CTL_PLAIN, "%s", ctl_bool(node, "armed") ? "yes" : "no");
 		ctl_table_add(&t, 4, CTL_PLAIN, "%s", ctl_str(node, "ring"));
 		ctl_table_add(&t, 5, CTL_PLAIN, "%s", ctl_bool(node, "agent") ? "yes" : "no");
-		ctl_table_add(&t, 6, CTL_PLAIN, "%" PRId64, ctl_int(node, "vms"));
+		if (ctl_known(status))
+			ctl_table_add(&t, 6, CTL_PLAIN, "%" PRId64, ctl_int(node, "vms"));
+		else
+			ctl_table_add(&t, 6, CTL_PLAIN, "-");
 		ctl_table_add(&t, 7, CTL_PLAIN, "%s%s%s%s", streq(name, leader) ? "leader " : "", streq(name, self) ? "(this node) " : "",
 			      ctl_bool(node, "maintenance") ? "maintenance " : "", reason);
 	}
@@ -186,6 +189,10 @@ void ctl_print_vms(const struct ctl *c, json_object *status)
 	json_object *vms;
 	size_t n = ctl_list(status, "vms", &vms);
 
+	if (!ctl_known(status)) {
+		(void)printf("The agent of this node has just been started: which VMs there are, and where, it does not know yet.\n");
+		return;
+	}
 	if (n == 0) {
 		(void)printf("No VMs. Add one: `ha-ctl vm add FILE`; kvm-ha.vm(5) tells what is in FILE.\n");
 		return;

@@ -84,6 +84,8 @@ static void find_local(struct problems *p, json_object *s)
 
 	if (!streq(ctl_str(s, "keeper"), "connected"))
 		add(p, true, "`systemctl status ha-keeper`", "%s has no connection to its keeper: it can neither start nor protect VMs", self);
+	if (!ctl_known(s))
+		add(p, false, "wait some seconds", "%s's agent has just been started: what was asked for, and where VMs are, it does not know yet", self);
 	if (hold_ms != 0)
 		add(p, true, "see to the storage; VMs go on by themselves when it is back. Restart no keeper and no node meanwhile: each must vouch for the others",
 		    "%s holds since %s: no node reaches the volumes; VMs stay but cannot write to storage that is away, and none is started", self,
@@ -111,7 +113,7 @@ static void find_local(struct problems *p, json_object *s)
 		add(p, false, "`ha-ctl arm`", "all VMs are frozen: none is started, stopped, restarted or moved, whatever is asked for");
 	else if (streq(ctl_str(s, "pause"), "ignore"))
 		add(p, false, "`ha-ctl arm`", "all VMs are left alone: none is started, stopped or restarted; `ha-ctl vm relocate` is obeyed");
-	if (!ctl_bool(s, "armed"))
+	if (!ctl_bool(s, "armed") && ctl_known(s))
 		add(p, false, "`ha-ctl arm`", "the cluster is not armed: if a node fails, its VMs stay down");
 }
 
@@ -196,7 +198,7 @@ static void find_all(struct problems *p, json_object *s)
 	n = ctl_list(s, "volumes", &a);
 	for (size_t i = 0; i < n; i++)
 		find_volume(p, json_object_array_get_idx(a, i));
-	n = ctl_list(s, "vms", &a);
+	n = ctl_known(s) ? ctl_list(s, "vms", &a) : 0;
 	for (size_t i = 0; i < n; i++)
 		find_vm(p, json_object_array_get_idx(a, i));
 }

@@ -17,6 +17,7 @@
 
 #define LOCK_DIR "/run/kvm-ha"
 #define LOCK_FILE LOCK_DIR "/volume.lock"
+#define ALIVE_MS 1000 /* a target ends the session of an initiator that answers none of its pings for some seconds; they are answered while something is read */
 
 struct change {
 	const struct ctl *c;
@@ -307,10 +308,28 @@ static bool any_frozen(const struct setchange *s)
 	return any;
 }
 
+/* One that cannot be read is found so when it is looked at next. */
+static void wait_and_read(struct change *x, uint32_t ms)
+{
+	uint8_t block[FORMAT_BLOCK];
+	char err[CTL_DISK_ERROR_LEN];
+
+	for (uint32_t step_ms; ms > 0; ms -= step_ms) {
+		struct timespec ts;
+
+		step_ms = MIN(ms, ALIVE_MS);
+		ts = (struct timespec){ .tv_sec = step_ms / 1000, .tv_nsec = (long)(step_ms % 1000) * NS_PER_MS };
+		while (nanosleep(&ts, &ts) < 0 && errno == EINTR)
+			;
+		for (unsigned v = 0; v < x->s.n; v++)
+			if (x->disk[v])
+				(void)ctl_disk_read(x->disk[v], 0, block, sizeof(block), err, sizeof(err));
+	}
+}
+
 static bool step(struct change *x)
 {
 	unsigned v = x->s.at;
-	struct timespec ts = { .tv_sec = x->s.ms / 1000, .tv_nsec = (long)(x->s.ms % 1000) * NS_PER_MS };
 	int r = 0;
 
 	*x->err = '\0';
@@ -334,8 +353,7 @@ static bool step(struct change *x)
 			(void)printf("%s: no VM is started for about %" PRIu32 " s; guests run on ...\n",
 				     any_finished(&x->s) ? "a first volume shows the new set; it must stay so" : "the present set is frozen", x->s.ms / 1000 + 1);
 		(void)fflush(stdout);
-		while (nanosleep(&ts, &ts) < 0 && errno == EINTR)
-			;
+		wait_and_read(x, x->s.ms);
 		break;
 	default:
 		return false;
@@ -356,33 +374,100 @@ static bool is_forced(const struct change *x, unsigned v)
 	return false;
 }
 
+/* What a volume's first blocks say of whose it is. */
+struct owner {
+	bool ours, kvm_ha, has_sb; /* ours: this cluster's; kvm_ha: blocks of our format are on it */
+	struct superblock sb;      /* with has_sb */
+};
+
+/* A superblock says whose a volume is; of two copies that differ another cluster's. Only where it is blank or damaged do the slots tell, all of them together: those of a cluster that has gone lie there for ever,
+ * under another cluster's superblock, or another program's data. */
+static void find_owner(const uint8_t *table, const uint8_t cluster[16], uint32_t limit, struct owner *ret)
+{
+	bool others = false;
+	struct heartbeat hb;
+
+	*ret = (struct owner){ .ours = false };
+	for (unsigned i = 0; i < CTL_DISK_SLOTS; i++)
+		ret->kvm_ha = ret->kvm_ha || ctl_disk_is_ours(table, i);
+	for (unsigned copy = 0; copy < 2; copy++) {
+		struct superblock sb;
+		enum format_status st = superblock_decode(table + format_superblock_offset(copy), copy, NULL, &sb);
+
+		ret->kvm_ha = ret->kvm_ha || (st != FORMAT_E_BLANK && st != FORMAT_E_FOREIGN);
+		others = others || st == FORMAT_E_FOREIGN || st == FORMAT_E_VERSION;
+		if (st != FORMAT_OK || (ret->has_sb && !ret->ours))
+			continue;
+		ret->has_sb = true;
+		ret->ours = memcmp(sb.cluster, cluster, 16) == 0;
+		ret->sb = sb;
+	}
+	if (ret->has_sb)
+		return;
+	for (uint32_t id = 1; id <= limit; id++) {
+		const uint8_t *pair = table + format_heartbeat_offset(id, 0);
+
+		ret->ours = ret->ours || newest_heartbeat(pair, id, cluster, &hb) >= 0;
+		for (unsigned b = 0; b < 2; b++)
+			others = others || heartbeat_decode(pair + b * FORMAT_BLOCK, id, b, cluster, &hb) == FORMAT_E_CLUSTER;
+	}
+	ret->ours = ret->ours && !others;
+}
+
+/* A cluster that is given up writes nothing any more: as long as one of its nodes could take to be over. */
+static int check_given_up(struct change *x, unsigned v, const struct owner *o, const uint8_t *table)
+{
+	_cleanup_free_ uint8_t *now = malloc(CTL_DISK_TABLE_LEN);
+	uint32_t w_ms = MIN(MAX(x->conf.timing.w_ms, o->has_sb ? o->sb.timing.w_ms : 0), timing_values[TIMING_W].max);
+	int node = 0;
+
+	CHECK(now);
+	if (!x->c->json)
+		(void)printf("%s: watching for %" PRIu32 " s whether its former cluster still lives ...\n", x->url[v], w_ms / 1000 + 1);
+	(void)fflush(stdout);
+	for (uint32_t waited_ms = 0; waited_ms <= w_ms && node == 0; waited_ms += ALIVE_MS) {
+		wait_and_read(x, ALIVE_MS);
+		node = ctl_disk_who_lives(x->disk[v], table, now, x->err, sizeof(x->err));
+	}
+	if (node < 0)
+		return ctl_fail(x->c, CTL_FAILED, "%s: reading it failed: %s", x->url[v], x->err);
+	return node == 0 ? 0 : ctl_fail(x->c, CTL_FAILED, "%s is in use: node %d of cluster %s writes heartbeats. Nothing was written", x->url[v], node,
+					o->has_sb ? o->sb.cluster_name : "(superblock damaged)");
+}
+
 /* Nobody's data is overwritten unasked: blank, or of this cluster, or forced. */
 static int check_new(struct change *x, unsigned v, const uint8_t cluster[16], uint32_t limit)
 {
+	_cleanup_free_ uint8_t *table = malloc(CTL_DISK_TABLE_LEN);
 	uint64_t need = format_volume_len(limit);
-	bool blank = true, ours = false;
+	struct owner o;
+	bool blank = true;
 
+	CHECK(table);
 	if (ctl_disk_size(x->disk[v]) < need)
 		return ctl_fail(x->c, CTL_FAILED, "%s has %" PRIu64 " bytes, the cluster's volumes need %" PRIu64 ": make it larger", x->url[v],
 				ctl_disk_size(x->disk[v]), need);
-	for (uint64_t at = 0; at < need; at += CTL_DISK_CHUNK) {
+	for (uint64_t at = 0; at < need && blank; at += CTL_DISK_CHUNK) {
 		size_t n = (size_t)MIN(need - at, CTL_DISK_CHUNK);
-		struct superblock sb;
-		struct heartbeat hb;
 
 		if (rd(x, v, at, x->a, n) < 0)
 			return ctl_fail(x->c, CTL_FAILED, "%s: reading it failed: %s", x->url[v], x->err);
-		blank = blank && all_zero(x->a, n);
-		if (at != 0)
-			continue;
-		ours = setchange_superblock(x->a, &sb) == FORMAT_OK && memcmp(sb.cluster, cluster, 16) == 0;
-		for (uint32_t id = 1; id <= limit && !ours; id++)
-			ours = newest_heartbeat(x->a + format_heartbeat_offset(id, 0), id, cluster, &hb) >= 0;
+		blank = all_zero(x->a, n);
 	}
-	if (blank || ours || is_forced(x, v))
+	if (blank)
 		return 0;
-	return ctl_fail(x->c, CTL_FAILED, "%s holds data that is not this cluster's. Check that it is the right volume; if nothing on it is needed, add --force %s",
-			x->url[v], x->url[v]);
+	if (rd(x, v, 0, table, CTL_DISK_TABLE_LEN) < 0)
+		return ctl_fail(x->c, CTL_FAILED, "%s: reading it failed: %s", x->url[v], x->err);
+	find_owner(table, cluster, limit, &o);
+	if (o.ours)
+		return 0;
+	if (is_forced(x, v))
+		return o.kvm_ha ? check_given_up(x, v, &o, table) : 0;
+	if (o.has_sb)
+		return ctl_fail(x->c, CTL_FAILED, "%s is not this cluster's: it belongs to cluster %s (volume %" PRIu32 " of %" PRIu32 "). If that one is given up, add --force %s",
+				x->url[v], o.sb.cluster_name, o.sb.index + 1, o.sb.n_volumes, x->url[v]);
+	return ctl_fail(x->c, CTL_FAILED, "%s holds data that is not this cluster's%s. Check that it is the right volume; if nothing on it is needed, add --force %s",
+			x->url[v], o.kvm_ha ? " alone: kvm-ha blocks without a valid superblock" : "", x->url[v]);
 }
 
 static int open_all(struct change *x)

@@ -19,14 +19,13 @@
 
 #define DEFAULT_NODE_LIMIT 16
 #define WATCH_STEP_MS 250
-#define TABLE_LEN_MAX (2 * FORMAT_BLOCK * (FORMAT_MAX_NODES + 1))
 
 struct target {
 	struct ctl_disk *disk;
 	bool blank, ours;     /* ours: something of our format is on it */
 	bool has_old;
 	struct superblock old; /* valid with has_old */
-	uint8_t *table;        /* as first seen, TABLE_LEN_MAX bytes; only with ours */
+	uint8_t *table;        /* as first seen, CTL_DISK_TABLE_LEN bytes; only with ours */
 };
 
 struct init {
@@ -58,18 +57,6 @@ _printf_(2, 3) static void say(const struct init *x, const char *fmt, ...)
 
 static bool all_zero(const uint8_t *p, size_t n) { return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0; }
 
-/* A block of our format, whole or damaged, of whatever cluster, in slot i of a heartbeat table. */
-static bool is_ours(const uint8_t *block, unsigned i)
-{
-	static const uint8_t nobody[16];
-	struct heartbeat hb;
-	enum format_status st = heartbeat_decode(block, i / 2 + 1, i % 2, nobody, &hb);
-
-	return st != FORMAT_E_BLANK && st != FORMAT_E_FOREIGN;
-}
-
-static const uint8_t *slot_of(const uint8_t *table, unsigned i) { return table + format_heartbeat_offset(i / 2 + 1, i % 2); }
-
 static int look(struct init *x, struct target *t)
 {
 	_cleanup_free_ uint8_t *chunk = malloc(CTL_DISK_CHUNK);
@@ -94,12 +81,12 @@ static int look(struct init *x, struct target *t)
 		return failed(x, t, "reading its superblock");
 	t->has_old = st == FORMAT_OK;
 	t->ours = st != FORMAT_E_BLANK && st != FORMAT_E_FOREIGN;
-	t->table = malloc(TABLE_LEN_MAX);
+	t->table = malloc(CTL_DISK_TABLE_LEN);
 	CHECK(t->table);
-	if (ctl_disk_read(t->disk, 0, t->table, TABLE_LEN_MAX, x->err, sizeof(x->err)) < 0)
+	if (ctl_disk_read(t->disk, 0, t->table, CTL_DISK_TABLE_LEN, x->err, sizeof(x->err)) < 0)
 		return failed(x, t, "reading its heartbeats");
-	for (unsigned i = 0; i < 2 * FORMAT_MAX_NODES && !t->ours; i++)
-		t->ours = is_ours(slot_of(t->table, i), i);
+	for (unsigned i = 0; i < CTL_DISK_SLOTS && !t->ours; i++)
+		t->ours = ctl_disk_is_ours(t->table, i);
 	return 0;
 }
 
@@ -135,23 +122,18 @@ static int judge(struct init *x, struct target *t)
 /* Says who lives if a slot has changed since it was first read. */
 static int look_for_life(struct init *x, struct target *t, uint8_t *table)
 {
-	if (ctl_disk_read(t->disk, 0, table, TABLE_LEN_MAX, x->err, sizeof(x->err)) < 0)
-		return failed(x, t, "reading its heartbeats");
-	for (unsigned i = 0; i < 2 * FORMAT_MAX_NODES; i++) {
-		const uint8_t *now = slot_of(table, i);
+	int node = ctl_disk_who_lives(t->disk, t->table, table, x->err, sizeof(x->err));
 
-		if (memcmp(now, slot_of(t->table, i), FORMAT_BLOCK) == 0 || !is_ours(now, i))
-			continue;
-		return ctl_fail(x->c, CTL_FAILED, "%s is in use: node %u of cluster %s writes heartbeats. Stop ha-agent and ha-keeper on all of its nodes first",
-				ctl_disk_url(t->disk), i / 2 + 1, t->has_old ? t->old.cluster_name : "(superblock damaged)");
-	}
-	return 0;
+	if (node < 0)
+		return failed(x, t, "reading its heartbeats");
+	return node == 0 ? 0 : ctl_fail(x->c, CTL_FAILED, "%s is in use: node %d of cluster %s writes heartbeats. Stop ha-agent and ha-keeper on all of its nodes first",
+					ctl_disk_url(t->disk), node, t->has_old ? t->old.cluster_name : "(superblock damaged)");
 }
 
 /* A keeper writes every Heartbeat; what does not move for W is over (DESIGN, taking over). */
 static int watch(struct init *x)
 {
-	_cleanup_free_ uint8_t *table = malloc(TABLE_LEN_MAX);
+	_cleanup_free_ uint8_t *table = malloc(CTL_DISK_TABLE_LEN);
 	struct timespec step = { .tv_nsec = WATCH_STEP_MS * NS_PER_MS };
 	uint32_t w_ms = 0;
 	int r;

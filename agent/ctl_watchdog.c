@@ -2,12 +2,16 @@
 /* What the watchdog is, without arming it, and how long it takes to reset this host, by letting it: WatchdogDelay= is to be measured, not believed.
  *
  * The test starts the watchdog, pets it no more, and writes to a file, again and again, how long that is ago, until the host is reset. The last record that
- * reached the disk tells when that was. What ran before the reset is told from what runs after by a mark on /run. */
+ * reached the disk tells when that was. What ran before the reset is told from what runs after by a mark on /run. The record takes the place of an earlier one
+ * only when the watchdog may bite at any moment: what is cut off before, by whatever, leaves the earlier one, which may say that this watchdog is too slow. */
 #include "agent/ctl.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -152,12 +156,27 @@ int ctl_watchdog_query(const struct ctl *c)
 	return r;
 }
 
-/* Nobody else relies on it, and nothing is lost with this host. 0, or an exit code after saying why. */
+/* One that is wanted started may come to run on any node at any moment, unless operators have said that none is. */
+static bool may_start_any(json_object *s)
+{
+	json_object *vms;
+	size_t n = ctl_list(s, "vms", &vms);
+	bool any = false;
+
+	for (size_t i = 0; i < n; i++) {
+		json_object *vm = json_object_array_get_idx(vms, i);
+
+		any = any || (streq(ctl_str(vm, "desired"), "started") && !ctl_bool(vm, "frozen"));
+	}
+	return any && (streq(ctl_str(s, "pause"), "none") || !*ctl_str(s, "pause"));
+}
+
+/* Nobody else relies on it, and nothing is lost with this host, now or later. 0, or an exit code after saying why. */
 static int check_idle(const struct ctl *c, const struct conf *conf)
 {
-	json_object *answer, *s, *nodes;
-	int64_t vms = 0;
-	bool runs;
+	json_object *answer, *s, *nodes, *self = NULL;
+	int64_t vms;
+	bool runs, known, may_start;
 	size_t n;
 	int r = ctl_ask(c, ctl_request("status"), &answer);
 
@@ -167,13 +186,20 @@ static int check_idle(const struct ctl *c, const struct conf *conf)
 	n = ctl_list(s, "nodes", &nodes);
 	for (size_t i = 0; i < n; i++)
 		if (streq(ctl_str(json_object_array_get_idx(nodes, i), "name"), conf->self_name))
-			vms = ctl_int(json_object_array_get_idx(nodes, i), "vms");
+			self = json_object_array_get_idx(nodes, i);
+	known = self && ctl_known(s);
+	vms = ctl_int(self, "vms");
+	may_start = !ctl_bool(self, "maintenance") && may_start_any(s);
 	runs = !s || ctl_bool(ctl_get(s, "watchdog", json_type_object), "running") || !streq(ctl_str(s, "lease"), "disarmed") || ctl_bool(s, "armed");
 	json_object_put(answer);
 	if (runs)
 		return ctl_fail(c, CTL_FAILED, "the keeper uses the watchdog, or is about to: `ha-ctl disarm` first");
+	if (!known)
+		return ctl_fail(c, CTL_AGAIN, "the agent has not read yet which VMs run on this host: try again later");
 	if (vms > 0)
 		return ctl_fail(c, CTL_FAILED, "%" PRId64 " VMs run on this host: move them away first, `ha-ctl node maintenance on %s`", vms, conf->self_name);
+	if (may_start)
+		return ctl_fail(c, CTL_FAILED, "a VM may be started on this host meanwhile: `ha-ctl node maintenance on %s` first", conf->self_name);
 	return 0;
 }
 
@@ -184,6 +210,7 @@ static bool agreed(const struct conf *conf)
 	(void)fprintf(stderr,
 		      "This RESETS THIS HOST, %s: its watchdog %s is started with %" PRIu32 " s and not petted.\n"
 		      "Whatever runs here ends as with a power cut. Afterwards `ha-ctl watchdog query` tells how long it took.\n"
+		      "Until a second before that Ctrl-C calls it off.\n"
 		      "Type the host's name to go on: ", conf->self_name, conf->watchdog, conf->timing.wd_ms / (uint32_t)MS_PER_S);
 	(void)fflush(stderr);
 	if (!fgets(line, sizeof(line), stdin))
@@ -192,10 +219,39 @@ static bool agreed(const struct conf *conf)
 	return streq(line, conf->self_name);
 }
 
-/* Returns when it has not happened. */
-static int record_until_reset(const struct conf *conf, const struct watchdog *w, int fd, int64_t began_ms)
+static volatile sig_atomic_t called_off;
+
+static void on_signal(int sig) { called_off = 1; }
+
+/* What would end it from outside. SIGTSTP never does, as the watchdog would run on beside it. */
+static void set_signals(void (*handler)(int))
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+	struct sigaction sa = { .sa_handler = handler };
+
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		(void)sigaction(signals[i], &sa, NULL);
+	sa.sa_handler = SIG_IGN;
+	(void)sigaction(SIGTSTP, &sa, NULL);
+}
+
+/* So that it is there after the reset. */
+static int put_in_place(const char *from, const char *to)
+{
+	_cleanup_close_ int dir = -1;
+	char path[PATH_MAX];
+
+	if (!str_copy(path, sizeof(path), to))
+		return -ENAMETOOLONG;
+	dir = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return dir < 0 || rename(from, to) < 0 || fsync(dir) < 0 ? -errno : 0;
+}
+
+/* Returns when it has not happened; -ECANCELED: a signal has ended it. */
+static int record_until_reset(const struct ctl *c, const struct conf *conf, const struct watchdog *w, int fd, const char *unfinished, int64_t began_ms)
 {
 	int64_t last_ms = began_ms, gap_ms = 0, give_up_ms = 2LL * w->timeout_ms + GIVE_UP_MS;
+	bool in_place = false;
 
 	while (last_ms - began_ms < give_up_ms) {
 		char text[CONF_URL_LEN + RECORD_LEN];
@@ -208,6 +264,17 @@ static int record_until_reset(const struct conf *conf, const struct watchdog *w,
 		len = snprintf(text, sizeof(text), "%s %" PRIu32 " %" PRId64 " %" PRId64 "%20s\n", conf->watchdog, w->timeout_ms, now - began_ms, gap_ms, "");
 		if (pwrite(fd, text, (size_t)len, 0) != len || fdatasync(fd) < 0)
 			return -errno;
+		if (!in_place && now - began_ms >= watchdog_earliest_ms(w->timeout_ms)) {
+			int r;
+
+			set_signals(SIG_IGN); /* a record that is cut off from here on looks like a whole one */
+			r = called_off ? -ECANCELED : put_in_place(unfinished, state_file(c));
+			if (r < 0)
+				return r;
+			in_place = true;
+		}
+		if (called_off)
+			return -ECANCELED;
 		(void)nanosleep(&pause, NULL);
 	}
 	return -ETIMEDOUT;
@@ -221,11 +288,11 @@ static const char *left_running(const struct watchdog *w)
 int ctl_watchdog_test(const struct ctl *c)
 {
 	_cleanup_close_ int fd = -1, mark = -1;
-	char err[256] = "";
+	char err[256] = "", unfinished[PATH_MAX];
 	struct watchdog w;
 	struct conf conf;
 	int64_t began_ms;
-	int r = ctl_conf(c, &conf);
+	int r = ctl_conf(c, &conf), stopped;
 
 	if (r == 0 && is_none(&conf))
 		return ctl_fail(c, CTL_FAILED, "Device=none: there is no watchdog to test");
@@ -235,25 +302,42 @@ int ctl_watchdog_test(const struct ctl *c)
 		return ctl_fail(c, CTL_FAILED, "%s runs and cannot be stopped (nowayout), so ha-keeper holds it: reboot this host, and test before it is armed again", conf.watchdog);
 	if (!agreed(&conf))
 		return ctl_fail(c, CTL_FAILED, "not agreed: what was typed is not %s; nothing was done", conf.self_name);
+	r = check_idle(c, &conf); /* it may be long since, and is what was agreed to */
+	if (r != 0)
+		return r;
 	if (!c->file && mkdir(STATE_DIR, 0755) < 0 && errno != EEXIST)
 		return ctl_fail(c, CTL_FAILED, STATE_DIR ": %s", strerror(errno));
-	fd = open(state_file(c), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (fd < 0)
-		return ctl_fail(c, CTL_FAILED, "%s: %s", state_file(c), strerror(errno));
+	if (snprintf(unfinished, sizeof(unfinished), "%s.new", state_file(c)) >= (int)sizeof(unfinished))
+		return ctl_fail(c, CTL_FAILED, "%s: %s", state_file(c), strerror(ENAMETOOLONG));
 	mark = open(WATCHDOG_TEST_MARK, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (mark < 0 || write(mark, conf.watchdog, strlen(conf.watchdog)) != (ssize_t)strlen(conf.watchdog))
 		return ctl_fail(c, CTL_FAILED, WATCHDOG_TEST_MARK ": %s", strerror(errno));
+	fd = open(unfinished, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0) {
+		r = -errno;
+		(void)unlink(WATCHDOG_TEST_MARK);
+		return ctl_fail(c, CTL_FAILED, "%s: %s", unfinished, strerror(-r));
+	}
 	sync();
+	set_signals(on_signal);
 	watchdog_init(&w, conf.watchdog, NULL);
 	began_ms = now_ms(); /* before its start, which pets: what is measured is never too short */
 	r = watchdog_start(&w, conf.timing.wd_ms, err, sizeof(err));
 	if (r < 0) {
+		(void)unlink(unfinished);
 		(void)unlink(WATCHDOG_TEST_MARK);
 		return ctl_fail(c, CTL_FAILED, "%s%s", err, left_running(&w));
 	}
-	r = record_until_reset(&conf, &w, fd, began_ms);
-	(void)watchdog_stop(&w, err, sizeof(err));
-	(void)unlink(state_file(c));
+	r = record_until_reset(c, &conf, &w, fd, unfinished, began_ms);
+	stopped = watchdog_stop(&w, err, sizeof(err));
+	if (unlink(unfinished) < 0 && errno == ENOENT) /* it took the earlier one's place, and tells of no reset */
+		(void)unlink(state_file(c));
+	if (r == -ECANCELED && stopped == 0) {
+		(void)unlink(WATCHDOG_TEST_MARK);
+		return ctl_fail(c, CTL_FAILED, "%s: called off, nothing is recorded%s", conf.watchdog, w.rests ? left_running(&w) : "; it is stopped");
+	}
+	if (r == -ECANCELED)
+		return ctl_fail(c, CTL_FAILED, "called off, but %s: it resets this host; nothing is recorded", err);
 	if (r == -ETIMEDOUT) /* the mark stays: a keeper that has read an earlier record must not arm it */
 		return ctl_fail(c, CTL_FAILED, "%s has NOT reset this host within %" PRId64 " s: it is of no use, choose another Device=", conf.watchdog,
 				(int64_t)((2LL * w.timeout_ms + GIVE_UP_MS) / MS_PER_S));

@@ -147,20 +147,22 @@ static void on_tick(void *data)
 	(void)qb_loop_timer_add(k->d->loop, QB_LOOP_HIGH, (up ? k->d->conf.timing.hb_ms : RECONNECT_MS) * NS_PER_MS, k, on_tick, &k->timer);
 }
 
-void keeper_link_send(struct keeper_link *k, enum keeper_msg_kind kind)
+static bool send_out(struct keeper_link *k, enum keeper_msg_kind kind)
 {
 	if (k->fd < 0)
-		return;
+		return false;
 	k->out.version = KEEPER_PROTO_VERSION;
 	k->out.kind = kind;
-	(void)send(k->fd, &k->out, sizeof(k->out), MSG_DONTWAIT | MSG_NOSIGNAL);
+	return send(k->fd, &k->out, sizeof(k->out), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(k->out);
 }
 
-void keeper_link_evidence(struct keeper_link *k, enum keeper_msg_kind kind, const struct keeper_evidence *ev)
+void keeper_link_send(struct keeper_link *k, enum keeper_msg_kind kind) { (void)send_out(k, kind); }
+
+bool keeper_link_evidence(struct keeper_link *k, enum keeper_msg_kind kind, const struct keeper_evidence *ev)
 {
 	memset(&k->out, 0, sizeof(k->out));
 	k->out.evidence = *ev;
-	keeper_link_send(k, kind);
+	return send_out(k, kind);
 }
 
 void keeper_link_facts(struct keeper_link *k)

@@ -135,7 +135,7 @@ static void on_evidence(struct power *p, uint32_t node, bool confirmed)
 	if (!power_job_ended(j, confirmed, clock_now_ns(), &ev))
 		return;
 	ev.node = node;
-	keeper_link_evidence(p->d->keeper, KEEPER_MSG_EVIDENCE, &ev);
+	(void)keeper_link_evidence(p->d->keeper, KEEPER_MSG_EVIDENCE, &ev);
 	agentd_hook(p->d, HOOK_POWER_OFF, node, NULL, "its fence device says that it is off");
 }
 

@@ -811,10 +811,11 @@ static json_object *confirm_fenced(struct agentd *d, json_object *request)
 	if (no)
 		return no;
 	ev.epoch = agent_table_node(&d->core, ev.node)->epoch;
+	if (!keeper_link_evidence(d->keeper, KEEPER_MSG_EVIDENCE, &ev))
+		return server_error(true, "the keeper of this node cannot be told: see `ha-ctl status`, and try again");
 	(void)snprintf(text, sizeof(text), "node %.64s: an operator confirms that it is off", agentd_node_name(d, ev.node));
 	agentd_say(d, LOG_LEVEL_WARNING, "%s", text);
 	peers_say(d->peers, text);
-	keeper_link_evidence(d->keeper, KEEPER_MSG_EVIDENCE, &ev);
 	return server_ok();
 }
 
@@ -826,6 +827,12 @@ struct fencing {
 	bool off, on;
 };
 
+/* Some seconds may have gone by since the command was accepted: neither the keeper nor this node's lease need be as they were. */
+static bool ask_for_fence(struct agentd *d, const struct keeper_evidence *ev)
+{
+	return d->core_runs && d->core.have_table && d->core.table.table.state == LEASE_ARMED && keeper_link_evidence(d->keeper, KEEPER_MSG_FENCE, ev);
+}
+
 /* Its quarantine is in the catalog, or is not any more. */
 static void on_quarantined(void *user, json_object *answer)
 {
@@ -834,17 +841,21 @@ static void on_quarantined(void *user, json_object *answer)
 	const struct keeper_table_node *t = agent_table_node(&d->core, f->node);
 	struct keeper_evidence ev = { .kind = EVIDENCE_OPERATOR, .node = f->node, .epoch = t->epoch };
 	bool lives = t->over < t->epoch && (t->state == HEARTBEAT_ARMED || t->state == HEARTBEAT_DISARMED);
+	bool unasked = false;
 	int r = 0;
 
 	if (bool_of(answer, "ok") && !f->on) {
-		if (f->off)
+		unasked = lives && !ask_for_fence(d, &ev);
+		if (f->off && !unasked)
 			power_off_when_over(d->power, f->node, t->epoch - !lives);
-		if (lives)
-			keeper_link_evidence(d->keeper, KEEPER_MSG_FENCE, &ev);
+		json_object_object_add(answer, "fencing", json_object_new_string(lives ? "asked" : "over"));
 	} else if (bool_of(answer, "ok") && !t->fresh && power_has_devices(d->power, f->node)) {
 		r = power_switch_on(d->power, f->node);
 	}
-	if (r < 0)
+	if (unasked)
+		answer_with(f->fn, f->user, server_error(true, "node %s is in quarantine, but is not being fenced: this node is not armed any more, or its keeper does not answer; run the command again, "
+							 "here or on a node that is armed", agentd_node_name(d, f->node)));
+	else if (r < 0)
 		answer_with(f->fn, f->user, server_error(true, "the quarantine is over, but the node cannot be switched on: %s",
 							 r == -EBUSY ? "its devices are being told something else" : strerror(-r)));
 	else

@@ -440,6 +440,8 @@ json_object *status_build(struct agentd *d)
 	unsigned good;
 
 	put_string(s, "cluster", d->conf.cluster);
+	/* An agent that has just been started is asked, too. */
+	put_bool(s, "known", d->core_runs && d->core.have_catalog && d->core.claimer.read_once);
 	put_bool(s, "armed", d->catalog && d->catalog->armed);
 	put_string(s, "pause", catalog_pause_name(d->catalog ? d->catalog->pause : PAUSE_NONE));
 	put_int(s, "brake", d->core.have_table ? d->core.table.table.braked : 0);

@@ -48,13 +48,15 @@ bool watchdog_record_read(const char *path, struct watchdog_record *ret)
 	if (!f)
 		return false;
 	ok = fscanf(f, "%511s %" SCNu32 " %" SCNd64 " %" SCNd64, r.device, &r.timeout_ms, &r.elapsed_ms, &r.gap_ms) == 4 && r.timeout_ms > 0 &&
-	     r.elapsed_ms >= 0 && r.elapsed_ms <= UINT32_MAX && r.gap_ms >= 0 && r.gap_ms <= UINT32_MAX;
+	     r.elapsed_ms >= 0 && r.elapsed_ms <= UINT32_MAX && r.gap_ms >= 0 && r.gap_ms <= UINT32_MAX &&
+	     r.elapsed_ms + r.gap_ms >= watchdog_earliest_ms(r.timeout_ms);
 	(void)fclose(f);
 	if (ok)
 		*ret = r;
 	return ok;
 }
 
+int64_t watchdog_earliest_ms(uint32_t timeout_ms) { return timeout_ms - MIN(timeout_ms / 2, (uint32_t)MS_PER_S); }
 int64_t watchdog_record_delay_ms(const struct watchdog_record *r) { return MAX(r->elapsed_ms + r->gap_ms - (int64_t)r->timeout_ms, 0); }
 
 void watchdog_sysfs_get(const char *sysfs, const char *name, const char *attribute, char *ret, size_t size)

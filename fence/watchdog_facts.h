@@ -18,8 +18,11 @@ struct watchdog_record {
 	int64_t gap_ms;      /* longest time between two records: the host was reset within it */
 };
 
-/* False with ret->timeout_ms = 0 where there is none, or no whole one. */
+/* False with ret->timeout_ms = 0 where there is none, or no whole one: of a test that ended before the watchdog could have bitten. */
 bool watchdog_record_read(const char *path, struct watchdog_record *ret);
+/* So long after the last pet a watchdog may bite. Hardware counts whole ticks, none longer than the second that the kernel's interface counts in, and may be one of them
+ * early. A record that ends before was cut off and tells nothing of a reset. No earlier than that: from here on nothing in a record shows that it was cut off. */
+int64_t watchdog_earliest_ms(uint32_t timeout_ms);
 /* All that came after the timeout that the driver names, at most. */
 int64_t watchdog_record_delay_ms(const struct watchdog_record *r);
 

@@ -3,6 +3,7 @@
  * and how it takes the answers of an agent, here a child of the test that says what the test wants. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <json-c/json.h>
 #include <poll.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 
 #include "agent/base/paths.h"
 #include "agent/ctl_client.h"
+#include "fence/watchdog_facts.h"
 #include "storage/format.h"
 #include "tests/tap.h"
 
@@ -93,7 +95,7 @@ static pid_t start_ctl(const char *words)
 		return pid;
 	(void)dup2(open(at("out"), O_WRONLY | O_CREAT | O_TRUNC, 0600), 1);
 	(void)dup2(open(at("err"), O_WRONLY | O_CREAT | O_TRUNC, 0600), 2);
-	(void)dup2(open("/dev/null", O_RDONLY), 0);
+	(void)dup2(open(access(at("in"), F_OK) == 0 ? at("in") : "/dev/null", O_RDONLY), 0);
 	execv(program, argv);
 	_exit(127);
 }
@@ -463,6 +465,99 @@ static void test_volset(void)
 	TAP_OK(ctl_about("replace", "v3.img", "v1.img", "--lost") == 0 && has_claims("v1.img", 9, sb.cluster) && ctl("volume list") == 0, "with it");
 }
 
+static bool wait_for_out(const char *text)
+{
+	struct timespec step = { .tv_nsec = 20 * NS_PER_MS };
+
+	for (int i = 0; i < 1000; i++) {
+		slurp("out", out, sizeof(out));
+		if (strstr(out, text))
+			return true;
+		(void)nanosleep(&step, NULL);
+	}
+	return false;
+}
+
+/* How often the process has read anything. */
+static long long reads_of(pid_t pid)
+{
+	char path[64], line[128];
+	long long n = -1;
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/io", (int)pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "syscr: %lld", &n) == 1)
+			break;
+	if (f)
+		(void)fclose(f);
+	return n;
+}
+
+/* What comes into the set holds somebody else's data, and slots of this cluster from long ago. */
+static void test_volset_foreign(void)
+{
+	static const uint8_t zero[FORMAT_BLOCK];
+	struct superblock own = { 0 }, other = { 0 }, now = { 0 };
+	struct timespec step = { .tv_nsec = 100 * NS_PER_MS };
+	uint8_t block[FORMAT_BLOCK];
+	char words[1024];
+	long long before, after;
+	uint64_t seq = 1;
+	int status;
+	pid_t pid;
+
+	make_volume("w1.img", VOLUME_LEN);
+	make_volume("w2.img", VOLUME_LEN);
+	configure_names("w1.img", NULL, NULL);
+	TAP_OK(ctl("volume init") == 0 && superblock_of("w1.img", &own), "a set of one");
+	live_on("w1.img", HEARTBEAT_DISARMED, 5, own.cluster);
+	live_on("w2.img", HEARTBEAT_DISARMED, 3, own.cluster);
+	configure_names("w1.img", "w2.img", NULL);
+
+	other = own;
+	memset(other.cluster, 0x77, sizeof(other.cluster));
+	(void)str_copy(other.cluster_name, sizeof(other.cluster_name), "prod");
+	superblock_encode(&other, 1, block);
+	put_bytes("w2.img", FORMAT_BLOCK, block, sizeof(block));
+	TAP_OK(ctl_about("add", "w2.img", NULL, "") == 1 && said("belongs to cluster prod") && said("--force"), "another cluster's volume is not added, and the cluster is named");
+	superblock_encode(&own, 0, block);
+	put_bytes("w2.img", 0, block, sizeof(block));
+	TAP_OK(ctl_about("add", "w2.img", NULL, "") == 1 && said("belongs to cluster prod"), "nor one that two clusters have written to");
+	put_bytes("w2.img", 0, "\xeb\x3c GPT and more of it", 20);
+	put_bytes("w2.img", FORMAT_BLOCK, zero, sizeof(zero));
+	TAP_OK(ctl_about("add", "w2.img", NULL, "") == 1 && said("not this cluster's"), "nor another program's data beside a block that is blank");
+	put_bytes("w2.img", 0, zero, sizeof(zero));
+	beat("w2.img", 2, seq, other.cluster);
+	TAP_OK(ctl_about("add", "w2.img", NULL, "") == 1 && said("without a valid superblock"), "nor one without a superblock that both clusters have slots on");
+	get_bytes("w2.img", 0, block, sizeof(block));
+	TAP_OK(memcmp(block, zero, sizeof(zero)) == 0 && superblock_of("w1.img", &now) && now.generation == own.generation, "nothing was written by all that");
+
+	superblock_encode(&other, 0, block);
+	put_bytes("w2.img", 0, block, sizeof(block));
+	(void)snprintf(words, sizeof(words), "volume add %s --force %s", at("w2.img"), at("w2.img"));
+	pid = start_ctl(words);
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		beat("w2.img", 2, ++seq, other.cluster);
+		(void)nanosleep(&step, NULL);
+	}
+	slurp("err", err, sizeof(err));
+	slurp("out", out, sizeof(out));
+	TAP_OK(WIFEXITED(status) && WEXITSTATUS(status) == 1 && said("in use: node 2 of cluster prod"), "with --force neither, while that cluster lives");
+	TAP_OK(superblock_of("w2.img", &now) && memcmp(now.cluster, other.cluster, 16) == 0 && superblock_of("w1.img", &now) && !now.frozen, "and nothing was written");
+
+	pid = start_ctl(words);
+	(void)wait_for_out("no VM is started");
+	before = reads_of(pid);
+	step = (struct timespec){ .tv_sec = 2, .tv_nsec = 500 * NS_PER_MS };
+	(void)nanosleep(&step, NULL);
+	after = reads_of(pid);
+	TAP_OK(before < 0 || after > before, "volumes are read while it waits, so that no target takes the session for dead: %lld, %lld", before, after);
+	TAP_OK(end_ctl(pid) == 0, "added by force");
+	TAP_OK(superblock_of("w2.img", &now) && memcmp(now.cluster, own.cluster, 16) == 0, "once it has been silent for W it is");
+}
+
 static void test_client(void)
 {
 	TAP_OK(ctl("status") == 69 && said(at("sock")) && said("systemctl status ha-agent"), "no agent");
@@ -736,6 +831,9 @@ static void test_hands_off(void)
 	TAP_OK(ctl_with_agent("node stop", OK_ANSWER ",\"status\":{\"self\":\"n2\",\"lease\":\"armed\",\"armed\":true,\"nodes\":[{\"name\":\"n1\",\"maintenance\":true},"
 				     "{\"name\":\"n2\",\"maintenance\":false}]}}\n") == 1 && said("node maintenance on n2"),
 	       "node stop: not while VMs may be started here");
+	TAP_OK(ctl_with_agent("node fence n2", OK_ANSWER ",\"fencing\":\"asked\"}\n") == 0 && said("is to be fenced") && said("`ha-ctl events` tells"), "node fence");
+	TAP_OK(ctl_with_agent("node fence n2 --off", OK_ANSWER ",\"fencing\":\"over\"}\n") == 0 && said("had its lease end before") && said("switched off"),
+	       "node fence of what is over");
 	TAP_OK(ctl_with_agent("node maintenance off n2 --return", OK_ANSWER "}\n") == 0 && said("come back"), "node maintenance off --return");
 	o = asked();
 	TAP_OK(json_object_object_get_ex(o, "return", &v) && json_object_get_boolean(v), "asks for that");
@@ -744,19 +842,6 @@ static void test_hands_off(void)
 	TAP_OK(asked_in_order("vm-clear-error", "vm-show", "vm-start"), "starts it when every node has forgotten");
 	TAP_OK(ctl_with_agent("vm clear-error web", "{\"api_version\":1,\"ok\":false,\"error\":\"VM web is not in error\",\"temporary\":false}\n") == 1 &&
 	       said("not in error"), "nothing to clear");
-}
-
-static bool wait_for_out(const char *text)
-{
-	struct timespec step = { .tv_nsec = 20 * NS_PER_MS };
-
-	for (int i = 0; i < 1000; i++) {
-		slurp("out", out, sizeof(out));
-		if (strstr(out, text))
-			return true;
-		(void)nanosleep(&step, NULL);
-	}
-	return false;
 }
 
 static void end_agent(pid_t agent)
@@ -791,6 +876,64 @@ static void test_follow(void)
 	json_object_put(o);
 	(void)kill(pid, SIGTERM);
 	TAP_OK(end_ctl(pid) == -1, "until it is ended");
+}
+
+#define EMPTIED(more) OK_ANSWER ",\"status\":{\"self\":\"n1\"," more "}}\n"
+#define NODE_OF(maintenance, vms) "\"nodes\":[{\"name\":\"n2\",\"maintenance\":" maintenance ",\"vms\":" vms "}],"
+#define VM_ON(node) "\"vms\":[{\"name\":\"web\",\"desired\":\"started\",\"state\":\"running\",\"node\":\"" node "\"}]"
+
+/* The agent that is asked is restarted meanwhile. */
+static void test_maintenance(void)
+{
+	static const char restarted[] = EMPTIED("\"known\":false," NODE_OF("false", "0") "\"vms\":[]");
+	static const char *const emptied[] = { restarted, EMPTIED("\"known\":true," NODE_OF("false", "1") VM_ON("n2")), OK_ANSWER "}\n",
+		EMPTIED("\"known\":true," NODE_OF("true", "1") VM_ON("n2")), restarted, restarted,
+		EMPTIED("\"known\":false," NODE_OF("true", "0") "\"vms\":[]"), EMPTIED("\"known\":true," NODE_OF("true", "1") VM_ON("n2")),
+		EMPTIED("\"known\":true," NODE_OF("true", "0") VM_ON("n1")) };
+	int r = ctl_with_answers("node maintenance on n2 --wait", emptied, ARRAY_SIZE(emptied));
+
+	TAP_OK(r == 0 && said("VM web: running on n1.") && said("Node n2 is empty."), "an agent that has just been started does not tell that a maintenance is over, or done: %d", r);
+	TAP_OK(ctl_with_agent("node list", restarted) == 0 && said("n2") && strstr(out, "  -\n"), "node list: it does not know of VMs");
+	TAP_OK(ctl_with_agent("vm list", restarted) == 0 && said("does not know yet") && !strstr(out, "No VMs"), "nor does vm list");
+	TAP_OK(ctl_with_agent("status", restarted) == 0 && said(" * n1's agent has just been started") && !strstr(out, "`ha-ctl arm`"), "nor status");
+}
+
+/* An agent that can never show what it is asked for; this takes as long as ha-ctl's patience is, beside all else. */
+static pid_t start_late(pid_t *ret_agent)
+{
+	static const char *const never[] = { OK_ANSWER "}\n", "{\"api_version\":1,\"ok\":false,\"error\":\"no catalog yet\",\"temporary\":true}\n" };
+	struct timespec step = { .tv_nsec = 20 * NS_PER_MS };
+	pid_t pid;
+
+	*ret_agent = start_answers(never, 2);
+	for (int i = 0; i < 500 && access(at("asked"), F_OK) < 0; i++)
+		(void)nanosleep(&step, NULL);
+	if (unlink(at("asked")) < 0 || rename(at("sock"), at("late-sock")) < 0)
+		abort();
+	pid = fork();
+	if (pid != 0)
+		return pid;
+	(void)dup2(open(at("late-out"), O_WRONLY | O_CREAT | O_TRUNC, 0600), 1);
+	(void)dup2(1, 2);
+	(void)execl(program, program, "--config", at("conf"), "--socket", at("late-sock"), "-o", "json", "vm", "clear-error", "web", NULL);
+	_exit(127);
+}
+
+static void end_child(pid_t pid)
+{
+	(void)kill(pid, SIGKILL);
+	(void)waitpid(pid, NULL, 0);
+}
+
+static void end_late(pid_t pid, pid_t agent)
+{
+	int status = 0;
+
+	(void)waitpid(pid, &status, 0);
+	slurp("late-out", out, sizeof(out));
+	*err = '\0';
+	TAP_OK(WIFEXITED(status) && WEXITSTATUS(status) == 75 && said("no catalog yet") && said("\"temporary\": true"), "what is temporary to the end of all patience is 75");
+	end_child(agent);
 }
 
 #define NODE(id, state, more) "{\"name\":\"n" id "\",\"id\":" id ",\"state\":\"" state "\",\"armed\":true,\"maintenance\":false,\"epoch\":3," \
@@ -853,8 +996,136 @@ static void test_status(void)
 	TAP_OK(ctl_with_agent("status", "{\"api_version\":1,\"ok\":true}\n") == 69, "none at all is an error");
 }
 
+/* A watchdog that never bites: it answers all that it is asked, and leaves that in file "dog". */
+static pid_t start_dog(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), conn, log;
+	char buf[64];
+	ssize_t n;
+	pid_t pid;
+
+	(void)unlink(at("wd"));
+	(void)str_copy(addr.sun_path, sizeof(addr.sun_path), at("wd"));
+	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 1) < 0)
+		abort();
+	log = open(at("dog"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	pid = fork();
+	if (pid != 0) {
+		(void)close(fd);
+		(void)close(log);
+		return pid;
+	}
+	(void)alarm(60);
+	conn = accept(fd, NULL, NULL);
+	while ((n = recv(conn, buf, sizeof(buf), 0)) > 0) {
+		(void)!write(log, buf, (size_t)n);
+		(void)send(conn, buf, (size_t)n, MSG_NOSIGNAL);
+	}
+	_exit(0);
+}
+
+static bool stands(const char *name, const char *text)
+{
+	char is[1024];
+
+	slurp(name, is, sizeof(is));
+	if (!streq(is, text))
+		printf("# %s: %s\n", name, is);
+	return streq(is, text);
+}
+
+static bool wait_for_file(const char *name)
+{
+	struct timespec step = { .tv_nsec = 20 * NS_PER_MS };
+	struct stat st;
+
+	for (int i = 0; i < 500; i++) {
+		if (stat(at(name), &st) == 0 && st.st_size > 0)
+			return true;
+		(void)nanosleep(&step, NULL);
+	}
+	return false;
+}
+
+#define IDLE(self, more) OK_ANSWER ",\"status\":{\"self\":\"n1\",\"armed\":false,\"lease\":\"disarmed\",\"watchdog\":{\"running\":false},\"nodes\":[{\"name\":\"n1\"," \
+	self "}]" more "}}\n"
+#define SLOW "unix:x 5000 9000 5\n"
+
+static void test_watchdog_test(void)
+{
+#define STARTED(more) ",\"vms\":[{\"name\":\"web\",\"desired\":\"started\"," more "}]"
+	static const char *const idle[] = { IDLE("\"vms\":0", ",\"vms\":[]") };
+	static const char *const idle_then_not[] = { idle[0], IDLE("\"vms\":1", STARTED("\"node\":\"n1\"")) };
+	static const char unknown[] = IDLE("\"vms\":0", ",\"known\":false,\"vms\":[]"), elsewhere[] = IDLE("\"vms\":0", ",\"pause\":\"none\"" STARTED("\"node\":\"n2\""));
+	static const char *const none_starts[] = { IDLE("\"maintenance\":true,\"vms\":0", ",\"known\":true" STARTED("\"node\":\"n2\"")),
+		IDLE("\"vms\":0", ",\"pause\":\"freeze\"" STARTED("\"node\":null")), IDLE("\"vms\":0", STARTED("\"frozen\":true")),
+		IDLE("\"vms\":0", ",\"vms\":[{\"name\":\"web\",\"desired\":\"stopped\"}]") };
+	char text[512], words[320];
+	struct watchdog_record record = { 0 };
+	struct timespec wait = { .tv_sec = 4, .tv_nsec = 500 * NS_PER_MS };
+	pid_t agent, dog, pid;
+
+	if (access("/run", W_OK) < 0) {
+		TAP_OK(true, "watchdog test # SKIP not root");
+		return;
+	}
+	(void)snprintf(text, sizeof(text), "[Cluster]\nName=lab\nNodes=n1:1 n2:2\nProfile=standard\nVolumes=/dev/null\n[Node]\nName=n1\n[Watchdog]\nDevice=unix:%s\n", at("wd"));
+	write_file("conf/kvm-ha.conf", text);
+	write_file("in", "n1\n");
+	write_file("record", SLOW);
+	(void)snprintf(words, sizeof(words), "watchdog test -o %s", at("record"));
+
+	TAP_OK(ctl_with_agent(words, unknown) == 75 && said("has not read yet"), "no test while it is not known what runs here");
+	TAP_OK(ctl_with_agent(words, elsewhere) == 1 && said("may be started") && said("maintenance on n1"), "nor while a VM of another node may come to be started here");
+	TAP_OK(ctl_with_answers(words, idle_then_not, 2) == 1 && said("1 VMs run on this host") && said("Type the host's name"), "nor where one has come before the host's name was typed");
+	for (size_t i = 0; i < ARRAY_SIZE(none_starts); i++)
+		TAP_OK(ctl_with_answers(words, &none_starts[i], 1) == 1 && said("connect"), "where none can come it is begun (%zu)", i);
+	TAP_OK(ctl_with_answers(words, idle, 1) == 1 && said("connect") && stands("record", SLOW), "a watchdog that cannot be started leaves the record of an earlier test");
+	TAP_OK(access(WATCHDOG_TEST_MARK, F_OK) < 0 && access(at("record.new"), F_OK) < 0, "and nothing else");
+
+	agent = start_answers(idle, 1);
+	dog = start_dog();
+	pid = start_ctl(words);
+	TAP_OK(wait_for_file("record.new"), "a test begins");
+	(void)kill(pid, SIGINT);
+	TAP_OK(end_ctl(pid) == 1 && said("called off") && stands("dog", "T5000SV"), "Ctrl-C calls it off, and the watchdog is stopped");
+	TAP_OK(stands("record", SLOW) && access(at("record.new"), F_OK) < 0 && access(WATCHDOG_TEST_MARK, F_OK) < 0, "the earlier record stays");
+	end_child(dog);
+
+	dog = start_dog();
+	pid = start_ctl(words);
+	(void)wait_for_file("record.new");
+	end_child(pid);
+	TAP_OK(stands("record", SLOW), "one that is killed before the timeout leaves it, too");
+	end_child(dog);
+	(void)unlink(WATCHDOG_TEST_MARK);
+	(void)unlink(at("record.new"));
+
+	dog = start_dog();
+	pid = start_ctl(words);
+	(void)wait_for_file("record.new");
+	(void)nanosleep(&wait, NULL);
+	(void)kill(pid, SIGINT);
+	(void)kill(pid, SIGHUP);
+	wait.tv_sec = 0;
+	(void)nanosleep(&wait, NULL);
+	TAP_OK(waitpid(pid, NULL, WNOHANG) == 0, "where the watchdog may bite at any moment it cannot be called off");
+	end_child(pid); /* as the reset does */
+	(void)watchdog_record_read(at("record"), &record);
+	TAP_OK(record.timeout_ms == 5000 && record.elapsed_ms >= 4500 && record.elapsed_ms != 9000,
+	       "what was measured until the reset is the record now: %" PRId64 " ms", record.elapsed_ms);
+	end_child(dog);
+	end_child(agent);
+	(void)unlink(at("sock"));
+	(void)unlink(at("in"));
+	(void)unlink(WATCHDOG_TEST_MARK);
+	configure("/dev/null");
+}
+
 int main(void)
 {
+	pid_t late, late_agent;
 	char command[128];
 
 	program = getenv("HA_CTL") ? getenv("HA_CTL") : "./ha-ctl";
@@ -863,21 +1134,26 @@ int main(void)
 		return 1;
 	}
 	configure("/dev/null");
+	late = start_late(&late_agent);
 	test_usage();
 	test_config();
 	test_init();
 	test_live();
 	test_dump();
 	test_volset();
+	test_volset_foreign();
 	test_client();
 	test_client_limits();
+	test_watchdog_test();
 	test_vm();
 	test_relocate();
 	test_migrate();
 	test_hands_off();
 	test_half_cleared();
 	test_follow();
+	test_maintenance();
 	test_status();
+	end_late(late, late_agent);
 	(void)snprintf(command, sizeof(command), "rm -rf %s", top);
 	(void)!system(command);
 	return tap_done();

@@ -489,11 +489,14 @@ static void none(void)
 
 static void reads_records(void)
 {
-	static const char *const bad[] = { "", "/dev/watchdog", "/dev/watchdog 0 1 1", "/dev/watchdog 10000 -1 1", "/dev/watchdog 10000 1 x", "/dev/watchdog 10000 9223372036854775807 1" };
+	static const char *const bad[] = { "", "/dev/watchdog", "/dev/watchdog 0 1 1", "/dev/watchdog 10000 -1 1", "/dev/watchdog 10000 1 x", "/dev/watchdog 10000 9223372036854775807 1",
+		"/dev/watchdog 10000 1500 6", "/dev/watchdog 10000 8993 6" /* cut off */ };
 	struct watchdog_record r = { .timeout_ms = 1 };
 
 	put("/dev/watchdog 10000 10345 55                    \n");
 	TAP_OK(watchdog_record_read(pet_file, &r) && streq(r.device, "/dev/watchdog") && watchdog_record_delay_ms(&r) == 400, "a record is read");
+	put("/dev/watchdog 10000 8994 6                    \n");
+	TAP_OK(watchdog_record_read(pet_file, &r) && watchdog_record_delay_ms(&r) == 0, "and one of a watchdog that has bitten a tick too early");
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		put(bad[i]);
 		TAP_OK(!watchdog_record_read(pet_file, &r) && r.timeout_ms == 0, "\"%s\" is none", bad[i]);
