@@ -20,13 +20,14 @@
 #define LOOK_MS 10
 #define MAX_JOBS AGENT_MAX_VMS
 #define ASK_MS 3000
+#define OPEN_AGAIN_MS 1000
 
 struct probe {
 	struct job *job;
 	char *url;
-	struct volume *volume;
+	struct volume *volume; /* NULL: it could not even be opened yet */
 	struct volop *op; /* NULL: not yet */
-	bool answered, failed;
+	bool answered, failed, unopened;
 };
 
 struct job {
@@ -36,7 +37,7 @@ struct job {
 	bool leaves; /* another node may have it next */
 	struct probe probe[VMFILE_MAX_DISKS];
 	unsigned n;
-	qb_loop_timer_handle timer;
+	qb_loop_timer_handle timer, open_timer;
 	char reason[160];
 	drainer_answer_fn fn; /* asked only */
 	size_t wanted;        /* disks to ask about */
@@ -52,7 +53,9 @@ static void job_clear(struct job *j)
 {
 	if (j->timer)
 		(void)qb_loop_timer_del(j->dr->d->loop, j->timer);
-	j->timer = 0;
+	if (j->open_timer)
+		(void)qb_loop_timer_del(j->dr->d->loop, j->open_timer);
+	j->timer = j->open_timer = 0;
 	for (unsigned i = 0; i < j->n; i++) {
 		volume_close(j->probe[i].volume);
 		free(j->probe[i].url);
@@ -164,6 +167,13 @@ static void fresh_op(struct probe *p)
 	volop_init(p->op, 0, VOLUME_ALIGN, probe_done, NULL, p);
 }
 
+static const char *name_of(const struct job *j)
+{
+	const struct catalog_entry *e = catalog_by_uuid(j->dr->d->catalog, j->uuid);
+
+	return e ? e->file.name : "(removed)";
+}
+
 static void on_probe_state(struct volume *v, enum volume_state state, const char *reason, void *user)
 {
 	struct probe *p = user;
@@ -177,29 +187,43 @@ static void on_probe_state(struct volume *v, enum volume_state state, const char
 		(void)snprintf(p->job->reason, sizeof(p->job->reason), "its disk %.60s does not answer: %.70s", p->url, reason);
 }
 
-static void start_probes(struct job *j, const struct catalog_entry *e)
+/* A file of secrets that is not to be used as it is, say. What cannot be asked has not answered: it is tried again, and nothing goes on without it. */
+static void open_probes(void *data)
 {
+	struct job *j = data;
 	struct volume_options options = { .connect_timeout_ms = 1000, .backoff_ms = 100, .read_only = true };
-	char err[256];
+	char err[256] = "";
 
 	if (j->dr->d->conf.secret_file[0])
 		options.secret_file = j->dr->d->conf.secret_file;
+	j->open_timer = 0;
+	for (unsigned i = 0; i < j->n; i++) {
+		struct probe *p = &j->probe[i];
+
+		if (p->volume || volume_open(j->dr->d->loop, p->url, &options, on_probe_state, p, &p->volume, err, sizeof(err)) == 0)
+			continue;
+		if (!p->unopened)
+			agentd_say(j->dr->d, LOG_LEVEL_ERR, "VM %s: disk %s cannot be probed: %s; trying on", name_of(j), p->url, err);
+		p->unopened = true;
+		(void)snprintf(j->reason, sizeof(j->reason), "its disk %.50s cannot be probed: %.80s", p->url, err);
+		if (!j->open_timer)
+			(void)qb_loop_timer_add(j->dr->d->loop, QB_LOOP_MED, OPEN_AGAIN_MS * NS_PER_MS, j, open_probes, &j->open_timer);
+	}
+}
+
+static void start_probes(struct job *j, const struct catalog_entry *e)
+{
 	for (size_t i = 0; i < e->file.n_disks; i++) {
-		struct probe *p = &j->probe[j->n];
+		struct probe *p = &j->probe[j->n++];
 
 		/* One answer of the same storage is enough, but what is the same storage cannot be told from a URL. */
 		fresh_op(p);
 		p->job = j;
-		p->answered = p->failed = false;
+		p->answered = p->failed = p->unopened = false;
 		p->url = strdup(e->file.disks[i]);
-		if (p->url && volume_open(j->dr->d->loop, p->url, &options, on_probe_state, p, &p->volume, err, sizeof(err)) == 0) {
-			j->n++;
-			continue;
-		}
-		agentd_say(j->dr->d, LOG_LEVEL_ERR, "VM %s: disk %s cannot be probed: %s", e->file.name, e->file.disks[i], err);
-		free(p->url);
-		p->url = NULL;
+		CHECK(p->url);
 	}
+	open_probes(j);
 }
 
 static void look_quick(void *data)
