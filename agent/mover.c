@@ -327,14 +327,16 @@ static void on_stopped(void *user, json_object *ret, const char *error)
 	if (!j)
 		return;
 	j->asked = false;
-	if (error || !json_object_is_type(ret, json_type_object) || !json_object_object_get_ex(ret, "status", &status))
+	if (error || !json_object_is_type(ret, json_type_object) || !json_object_object_get_ex(ret, "status", &status)) {
 		look_later(j);
-	else if (qmp_run_state_parse(json_object_get_string(status)) == QMP_RUN_POSTMIGRATE)
+	} else if (qmp_run_state_parse(json_object_get_string(status)) == QMP_RUN_POSTMIGRATE) {
+		runner_inactive(j->m->d->runner, j->uuid, true);
 		over(j, MIGRATE_NEWS_COMPLETED, "");
-	else if (j->refusal[0]) /* what has completed was how the guest came here */
+	} else if (j->refusal[0]) { /* what has completed was how the guest came here */
 		over(j, MIGRATE_NEWS_FAILED, j->refusal);
-	else
+	} else {
 		look_soon(j);
+	}
 	look_again(user);
 }
 
@@ -689,6 +691,7 @@ void mover_go_on(struct mover *m, const struct vm *v)
 		(void)qb_loop_timer_del(m->d->loop, j->timer);
 	j->timer = 0;
 	j->going_on = true;
+	runner_inactive(m->d->runner, v->def.uuid, false);
 	tell_cont(j);
 }
 

@@ -49,6 +49,7 @@ struct run {
 	char socket[FOREIGN_SOCKET_LEN];
 	pid_t pid;     /* 0: not seen yet */
 	bool incoming; /* waits for a guest, or holds one that was not continued */
+	bool inactive; /* has no disks, for now or yet: nothing that it has written is on its way, however it ends */
 	struct qmp_conn *qmp;
 	bool qmp_up, was_up; /* now; ever */
 	struct health *health;
@@ -129,6 +130,8 @@ static void tell(struct run *n, enum agent_event_kind kind, enum vm_exit how)
 
 	memcpy(ev.uuid, n->uuid, 16);
 	if (kind == AGENT_EV_EXIT) {
+		if (n->gone && n->inactive && n->pid != 0)
+			held_forget(format_vm_mark(n->uuid), n->pid);
 		mover_forget(d->mover, n->uuid);
 		mover_unmark(n->uuid);
 		foreign_unmark(n->uuid);
@@ -408,6 +411,7 @@ static void on_qmp_ready(void *user, enum qmp_run_state state, const char *versi
 		set_timer(n, QMP_AGAIN_MS, connect_qmp);
 		return;
 	}
+	n->inactive = n->inactive && (n->incoming || !n->was_up); /* somebody may have let it go on meanwhile */
 	n->qmp_up = n->was_up = true;
 	end_cont(n); /* it has answered on this connection what came after a cont on the one before */
 	if (!n->used)
@@ -439,6 +443,7 @@ static void on_qmp_event(void *user, const struct qmp_event *ev)
 		take_shutdown(n, ev->guest, ev->reason);
 	} else if (ev->kind == QMP_EVENT_RESET || ev->kind == QMP_EVENT_RESUME) {
 		n->saw_shutdown = false; /* kept, and somebody lets it run again */
+		n->inactive = n->inactive && ev->kind != QMP_EVENT_RESUME;
 	} else if (ev->kind == QMP_EVENT_MIGRATION) {
 		mover_qmp_event(n->r->d->mover, n->uuid);
 	}
@@ -618,7 +623,7 @@ void runner_incoming(struct runner *r, const struct vm *v)
 	struct run *n = new_run(r, v);
 	int e = mover_mark(n->uuid);
 
-	n->incoming = true;
+	n->incoming = n->inactive = true; /* until it is told to let its guest go on it writes nothing */
 	n->term = agent_term(&r->d->core); /* no claim yet: it is let through to wait, and goes on only under one */
 	if (e == 0) {
 		set_timer(n, 0, launch);
@@ -637,6 +642,14 @@ void runner_continued(struct runner *r, const uint8_t uuid[16])
 		n->incoming = false;
 		n->started_told = true;
 	}
+}
+
+void runner_inactive(struct runner *r, const uint8_t uuid[16], bool inactive)
+{
+	struct run *n = find(r, uuid);
+
+	if (n)
+		n->inactive = inactive;
 }
 
 struct qmp_conn *runner_qmp(struct runner *r, const uint8_t uuid[16])
@@ -800,6 +813,7 @@ void runner_cont(struct runner *r, const struct vm *v)
 	if (!n)
 		return; /* its exit is on the way */
 	n->cont_unanswered = true;
+	n->inactive = false;
 	if (!n->qmp_up || qmp_conn_execute(n->qmp, "cont", NULL, QMP_TIMEOUT_OF_CLASS, on_cont, n) < 0)
 		end_cont(n); /* it was never told */
 }

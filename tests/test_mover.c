@@ -17,6 +17,7 @@ static qb_loop_t *loop;
 static struct agentd d;
 static struct vm vm = { .used = true, .state = VM_RUNNING, .migration = { .id = 77, .peer = 2 } };
 static bool connected = true;
+static bool has_disks = true;
 static unsigned n_started, n_kills, n_continued, n_refused, n_slow;
 static unsigned news[MIGRATE_NEWS_CANNOT + 1];
 
@@ -92,6 +93,7 @@ void peers_say(struct peers *p, const char *text) {}
 void peers_status_changed(struct peers *p) {}
 const char *ring_address(const struct ring *r) { return "192.0.2.1"; }
 void runner_continued(struct runner *r, const uint8_t uuid[16]) { n_continued++; }
+void runner_inactive(struct runner *r, const uint8_t uuid[16], bool inactive) { has_disks = !inactive; }
 void runner_kill(struct runner *r, const uint8_t uuid[16]) { n_kills++; }
 struct qmp_conn *runner_qmp(struct runner *r, const uint8_t uuid[16]) { return connected ? (struct qmp_conn *)&asked : NULL; }
 
@@ -203,6 +205,21 @@ static void test_cont_connection(void)
 	mover_forget(d.mover, vm.def.uuid);
 	(void)answer("cont", NULL, "disconnected");
 	TAP_OK(n_started == 0 && n_kills == 0 && times("cont") == 0, "its QEMU has ended: that is all");
+}
+
+/* Only of a QEMU that says both - all is sent, and it stands - nothing can be on its way any more, until it is to go on after all. */
+static void test_inactive(void)
+{
+	begin();
+	mover_offered(d.mover, 2, vm.def.uuid, 77, "192.0.2.2", 4444, false);
+	mover_migrate(d.mover, &vm);
+	(void)(answer("migrate-set-capabilities", "{}", NULL) && answer("migrate-set-parameters", "{}", NULL) && answer("migrate", "{}", NULL));
+	TAP_OK(answer("query-migrate", "{\"status\": \"completed\"}", NULL) && answer("query-status", "{\"status\": \"finish-migrate\"}", NULL) && has_disks && news[MIGRATE_NEWS_COMPLETED] == 0,
+	       "all is sent, but QEMU has not stopped yet: it may write");
+	TAP_OK(UNTIL(times("query-migrate") == 1) && answer("query-migrate", "{\"status\": \"completed\"}", NULL) && answer("query-status", "{\"status\": \"postmigrate\"}", NULL) && !has_disks &&
+	       news[MIGRATE_NEWS_COMPLETED] == 1, "it has given its disks away: no more");
+	mover_go_on(d.mover, &vm);
+	TAP_OK(has_disks && times("cont") == 1, "its guest is to go on after all: it may");
 }
 
 static uint32_t deadline(const char *command)
@@ -319,6 +336,7 @@ int main(void)
 	CHECK(mover_new(&d, &d.mover) == 0);
 	test_cont_waits();
 	test_cont_connection();
+	test_inactive();
 	test_deadlines();
 	test_pace();
 	test_local_disk();

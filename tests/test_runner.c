@@ -588,6 +588,55 @@ static void test_left(enum answer answer, bool forgotten, const char *how)
 	CHECK(rmdir(dir) == 0);
 }
 
+/* One that has given its disks away, or never had them, leaves nothing unproven, however it ends. */
+static void test_inactive(void)
+{
+	static const struct {
+		bool incoming, gave, resumed, told_on, forgotten;
+		const char *text;
+	} table[] = {
+		{ .text = "killed" },
+		{ .gave = true, .forgotten = true, .text = "killed after its guest was sent" },
+		{ .gave = true, .resumed = true, .text = "the same, let run again by somebody" },
+		{ .gave = true, .told_on = true, .text = "the same, told to go on after all" },
+		{ .incoming = true, .forgotten = true, .text = "waited for a guest" },
+		{ .incoming = true, .told_on = true, .text = "waited, and was told to let its guest go on" },
+	};
+	uint32_t mark = format_vm_mark(vm.def.uuid);
+	char dir[] = "/tmp/kvm-ha-runner-XXXXXX", note[128];
+
+	CHECK(mkdtemp(dir));
+	held_use(dir, "/proc");
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		const struct qmp_event resume = { .kind = QMP_EVENT_RESUME };
+		pid_t pid = sleeper();
+		FILE *f;
+
+		(void)snprintf(note, sizeof(note), "%s/%08x-%d-%" PRIu64 "-1", dir, mark, (int)pid, process_start(pid));
+		f = fopen(note, "we");
+		CHECK(f && fputs("none 0:1 1 /srv/disk\n", f) >= 0 && fclose(f) == 0);
+		begin(ANSWER_RUNS, pid);
+		run_state = QMP_RUN_RUNNING;
+		qmp_cb = NULL;
+		qmp_is_there = true;
+		(table[i].incoming ? runner_incoming : runner_start)(d.runner, &vm);
+		CHECK(UNTIL(qmp_cb != NULL));
+		if (table[i].gave)
+			runner_inactive(d.runner, vm.def.uuid, true);
+		if (table[i].resumed)
+			qmp_cb->event(qmp_user, &resume);
+		if (table[i].told_on)
+			runner_inactive(d.runner, vm.def.uuid, false);
+		qmp_is_there = false;
+		shared->answer = ANSWER_KILLED;
+		end_sleeper(pid);
+		TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == VM_EXIT_CRASH && held_quiet(HELD_FOR_NEXT, mark, NULL, 0) == table[i].forgotten, "%s: its note is %s", table[i].text,
+		       table[i].forgotten ? "forgotten" : "kept");
+		(void)unlink(note);
+	}
+	CHECK(rmdir(dir) == 0);
+}
+
 int main(void)
 {
 	static const char file[] = "[VM]\nName=web\nUUID=11111111-2222-4333-8444-000000000001\nMemory=32M\nVCPUs=1\n[QEMU]\nBinary=/bin/sleep\nArguments=1000\n";
@@ -625,6 +674,7 @@ int main(void)
 	test_left(ANSWER_UNLOADED, true, "it ends with 0");
 	test_left(ANSWER_KILLED, false, "it is killed");
 	test_left(ANSWER_EXITED, false, "it fails");
+	test_inactive();
 	(void)kill(systemd, SIGKILL);
 	(void)waitpid(systemd, NULL, 0);
 	return tap_done();
