@@ -6,6 +6,8 @@
  *   quick   qemu died on this very host: wait until no orphaned TCP connection of this host has unsent data for a disk's server, and until it is proven that nobody
  *           else of this host still writes to its files (agent/base/held.h)
  *
+ *   notes   nothing of its own QEMU is on its way, but another node is to have it: only that last proof, of QEMUs before
+ *
  * Another node is told "released" or "failed" only after that last proof, too: T_drain covers what a dead host has sent, not what a living one still may.
  */
 #include <errno.h>
@@ -35,6 +37,7 @@ struct job {
 	bool used;
 	uint8_t uuid[16];
 	bool leaves; /* another node may have it next */
+	bool notes_only;
 	struct probe probe[VMFILE_MAX_DISKS];
 	unsigned n;
 	qb_loop_timer_handle timer, open_timer;
@@ -231,7 +234,7 @@ static void look_quick(void *data)
 	struct job *j = data;
 
 	j->timer = 0;
-	if (!orphans_quiet())
+	if (!j->notes_only && !orphans_quiet())
 		(void)snprintf(j->reason, sizeof(j->reason), "this host still sends data of a dead process");
 	else if (!is_held(j)) {
 		job_end(j);
@@ -258,6 +261,7 @@ void drainer_start(struct drainer *dr, const struct vm *v, bool full)
 	j->n = 0;
 	j->timer = 0;
 	j->leaves = v->release_as != CLAIM_NONE;
+	j->notes_only = v->notes_only;
 	memcpy(j->uuid, v->def.uuid, 16);
 	(void)str_copy(j->reason, sizeof(j->reason), "waiting for its disks' storage to answer");
 	if (full && e)

@@ -11,9 +11,11 @@
 #include <unistd.h>
 
 #include "agent/agentd.h"
+#include "agent/base/held.h"
 #include "agent/base/uuid.h"
 #include "agent/disk_place.h"
 #include "qmp/migrate.h"
+#include "storage/format.h"
 
 #define LOOK_MS 250
 #define LOOK_SOON_MS 1    /* a guest that stands still waits for it, and no event will tell */
@@ -734,6 +736,7 @@ void mover_offered(struct mover *m, uint32_t node, const uint8_t uuid[16], uint6
 		(void)str_copy(o->host, sizeof(o->host), host);
 	}
 	memcpy(ev.uuid, uuid, 16);
+	ev.held = !held_quiet(HELD_FOR_NEXT, format_vm_mark(uuid), NULL, 0);
 	agentd_event(m->d, &ev);
 }
 

@@ -52,7 +52,8 @@ struct node {
 		very_deaf, /* its QEMUs: end at once; the gate says no; guests, QEMU itself ignore requests */
 		hangs,     /* its QEMUs say that they end, and do not */
 		cannot,    /* none of them can wait for a guest */
-		unheeding; /* those that send one do not hear that it is called off */
+		unheeding, /* those that send one do not hear that it is called off */
+		held;      /* a write of a dead QEMU may still come */
 	unsigned kills_lost; /* so many are not obeyed */
 	uint32_t holder; /* who has the VM that is not adopted */
 	uint32_t drain_ms, quiet_ms, start_ms, prepare_ms, cont_ms;
@@ -527,6 +528,7 @@ static void op_offer(void *edge, uint32_t to, const struct vm *v)
 	memcpy(p->ev.uuid, v->def.uuid, 16);
 	p->ev.node = n->id;
 	p->ev.migration = v->migration.id;
+	p->ev.held = node(to)->held;
 }
 
 static bool is_there(uint32_t id, unsigned vm, uint64_t migration) { return node(id)->process[vm].waits && node(id)->process[vm].id == migration; }
@@ -1089,6 +1091,20 @@ static void test_takeover(void)
 	TAP_OK(disk_state(owner, 0) == CLAIM_RELEASED, "its claim was given up");
 	TAP_OK(UNTIL(2000, node(owner)->notes[NOTE_MAINTENANCE_DONE] == 1), "and the node says that it is empty");
 	sound("maintenance");
+
+	/* It ends well, but what others of its host write for a QEMU before it may not be over. */
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
+	other = 3 - owner;
+	node(owner)->quiet_ms = 10000;
+	memset(node(owner)->trace, 0, 256);
+	s.catalog.maintenance = bit(owner);
+	spread_catalog();
+	TAP_OK(UNTIL(15000, did(owner, 'd')) && !did(owner, 'D'), "maintenance: stopped cleanly");
+	run(8000);
+	TAP_OK(running(0) == 0 && disk_state(owner, 0) == CLAIM_ACTIVE, "its claim is kept until that is proven");
+	TAP_OK(UNTIL(15000, runs(other, 0)) && disk_state(owner, 0) == CLAIM_RELEASED, "then it starts elsewhere");
+	sound("a clean end, proven late");
 
 	/* Nobody else can take it: shutting it down would help nobody. */
 	boot(2, 1, 1);
@@ -2224,6 +2240,16 @@ static void test_migration(void)
 	run(30000);
 	TAP_OK(untouched(to), "and it stays");
 	sound("a migration");
+
+	from = boot_live(&to);
+	node(from)->held = true;
+	ask_migration(to);
+	run(20000);
+	TAP_OK(untouched(from) && !did(from, 'G') && did(to, 'I'), "a write of a QEMU that has died there may still come: it is not sent");
+	node(from)->held = false;
+	later_runs(node(from), 10, s.vm[0].uuid);
+	TAP_OK(UNTIL(15000, runs(to, 0)) && disk_state(from, 0) == CLAIM_HANDED, "proven: it is");
+	sound("a migration that has to wait");
 
 	from = boot_live(&to);
 	plant_withdrawn(6 - from - to, 0, from);

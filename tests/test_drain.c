@@ -66,8 +66,14 @@ int __wrap_volume_open(qb_loop_t *l, const char *url, const struct volume_option
 void agentd_event(struct agentd *x, const struct agent_event *ev) { n_drained += ev->kind == AGENT_EV_DRAINED; }
 void agentd_say(struct agentd *x, enum log_level level, const char *fmt, ...) {}
 struct catalog_entry *catalog_by_uuid(const struct catalog_doc *c, const uint8_t uuid[16]) { return &entry; }
-bool held_quiet(enum held_for who, uint32_t mark, char *path, size_t size) { return true; }
-bool orphans_quiet(void) { return true; }
+static bool sends, is_left;
+bool orphans_quiet(void) { return !sends; }
+bool held_quiet(enum held_for who, uint32_t mark, char *path, size_t size)
+{
+	if (is_left && path)
+		(void)str_copy(path, size, "/srv/disk");
+	return !is_left || who == HELD_FOR_SAME;
+}
 
 static void on_answer(void *user, const uint8_t uuid[16], bool ok)
 {
@@ -177,6 +183,32 @@ static void test_unopened(void)
 	TAP_OK(n_drained == before + 1, "nor twice");
 }
 
+/* What this host sends for others is nothing to a VM that has ended well; what it may write for an earlier QEMU of it is, for another node. */
+static void test_notes(void)
+{
+	struct vm v = { .used = true, .release_as = CLAIM_RELEASED, .notes_only = true };
+	int before = n_drained;
+
+	printf("# a VM that has ended well\n");
+	sends = is_left = true;
+	drainer_start(dr, &v, false);
+	wait_ms(DRAIN_MS);
+	TAP_OK(n_drained == before && strstr(drainer_reason(dr, v.def.uuid), "/srv/disk"), "a write of one before may come: it is not given to another node: %s", drainer_reason(dr, v.def.uuid));
+	is_left = false;
+	TAP_OK(wait_for(&n_drained, ++before), "proven: it is, though a connection of another dead process still sends");
+	v.notes_only = false;
+	drainer_start(dr, &v, false);
+	wait_ms(DRAIN_MS);
+	TAP_OK(n_drained == before, "one that has not ended well waits for that, too");
+	sends = false;
+	TAP_OK(wait_for(&n_drained, ++before), "until it is over");
+	is_left = true;
+	v.release_as = CLAIM_NONE;
+	drainer_start(dr, &v, false);
+	TAP_OK(wait_for(&n_drained, ++before), "here it may be started: by the same client");
+	is_left = false;
+}
+
 int main(void)
 {
 	int fd = mkstemp(disk);
@@ -194,6 +226,7 @@ int main(void)
 	test_drain();
 	test_question();
 	test_unopened();
+	test_notes();
 	qb_loop_destroy(loop);
 	(void)unlink(disk);
 	return tap_done();

@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include "agent/agentd.h"
+#include "agent/base/held.h"
 #include "agent/disk_place.h"
 #include "qmp/qmp.h"
+#include "storage/format.h"
 #include "tests/tap.h"
 
 #define WAIT_MS 10000
@@ -17,7 +19,7 @@ static qb_loop_t *loop;
 static struct agentd d;
 static struct vm vm = { .used = true, .state = VM_RUNNING, .migration = { .id = 77, .peer = 2 } };
 static bool connected = true;
-static bool has_disks = true;
+static bool has_disks = true, offer_held;
 static unsigned n_started, n_kills, n_continued, n_refused, n_slow;
 static unsigned news[MIGRATE_NEWS_CANNOT + 1];
 
@@ -70,6 +72,8 @@ static bool answer(const char *command, const char *json, const char *error)
 void agentd_event(struct agentd *x, const struct agent_event *ev)
 {
 	n_started += ev->kind == AGENT_EV_STARTED;
+	if (ev->kind == AGENT_EV_OFFER)
+		offer_held = ev->held;
 	if (ev->kind == AGENT_EV_MIGRATION)
 		news[ev->news]++;
 }
@@ -222,6 +226,26 @@ static void test_inactive(void)
 	TAP_OK(has_disks && times("cont") == 1, "its guest is to go on after all: it may");
 }
 
+/* What a dead QEMU of the VM has left here is looked for with each offer. */
+static void test_offer_held(void)
+{
+	char dir[] = "/tmp/kvm-ha-mover-XXXXXX", note[128];
+	FILE *f;
+
+	CHECK(mkdtemp(dir));
+	held_use(dir, "/proc");
+	begin();
+	mover_offered(d.mover, 2, vm.def.uuid, 77, "192.0.2.2", 4444, false);
+	TAP_OK(!offer_held, "an offer, and nothing is left of an earlier QEMU");
+	(void)snprintf(note, sizeof(note), "%s/%08x-%d-%d-1", dir, format_vm_mark(vm.def.uuid), (int)getpid(), 1); /* that number is another's now */
+	f = fopen(note, "we");
+	CHECK(f && fputs("none 0:1 1 /srv/disk\n", f) >= 0 && fclose(f) == 0);
+	mover_offered(d.mover, 2, vm.def.uuid, 77, "192.0.2.2", 4444, false);
+	TAP_OK(offer_held, "an unproven file of a dead one: that is told with it");
+	CHECK(unlink(note) == 0 && rmdir(dir) == 0);
+	begin();
+}
+
 static uint32_t deadline(const char *command)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(asked); i++)
@@ -336,6 +360,7 @@ int main(void)
 	CHECK(mover_new(&d, &d.mover) == 0);
 	test_cont_waits();
 	test_cont_connection();
+	test_offer_held();
 	test_inactive();
 	test_deadlines();
 	test_pace();

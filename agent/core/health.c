@@ -153,6 +153,7 @@ static void take_fact(struct agent *a, struct vm *v, const struct agent_event *e
 	switch (ev->fact) {
 	case HEALTH_STATE:
 		take_state(a, h, ev->run);
+		h->held = ev->held;
 		if (ev->run == GUEST_SENT && v->migration.phase == MIGRATE_NONE && !v->migration.kept && !v->going_on)
 			migrate_lost(a, v);
 		break;

@@ -102,14 +102,14 @@ static bool may_go(const struct agent *a, const struct vm *v, uint32_t to)
 
 /* What is to be ended for its health, or stands still for another reason than an operator's, stays until that is over. No attempt begins while a cont is on
  * its way: QEMU obeys that whenever it comes, even after the guest was handed over. Nor while others' keys are to be preempted: the target's would go with them. Nor while
- * a write of the QEMU before it may land: over those of the next owner that would be one of another node's. */
+ * a write of a QEMU before it may land: over those of the next owner that would be one of another node's. */
 static bool is_fit(const struct agent *a, const struct vm *v)
 {
 	const struct vm_health *h = &v->health;
 
 	if (MUTANT(CONT_IN_FLIGHT))
 		return h->kill_ns == 0;
-	return h->kill_ns == 0 && a->now_ns >= v->undrained_ns && !v->going_on && reserve_settled(v) && (h->run == GUEST_RUNS || h->run == GUEST_ASLEEP || h->run == GUEST_PAUSED);
+	return h->kill_ns == 0 && !h->held && a->now_ns >= v->undrained_ns && !v->going_on && reserve_settled(v) && (h->run == GUEST_RUNS || h->run == GUEST_ASLEEP || h->run == GUEST_PAUSED);
 }
 
 static void on_offer(struct agent *a, struct vm *v, const struct agent_event *ev)
@@ -118,6 +118,7 @@ static void on_offer(struct agent *a, struct vm *v, const struct agent_event *ev
 
 	if (m->id == ev->migration && (sending(v) || v->state == VM_HANDING || v->state == VM_DISCARDING))
 		return; /* it was said twice */
+	v->health.held = v->health.held || ev->held;
 	if (v->state != VM_RUNNING || m->phase != MIGRATE_NONE || !is_fit(a, v) || !may_go(a, v, ev->node) || m->failures >= TRIES || outgoing(a) >= migrate_parallel(a)) {
 		tell(a, v, ev->node, ev->migration, MIGRATE_NEWS_OFF);
 		return;
@@ -250,7 +251,7 @@ static void on_completed(struct agent *a, struct vm *v, uint64_t id)
 }
 
 /* An operator's wish that cannot be had: the VM stays. */
-static void withdraw_request(struct agent *a, struct vm *v)
+void migrate_withdraw(struct agent *a, struct vm *v)
 {
 	struct agent_action *act;
 
@@ -313,7 +314,7 @@ bool migrate_leaves(struct agent *a, struct vm *v, bool wanted)
 		return true;
 	if (v->def.move.node == 0 || !v->def.move.live)
 		return false; /* no operator's wish: it has to leave, by a stop here and a start there */
-	withdraw_request(a, v);
+	migrate_withdraw(a, v);
 	return true;
 }
 
