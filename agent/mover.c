@@ -36,6 +36,7 @@ struct job {
 	struct mover *m;
 	bool used, incoming, begun, listening;
 	bool going_on;           /* its guest is to go on here, and QEMU has not said yet that it does */
+	bool still;              /* or to be paused here, as somebody had it */
 	bool late;               /* not in time, as was said */
 	bool slow;               /* it comes to no end by itself, as was said */
 	uint32_t serial;         /* another one each time the place is used */
@@ -639,6 +640,8 @@ static void on_whether(void *user, json_object *ret, const char *error)
 		ask_whether(j);
 	else if (error || !json_object_is_type(ret, json_type_object) || !json_object_object_get_ex(ret, "status", &status))
 		look_later(j); /* the connection is another one then: cont again */
+	else if (j->still && qmp_run_state_parse(json_object_get_string(status)) == QMP_RUN_PAUSED)
+		went_on(j);
 	else if (never_went_on(qmp_run_state_parse(json_object_get_string(status))))
 		cannot_go_on(j, "QEMU was told to, and did not");
 	else
@@ -674,12 +677,20 @@ static void on_cont(void *user, json_object *ret, const char *error)
 	}
 }
 
+static void on_paused_again(void *user, json_object *ret, const char *error)
+{
+	/* Its run state says what has come of it. */
+}
+
+/* One that somebody has paused has to take its disks, too, which only cont does: it is stopped with the next command. */
 static void tell_cont(struct job *j)
 {
 	struct qmp_conn *q = runner_qmp(j->m->d->runner, j->uuid);
 
 	if (!q || qmp_conn_execute(q, "cont", NULL, QMP_TIMEOUT_OF_CLASS, on_cont, ref(j)) < 0)
 		look_later(j);
+	else if (j->still)
+		(void)qmp_conn_execute(q, "stop", NULL, QMP_TIMEOUT_OF_CLASS, on_paused_again, NULL);
 }
 
 void mover_go_on(struct mover *m, const struct vm *v)
@@ -693,6 +704,7 @@ void mover_go_on(struct mover *m, const struct vm *v)
 		(void)qb_loop_timer_del(m->d->loop, j->timer);
 	j->timer = 0;
 	j->going_on = true;
+	j->still = v->migration.still;
 	runner_inactive(m->d->runner, v->def.uuid, false);
 	tell_cont(j);
 }

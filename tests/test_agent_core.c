@@ -31,7 +31,7 @@ struct pending {
 };
 
 /* waits: for a guest to come, as number id, or holds one that was not continued; sent: stopped and inactive, its guest is whole elsewhere. */
-struct process { bool runs, waits, sent, cancelled; uint32_t epoch; uint64_t id; };
+struct process { bool runs, waits, sent, cancelled, still /* paused by somebody */; uint32_t epoch; uint64_t id; };
 
 struct node {
 	struct agent a;
@@ -302,6 +302,16 @@ static void later_runs(struct node *n, uint32_t ms, const uint8_t uuid[16])
 	memcpy(p->ev.uuid, uuid, 16);
 	p->ev.fact = HEALTH_STATE;
 	p->ev.run = GUEST_RUNS;
+	p->ev.ok = true;
+}
+
+static void later_paused(struct node *n, uint32_t ms, const uint8_t uuid[16])
+{
+	struct pending *p = later(n, ms, AGENT_EV_HEALTH);
+
+	memcpy(p->ev.uuid, uuid, 16);
+	p->ev.fact = HEALTH_STATE;
+	p->ev.run = GUEST_PAUSED;
 	p->ev.ok = true;
 }
 
@@ -591,7 +601,7 @@ static void op_go_on(void *edge, const struct vm *v)
 	if (!p->waits && !p->sent)
 		return;
 	check_start(n, v);
-	*p = (struct process){ .runs = true, .epoch = n->epoch };
+	*p = (struct process){ .runs = true, .epoch = n->epoch, .still = v->migration.still };
 	later_vm(n, n->cont_ms + 5, came ? AGENT_EV_STARTED : AGENT_EV_CONTINUED, v->def.uuid, VM_EXIT_CRASH);
 	later_runs(n, n->cont_ms + 10, v->def.uuid);
 }
@@ -2240,6 +2250,24 @@ static void test_migration(void)
 	run(30000);
 	TAP_OK(untouched(to), "and it stays");
 	sound("a migration");
+
+	TAP_OK(!node(to)->process[0].still, "its guest goes on");
+
+	from = boot_live(&to);
+	later_paused(node(from), 10, s.vm[0].uuid);
+	run(100);
+	ask_migration(to);
+	TAP_OK(UNTIL(10000, runs(to, 0)) && node(to)->process[0].still && disk_state(from, 0) == CLAIM_HANDED, "one that somebody has paused is migrated, and stays paused");
+	sound("a migration of a paused guest");
+
+	from = boot_live(&to);
+	later_paused(node(from), 10, s.vm[0].uuid);
+	run(100);
+	ask_migration(to);
+	CHECK(UNTIL(10000, sends(from)));
+	for (unsigned v = 0; v < s.n_volumes; v++)
+		node(from)->volume_gone[v] = true;
+	TAP_OK(UNTIL(30000, did(from, 'g')) && runs(from, 0) && node(from)->process[0].still, "it cannot be handed over: it stays so where it was");
 
 	from = boot_live(&to);
 	node(from)->held = true;

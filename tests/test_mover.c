@@ -183,6 +183,34 @@ static void test_cont_waits(void)
 	TAP_OK(n_kills == 1 && n_started == 0, "refused: killed");
 }
 
+/* Its guest was paused by somebody: it takes its disks, and stays so. */
+static void test_still(void)
+{
+	struct vm still = vm;
+
+	still.migration.still = true;
+	begin();
+	mover_go_on(d.mover, &still);
+	TAP_OK(times("cont") == 1 && times("stop") == 1, "a guest that was paused takes its disks, and is stopped at once");
+	(void)(answer("cont", "{}", NULL) && answer("stop", "{}", NULL));
+	TAP_OK(n_started == 1 && n_kills == 0, "it is there");
+
+	begin();
+	mover_go_on(d.mover, &still);
+	(void)(answer("cont", NULL, "timeout") && answer("stop", NULL, "timeout") && answer("query-status", "{\"status\": \"paused\"}", NULL));
+	TAP_OK(n_started == 1 && n_kills == 0, "no answer in time, and found paused: that is how it is to be");
+
+	begin();
+	mover_go_on(d.mover, &still);
+	(void)(answer("cont", NULL, "timeout") && answer("stop", NULL, "timeout") && answer("query-status", "{\"status\": \"postmigrate\"}", NULL));
+	TAP_OK(n_started == 0 && n_kills == 1, "found as it was sent: it was refused, and is killed");
+
+	begin();
+	mover_go_on(d.mover, &vm);
+	TAP_OK(times("cont") == 1 && times("stop") == 0, "any other goes on");
+	begin();
+}
+
 static void test_cont_connection(void)
 {
 	begin();
@@ -359,6 +387,7 @@ int main(void)
 	memcpy(vm.def.uuid, d.catalog->entry[0].uuid, 16);
 	CHECK(mover_new(&d, &d.mover) == 0);
 	test_cont_waits();
+	test_still();
 	test_cont_connection();
 	test_offer_held();
 	test_inactive();

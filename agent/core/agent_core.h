@@ -135,6 +135,7 @@ const char *vm_trouble_text(enum vm_trouble t); /* a sentence's end: "VM x: ..."
 
 struct vm_health {
 	enum guest_run run;
+	bool still;                  /* somebody has paused it, as far as was heard while nothing else kept it from running */
 	bool held;                   /* what a dead QEMU of it has written here may not be over (agent/base/held.h): no other node is to have it */
 	enum vm_trouble trouble;
 	enum vm_trouble ending;      /* for this it was killed; its exit is still to come, or was the last one */
@@ -172,6 +173,7 @@ struct vm_migration {
 	uint64_t peer_generation; /* target: of the source's claim: another one is of another life */
 	int64_t since_ns, told_ns;
 	bool handed;              /* target: the source says that it has handed it over */
+	bool still;               /* its guest was paused by somebody: it stays paused where it goes on */
 	uint64_t taken;           /* TAKING: its generation, once that claim is ours */
 	enum vm_ready ready;      /* target: how far its guest was */
 	/* the source's, over all attempts for one request */
@@ -321,6 +323,7 @@ enum migrate_news {
 	MIGRATE_NEWS_ASK,       /* from the target's agent: which of the two is it? */
 	MIGRATE_NEWS_CANNOT,    /* from the target's agent, with no number: no QEMU there can wait for it */
 	MIGRATE_NEWS_PREPARING, /* from the target's agent, under the claim's generation: its QEMU is being started */
+	MIGRATE_NEWS_STILL,     /* from the source's agent, before HANDED: somebody has paused the guest, and it is to stay so */
 };
 
 struct agent_event {
@@ -378,7 +381,7 @@ enum agent_action_kind {
 	AGENT_ACT_MIGRATE,      /* vm: send it to who offered under this number: news PAUSED, then COMPLETED; or FAILED */
 	AGENT_ACT_SWITCH,       /* vm: after PAUSED, send the rest */
 	AGENT_ACT_CANCEL,       /* vm: COMPLETED may still come instead of FAILED */
-	AGENT_ACT_GO_ON,        /* vm: its guest, sent here or not sent after all, goes on here, under v->generation; STARTED, which storage may delay. If it cannot, its QEMU is killed: EXIT */
+	AGENT_ACT_GO_ON,        /* vm: its guest, sent here or not sent after all, goes on here, or stays paused (v->migration.still), under v->generation; STARTED, which storage may delay. If it cannot, its QEMU is killed: EXIT */
 	AGENT_ACT_TELL,         /* node, vm, migration, news (HANDED, OFF, ASK, PREPARING) */
 	AGENT_ACT_LEAD,         /* on: we lead (claimer generation) or no longer */
 	AGENT_ACT_LEAD_CHECKED, /* on */

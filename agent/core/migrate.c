@@ -127,7 +127,7 @@ static void on_offer(struct agent *a, struct vm *v, const struct agent_event *ev
 	m->peer = ev->node;
 	m->peer_generation = 0;
 	m->counts = true;
-	m->gone = m->kept = false;
+	m->gone = m->kept = m->still = false;
 	set_phase(a, v, MIGRATE_SENDING);
 	agent_note(a, NOTE_VM_MIGRATING, v, ev->node);
 	agent_act(a, AGENT_ACT_MIGRATE)->vm = v;
@@ -156,6 +156,9 @@ static void hand_over(struct agent *a, struct vm *v)
 	CHECK(!v->going_on || MUTANT(CONT_IN_FLIGHT) || MUTANT(CONT_WHILE_SENT));
 	vmlife_move(a, v, VM_HANDING);
 	set_phase(a, v, MIGRATE_NONE);
+	v->migration.still = v->health.still;
+	if (v->migration.still)
+		tell(a, v, v->migration.peer, v->migration.id, MIGRATE_NEWS_STILL);
 	claimer_want_migration(a, v->def.uuid, WANT_GIVE_UP, v->migration.id);
 }
 
@@ -233,6 +236,7 @@ static void on_completed(struct agent *a, struct vm *v, uint64_t id)
 	const struct vm_migration *m = &v->migration;
 
 	if (v->state == VM_STOPPING) { /* nothing was released: the guest has to hear that it is to shut down */
+		v->migration.still = false;
 		let_go_on(a, v);
 		agent_act(a, AGENT_ACT_POWERDOWN)->vm = v;
 		return;
@@ -245,6 +249,7 @@ static void on_completed(struct agent *a, struct vm *v, uint64_t id)
 	} else if (m->phase == MIGRATE_SWITCHING && agent_gate_open(a) && agent_node_usable(a, m->peer)) {
 		hand_over(a, v);
 	} else {
+		v->migration.still = v->health.still;
 		let_go_on(a, v); /* called off in time, as nothing was released */
 		ended(a, v);
 	}
@@ -502,6 +507,9 @@ static void target_news(struct agent *a, struct vm *v, const struct agent_event 
 			m->since_ns = a->now_ns;
 		m->handed = true;
 		try_take(a, v);
+		break;
+	case MIGRATE_NEWS_STILL:
+		m->still = true;
 		break;
 	case MIGRATE_NEWS_OFF:
 		if ((!MUTANT(RELEASE_UNREAD) && !MUTANT(RELEASE_OF_ANOTHER)) || m->phase != MIGRATE_LOADED)
