@@ -59,9 +59,18 @@ struct run {
 	qb_loop_timer_handle timer; /* START_AGAIN, QMP_AGAIN, LAST_WORDS or END_AGAIN: never two at once */
 };
 
+/* Of no VM that runs here: it is to be killed, and systemd has not taken that yet. */
+struct other {
+	struct runner *r;
+	bool used;
+	uint8_t uuid[16];
+	qb_loop_timer_handle timer;
+};
+
 struct runner {
 	struct agentd *d;
 	struct run run[2 * MAX_RUNS]; /* half of them may wait for late answers */
+	struct other other[MAX_RUNS];
 };
 
 static struct run *find(struct runner *r, const uint8_t uuid[16])
@@ -768,10 +777,75 @@ static void on_killed(void *user, const char *error, const struct unit_info *inf
 		kill_watched(n);
 }
 
+static void look_at_other(void *data);
+
+static void look_at_other_later(struct other *o)
+{
+	(void)qb_loop_timer_add(o->r->d->loop, QB_LOOP_HIGH, LOOK_AGAIN_MS * NS_PER_MS, o, look_at_other, &o->timer);
+}
+
 static void on_other_killed(void *user, const char *error, const struct unit_info *info)
 {
-	if (error)
-		tell_unkilled(user, error);
+	struct other *o = user;
+
+	o->used = error != NULL;
+	if (!error)
+		return;
+	tell_unkilled(o->r, error);
+	look_at_other_later(o);
+}
+
+static void kill_other(struct other *o)
+{
+	struct foreign_mark mark;
+	char text[UUID_STR_LEN];
+
+	uuid_format(o->uuid, text);
+	if ((foreign_marked(o->uuid, &mark) ? units_kill_scope : units_kill)(o->r->d->units, text, SIGKILL, on_other_killed, o) < 0)
+		look_at_other_later(o);
+}
+
+/* What has been started since under that name is this agent's own, and has somebody who looks after it. */
+static void on_other(void *user, const char *error, const struct unit_info *info)
+{
+	struct other *o = user;
+
+	if (find(o->r, o->uuid))
+		o->used = false;
+	else if (error)
+		look_at_other_later(o);
+	else if (info->main_pid != 0 || info->state == UNIT_STARTING || info->state == UNIT_RUNNING || info->state == UNIT_STOPPING)
+		kill_other(o);
+	else
+		o->used = false;
+}
+
+static void look_at_other(void *data)
+{
+	struct other *o = data;
+	struct foreign_mark mark;
+	char text[UUID_STR_LEN];
+
+	o->timer = 0;
+	uuid_format(o->uuid, text);
+	if ((foreign_marked(o->uuid, &mark) ? units_query_scope : units_query)(o->r->d->units, text, on_other, o) < 0)
+		look_at_other_later(o);
+}
+
+static void begin_other(struct runner *r, const uint8_t uuid[16])
+{
+	struct other *room = NULL;
+
+	for (unsigned i = 0; i < MAX_RUNS; i++) {
+		if (r->other[i].used && memcmp(r->other[i].uuid, uuid, 16) == 0)
+			return; /* it is being tried */
+		if (!r->other[i].used && !room)
+			room = &r->other[i];
+	}
+	CHECK(room); /* there are no more units */
+	*room = (struct other){ .r = r, .used = true };
+	memcpy(room->uuid, uuid, 16);
+	kill_other(room);
 }
 
 static void on_withdrawn(void *data)
@@ -796,11 +870,15 @@ void runner_kill(struct runner *r, const uint8_t uuid[16])
 		n->starting = false;
 		set_timer(n, 0, on_withdrawn);
 	}
+	if (!n) {
+		begin_other(r, uuid);
+		return;
+	}
 	uuid_format(uuid, text);
-	e = (foreign_marked(uuid, &mark) ? units_kill_scope : units_kill)(r->d->units, text, SIGKILL, n ? on_killed : on_other_killed, n ? (void *)n : r);
+	e = (foreign_marked(uuid, &mark) ? units_kill_scope : units_kill)(r->d->units, text, SIGKILL, on_killed, n);
 	if (e < 0)
 		kill_watched(n);
-	else if (n)
+	else
 		n->calls++;
 }
 

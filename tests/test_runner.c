@@ -35,6 +35,7 @@ static volatile struct shared {
 	int answer, pid, exit_code, left; /* left: a process in the control group of a unit that is over */
 	int queries, starts, kills, connections;
 	int hold; /* the answer to a start */
+	int takes_kills;
 	int refuses; /* the gate: a launcher ends at its agent's yes */
 	int launcher, asks, told; /* the process that a start is to become; it may ask now; what the agent said, 'N' for nothing */
 } *shared;
@@ -202,7 +203,7 @@ static int on_call(sd_bus_message *m, void *user, sd_bus_error *error)
 	}
 	if (query && shared->answer != ANSWER_REFUSES)
 		return reply_properties(m);
-	if (query || start || kills)
+	if (query || start || (kills && !shared->takes_kills))
 		return sd_bus_reply_method_errorf(m, "org.freedesktop.DBus.Error.NoReply", "made to fail");
 	return sd_bus_reply_method_return(m, NULL); /* Subscribe, ResetFailedUnit */
 }
@@ -557,6 +558,45 @@ static void test_killed(enum answer answer, const char *how)
 	shared->answer = ANSWER_RUNS;
 }
 
+/* Found running with nobody to look after it: systemd is told until it takes it, or nothing is there any more, or what is there is a VM's. */
+static void test_other(void)
+{
+	pid_t pid = sleeper();
+	unsigned tries = n_tries;
+	int kills;
+
+	begin(ANSWER_REFUSES, pid);
+	runner_kill(d.runner, vm.def.uuid);
+	runner_kill(d.runner, vm.def.uuid);
+	TAP_OK(UNTIL(shared->kills == 1 && shared->queries >= 1), "a QEMU that is nobody's is not killed, as systemd refuses: it is looked at again");
+	shared->takes_kills = 1;
+	shared->answer = ANSWER_RUNS;
+	TAP_OK(UNTIL(shared->kills == 2), "it is there still: killed again");
+	for (int64_t end_ms = now_ms() + 1500; now_ms() < end_ms;)
+		turn_loop();
+	TAP_OK(shared->kills == 2, "which systemd has taken: that is all");
+	shared->takes_kills = 0;
+
+	begin(ANSWER_HANGS_UP, pid);
+	runner_kill(d.runner, vm.def.uuid);
+	CHECK(UNTIL(shared->kills >= 1));
+	begin(ANSWER_UNLOADED, 0);
+	TAP_OK(UNTIL(shared->queries >= 1) && shared->kills == 0, "gone meanwhile: nothing is left to be killed");
+
+	begin(ANSWER_REFUSES, pid);
+	runner_kill(d.runner, vm.def.uuid);
+	CHECK(UNTIL(shared->kills >= 1));
+	kills = shared->kills;
+	shared->answer = ANSWER_RUNS;
+	runner_adopt(d.runner, &vm);
+	CHECK(UNTIL(n_tries > tries));
+	for (int64_t end_ms = now_ms() + 1500; now_ms() < end_ms;)
+		turn_loop();
+	TAP_OK(shared->kills == kills && n_exits == 0, "it has become a VM's: left alone");
+	end_sleeper(pid);
+	CHECK(UNTIL(n_exits > 0));
+}
+
 /* It has said that it ends: what it leaves unproven (agent/base/held.h) is forgotten if its unit says that it was not killed after that. */
 static void test_left(enum answer answer, bool forgotten, const char *how)
 {
@@ -671,6 +711,7 @@ int main(void)
 	test_ends();
 	test_killed(ANSWER_REFUSES, "refuses");
 	test_killed(ANSWER_HANGS_UP, "hangs up");
+	test_other();
 	test_left(ANSWER_UNLOADED, true, "it ends with 0");
 	test_left(ANSWER_KILLED, false, "it is killed");
 	test_left(ANSWER_EXITED, false, "it fails");
