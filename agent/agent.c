@@ -273,6 +273,7 @@ static const struct note_text vm_note[] = {
 	[NOTE_VM_NO_PLACE] = { LOG_LEVEL_ERR, "VM %s: no node can take it at the moment; trying on: `ha-ctl vm show %s --why` says why", HOOK_VM_NO_PLACE, true, true },
 	[NOTE_VM_CONFIRM] = { LOG_LEVEL_INFO, "VM %s: claimed anew: the gate was closed meanwhile, other nodes may have taken it", -1 },
 	[NOTE_VM_STAYS] = { LOG_LEVEL_WARNING, "VM %s: runs on here, in maintenance, since no other node can take it: ha-ctl vm show --why", -1 },
+	[NOTE_VM_HELD] = { LOG_LEVEL_WARNING, "VM %s: runs on here: what a dead QEMU of it has written may not be over, and no other node may have it (kvm-ha.vm(5), PROOF OF SILENCE)", -1 },
 	[NOTE_VM_MOVING] = { LOG_LEVEL_NOTICE, "VM %s: on its way to node %s", -1 },
 	[NOTE_VM_MOVED] = { LOG_LEVEL_NOTICE, "VM %s: moved to node %s", -1, true },
 	[NOTE_VM_NOT_MOVED] = { LOG_LEVEL_ERR, "VM %s: not moved: node %s cannot take it, or it failed there", -1, true },

@@ -133,6 +133,8 @@ int runner_new(struct agentd *d, struct runner **ret);
 void runner_start(struct runner *r, const struct vm *v);
 void runner_incoming(struct runner *r, const struct vm *v); /* one that waits for a guest */
 void runner_continued(struct runner *r, const uint8_t uuid[16]); /* which has come, and runs */
+/* Its QEMU has waited for its last write and given its disks away; or it may take them (again). */
+void runner_inactive(struct runner *r, const uint8_t uuid[16], bool inactive);
 struct qmp_conn *runner_qmp(struct runner *r, const uint8_t uuid[16]); /* NULL: it does not answer at the moment */
 void runner_adopt(struct runner *r, const struct vm *v);
 void runner_take_in(struct runner *r, const struct vm *v); /* it is marked, in its scope, and alive */

@@ -6,6 +6,8 @@
  *   quick   qemu died on this very host: wait until no orphaned TCP connection of this host has unsent data for a disk's server, and until it is proven that nobody
  *           else of this host still writes to its files (agent/base/held.h)
  *
+ *   notes   nothing of its own QEMU is on its way, but another node is to have it: only that last proof, of QEMUs before
+ *
  * Another node is told "released" or "failed" only after that last proof, too: T_drain covers what a dead host has sent, not what a living one still may.
  */
 #include <errno.h>
@@ -20,13 +22,14 @@
 #define LOOK_MS 10
 #define MAX_JOBS AGENT_MAX_VMS
 #define ASK_MS 3000
+#define OPEN_AGAIN_MS 1000
 
 struct probe {
 	struct job *job;
 	char *url;
-	struct volume *volume;
+	struct volume *volume; /* NULL: it could not even be opened yet */
 	struct volop *op; /* NULL: not yet */
-	bool answered, failed;
+	bool answered, failed, unopened;
 };
 
 struct job {
@@ -34,9 +37,10 @@ struct job {
 	bool used;
 	uint8_t uuid[16];
 	bool leaves; /* another node may have it next */
+	bool notes_only;
 	struct probe probe[VMFILE_MAX_DISKS];
 	unsigned n;
-	qb_loop_timer_handle timer;
+	qb_loop_timer_handle timer, open_timer;
 	char reason[160];
 	drainer_answer_fn fn; /* asked only */
 	size_t wanted;        /* disks to ask about */
@@ -52,7 +56,9 @@ static void job_clear(struct job *j)
 {
 	if (j->timer)
 		(void)qb_loop_timer_del(j->dr->d->loop, j->timer);
-	j->timer = 0;
+	if (j->open_timer)
+		(void)qb_loop_timer_del(j->dr->d->loop, j->open_timer);
+	j->timer = j->open_timer = 0;
 	for (unsigned i = 0; i < j->n; i++) {
 		volume_close(j->probe[i].volume);
 		free(j->probe[i].url);
@@ -164,6 +170,13 @@ static void fresh_op(struct probe *p)
 	volop_init(p->op, 0, VOLUME_ALIGN, probe_done, NULL, p);
 }
 
+static const char *name_of(const struct job *j)
+{
+	const struct catalog_entry *e = catalog_by_uuid(j->dr->d->catalog, j->uuid);
+
+	return e ? e->file.name : "(removed)";
+}
+
 static void on_probe_state(struct volume *v, enum volume_state state, const char *reason, void *user)
 {
 	struct probe *p = user;
@@ -177,29 +190,43 @@ static void on_probe_state(struct volume *v, enum volume_state state, const char
 		(void)snprintf(p->job->reason, sizeof(p->job->reason), "its disk %.60s does not answer: %.70s", p->url, reason);
 }
 
-static void start_probes(struct job *j, const struct catalog_entry *e)
+/* A file of secrets that is not to be used as it is, say. What cannot be asked has not answered: it is tried again, and nothing goes on without it. */
+static void open_probes(void *data)
 {
+	struct job *j = data;
 	struct volume_options options = { .connect_timeout_ms = 1000, .backoff_ms = 100, .read_only = true };
-	char err[256];
+	char err[256] = "";
 
 	if (j->dr->d->conf.secret_file[0])
 		options.secret_file = j->dr->d->conf.secret_file;
+	j->open_timer = 0;
+	for (unsigned i = 0; i < j->n; i++) {
+		struct probe *p = &j->probe[i];
+
+		if (p->volume || volume_open(j->dr->d->loop, p->url, &options, on_probe_state, p, &p->volume, err, sizeof(err)) == 0)
+			continue;
+		if (!p->unopened)
+			agentd_say(j->dr->d, LOG_LEVEL_ERR, "VM %s: disk %s cannot be probed: %s; trying on", name_of(j), p->url, err);
+		p->unopened = true;
+		(void)snprintf(j->reason, sizeof(j->reason), "its disk %.50s cannot be probed: %.80s", p->url, err);
+		if (!j->open_timer)
+			(void)qb_loop_timer_add(j->dr->d->loop, QB_LOOP_MED, OPEN_AGAIN_MS * NS_PER_MS, j, open_probes, &j->open_timer);
+	}
+}
+
+static void start_probes(struct job *j, const struct catalog_entry *e)
+{
 	for (size_t i = 0; i < e->file.n_disks; i++) {
-		struct probe *p = &j->probe[j->n];
+		struct probe *p = &j->probe[j->n++];
 
 		/* One answer of the same storage is enough, but what is the same storage cannot be told from a URL. */
 		fresh_op(p);
 		p->job = j;
-		p->answered = p->failed = false;
+		p->answered = p->failed = p->unopened = false;
 		p->url = strdup(e->file.disks[i]);
-		if (p->url && volume_open(j->dr->d->loop, p->url, &options, on_probe_state, p, &p->volume, err, sizeof(err)) == 0) {
-			j->n++;
-			continue;
-		}
-		agentd_say(j->dr->d, LOG_LEVEL_ERR, "VM %s: disk %s cannot be probed: %s", e->file.name, e->file.disks[i], err);
-		free(p->url);
-		p->url = NULL;
+		CHECK(p->url);
 	}
+	open_probes(j);
 }
 
 static void look_quick(void *data)
@@ -207,7 +234,7 @@ static void look_quick(void *data)
 	struct job *j = data;
 
 	j->timer = 0;
-	if (!orphans_quiet())
+	if (!j->notes_only && !orphans_quiet())
 		(void)snprintf(j->reason, sizeof(j->reason), "this host still sends data of a dead process");
 	else if (!is_held(j)) {
 		job_end(j);
@@ -234,6 +261,7 @@ void drainer_start(struct drainer *dr, const struct vm *v, bool full)
 	j->n = 0;
 	j->timer = 0;
 	j->leaves = v->release_as != CLAIM_NONE;
+	j->notes_only = v->notes_only;
 	memcpy(j->uuid, v->def.uuid, 16);
 	(void)str_copy(j->reason, sizeof(j->reason), "waiting for its disks' storage to answer");
 	if (full && e)

@@ -4,8 +4,10 @@
 #include <stdio.h>
 
 #include "agent/base/clock.h"
+#include "agent/base/held.h"
 #include "agent/base/uuid.h"
 #include "qmp/guest_agent.h"
+#include "storage/format.h"
 
 #define LOOK_MS 2000         /* between two questions to QEMU */
 #define PING_MS 5000         /* between two to the guest's agent, and how long each may take */
@@ -23,6 +25,7 @@ struct health {
 	struct qmp_conn *qmp;
 	enum qmp_run_state state;
 	enum vm_reaction panic;      /* as QEMU does, as far as it takes what it was told last */
+	bool quiet;                  /* nothing of a QEMU of it before this one is left to be proven: nor will there be */
 	bool asking, ask_again;      /* query-status is under way; and the answer may be old already */
 	qb_loop_timer_handle look_timer;
 	int64_t told_ns[QMP_EVENT_KIND_COUNT]; /* when events of the kind were told last; 0: never */
@@ -67,6 +70,7 @@ static void tell(struct health *h, enum health_fact fact, enum guest_run run, bo
 	struct agent_event ev = { .kind = AGENT_EV_HEALTH, .fact = fact, .run = run, .ok = ok };
 
 	memcpy(ev.uuid, h->uuid, 16);
+	ev.held = !h->quiet;
 	agentd_event(h->d, &ev);
 }
 
@@ -123,6 +127,7 @@ static void take_state(struct health *h, enum qmp_run_state s)
 	if (s != h->state)
 		peers_status_changed(h->d->peers);
 	h->state = s;
+	h->quiet = h->quiet || held_quiet(HELD_FOR_NEXT, format_vm_mark(h->uuid), NULL, 0);
 	tell(h, HEALTH_STATE, run_of(s), true);
 }
 

@@ -11,9 +11,11 @@
 #include <unistd.h>
 
 #include "agent/agentd.h"
+#include "agent/base/held.h"
 #include "agent/base/uuid.h"
 #include "agent/disk_place.h"
 #include "qmp/migrate.h"
+#include "storage/format.h"
 
 #define LOOK_MS 250
 #define LOOK_SOON_MS 1    /* a guest that stands still waits for it, and no event will tell */
@@ -34,6 +36,7 @@ struct job {
 	struct mover *m;
 	bool used, incoming, begun, listening;
 	bool going_on;           /* its guest is to go on here, and QEMU has not said yet that it does */
+	bool still;              /* or to be paused here, as somebody had it */
 	bool late;               /* not in time, as was said */
 	bool slow;               /* it comes to no end by itself, as was said */
 	uint32_t serial;         /* another one each time the place is used */
@@ -327,14 +330,16 @@ static void on_stopped(void *user, json_object *ret, const char *error)
 	if (!j)
 		return;
 	j->asked = false;
-	if (error || !json_object_is_type(ret, json_type_object) || !json_object_object_get_ex(ret, "status", &status))
+	if (error || !json_object_is_type(ret, json_type_object) || !json_object_object_get_ex(ret, "status", &status)) {
 		look_later(j);
-	else if (qmp_run_state_parse(json_object_get_string(status)) == QMP_RUN_POSTMIGRATE)
+	} else if (qmp_run_state_parse(json_object_get_string(status)) == QMP_RUN_POSTMIGRATE) {
+		runner_inactive(j->m->d->runner, j->uuid, true);
 		over(j, MIGRATE_NEWS_COMPLETED, "");
-	else if (j->refusal[0]) /* what has completed was how the guest came here */
+	} else if (j->refusal[0]) { /* what has completed was how the guest came here */
 		over(j, MIGRATE_NEWS_FAILED, j->refusal);
-	else
+	} else {
 		look_soon(j);
+	}
 	look_again(user);
 }
 
@@ -635,6 +640,8 @@ static void on_whether(void *user, json_object *ret, const char *error)
 		ask_whether(j);
 	else if (error || !json_object_is_type(ret, json_type_object) || !json_object_object_get_ex(ret, "status", &status))
 		look_later(j); /* the connection is another one then: cont again */
+	else if (j->still && qmp_run_state_parse(json_object_get_string(status)) == QMP_RUN_PAUSED)
+		went_on(j);
 	else if (never_went_on(qmp_run_state_parse(json_object_get_string(status))))
 		cannot_go_on(j, "QEMU was told to, and did not");
 	else
@@ -670,12 +677,20 @@ static void on_cont(void *user, json_object *ret, const char *error)
 	}
 }
 
+static void on_paused_again(void *user, json_object *ret, const char *error)
+{
+	/* Its run state says what has come of it. */
+}
+
+/* One that somebody has paused has to take its disks, too, which only cont does: it is stopped with the next command. */
 static void tell_cont(struct job *j)
 {
 	struct qmp_conn *q = runner_qmp(j->m->d->runner, j->uuid);
 
 	if (!q || qmp_conn_execute(q, "cont", NULL, QMP_TIMEOUT_OF_CLASS, on_cont, ref(j)) < 0)
 		look_later(j);
+	else if (j->still)
+		(void)qmp_conn_execute(q, "stop", NULL, QMP_TIMEOUT_OF_CLASS, on_paused_again, NULL);
 }
 
 void mover_go_on(struct mover *m, const struct vm *v)
@@ -689,6 +704,8 @@ void mover_go_on(struct mover *m, const struct vm *v)
 		(void)qb_loop_timer_del(m->d->loop, j->timer);
 	j->timer = 0;
 	j->going_on = true;
+	j->still = v->migration.still;
+	runner_inactive(m->d->runner, v->def.uuid, false);
 	tell_cont(j);
 }
 
@@ -731,6 +748,7 @@ void mover_offered(struct mover *m, uint32_t node, const uint8_t uuid[16], uint6
 		(void)str_copy(o->host, sizeof(o->host), host);
 	}
 	memcpy(ev.uuid, uuid, 16);
+	ev.held = !held_quiet(HELD_FOR_NEXT, format_vm_mark(uuid), NULL, 0);
 	agentd_event(m->d, &ev);
 }
 

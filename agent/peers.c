@@ -246,7 +246,7 @@ static void take_ready(struct peers *p, uint32_t node, const char *uuid, json_ob
 
 static const char *const news_word[] = {
 	[MIGRATE_NEWS_HANDED] = "handed", [MIGRATE_NEWS_OFF] = "off", [MIGRATE_NEWS_ASK] = "ask",
-	[MIGRATE_NEWS_PREPARING] = "preparing",
+	[MIGRATE_NEWS_PREPARING] = "preparing", [MIGRATE_NEWS_STILL] = "still",
 };
 
 static void take_prepare(struct peers *p, uint32_t node, json_object *m)

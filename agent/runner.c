@@ -49,6 +49,7 @@ struct run {
 	char socket[FOREIGN_SOCKET_LEN];
 	pid_t pid;     /* 0: not seen yet */
 	bool incoming; /* waits for a guest, or holds one that was not continued */
+	bool inactive; /* has no disks, for now or yet: nothing that it has written is on its way, however it ends */
 	struct qmp_conn *qmp;
 	bool qmp_up, was_up; /* now; ever */
 	struct health *health;
@@ -58,9 +59,18 @@ struct run {
 	qb_loop_timer_handle timer; /* START_AGAIN, QMP_AGAIN, LAST_WORDS or END_AGAIN: never two at once */
 };
 
+/* Of no VM that runs here: it is to be killed, and systemd has not taken that yet. */
+struct other {
+	struct runner *r;
+	bool used;
+	uint8_t uuid[16];
+	qb_loop_timer_handle timer;
+};
+
 struct runner {
 	struct agentd *d;
 	struct run run[2 * MAX_RUNS]; /* half of them may wait for late answers */
+	struct other other[MAX_RUNS];
 };
 
 static struct run *find(struct runner *r, const uint8_t uuid[16])
@@ -129,6 +139,8 @@ static void tell(struct run *n, enum agent_event_kind kind, enum vm_exit how)
 
 	memcpy(ev.uuid, n->uuid, 16);
 	if (kind == AGENT_EV_EXIT) {
+		if (n->gone && n->inactive && n->pid != 0)
+			held_forget(format_vm_mark(n->uuid), n->pid);
 		mover_forget(d->mover, n->uuid);
 		mover_unmark(n->uuid);
 		foreign_unmark(n->uuid);
@@ -408,6 +420,7 @@ static void on_qmp_ready(void *user, enum qmp_run_state state, const char *versi
 		set_timer(n, QMP_AGAIN_MS, connect_qmp);
 		return;
 	}
+	n->inactive = n->inactive && (n->incoming || !n->was_up); /* somebody may have let it go on meanwhile */
 	n->qmp_up = n->was_up = true;
 	end_cont(n); /* it has answered on this connection what came after a cont on the one before */
 	if (!n->used)
@@ -439,6 +452,7 @@ static void on_qmp_event(void *user, const struct qmp_event *ev)
 		take_shutdown(n, ev->guest, ev->reason);
 	} else if (ev->kind == QMP_EVENT_RESET || ev->kind == QMP_EVENT_RESUME) {
 		n->saw_shutdown = false; /* kept, and somebody lets it run again */
+		n->inactive = n->inactive && ev->kind != QMP_EVENT_RESUME;
 	} else if (ev->kind == QMP_EVENT_MIGRATION) {
 		mover_qmp_event(n->r->d->mover, n->uuid);
 	}
@@ -618,7 +632,7 @@ void runner_incoming(struct runner *r, const struct vm *v)
 	struct run *n = new_run(r, v);
 	int e = mover_mark(n->uuid);
 
-	n->incoming = true;
+	n->incoming = n->inactive = true; /* until it is told to let its guest go on it writes nothing */
 	n->term = agent_term(&r->d->core); /* no claim yet: it is let through to wait, and goes on only under one */
 	if (e == 0) {
 		set_timer(n, 0, launch);
@@ -637,6 +651,14 @@ void runner_continued(struct runner *r, const uint8_t uuid[16])
 		n->incoming = false;
 		n->started_told = true;
 	}
+}
+
+void runner_inactive(struct runner *r, const uint8_t uuid[16], bool inactive)
+{
+	struct run *n = find(r, uuid);
+
+	if (n)
+		n->inactive = inactive;
 }
 
 struct qmp_conn *runner_qmp(struct runner *r, const uint8_t uuid[16])
@@ -755,10 +777,75 @@ static void on_killed(void *user, const char *error, const struct unit_info *inf
 		kill_watched(n);
 }
 
+static void look_at_other(void *data);
+
+static void look_at_other_later(struct other *o)
+{
+	(void)qb_loop_timer_add(o->r->d->loop, QB_LOOP_HIGH, LOOK_AGAIN_MS * NS_PER_MS, o, look_at_other, &o->timer);
+}
+
 static void on_other_killed(void *user, const char *error, const struct unit_info *info)
 {
-	if (error)
-		tell_unkilled(user, error);
+	struct other *o = user;
+
+	o->used = error != NULL;
+	if (!error)
+		return;
+	tell_unkilled(o->r, error);
+	look_at_other_later(o);
+}
+
+static void kill_other(struct other *o)
+{
+	struct foreign_mark mark;
+	char text[UUID_STR_LEN];
+
+	uuid_format(o->uuid, text);
+	if ((foreign_marked(o->uuid, &mark) ? units_kill_scope : units_kill)(o->r->d->units, text, SIGKILL, on_other_killed, o) < 0)
+		look_at_other_later(o);
+}
+
+/* What has been started since under that name is this agent's own, and has somebody who looks after it. */
+static void on_other(void *user, const char *error, const struct unit_info *info)
+{
+	struct other *o = user;
+
+	if (find(o->r, o->uuid))
+		o->used = false;
+	else if (error)
+		look_at_other_later(o);
+	else if (info->main_pid != 0 || info->state == UNIT_STARTING || info->state == UNIT_RUNNING || info->state == UNIT_STOPPING)
+		kill_other(o);
+	else
+		o->used = false;
+}
+
+static void look_at_other(void *data)
+{
+	struct other *o = data;
+	struct foreign_mark mark;
+	char text[UUID_STR_LEN];
+
+	o->timer = 0;
+	uuid_format(o->uuid, text);
+	if ((foreign_marked(o->uuid, &mark) ? units_query_scope : units_query)(o->r->d->units, text, on_other, o) < 0)
+		look_at_other_later(o);
+}
+
+static void begin_other(struct runner *r, const uint8_t uuid[16])
+{
+	struct other *room = NULL;
+
+	for (unsigned i = 0; i < MAX_RUNS; i++) {
+		if (r->other[i].used && memcmp(r->other[i].uuid, uuid, 16) == 0)
+			return; /* it is being tried */
+		if (!r->other[i].used && !room)
+			room = &r->other[i];
+	}
+	CHECK(room); /* there are no more units */
+	*room = (struct other){ .r = r, .used = true };
+	memcpy(room->uuid, uuid, 16);
+	kill_other(room);
 }
 
 static void on_withdrawn(void *data)
@@ -783,11 +870,15 @@ void runner_kill(struct runner *r, const uint8_t uuid[16])
 		n->starting = false;
 		set_timer(n, 0, on_withdrawn);
 	}
+	if (!n) {
+		begin_other(r, uuid);
+		return;
+	}
 	uuid_format(uuid, text);
-	e = (foreign_marked(uuid, &mark) ? units_kill_scope : units_kill)(r->d->units, text, SIGKILL, n ? on_killed : on_other_killed, n ? (void *)n : r);
+	e = (foreign_marked(uuid, &mark) ? units_kill_scope : units_kill)(r->d->units, text, SIGKILL, on_killed, n);
 	if (e < 0)
 		kill_watched(n);
-	else if (n)
+	else
 		n->calls++;
 }
 
@@ -800,6 +891,7 @@ void runner_cont(struct runner *r, const struct vm *v)
 	if (!n)
 		return; /* its exit is on the way */
 	n->cont_unanswered = true;
+	n->inactive = false;
 	if (!n->qmp_up || qmp_conn_execute(n->qmp, "cont", NULL, QMP_TIMEOUT_OF_CLASS, on_cont, n) < 0)
 		end_cont(n); /* it was never told */
 }

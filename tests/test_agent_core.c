@@ -31,7 +31,7 @@ struct pending {
 };
 
 /* waits: for a guest to come, as number id, or holds one that was not continued; sent: stopped and inactive, its guest is whole elsewhere. */
-struct process { bool runs, waits, sent, cancelled; uint32_t epoch; uint64_t id; };
+struct process { bool runs, waits, sent, cancelled, still /* paused by somebody */; uint32_t epoch; uint64_t id; };
 
 struct node {
 	struct agent a;
@@ -52,7 +52,8 @@ struct node {
 		very_deaf, /* its QEMUs: end at once; the gate says no; guests, QEMU itself ignore requests */
 		hangs,     /* its QEMUs say that they end, and do not */
 		cannot,    /* none of them can wait for a guest */
-		unheeding; /* those that send one do not hear that it is called off */
+		unheeding, /* those that send one do not hear that it is called off */
+		held;      /* a write of a dead QEMU may still come */
 	unsigned kills_lost; /* so many are not obeyed */
 	uint32_t holder; /* who has the VM that is not adopted */
 	uint32_t drain_ms, quiet_ms, start_ms, prepare_ms, cont_ms;
@@ -304,6 +305,16 @@ static void later_runs(struct node *n, uint32_t ms, const uint8_t uuid[16])
 	p->ev.ok = true;
 }
 
+static void later_paused(struct node *n, uint32_t ms, const uint8_t uuid[16])
+{
+	struct pending *p = later(n, ms, AGENT_EV_HEALTH);
+
+	memcpy(p->ev.uuid, uuid, 16);
+	p->ev.fact = HEALTH_STATE;
+	p->ev.run = GUEST_PAUSED;
+	p->ev.ok = true;
+}
+
 static void op_start(void *edge, const struct vm *v)
 {
 	struct node *n = edge;
@@ -527,6 +538,7 @@ static void op_offer(void *edge, uint32_t to, const struct vm *v)
 	memcpy(p->ev.uuid, v->def.uuid, 16);
 	p->ev.node = n->id;
 	p->ev.migration = v->migration.id;
+	p->ev.held = node(to)->held;
 }
 
 static bool is_there(uint32_t id, unsigned vm, uint64_t migration) { return node(id)->process[vm].waits && node(id)->process[vm].id == migration; }
@@ -589,7 +601,7 @@ static void op_go_on(void *edge, const struct vm *v)
 	if (!p->waits && !p->sent)
 		return;
 	check_start(n, v);
-	*p = (struct process){ .runs = true, .epoch = n->epoch };
+	*p = (struct process){ .runs = true, .epoch = n->epoch, .still = v->migration.still };
 	later_vm(n, n->cont_ms + 5, came ? AGENT_EV_STARTED : AGENT_EV_CONTINUED, v->def.uuid, VM_EXIT_CRASH);
 	later_runs(n, n->cont_ms + 10, v->def.uuid);
 }
@@ -1089,6 +1101,20 @@ static void test_takeover(void)
 	TAP_OK(disk_state(owner, 0) == CLAIM_RELEASED, "its claim was given up");
 	TAP_OK(UNTIL(2000, node(owner)->notes[NOTE_MAINTENANCE_DONE] == 1), "and the node says that it is empty");
 	sound("maintenance");
+
+	/* It ends well, but what others of its host write for a QEMU before it may not be over. */
+	boot(2, 1, 1);
+	owner = runs(1, 0) ? 1 : 2;
+	other = 3 - owner;
+	node(owner)->quiet_ms = 10000;
+	memset(node(owner)->trace, 0, 256);
+	s.catalog.maintenance = bit(owner);
+	spread_catalog();
+	TAP_OK(UNTIL(15000, did(owner, 'd')) && !did(owner, 'D'), "maintenance: stopped cleanly");
+	run(8000);
+	TAP_OK(running(0) == 0 && disk_state(owner, 0) == CLAIM_ACTIVE, "its claim is kept until that is proven");
+	TAP_OK(UNTIL(15000, runs(other, 0)) && disk_state(owner, 0) == CLAIM_RELEASED, "then it starts elsewhere");
+	sound("a clean end, proven late");
 
 	/* Nobody else can take it: shutting it down would help nobody. */
 	boot(2, 1, 1);
@@ -2241,6 +2267,34 @@ static void test_migration(void)
 	run(30000);
 	TAP_OK(untouched(to), "and it stays");
 	sound("a migration");
+
+	TAP_OK(!node(to)->process[0].still, "its guest goes on");
+
+	from = boot_live(&to);
+	later_paused(node(from), 10, s.vm[0].uuid);
+	run(100);
+	ask_migration(to);
+	TAP_OK(UNTIL(10000, runs(to, 0)) && node(to)->process[0].still && disk_state(from, 0) == CLAIM_HANDED, "one that somebody has paused is migrated, and stays paused");
+	sound("a migration of a paused guest");
+
+	from = boot_live(&to);
+	later_paused(node(from), 10, s.vm[0].uuid);
+	run(100);
+	ask_migration(to);
+	CHECK(UNTIL(10000, sends(from)));
+	for (unsigned v = 0; v < s.n_volumes; v++)
+		node(from)->volume_gone[v] = true;
+	TAP_OK(UNTIL(30000, did(from, 'g')) && runs(from, 0) && node(from)->process[0].still, "it cannot be handed over: it stays so where it was");
+
+	from = boot_live(&to);
+	node(from)->held = true;
+	ask_migration(to);
+	run(20000);
+	TAP_OK(untouched(from) && !did(from, 'G') && did(to, 'I'), "a write of a QEMU that has died there may still come: it is not sent");
+	node(from)->held = false;
+	later_runs(node(from), 10, s.vm[0].uuid);
+	TAP_OK(UNTIL(15000, runs(to, 0)) && disk_state(from, 0) == CLAIM_HANDED, "proven: it is");
+	sound("a migration that has to wait");
 
 	from = boot_live(&to);
 	plant_withdrawn(6 - from - to, 0, from);

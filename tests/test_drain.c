@@ -46,13 +46,34 @@ ssize_t __wrap_pread(int fd, void *buf, size_t n, off_t offset)
 	return __real_pread(fd, buf, n, offset);
 }
 
+/* ---- what cannot be opened ---- */
+
+static const char *refused; /* NULL: nothing */
+
+int __real_volume_open(qb_loop_t *l, const char *url, const struct volume_options *o, volume_state_fn fn, void *user, struct volume **ret, char *err, size_t err_size);
+int __wrap_volume_open(qb_loop_t *l, const char *url, const struct volume_options *o, volume_state_fn fn, void *user, struct volume **ret, char *err, size_t err_size);
+
+int __wrap_volume_open(qb_loop_t *l, const char *url, const struct volume_options *o, volume_state_fn fn, void *user, struct volume **ret, char *err, size_t err_size)
+{
+	if (!refused || !streq(url, refused))
+		return __real_volume_open(l, url, o, fn, user, ret, err, err_size);
+	(void)str_copy(err, err_size, "its file of secrets is not to be used");
+	return -EINVAL;
+}
+
 /* ---- the rest of the agent ---- */
 
 void agentd_event(struct agentd *x, const struct agent_event *ev) { n_drained += ev->kind == AGENT_EV_DRAINED; }
 void agentd_say(struct agentd *x, enum log_level level, const char *fmt, ...) {}
 struct catalog_entry *catalog_by_uuid(const struct catalog_doc *c, const uint8_t uuid[16]) { return &entry; }
-bool held_quiet(enum held_for who, uint32_t mark, char *path, size_t size) { return true; }
-bool orphans_quiet(void) { return true; }
+static bool sends, is_left;
+bool orphans_quiet(void) { return !sends; }
+bool held_quiet(enum held_for who, uint32_t mark, char *path, size_t size)
+{
+	if (is_left && path)
+		(void)str_copy(path, size, "/srv/disk");
+	return !is_left || who == HELD_FOR_SAME;
+}
 
 static void on_answer(void *user, const uint8_t uuid[16], bool ok)
 {
@@ -83,6 +104,17 @@ static bool wait_for(const int *counter, int want)
 	(void)qb_loop_job_add(loop, QB_LOOP_LOW, NULL, poll_counter);
 	qb_loop_run(loop);
 	return *counter >= want;
+}
+
+static void wait_ms(int ms)
+{
+	static const int never;
+
+	waiting.counter = &never;
+	waiting.want = 1;
+	waiting.left_ms = ms;
+	(void)qb_loop_job_add(loop, QB_LOOP_LOW, NULL, poll_counter);
+	qb_loop_run(loop);
 }
 
 static void let_go(void)
@@ -121,6 +153,62 @@ static void test_question(void)
 	TAP_OK(drainer_ask(dr, uuid, on_answer, NULL) && wait_for(&n_answers, 2) && last_answer, "so it does the next time");
 }
 
+/* As long as one of its disks has not answered, whatever the others say, the VM is not drained. */
+static void test_unopened(void)
+{
+	static char other[] = "iscsi://192.0.2.1/iqn.2026-01.x:y/0";
+	struct vm v = { .used = true };
+	int before = n_drained;
+
+	for (unsigned n = 1; n <= 2; n++) {
+		printf("# a disk that cannot be opened%s\n", n == 1 ? "" : ", beside one that answers");
+		entry.file.n_disks = n;
+		entry.file.disks[n - 1] = n == 1 ? disk : other;
+		refused = entry.file.disks[n - 1];
+		drainer_start(dr, &v, true);
+		wait_ms(5 * DRAIN_MS);
+		TAP_OK(n_drained == before, "the drain does not go on without it");
+		TAP_OK(n == 2 || strstr(drainer_reason(dr, v.def.uuid), "cannot be probed: its file of secrets"), "why it waits is said: %s", drainer_reason(dr, v.def.uuid));
+		if (n == 1) {
+			refused = NULL;
+			TAP_OK(wait_for(&n_drained, ++before), "once it can be, it is asked");
+		}
+	}
+	TAP_OK(drainer_ask(dr, (const uint8_t[16]){ 1 }, on_answer, NULL) && wait_for(&n_answers, 3) && !last_answer, "asked whether they answer: not all do");
+	entry.file.n_disks = 1;
+	refused = NULL;
+	drainer_start(dr, &v, false);
+	TAP_OK(wait_for(&n_drained, before + 1), "nobody waits for it any more, and nothing of it comes later");
+	wait_ms(1200);
+	TAP_OK(n_drained == before + 1, "nor twice");
+}
+
+/* What this host sends for others is nothing to a VM that has ended well; what it may write for an earlier QEMU of it is, for another node. */
+static void test_notes(void)
+{
+	struct vm v = { .used = true, .release_as = CLAIM_RELEASED, .notes_only = true };
+	int before = n_drained;
+
+	printf("# a VM that has ended well\n");
+	sends = is_left = true;
+	drainer_start(dr, &v, false);
+	wait_ms(DRAIN_MS);
+	TAP_OK(n_drained == before && strstr(drainer_reason(dr, v.def.uuid), "/srv/disk"), "a write of one before may come: it is not given to another node: %s", drainer_reason(dr, v.def.uuid));
+	is_left = false;
+	TAP_OK(wait_for(&n_drained, ++before), "proven: it is, though a connection of another dead process still sends");
+	v.notes_only = false;
+	drainer_start(dr, &v, false);
+	wait_ms(DRAIN_MS);
+	TAP_OK(n_drained == before, "one that has not ended well waits for that, too");
+	sends = false;
+	TAP_OK(wait_for(&n_drained, ++before), "until it is over");
+	is_left = true;
+	v.release_as = CLAIM_NONE;
+	drainer_start(dr, &v, false);
+	TAP_OK(wait_for(&n_drained, ++before), "here it may be started: by the same client");
+	is_left = false;
+}
+
 int main(void)
 {
 	int fd = mkstemp(disk);
@@ -137,6 +225,8 @@ int main(void)
 		return 1;
 	test_drain();
 	test_question();
+	test_unopened();
+	test_notes();
 	qb_loop_destroy(loop);
 	(void)unlink(disk);
 	return tap_done();

@@ -980,9 +980,81 @@ static void test_kept(void)
 		v->def.desired = DESIRED_STOPPED;
 		vmlife_tick(&a, v);
 		exits(how);
-		TAP_OK((v->state == VM_RELEASING) == (how == VM_EXIT_GUEST_OFF || how == VM_EXIT_QUIT), "told to stop, exit %d: %s", (int)how,
-		       v->state == VM_RELEASING ? "given up at once" : "drained");
+		TAP_OK(v->state == VM_DRAINING && !v->full_drain && v->notes_only == (how == VM_EXIT_GUEST_OFF || how == VM_EXIT_QUIT) && v->then_full == !v->notes_only,
+		       "told to stop, exit %d: %s", (int)how, v->notes_only ? "only what others write for a QEMU before it is waited for" : "drained");
+		vmlife_event(&a, v, &(struct agent_event){ .kind = AGENT_EV_DRAINED });
+		TAP_OK((v->state == VM_RELEASING) == (how == VM_EXIT_GUEST_OFF || how == VM_EXIT_QUIT), "then %s", v->state == VM_RELEASING ? "given up" : "its storage is asked");
 	}
+}
+
+static void says_held(bool held)
+{
+	struct agent_event ev = { .kind = AGENT_EV_HEALTH, .fact = HEALTH_STATE, .run = GUEST_RUNS, .ok = true, .held = held };
+
+	vmlife_event(&a, v, &ev);
+	count();
+}
+
+static void tick_all(void)
+{
+	vmlife_tick(&a, v);
+	count();
+}
+
+/* Of a QEMU of it that has died here a write may still come: no other node is to have the VM. */
+static void test_left_writes(void)
+{
+	struct keeper_table_node *n = &a.table.table.node[1];
+
+	begin(&defaults);
+	says_held(true);
+	a.maintenance = 1;
+	tick_all();
+	tick_all();
+	TAP_OK(v->state == VM_RUNNING && acts[AGENT_ACT_POWERDOWN] == 0 && notes[NOTE_VM_HELD] == 1, "maintenance: it runs on, as nobody else may have it, which is told once");
+	a.leaving[0] = 7;
+	tick_all();
+	TAP_OK(v->state == VM_STOPPING && acts[AGENT_ACT_POWERDOWN] == 1, "its host goes down: no more");
+
+	begin(&defaults);
+	*n = (struct keeper_table_node){ .known = true, .fresh = true, .in_view = true, .epoch = 3, .state = HEARTBEAT_ARMED };
+	a.node[1] = (struct agent_node){ .moved = true, .counter_ns = a.now_ns };
+	v->def.move = (struct vm_move){ .node = 2, .number = 1 };
+	CHECK(place_move(&a, v) == 2);
+	says_held(true);
+	tick_all();
+	TAP_OK(v->state == VM_RUNNING && acts[AGENT_ACT_POWERDOWN] == 0 && acts[AGENT_ACT_MOVE_OVER] == 1, "it is to be on another node: it is not stopped for that, and the request is taken back");
+	says_held(false);
+	tick_all();
+	TAP_OK(v->state == VM_STOPPING, "proven meanwhile: it moves");
+
+	begin(&defaults);
+	says_held(true);
+	v->def.desired = DESIRED_STOPPED;
+	tick_all();
+	exits(VM_EXIT_QUIT);
+	for (unsigned i = 0; i < 100; i++) {
+		a.now_ns += S;
+		tick_all();
+	}
+	TAP_OK(v->state == VM_DRAINING && v->release_as == CLAIM_RELEASED && a.claimer.n_wants == 0, "told to stop it stops, and its claim is kept until that is proven");
+	v->def.desired = DESIRED_STARTED;
+	tick_all();
+	TAP_OK(v->state == VM_RESTARTING, "wanted again: it starts here");
+	tick_all();
+	TAP_OK(v->state == VM_DRAINING && v->release_as == CLAIM_NONE && !v->full_drain, "as after any end");
+
+	begin(&defaults);
+	v->state = VM_RESERVING;
+	v->def.failed_limit = 2;
+	vmlife_elsewhere(&a, v);
+	TAP_OK(v->state == VM_DRAINING && v->notes_only && v->release_as == CLAIM_UNCLEAN, "it cannot be reserved here, and is another node's to try: not before that is proven");
+	a.now_ns += 14 * S;
+	tick_all();
+	TAP_OK(v->state == VM_DRAINING, "waited for");
+	a.now_ns += 2 * S;
+	tick_all();
+	TAP_OK(v->state == VM_RESTARTING, "but not for ever: it is tried here again");
 }
 
 int main(void)
@@ -996,6 +1068,7 @@ int main(void)
 	test_agent_and_service();
 	test_resets();
 	test_storage();
+	test_left_writes();
 	test_not_ours();
 	test_migration();
 	test_called_off();

@@ -3,8 +3,10 @@
 #include <stdio.h>
 
 #include "agent/agentd.h"
+#include "agent/base/held.h"
 #include "agent/health.h"
 #include "qmp/guest_agent.h"
+#include "storage/format.h"
 #include "tests/tap.h"
 
 #define MAX_TIMERS 16
@@ -22,6 +24,7 @@ static enum hook_event last_hook;
 static bool hangs, forgetful;
 static int64_t last_pid, ended_pid;
 static int exit_code;
+static bool held;
 static unsigned n_execs, n_asked_status;
 static const struct guest_agent_callbacks *guest_cb;
 static void *guest_user;
@@ -32,6 +35,8 @@ static struct { const char *command; int64_t pid; qmp_reply_fn fn; void *user; }
 void agentd_event(struct agentd *x, const struct agent_event *ev)
 {
 	n_good += ev->kind == AGENT_EV_HEALTH && ev->fact == HEALTH_CHECK_GOOD;
+	if (ev->kind == AGENT_EV_HEALTH && ev->fact == HEALTH_STATE)
+		held = ev->held;
 	n_bad += ev->kind == AGENT_EV_HEALTH && ev->fact == HEALTH_CHECK_BAD;
 }
 
@@ -316,6 +321,25 @@ static void test_checks(void)
 	TAP_OK(n_execs == 5 && question.pid != 4, "the guest was reset: none of them is left");
 }
 
+/* Whether something is left of a QEMU before this one: told with its state, until nothing is. */
+static void test_held(void)
+{
+	char dir[] = "/tmp/kvm-ha-health-XXXXXX", note[128];
+	FILE *f;
+
+	CHECK(mkdtemp(dir));
+	held_use(dir, "/proc");
+	(void)snprintf(note, sizeof(note), "%s/%08x-%d-%d-1", dir, format_vm_mark(d.catalog->entry[0].uuid), (int)getpid(), 1); /* that number is another's now */
+	f = fopen(note, "we");
+	CHECK(f && fputs("none 0:1 1 /srv/disk\n", f) >= 0 && fclose(f) == 0);
+	begin("");
+	TAP_OK(held, "an unproven file of a dead QEMU of it: told");
+	CHECK(unlink(note) == 0);
+	health_qmp(h, (struct qmp_conn *)&d, QMP_RUN_RUNNING);
+	TAP_OK(!held, "it is proven: told");
+	CHECK(rmdir(dir) == 0);
+}
+
 int main(void)
 {
 	log_init("test_health_shell", LOG_LEVEL_ERR);
@@ -323,6 +347,7 @@ int main(void)
 	test_actions_updated();
 	test_events();
 	test_checks();
+	test_held();
 	health_free(h);
 	catalog_free(d.catalog);
 	return tap_done();

@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include "agent/agentd.h"
+#include "agent/base/held.h"
 #include "agent/disk_place.h"
 #include "qmp/qmp.h"
+#include "storage/format.h"
 #include "tests/tap.h"
 
 #define WAIT_MS 10000
@@ -17,6 +19,7 @@ static qb_loop_t *loop;
 static struct agentd d;
 static struct vm vm = { .used = true, .state = VM_RUNNING, .migration = { .id = 77, .peer = 2 } };
 static bool connected = true;
+static bool has_disks = true, offer_held;
 static unsigned n_started, n_kills, n_continued, n_refused, n_slow;
 static unsigned news[MIGRATE_NEWS_CANNOT + 1];
 
@@ -69,6 +72,8 @@ static bool answer(const char *command, const char *json, const char *error)
 void agentd_event(struct agentd *x, const struct agent_event *ev)
 {
 	n_started += ev->kind == AGENT_EV_STARTED;
+	if (ev->kind == AGENT_EV_OFFER)
+		offer_held = ev->held;
 	if (ev->kind == AGENT_EV_MIGRATION)
 		news[ev->news]++;
 }
@@ -92,6 +97,7 @@ void peers_say(struct peers *p, const char *text) {}
 void peers_status_changed(struct peers *p) {}
 const char *ring_address(const struct ring *r) { return "192.0.2.1"; }
 void runner_continued(struct runner *r, const uint8_t uuid[16]) { n_continued++; }
+void runner_inactive(struct runner *r, const uint8_t uuid[16], bool inactive) { has_disks = !inactive; }
 void runner_kill(struct runner *r, const uint8_t uuid[16]) { n_kills++; }
 struct qmp_conn *runner_qmp(struct runner *r, const uint8_t uuid[16]) { return connected ? (struct qmp_conn *)&asked : NULL; }
 
@@ -177,6 +183,34 @@ static void test_cont_waits(void)
 	TAP_OK(n_kills == 1 && n_started == 0, "refused: killed");
 }
 
+/* Its guest was paused by somebody: it takes its disks, and stays so. */
+static void test_still(void)
+{
+	struct vm still = vm;
+
+	still.migration.still = true;
+	begin();
+	mover_go_on(d.mover, &still);
+	TAP_OK(times("cont") == 1 && times("stop") == 1, "a guest that was paused takes its disks, and is stopped at once");
+	(void)(answer("cont", "{}", NULL) && answer("stop", "{}", NULL));
+	TAP_OK(n_started == 1 && n_kills == 0, "it is there");
+
+	begin();
+	mover_go_on(d.mover, &still);
+	(void)(answer("cont", NULL, "timeout") && answer("stop", NULL, "timeout") && answer("query-status", "{\"status\": \"paused\"}", NULL));
+	TAP_OK(n_started == 1 && n_kills == 0, "no answer in time, and found paused: that is how it is to be");
+
+	begin();
+	mover_go_on(d.mover, &still);
+	(void)(answer("cont", NULL, "timeout") && answer("stop", NULL, "timeout") && answer("query-status", "{\"status\": \"postmigrate\"}", NULL));
+	TAP_OK(n_started == 0 && n_kills == 1, "found as it was sent: it was refused, and is killed");
+
+	begin();
+	mover_go_on(d.mover, &vm);
+	TAP_OK(times("cont") == 1 && times("stop") == 0, "any other goes on");
+	begin();
+}
+
 static void test_cont_connection(void)
 {
 	begin();
@@ -203,6 +237,41 @@ static void test_cont_connection(void)
 	mover_forget(d.mover, vm.def.uuid);
 	(void)answer("cont", NULL, "disconnected");
 	TAP_OK(n_started == 0 && n_kills == 0 && times("cont") == 0, "its QEMU has ended: that is all");
+}
+
+/* Only of a QEMU that says both - all is sent, and it stands - nothing can be on its way any more, until it is to go on after all. */
+static void test_inactive(void)
+{
+	begin();
+	mover_offered(d.mover, 2, vm.def.uuid, 77, "192.0.2.2", 4444, false);
+	mover_migrate(d.mover, &vm);
+	(void)(answer("migrate-set-capabilities", "{}", NULL) && answer("migrate-set-parameters", "{}", NULL) && answer("migrate", "{}", NULL));
+	TAP_OK(answer("query-migrate", "{\"status\": \"completed\"}", NULL) && answer("query-status", "{\"status\": \"finish-migrate\"}", NULL) && has_disks && news[MIGRATE_NEWS_COMPLETED] == 0,
+	       "all is sent, but QEMU has not stopped yet: it may write");
+	TAP_OK(UNTIL(times("query-migrate") == 1) && answer("query-migrate", "{\"status\": \"completed\"}", NULL) && answer("query-status", "{\"status\": \"postmigrate\"}", NULL) && !has_disks &&
+	       news[MIGRATE_NEWS_COMPLETED] == 1, "it has given its disks away: no more");
+	mover_go_on(d.mover, &vm);
+	TAP_OK(has_disks && times("cont") == 1, "its guest is to go on after all: it may");
+}
+
+/* What a dead QEMU of the VM has left here is looked for with each offer. */
+static void test_offer_held(void)
+{
+	char dir[] = "/tmp/kvm-ha-mover-XXXXXX", note[128];
+	FILE *f;
+
+	CHECK(mkdtemp(dir));
+	held_use(dir, "/proc");
+	begin();
+	mover_offered(d.mover, 2, vm.def.uuid, 77, "192.0.2.2", 4444, false);
+	TAP_OK(!offer_held, "an offer, and nothing is left of an earlier QEMU");
+	(void)snprintf(note, sizeof(note), "%s/%08x-%d-%d-1", dir, format_vm_mark(vm.def.uuid), (int)getpid(), 1); /* that number is another's now */
+	f = fopen(note, "we");
+	CHECK(f && fputs("none 0:1 1 /srv/disk\n", f) >= 0 && fclose(f) == 0);
+	mover_offered(d.mover, 2, vm.def.uuid, 77, "192.0.2.2", 4444, false);
+	TAP_OK(offer_held, "an unproven file of a dead one: that is told with it");
+	CHECK(unlink(note) == 0 && rmdir(dir) == 0);
+	begin();
 }
 
 static uint32_t deadline(const char *command)
@@ -318,7 +387,10 @@ int main(void)
 	memcpy(vm.def.uuid, d.catalog->entry[0].uuid, 16);
 	CHECK(mover_new(&d, &d.mover) == 0);
 	test_cont_waits();
+	test_still();
 	test_cont_connection();
+	test_offer_held();
+	test_inactive();
 	test_deadlines();
 	test_pace();
 	test_local_disk();

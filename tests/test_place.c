@@ -622,6 +622,8 @@ static void test_parallel(void)
 	TAP_OK((vm(2)->state == VM_STARTING) + (vm(3)->state == VM_STARTING) + (vm(4)->state == VM_STARTING) == 1, "and so on");
 	vm(4)->def.desired = vm(3)->def.desired = DESIRED_STOPPED;
 	happens(vm(5), AGENT_EV_STARTED);
+	happens(vm(3), AGENT_EV_DRAINED);
+	happens(vm(4), AGENT_EV_DRAINED);
 	TAP_OK(vm(3)->state == VM_RELEASING || vm(4)->state == VM_RELEASING, "one that is not wanted any more is given up, never started");
 	a.opt.starts_per_node = 0;
 	begin();

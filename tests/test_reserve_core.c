@@ -129,6 +129,9 @@ static void test_failures(void)
 	v->reservation.failed_ns = a.now_ns;
 	reserve_start(&a, v, true);
 	answer(RESERVATION_JOIN, RESERVATION_FAILED);
+	TAP_OK(v->state == VM_DRAINING && v->notes_only && v->release_as == CLAIM_UNCLEAN, "nor where that would be counted, once this host writes nothing for a QEMU before");
+	a.n_actions = 0;
+	vmlife_event(&a, v, &(struct agent_event){ .kind = AGENT_EV_DRAINED });
 	TAP_OK(v->state == VM_RELEASING && asked(RESERVATION_LEAVE) && a.claimer.n_wants == 1 && a.claimer.want[0].to == CLAIM_UNCLEAN && v->failures == 0,
 	       "where that would be counted it is no failure");
 }

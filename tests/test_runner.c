@@ -35,6 +35,7 @@ static volatile struct shared {
 	int answer, pid, exit_code, left; /* left: a process in the control group of a unit that is over */
 	int queries, starts, kills, connections;
 	int hold; /* the answer to a start */
+	int takes_kills;
 	int refuses; /* the gate: a launcher ends at its agent's yes */
 	int launcher, asks, told; /* the process that a start is to become; it may ask now; what the agent said, 'N' for nothing */
 } *shared;
@@ -202,7 +203,7 @@ static int on_call(sd_bus_message *m, void *user, sd_bus_error *error)
 	}
 	if (query && shared->answer != ANSWER_REFUSES)
 		return reply_properties(m);
-	if (query || start || kills)
+	if (query || start || (kills && !shared->takes_kills))
 		return sd_bus_reply_method_errorf(m, "org.freedesktop.DBus.Error.NoReply", "made to fail");
 	return sd_bus_reply_method_return(m, NULL); /* Subscribe, ResetFailedUnit */
 }
@@ -557,6 +558,45 @@ static void test_killed(enum answer answer, const char *how)
 	shared->answer = ANSWER_RUNS;
 }
 
+/* Found running with nobody to look after it: systemd is told until it takes it, or nothing is there any more, or what is there is a VM's. */
+static void test_other(void)
+{
+	pid_t pid = sleeper();
+	unsigned tries = n_tries;
+	int kills;
+
+	begin(ANSWER_REFUSES, pid);
+	runner_kill(d.runner, vm.def.uuid);
+	runner_kill(d.runner, vm.def.uuid);
+	TAP_OK(UNTIL(shared->kills == 1 && shared->queries >= 1), "a QEMU that is nobody's is not killed, as systemd refuses: it is looked at again");
+	shared->takes_kills = 1;
+	shared->answer = ANSWER_RUNS;
+	TAP_OK(UNTIL(shared->kills == 2), "it is there still: killed again");
+	for (int64_t end_ms = now_ms() + 1500; now_ms() < end_ms;)
+		turn_loop();
+	TAP_OK(shared->kills == 2, "which systemd has taken: that is all");
+	shared->takes_kills = 0;
+
+	begin(ANSWER_HANGS_UP, pid);
+	runner_kill(d.runner, vm.def.uuid);
+	CHECK(UNTIL(shared->kills >= 1));
+	begin(ANSWER_UNLOADED, 0);
+	TAP_OK(UNTIL(shared->queries >= 1) && shared->kills == 0, "gone meanwhile: nothing is left to be killed");
+
+	begin(ANSWER_REFUSES, pid);
+	runner_kill(d.runner, vm.def.uuid);
+	CHECK(UNTIL(shared->kills >= 1));
+	kills = shared->kills;
+	shared->answer = ANSWER_RUNS;
+	runner_adopt(d.runner, &vm);
+	CHECK(UNTIL(n_tries > tries));
+	for (int64_t end_ms = now_ms() + 1500; now_ms() < end_ms;)
+		turn_loop();
+	TAP_OK(shared->kills == kills && n_exits == 0, "it has become a VM's: left alone");
+	end_sleeper(pid);
+	CHECK(UNTIL(n_exits > 0));
+}
+
 /* It has said that it ends: what it leaves unproven (agent/base/held.h) is forgotten if its unit says that it was not killed after that. */
 static void test_left(enum answer answer, bool forgotten, const char *how)
 {
@@ -585,6 +625,55 @@ static void test_left(enum answer answer, bool forgotten, const char *how)
 	TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == (forgotten ? VM_EXIT_GUEST_OFF : VM_EXIT_OFF_KILLED), "%s: that is told%s", how, forgotten ? "" : ", with the guest's word");
 	TAP_OK(held_quiet(HELD_FOR_NEXT, mark, NULL, 0) == forgotten, "%s: its note is %s", how, forgotten ? "forgotten" : "kept");
 	(void)unlink(note);
+	CHECK(rmdir(dir) == 0);
+}
+
+/* One that has given its disks away, or never had them, leaves nothing unproven, however it ends. */
+static void test_inactive(void)
+{
+	static const struct {
+		bool incoming, gave, resumed, told_on, forgotten;
+		const char *text;
+	} table[] = {
+		{ .text = "killed" },
+		{ .gave = true, .forgotten = true, .text = "killed after its guest was sent" },
+		{ .gave = true, .resumed = true, .text = "the same, let run again by somebody" },
+		{ .gave = true, .told_on = true, .text = "the same, told to go on after all" },
+		{ .incoming = true, .forgotten = true, .text = "waited for a guest" },
+		{ .incoming = true, .told_on = true, .text = "waited, and was told to let its guest go on" },
+	};
+	uint32_t mark = format_vm_mark(vm.def.uuid);
+	char dir[] = "/tmp/kvm-ha-runner-XXXXXX", note[128];
+
+	CHECK(mkdtemp(dir));
+	held_use(dir, "/proc");
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		const struct qmp_event resume = { .kind = QMP_EVENT_RESUME };
+		pid_t pid = sleeper();
+		FILE *f;
+
+		(void)snprintf(note, sizeof(note), "%s/%08x-%d-%" PRIu64 "-1", dir, mark, (int)pid, process_start(pid));
+		f = fopen(note, "we");
+		CHECK(f && fputs("none 0:1 1 /srv/disk\n", f) >= 0 && fclose(f) == 0);
+		begin(ANSWER_RUNS, pid);
+		run_state = QMP_RUN_RUNNING;
+		qmp_cb = NULL;
+		qmp_is_there = true;
+		(table[i].incoming ? runner_incoming : runner_start)(d.runner, &vm);
+		CHECK(UNTIL(qmp_cb != NULL));
+		if (table[i].gave)
+			runner_inactive(d.runner, vm.def.uuid, true);
+		if (table[i].resumed)
+			qmp_cb->event(qmp_user, &resume);
+		if (table[i].told_on)
+			runner_inactive(d.runner, vm.def.uuid, false);
+		qmp_is_there = false;
+		shared->answer = ANSWER_KILLED;
+		end_sleeper(pid);
+		TAP_OK(UNTIL(n_exits > 0) && n_exits == 1 && last_exit == VM_EXIT_CRASH && held_quiet(HELD_FOR_NEXT, mark, NULL, 0) == table[i].forgotten, "%s: its note is %s", table[i].text,
+		       table[i].forgotten ? "forgotten" : "kept");
+		(void)unlink(note);
+	}
 	CHECK(rmdir(dir) == 0);
 }
 
@@ -622,9 +711,11 @@ int main(void)
 	test_ends();
 	test_killed(ANSWER_REFUSES, "refuses");
 	test_killed(ANSWER_HANGS_UP, "hangs up");
+	test_other();
 	test_left(ANSWER_UNLOADED, true, "it ends with 0");
 	test_left(ANSWER_KILLED, false, "it is killed");
 	test_left(ANSWER_EXITED, false, "it fails");
+	test_inactive();
 	(void)kill(systemd, SIGKILL);
 	(void)waitpid(systemd, NULL, 0);
 	return tap_done();

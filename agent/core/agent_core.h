@@ -135,6 +135,8 @@ const char *vm_trouble_text(enum vm_trouble t); /* a sentence's end: "VM x: ..."
 
 struct vm_health {
 	enum guest_run run;
+	bool still;                  /* somebody has paused it, as far as was heard while nothing else kept it from running */
+	bool held;                   /* what a dead QEMU of it has written here may not be over (agent/base/held.h): no other node is to have it */
 	enum vm_trouble trouble;
 	enum vm_trouble ending;      /* for this it was killed; its exit is still to come, or was the last one */
 	bool elsewhere;              /* and is not to be started here again */
@@ -171,6 +173,7 @@ struct vm_migration {
 	uint64_t peer_generation; /* target: of the source's claim: another one is of another life */
 	int64_t since_ns, told_ns;
 	bool handed;              /* target: the source says that it has handed it over */
+	bool still;               /* its guest was paused by somebody: it stays paused where it goes on */
 	uint64_t taken;           /* TAKING: its generation, once that claim is ours */
 	enum vm_ready ready;      /* target: how far its guest was */
 	/* the source's, over all attempts for one request */
@@ -215,6 +218,7 @@ struct vm {
 	bool ours_before;             /* CLAIMING anew what this node had claimed before a restart of its agent: it may have run here */
 	bool full_drain;              /* DRAINING */
 	bool then_full;                /* DRAINING: once this host is silent, its storage is asked */
+	bool notes_only;              /* DRAINING: its own connections have nothing on the way; what others of this host may write for a dead QEMU of it is waited for */
 	bool queued;                  /* DRAINING: all is proven, and other starts go first */
 	bool quit_sent, kill_sent;    /* STOPPING */
 	bool foreign;                 /* CLAIMING to STARTING: not to be started, but a QEMU that something else started here is to become it; */
@@ -320,6 +324,7 @@ enum migrate_news {
 	MIGRATE_NEWS_ASK,       /* from the target's agent: which of the two is it? */
 	MIGRATE_NEWS_CANNOT,    /* from the target's agent, with no number: no QEMU there can wait for it */
 	MIGRATE_NEWS_PREPARING, /* from the target's agent, under the claim's generation: its QEMU is being started */
+	MIGRATE_NEWS_STILL,     /* from the source's agent, before HANDED: somebody has paused the guest, and it is to stay so */
 };
 
 struct agent_event {
@@ -335,6 +340,7 @@ struct agent_event {
 	enum vm_exit exit;
 	enum health_fact fact;
 	enum guest_run run;
+	bool held;          /* HEALTH_STATE, OFFER: something of a dead QEMU of it is not proven to be over */
 	enum vm_ready ready;
 	uint32_t cpus, memory_mib;
 	bool incoming;      /* FOUND: it waits for a guest, or holds one that was never continued */
@@ -354,7 +360,8 @@ enum agent_action_kind {
 	AGENT_ACT_NUMBERED,     /* remember claimer.mine.seq over restarts of this process, before anything is written */
 	AGENT_ACT_FACTS,        /* our claims were written: tell the keeper their seq */
 	AGENT_ACT_ASSIGN,       /* node, epoch (of that node), vm */
-	AGENT_ACT_DRAIN,        /* vm: full = true: probe its disks' storage and wait T_drain; false: only see that this host sends nothing more */
+	AGENT_ACT_DRAIN,        /* vm: full = true: probe its disks' storage and wait T_drain; false: only see that this host sends nothing more. With a release_as what no
+				   other node may be given it before is waited for, too; of that alone, if it is notes_only */
 	AGENT_ACT_START,        /* vm */
 	AGENT_ACT_ADOPT,        /* vm: it runs already, connect to it */
 	AGENT_ACT_TAKE_IN,      /* vm; on: claimed: put the running QEMU behind the gate: STARTED, or EXIT REFUSED if it is what it was before. Else it is over: node
@@ -375,7 +382,7 @@ enum agent_action_kind {
 	AGENT_ACT_MIGRATE,      /* vm: send it to who offered under this number: news PAUSED, then COMPLETED; or FAILED */
 	AGENT_ACT_SWITCH,       /* vm: after PAUSED, send the rest */
 	AGENT_ACT_CANCEL,       /* vm: COMPLETED may still come instead of FAILED */
-	AGENT_ACT_GO_ON,        /* vm: its guest, sent here or not sent after all, goes on here, under v->generation; STARTED, which storage may delay. If it cannot, its QEMU is killed: EXIT */
+	AGENT_ACT_GO_ON,        /* vm: its guest, sent here or not sent after all, goes on here, or stays paused (v->migration.still), under v->generation; STARTED, which storage may delay. If it cannot, its QEMU is killed: EXIT */
 	AGENT_ACT_TELL,         /* node, vm, migration, news (HANDED, OFF, ASK, PREPARING) */
 	AGENT_ACT_LEAD,         /* on: we lead (claimer generation) or no longer */
 	AGENT_ACT_LEAD_CHECKED, /* on */
@@ -393,7 +400,7 @@ enum agent_note {
 	NOTE_VM_MOVING, NOTE_VM_MOVED, NOTE_VM_NOT_MOVED, NOTE_VM_ERROR, NOTE_VM_TROUBLE, NOTE_VM_WELL, NOTE_VM_ENDED, NOTE_VM_RESET, NOTE_VM_CONT,
 	NOTE_VM_STAYS_DOWN, NOTE_VM_UNQUIET, NOTE_VM_NOT_AWAITED, NOTE_VM_CONFIRM, NOTE_AGENT_SILENT, NOTE_AGENT_BACK,
 	NOTE_VM_MIGRATING, NOTE_VM_MIGRATED, NOTE_VM_NOT_MIGRATED, NOTE_VM_HANDED, NOTE_VM_INCOMING, NOTE_VM_DISCARDED, NOTE_VM_TAKEN_IN,
-	NOTE_VM_STAYS, NOTE_VM_STUCK, NOTE_COUNT,
+	NOTE_VM_STAYS, NOTE_VM_HELD, NOTE_VM_STUCK, NOTE_COUNT,
 };
 
 struct agent_action {
@@ -689,6 +696,7 @@ void migrate_event(struct agent *a, struct vm *v, const struct agent_event *ev);
 bool migrate_leaves(struct agent *a, struct vm *v, bool wanted);
 void migrate_tick(struct agent *a, struct vm *v);               /* INCOMING, TAKING, DISCARDING, HANDING */
 bool migrate_gone(struct agent *a, struct vm *v);               /* its QEMU has ended: true if that was a matter of a migration */
+void migrate_withdraw(struct agent *a, struct vm *v);           /* asks for the edit that takes an operator's request back: the VM stays */
 void migrate_lost(struct agent *a, struct vm *v);               /* RUNNING: QEMU has sent its guest, and nobody here knows what was said of that */
 bool migrate_prepare(struct agent *a, struct vm *v);            /* false: not at the moment */
 bool migrate_claim_result(struct agent *a, struct vm *v, enum claim_result result, uint64_t generation);

@@ -144,6 +144,8 @@ static void take_state(struct agent *a, struct vm_health *h, enum guest_run run)
 		health_stood_still(a, h);
 	health_answered(a, h);
 	h->run = run;
+	if (run == GUEST_RUNS || run == GUEST_ASLEEP || run == GUEST_PAUSED) /* in the last part of a migration QEMU says only that of it */
+		h->still = run == GUEST_PAUSED;
 }
 
 static void take_fact(struct agent *a, struct vm *v, const struct agent_event *ev)
@@ -153,6 +155,7 @@ static void take_fact(struct agent *a, struct vm *v, const struct agent_event *e
 	switch (ev->fact) {
 	case HEALTH_STATE:
 		take_state(a, h, ev->run);
+		h->held = ev->held;
 		if (ev->run == GUEST_SENT && v->migration.phase == MIGRATE_NONE && !v->migration.kept && !v->going_on)
 			migrate_lost(a, v);
 		break;

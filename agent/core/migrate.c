@@ -102,14 +102,14 @@ static bool may_go(const struct agent *a, const struct vm *v, uint32_t to)
 
 /* What is to be ended for its health, or stands still for another reason than an operator's, stays until that is over. No attempt begins while a cont is on
  * its way: QEMU obeys that whenever it comes, even after the guest was handed over. Nor while others' keys are to be preempted: the target's would go with them. Nor while
- * a write of the QEMU before it may land: over those of the next owner that would be one of another node's. */
+ * a write of a QEMU before it may land: over those of the next owner that would be one of another node's. */
 static bool is_fit(const struct agent *a, const struct vm *v)
 {
 	const struct vm_health *h = &v->health;
 
 	if (MUTANT(CONT_IN_FLIGHT))
 		return h->kill_ns == 0;
-	return h->kill_ns == 0 && a->now_ns >= v->undrained_ns && !v->going_on && reserve_settled(v) && (h->run == GUEST_RUNS || h->run == GUEST_ASLEEP || h->run == GUEST_PAUSED);
+	return h->kill_ns == 0 && !h->held && a->now_ns >= v->undrained_ns && !v->going_on && reserve_settled(v) && (h->run == GUEST_RUNS || h->run == GUEST_ASLEEP || h->run == GUEST_PAUSED);
 }
 
 static void on_offer(struct agent *a, struct vm *v, const struct agent_event *ev)
@@ -118,6 +118,7 @@ static void on_offer(struct agent *a, struct vm *v, const struct agent_event *ev
 
 	if (m->id == ev->migration && (sending(v) || v->state == VM_HANDING || v->state == VM_DISCARDING))
 		return; /* it was said twice */
+	v->health.held = v->health.held || ev->held;
 	if (v->state == VM_RUNNING && m->phase == MIGRATE_NONE && !is_fit(a, v))
 		m->preparing_ns = a->now_ns; /* a target has it in work all the same, in vain, and others' turn comes after it */
 	if (v->state != VM_RUNNING || m->phase != MIGRATE_NONE || !is_fit(a, v) || !may_go(a, v, ev->node) || m->failures >= TRIES || outgoing(a) >= migrate_parallel(a)) {
@@ -128,7 +129,7 @@ static void on_offer(struct agent *a, struct vm *v, const struct agent_event *ev
 	m->peer = ev->node;
 	m->peer_generation = 0;
 	m->counts = true;
-	m->gone = m->kept = false;
+	m->gone = m->kept = m->still = false;
 	set_phase(a, v, MIGRATE_SENDING);
 	agent_note(a, NOTE_VM_MIGRATING, v, ev->node);
 	agent_act(a, AGENT_ACT_MIGRATE)->vm = v;
@@ -157,6 +158,9 @@ static void hand_over(struct agent *a, struct vm *v)
 	CHECK(!v->going_on || MUTANT(CONT_IN_FLIGHT) || MUTANT(CONT_WHILE_SENT));
 	vmlife_move(a, v, VM_HANDING);
 	set_phase(a, v, MIGRATE_NONE);
+	v->migration.still = v->health.still;
+	if (v->migration.still)
+		tell(a, v, v->migration.peer, v->migration.id, MIGRATE_NEWS_STILL);
 	claimer_want_migration(a, v->def.uuid, WANT_GIVE_UP, v->migration.id);
 }
 
@@ -234,6 +238,7 @@ static void on_completed(struct agent *a, struct vm *v, uint64_t id)
 	const struct vm_migration *m = &v->migration;
 
 	if (v->state == VM_STOPPING) { /* nothing was released: the guest has to hear that it is to shut down */
+		v->migration.still = false;
 		let_go_on(a, v);
 		agent_act(a, AGENT_ACT_POWERDOWN)->vm = v;
 		return;
@@ -246,13 +251,14 @@ static void on_completed(struct agent *a, struct vm *v, uint64_t id)
 	} else if (m->phase == MIGRATE_SWITCHING && agent_gate_open(a) && agent_node_usable(a, m->peer)) {
 		hand_over(a, v);
 	} else {
+		v->migration.still = v->health.still;
 		let_go_on(a, v); /* called off in time, as nothing was released */
 		ended(a, v);
 	}
 }
 
 /* An operator's wish that cannot be had: the VM stays. */
-static void withdraw_request(struct agent *a, struct vm *v)
+void migrate_withdraw(struct agent *a, struct vm *v)
 {
 	struct agent_action *act;
 
@@ -316,7 +322,7 @@ bool migrate_leaves(struct agent *a, struct vm *v, bool wanted)
 		return true;
 	if (v->def.move.node == 0 || !v->def.move.live)
 		return false; /* no operator's wish: it has to leave, by a stop here and a start there */
-	withdraw_request(a, v);
+	migrate_withdraw(a, v);
 	return true;
 }
 
@@ -504,6 +510,9 @@ static void target_news(struct agent *a, struct vm *v, const struct agent_event 
 			m->since_ns = a->now_ns;
 		m->handed = true;
 		try_take(a, v);
+		break;
+	case MIGRATE_NEWS_STILL:
+		m->still = true;
 		break;
 	case MIGRATE_NEWS_OFF:
 		if ((!MUTANT(RELEASE_UNREAD) && !MUTANT(RELEASE_OF_ANOTHER)) || m->phase != MIGRATE_LOADED)

@@ -186,7 +186,7 @@ static void drain(struct agent *a, struct vm *v, bool full, enum claim_state rel
 	v->queued = false;
 	v->release_as = release_as;
 	v->full_drain = full;
-	v->then_full = false;
+	v->then_full = v->notes_only = false;
 	act = agent_act(a, AGENT_ACT_DRAIN);
 	act->vm = v;
 	act->on = full;
@@ -200,6 +200,14 @@ static void drain_own(struct agent *a, struct vm *v, enum claim_state release_as
 	v->then_full = true;
 }
 
+/* Nothing of its own is on the way: its last QEMU has waited for its last write, or there was none under this claim. What somebody else of this host may still write for
+ * one before that is nothing to a start here, by the same client, but another node must not have the VM as long. */
+static void leave_quiet(struct agent *a, struct vm *v, enum claim_state release_as)
+{
+	drain(a, v, false, release_as);
+	v->notes_only = true;
+}
+
 void vmlife_reserved(struct agent *a, struct vm *v)
 {
 	if (vmlife_must_confirm(a, v)) /* it has taken its time */
@@ -209,7 +217,7 @@ void vmlife_reserved(struct agent *a, struct vm *v)
 	else if (!v->full_drain)
 		drain(a, v, true, CLAIM_RELEASED);
 	else
-		give_up(a, v, CLAIM_RELEASED);
+		leave_quiet(a, v, CLAIM_RELEASED);
 }
 
 bool vmlife_assign(struct agent *a, struct vm *v)
@@ -379,7 +387,7 @@ void vmlife_elsewhere(struct agent *a, struct vm *v)
 	if (agent_held(a, v)) {
 		vmlife_again(a, v, 0);
 	} else if (v->def.failed_limit != 0) {
-		give_up(a, v, CLAIM_UNCLEAN);
+		leave_quiet(a, v, CLAIM_UNCLEAN);
 	} else {
 		agent_note(a, NOTE_VM_FAILED, v, 0);
 		v->failed_ns = a->now_ns;
@@ -448,7 +456,7 @@ static void on_gone(struct agent *a, struct vm *v, enum vm_exit how)
 	case VM_STOPPING:
 		agent_note(a, NOTE_VM_STOPPED, v, 0);
 		if ((how == VM_EXIT_GUEST_OFF || how == VM_EXIT_QUIT) && !v->kill_sent && v->health.kill_ns == 0 && a->now_ns >= v->undrained_ns)
-			give_up(a, v, CLAIM_RELEASED); /* QEMU itself waited for its last write */
+			leave_quiet(a, v, CLAIM_RELEASED); /* QEMU itself waited for its last write */
 		else
 			drain_own(a, v, CLAIM_RELEASED);
 		break;
@@ -472,7 +480,7 @@ static void on_drained(struct agent *a, struct vm *v)
 	else if (!v->full_drain)
 		drain(a, v, true, CLAIM_RELEASED); /* this host is silent, which is enough for us; not for the next owner */
 	else
-		give_up(a, v, CLAIM_RELEASED); /* quiet, and never started */
+		leave_quiet(a, v, CLAIM_RELEASED); /* quiet, and never started */
 }
 
 /* How far it was where it came from: no boot is waited for. */
@@ -580,7 +588,7 @@ static void tick_guest_off(struct agent *a, struct vm *v, bool unsaid)
 		if ((v->off_failed || v->off_killed) && !MUTANT(STAYS_DOWN_UNDRAINED))
 			drain_own(a, v, CLAIM_RELEASED);
 		else
-			give_up(a, v, CLAIM_RELEASED);
+			leave_quiet(a, v, CLAIM_RELEASED);
 	} else if (a->now_ns >= v->retry_ns && (!v->off_failed || agent_gate_open(a))) {
 		if (v->off_failed && a->now_ns - v->since_ns < agent_ms(STAYS_DOWN_MS + GUEST_OFF_AGAIN_MS))
 			agent_note(a, NOTE_VM_STAYS_DOWN, v, 0);
@@ -602,16 +610,26 @@ static bool may_forget_failure(const struct agent *a, const struct vm *v)
 	return a->now_ns - v->failed_ns > agent_ms(v->def.restart_window_ms) && (v->def.failed_limit == 0 || agent_owner(a, v->def.uuid) != 0);
 }
 
-/* In maintenance a VM that nobody else can take runs on: shutting it down would help nobody. A host that goes down does not wait for it. */
+/* In maintenance a VM that nobody else can take runs on: shutting it down would help nobody. A host that goes down does not wait for it. So does one that no other node may have
+ * yet, nor if an operator asks for that. */
 static bool must_stay(struct agent *a, struct vm *v)
 {
 	uint32_t self = a->opt.self;
-	bool stays = v->stays;
+	bool stays = v->stays, held = v->health.held;
 
-	if (!(a->maintenance >> (self - 1) & 1) || a->leave.alone || (a->leaving[self - 1] != 0 && a->epoch <= a->leaving[self - 1]) || !v->in_catalog ||
-	    v->def.desired != DESIRED_STARTED || place_move(a, v) != 0) {
+	if (a->leave.alone || (a->leaving[self - 1] != 0 && a->epoch <= a->leaving[self - 1]) || !v->in_catalog || v->def.desired != DESIRED_STARTED ||
+	    (!held && (!(a->maintenance >> (self - 1) & 1) || place_move(a, v) != 0))) {
 		v->stays = false;
 		return false;
+	}
+	if (held) {
+		v->stays = true;
+		v->migration.wait_ns = a->now_ns;
+		if (!stays)
+			agent_note(a, NOTE_VM_HELD, v, 0);
+		if (place_move(a, v) != 0)
+			migrate_withdraw(a, v);
+		return true;
 	}
 	/* Of all of them together: where there is room for one of two, one stays. */
 	if (a->plan_ns == 0 || a->now_ns - a->plan_ns >= agent_ms(PLACE_LOOK_MS)) {
@@ -648,11 +666,17 @@ void vmlife_tick(struct agent *a, struct vm *v)
 	case VM_DRAINING:
 		if (v->queued) {
 			if (!vmlife_wanted(a, v) && v->full_drain)
-				give_up(a, v, CLAIM_RELEASED);
+				leave_quiet(a, v, CLAIM_RELEASED);
 			else if (!vmlife_wanted(a, v))
 				drain(a, v, true, CLAIM_RELEASED);
 			else if (!agent_held(a, v))
 				start(a, v, v->full_drain);
+			break;
+		}
+		/* What holds it back is nothing to a start here. One that was to start elsewhere has waited for it as long as for anything else. */
+		if (!v->full_drain && !v->foreign && vmlife_wanted(a, v) && !agent_held(a, v) &&
+		    (v->release_as == CLAIM_RELEASED || (v->notes_only && a->now_ns - v->since_ns > agent_ms(QUIET_MS)))) {
+			vmlife_again(a, v, 0);
 			break;
 		}
 		/* Its storage is away from this node, perhaps from this node alone: whoever takes the VM proves it quiet instead. That goes for a start, too, or nobody

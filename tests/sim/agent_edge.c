@@ -1241,7 +1241,7 @@ static void op_drain(void *edge, const struct vm *v, bool full)
 	if (full && MUTANT(PROBE_SKIPPED))
 		world_post_proc(&n->aproc, node_wait(n, keeper_ms(sim.timing.drain_ms)), on_drained, n, (uint64_t)j->number << 32 | vm);
 	else
-		world_post_proc(&n->aproc, full && !sim.edges ? rnd_ms(1, 10) : 0, full ? on_probe : on_quick, n, (uint64_t)j->number << 32 | vm);
+		world_post_proc(&n->aproc, full && !sim.edges ? rnd_ms(1, 10) : 0, full ? on_probe : v->notes_only ? on_drained : on_quick /* there are no notes here */, n, (uint64_t)j->number << 32 | vm);
 }
 
 static void op_reserve(void *edge, const struct vm *v, enum reservation_op op, uint64_t number) { reserve_op(edge, (unsigned)sim_vm_index(v->def.uuid), op, number); }
@@ -1254,7 +1254,7 @@ static const char *const note_text[] = {
 	[NOTE_VM_GIVEN_UP] = "claim given up", [NOTE_VM_STOPPING] = "shutting down", [NOTE_VM_STOPPED] = "stopped", [NOTE_VM_REFUSED] = "gate is closed",
 	[NOTE_VM_ADOPTED] = "adopted", [NOTE_VM_ALIEN] = "runs without a claim: killed", [NOTE_VM_LOST] = "lost with the lease",
 	[NOTE_VM_ASSIGNED] = "assigned to", [NOTE_VM_NO_PLACE] = "no place", [NOTE_LEADER] = "this node leads", [NOTE_NOT_LEADER] = "leads no more",
-	[NOTE_VM_MOVING] = "is to be on", [NOTE_VM_STAYS] = "stays, since nobody can take it,", [NOTE_VM_MOVED] = "moved to", [NOTE_VM_NOT_MOVED] = "cannot be moved to", [NOTE_VM_ERROR] = "given up for good",
+	[NOTE_VM_MOVING] = "is to be on", [NOTE_VM_STAYS] = "stays, since nobody can take it,", [NOTE_VM_HELD] = "stays, since nobody may have it yet,", [NOTE_VM_MOVED] = "moved to", [NOTE_VM_NOT_MOVED] = "cannot be moved to", [NOTE_VM_ERROR] = "given up for good",
 	[NOTE_VM_TROUBLE] = "in trouble", [NOTE_VM_WELL] = "well again", [NOTE_VM_ENDED] = "killed for its health", [NOTE_VM_STAYS_DOWN] = "stays down",
 	[NOTE_VM_UNQUIET] = "cannot be proven quiet", [NOTE_VM_NOT_AWAITED] = "waits no longer",
 	[NOTE_VM_CONFIRM] = "claimed anew", [NOTE_AGENT_SILENT] = "silent:", [NOTE_AGENT_BACK] = "not silent any more:",
