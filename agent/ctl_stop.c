@@ -33,7 +33,8 @@ static int check_unused(const struct ctl *c)
 	for (size_t i = 0; i < n; i++)
 		if (streq(ctl_str(json_object_array_get_idx(nodes, i), "name"), self))
 			emptied = ctl_bool(json_object_array_get_idx(nodes, i), "maintenance");
-	armed = ctl_bool(s, "armed") && !streq(ctl_str(s, "lease"), "unknown");
+	/* One that has no storage is given none; nor does its agent know more then. */
+	armed = streq(ctl_str(s, "lease"), "armed") || (ctl_bool(s, "armed") && streq(ctl_str(s, "lease"), "disarmed"));
 	json_object_put(answer);
 	return armed && !emptied ? ctl_fail(c, CTL_FAILED, "VMs may be started here in any moment: `ha-ctl node maintenance on %s --wait` first", self) : 0;
 }

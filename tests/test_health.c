@@ -873,6 +873,8 @@ static void test_off_on_its_way(void)
 	TAP_OK(v->state == VM_RESTARTING && acts[AGENT_ACT_GUEST_OFF] == 1, "it powers itself off: the catalog is to say so, as ever");
 	v->def.desired = DESIRED_STOPPED;
 	ticks();
+	TAP_OK(v->state == VM_DRAINING && v->notes_only, "then only what others still write for it is waited for");
+	vmlife_event(&a, v, &(struct agent_event){ .kind = AGENT_EV_DRAINED });
 	TAP_OK(v->state == VM_RELEASING, "then it is given up");
 
 	begin(&defaults);
@@ -899,6 +901,7 @@ static void test_off_on_its_way(void)
 	a.leave.going = a.leave.alone = true;
 	exits(VM_EXIT_GUEST_OFF);
 	ticks();
+	vmlife_event(&a, v, &(struct agent_event){ .kind = AGENT_EV_DRAINED });
 	TAP_OK(v->state == VM_RELEASING && acts[AGENT_ACT_GUEST_OFF] == 0, "nobody edits the catalog while the host goes down: that is not waited for");
 
 	begin(&defaults);
@@ -995,12 +998,6 @@ static void says_held(bool held)
 	count();
 }
 
-static void tick_all(void)
-{
-	vmlife_tick(&a, v);
-	count();
-}
-
 /* Of a QEMU of it that has died here a write may still come: no other node is to have the VM. */
 static void test_left_writes(void)
 {
@@ -1009,11 +1006,11 @@ static void test_left_writes(void)
 	begin(&defaults);
 	says_held(true);
 	a.maintenance = 1;
-	tick_all();
-	tick_all();
+	ticks();
+	ticks();
 	TAP_OK(v->state == VM_RUNNING && acts[AGENT_ACT_POWERDOWN] == 0 && notes[NOTE_VM_HELD] == 1, "maintenance: it runs on, as nobody else may have it, which is told once");
 	a.leaving[0] = 7;
-	tick_all();
+	ticks();
 	TAP_OK(v->state == VM_STOPPING && acts[AGENT_ACT_POWERDOWN] == 1, "its host goes down: no more");
 
 	begin(&defaults);
@@ -1022,26 +1019,26 @@ static void test_left_writes(void)
 	v->def.move = (struct vm_move){ .node = 2, .number = 1 };
 	CHECK(place_move(&a, v) == 2);
 	says_held(true);
-	tick_all();
+	ticks();
 	TAP_OK(v->state == VM_RUNNING && acts[AGENT_ACT_POWERDOWN] == 0 && acts[AGENT_ACT_MOVE_OVER] == 1, "it is to be on another node: it is not stopped for that, and the request is taken back");
 	says_held(false);
-	tick_all();
+	ticks();
 	TAP_OK(v->state == VM_STOPPING, "proven meanwhile: it moves");
 
 	begin(&defaults);
 	says_held(true);
 	v->def.desired = DESIRED_STOPPED;
-	tick_all();
+	ticks();
 	exits(VM_EXIT_QUIT);
 	for (unsigned i = 0; i < 100; i++) {
 		a.now_ns += S;
-		tick_all();
+		ticks();
 	}
 	TAP_OK(v->state == VM_DRAINING && v->release_as == CLAIM_RELEASED && a.claimer.n_wants == 0, "told to stop it stops, and its claim is kept until that is proven");
 	v->def.desired = DESIRED_STARTED;
-	tick_all();
+	ticks();
 	TAP_OK(v->state == VM_RESTARTING, "wanted again: it starts here");
-	tick_all();
+	ticks();
 	TAP_OK(v->state == VM_DRAINING && v->release_as == CLAIM_NONE && !v->full_drain, "as after any end");
 
 	begin(&defaults);
@@ -1050,10 +1047,10 @@ static void test_left_writes(void)
 	vmlife_elsewhere(&a, v);
 	TAP_OK(v->state == VM_DRAINING && v->notes_only && v->release_as == CLAIM_UNCLEAN, "it cannot be reserved here, and is another node's to try: not before that is proven");
 	a.now_ns += 14 * S;
-	tick_all();
+	ticks();
 	TAP_OK(v->state == VM_DRAINING, "waited for");
 	a.now_ns += 2 * S;
-	tick_all();
+	ticks();
 	TAP_OK(v->state == VM_RESTARTING, "but not for ever: it is tried here again");
 }
 
