@@ -122,7 +122,7 @@ ended_by() # ended_by SIGNAL STATUS NAME...: contrib/test alone gets it
 	local signal=$1 want=$2 pid status name
 	shift 2
 	rm -f "$work"/*.pid
-	"$work/tree/contrib/test" >"$work/out" 2>"$work/err" &
+	env --default-signal=INT,TERM,HUP "$work/tree/contrib/test" >"$work/out" 2>"$work/err" & # they may be ignored here, as by nohup
 	pid=$!
 	within 120 all_sleep "$@" || return
 	kill -s "$signal" $pid
@@ -149,7 +149,7 @@ interrupted()
 {
 	local pid
 	rm -f "$work/apt.pid"
-	setsid bash -c '. "$1/contrib/lab.d/packages"; lab_policy=$2/policy lab_policy_lock=$2/lock; lab_install_packages x' sh "$top" "$work" >"$work/out" 2>"$work/err" &
+	env --default-signal=INT,TERM,HUP setsid bash -c '. "$1/contrib/lab.d/packages"; lab_policy=$2/policy lab_policy_lock=$2/lock; lab_install_packages x' sh "$top" "$work" >"$work/out" 2>"$work/err" &
 	pid=$!
 	within 120 [ -s "$work/apt.pid" ] || return 1
 	kill -s "$1" -- -$pid
@@ -202,7 +202,7 @@ demo_ended_by() # demo_ended_by SIGNAL STATUS
 {
 	local pid status
 	rm -f "$work/up.pid" "$work/demo.log"
-	env --default-signal=INT python3 -B "$work/demo/lab.d/demo.py" >"$work/out" 2>"$work/err" &
+	env --default-signal=INT,TERM,HUP python3 -B "$work/demo/lab.d/demo.py" >"$work/out" 2>"$work/err" &
 	pid=$!
 	within 120 [ -s "$work/up.pid" ] || return 1
 	kill -s "$1" $pid
