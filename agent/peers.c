@@ -232,15 +232,17 @@ static void take_ready(struct peers *p, uint32_t node, const char *uuid, json_ob
 {
 	struct agent_event ev = { .kind = AGENT_EV_READY, .node = node };
 	const char *ready = json_object_is_type(vm, json_type_object) ? string_of(vm, "ready") : "";
+	json_object *held;
 	const struct vm *v;
 
+	ev.held = json_object_is_type(vm, json_type_object) && json_object_object_get_ex(vm, "held", &held) && json_object_get_boolean(held);
 	for (unsigned i = READY_NOT; i <= READY_CHECK; i++)
 		if (streq(ready, vm_ready_name((enum vm_ready)i)))
 			ev.ready = (enum vm_ready)i;
 	if (!uuid_parse(uuid, ev.uuid))
 		return;
 	v = agent_vm_by_uuid(&p->d->core, ev.uuid);
-	if (v && !lead_ready_known(&p->d->core, v, node, ev.ready)) /* most often it is no news */
+	if (v && !lead_ready_known(&p->d->core, v, node, ev.ready, ev.held)) /* most often it is no news */
 		agentd_event(p->d, &ev);
 }
 

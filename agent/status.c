@@ -70,6 +70,8 @@ json_object *status_local_vms(struct agentd *d)
 		put_string(vm, "reason", streq(reason, "running") ? "" : reason);
 		put_int(vm, "restarts", v->failures);
 		put_string(vm, "ready", vm_ready_name(health_ready(v)));
+		if (v->health.held)
+			put_bool(vm, "held", true);
 		if (d->conf.reservation != CONF_RESERVATION_NO)
 			put_reserved(vm, d, v);
 		if (v->failures > 0)

@@ -2610,6 +2610,115 @@ static void test_migration_unfit(void)
 	unfit_first(5000);
 }
 
+/* Its agent says so of a VM: on this host, and to all others. */
+static void says_held(unsigned vm)
+{
+	uint32_t from = where(vm);
+
+	vm_of(from, vm)->health.held = true;
+	for (uint32_t id = 1; id <= s.n; id++) {
+		struct agent_event ev = { .kind = AGENT_EV_READY, .node = from, .ready = READY_RUNNING, .held = true };
+
+		memcpy(ev.uuid, s.vm[vm].uuid, 16);
+		give(node(id), &ev);
+	}
+}
+
+static void has_memory(uint32_t of, uint32_t mib)
+{
+	for (uint32_t id = 1; id <= s.n; id++) {
+		agent(id)->opt.memory_percent = 100;
+		agent(id)->node[of - 1].cpus = 8;
+		agent(id)->node[of - 1].memory_mib = mib;
+	}
+}
+
+/* What a dead QEMU of it wrote may not be over: it stays where it is, takes no place elsewhere, and no turn of those that leave. */
+static void test_held_in_maintenance(void)
+{
+	uint32_t from, to;
+	unsigned held = 0;
+
+	boot(3, 1, 2);
+	s.vm[0].memory_mib = s.vm[1].memory_mib = 10;
+	has_memory(1, 10);
+	has_memory(2, 20);
+	has_memory(3, 20);
+	ask_move(0, 2, 60000);
+	ask_move(1, 3, 60000);
+	TAP_OK(UNTIL(20000, runs(2, 0) && runs(3, 1)), "a VM each on two of three nodes");
+	run(3000);
+	says_held(0);
+	s.catalog.maintenance = bit(2);
+	spread_catalog();
+	run(5000);
+	power_off(3);
+	proven_over(3);
+	TAP_OK(UNTIL(30000, runs(1, 1)) && runs(2, 0), "maintenance of one's node, and the other's dies: that one gets the place");
+	sound("no place for one that stays");
+
+	boot(2, 1, 6);
+	s.migrates = true;
+	s.send_ms = 300;
+	from = where(0), to = 3 - from;
+	for (unsigned i = 0; i < 6; i++) {
+		s.vm[i].live = true;
+		s.vm[i].health.start_ms = 120000;
+		later_runs(node(where(i)), 10, s.vm[i].uuid);
+	}
+	run(1000);
+	for (unsigned i = 0; i < 6 && held < 2; i++) {
+		if (where(i) != from)
+			continue;
+		says_held(i);
+		held++;
+	}
+	for (uint32_t id = 1; id <= 2; id++)
+		memset(node(id)->trace, 0, 256);
+	s.catalog.maintenance = bit(from);
+	spread_catalog();
+	TAP_OK(UNTIL(30000, running_on(from) == 2) && !did(from, 'P'), "two of three stay: the third leaves as it runs");
+	run(300000);
+	TAP_OK(running_on(from) == 2 && times(to, 'I') == 1, "and no QEMU is started for the two");
+	sound("held guests in maintenance");
+}
+
+/* A second maintenance, with less room than at the first: what was planned then takes nobody's place. */
+static void test_second_maintenance(void)
+{
+	boot(3, 1, 3);
+	for (unsigned i = 0; i < 3; i++) {
+		s.vm[i].memory_mib = 10;
+		s.vm[i].priority = 10 - i;
+	}
+	has_memory(1, 20);
+	has_memory(2, 40);
+	has_memory(3, 10);
+	ask_move(0, 2, 60000);
+	run(8000);
+	ask_move(1, 2, 60000);
+	run(8000);
+	ask_move(2, 3, 60000);
+	run(20000);
+	s.catalog.maintenance = bit(2);
+	spread_catalog();
+	TAP_OK(UNTIL(20000, runs(1, 0) && runs(1, 1)), "a maintenance, and room for both");
+	s.catalog.maintenance = 0;
+	spread_catalog();
+	run(2000);
+	ask_move(0, 2, 60000);
+	run(10000);
+	ask_move(1, 2, 60000);
+	TAP_OK(UNTIL(20000, runs(2, 0) && runs(2, 1)), "both are back");
+	has_memory(1, 10);
+	run(1000);
+	s.catalog.maintenance = bit(2);
+	spread_catalog();
+	run(30000);
+	TAP_OK(runs(1, 0) && runs(2, 1), "the next, and room for one: that one goes, the other runs on");
+	sound("a second maintenance");
+}
+
 /* A shutdown that is called off: what has not left stays, as it runs. */
 static void test_shutdown_called_off(void)
 {
@@ -3273,6 +3382,8 @@ int main(void)
 	test_migration_waits();
 	test_migration_prepares();
 	test_migration_unfit();
+	test_held_in_maintenance();
+	test_second_maintenance();
 	test_shutdown_called_off();
 	test_hands_off();
 	test_frozen_vm();

@@ -231,20 +231,20 @@ static void test_order(void)
 	TAP_OK(lead_awaited(&a, v) == none, "who waits for nobody need not wait");
 	(void)str_copy(v->def.after[v->def.n_after++], AGENT_MAX_NAME, "vm0");
 	TAP_OK(lead_awaited(&a, v) == db, "not ready: waited for");
-	lead_ready(&a, db, 2, READY_RUNNING);
+	lead_ready(&a, db, 2, READY_RUNNING, false);
 	TAP_OK(lead_awaited(&a, v) == none, "it runs");
 	v->def.after_delay_ms = 5000;
 	TAP_OK(lead_awaited(&a, v) == db, "and has to for a while");
 	a.now_ns += 5 * S;
-	lead_ready(&a, db, 2, READY_RUNNING);
+	lead_ready(&a, db, 2, READY_RUNNING, false);
 	TAP_OK(lead_awaited(&a, v) == none, "which is over: since it first did");
 	v->def.after_ready = READY_CHECK;
-	lead_ready(&a, db, 2, READY_AGENT);
+	lead_ready(&a, db, 2, READY_AGENT, false);
 	TAP_OK(lead_awaited(&a, v) == db, "its agent is not enough");
-	lead_ready(&a, db, 2, READY_CHECK);
+	lead_ready(&a, db, 2, READY_CHECK, false);
 	a.now_ns += 5 * S;
 	TAP_OK(lead_awaited(&a, v) == none, "its check is");
-	lead_ready(&a, db, 2, READY_RUNNING);
+	lead_ready(&a, db, 2, READY_RUNNING, false);
 	TAP_OK(lead_awaited(&a, v) == db, "it has rebooted: not any more");
 	db->def.desired = DESIRED_STOPPED;
 	TAP_OK(lead_awaited(&a, v) == none, "who is not to run is not waited for");
@@ -256,17 +256,17 @@ static void test_order(void)
 	TAP_OK(lead_awaited(&a, v) == none, "and no more");
 	(void)str_copy(v->def.after[v->def.n_after++], AGENT_MAX_NAME, "nobody");
 	v->wait_ns = 0;
-	lead_ready(&a, db, 2, READY_CHECK);
+	lead_ready(&a, db, 2, READY_CHECK, false);
 	a.now_ns += 5 * S;
 	TAP_OK(lead_awaited(&a, v) == none, "a name that nobody has is not waited for");
 	/* Our own, which ends and runs anew by the same claim while nobody looks. */
 	db->state = VM_RUNNING;
-	lead_ready(&a, db, a.opt.self, READY_CHECK);
+	lead_ready(&a, db, a.opt.self, READY_CHECK, false);
 	a.now_ns += 5 * S;
 	vmlife_move(&a, db, VM_RESTARTING);
 	vmlife_move(&a, db, VM_STARTING);
 	vmlife_move(&a, db, VM_RUNNING);
-	lead_ready(&a, db, a.opt.self, READY_CHECK);
+	lead_ready(&a, db, a.opt.self, READY_CHECK, false);
 	TAP_OK(lead_awaited(&a, v) == db, "it has ended and runs anew: its time begins anew");
 	db->state = VM_IDLE;
 	/* What an owner has said is over with its ownership. */
@@ -275,7 +275,7 @@ static void test_order(void)
 	a.claimer.seen_any[1] = true;
 	a.claimer.seen[1].n = 1;
 	a.claimer.seen[1].claim[0] = (struct claim){ .vm = { 1 }, .generation = 5, .epoch = 7, .state = CLAIM_ACTIVE };
-	lead_ready(&a, db, 2, READY_CHECK);
+	lead_ready(&a, db, 2, READY_CHECK, false);
 	a.now_ns += 5 * S;
 	lead_owners(&a);
 	TAP_OK(db->owner == 2 && lead_awaited(&a, v) == none, "its owner has said that it is ready");

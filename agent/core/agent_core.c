@@ -186,6 +186,10 @@ static void take_catalog(struct agent *a, const struct catalog *c)
 	a->quarantine = c->quarantine;
 	memcpy(a->leaving, c->leaving, sizeof(a->leaving));
 	a->plan_ns = 0;
+	/* What was planned for an earlier maintenance is over, and would take the place of another. */
+	if (!was && !a->leads && agent_node_emptied(a, a->opt.self))
+		for (unsigned i = 0; i < a->vm_end; i++)
+			a->vm[i].planned = 0;
 	if (!was)
 		a->maintenance_told = false;
 }
@@ -331,7 +335,7 @@ static void take_event(struct agent *a, const struct agent_event *ev)
 	case AGENT_EV_READY:
 		v = agent_vm_by_uuid(a, ev->uuid);
 		if (v && ev->node != a->opt.self && agent_owner(a, ev->uuid) == ev->node)
-			lead_ready(a, v, ev->node, ev->ready);
+			lead_ready(a, v, ev->node, ev->ready, ev->held);
 		break;
 	case AGENT_EV_TAKE_IN:
 		v = agent_vm_by_uuid(a, ev->uuid);

@@ -257,6 +257,7 @@ struct vm {
 	uint32_t ready_node;          /* who has said how far it is: its owner */
 	uint64_t ready_generation;    /* under this claim */
 	int64_t ready_ns[READY_CHECK + 1]; /* since when it has been that far; 0: it is not */
+	bool stays_held;              /* and that it is held: it does not leave its node */
 	int64_t wait_ns;              /* since when it waits for those of After= */
 	bool wait_told;
 	int64_t prepared_ns;          /* when a node was asked to take it while it runs */
@@ -291,7 +292,7 @@ enum agent_event_kind {
 	AGENT_EV_EXIT,          /* uuid, exit */
 	AGENT_EV_HEALTH,        /* uuid, fact; run (STATE), ok (RESET: by the guest itself) */
 	AGENT_EV_CONTINUED,     /* uuid: QEMU has answered to CONT, or to something that it was told after that */
-	AGENT_EV_READY,         /* uuid, node, ready: what the node says of a VM of its own */
+	AGENT_EV_READY,         /* uuid, node, ready, held: what the node says of a VM of its own */
 	AGENT_EV_CAPACITY,      /* node, cpus, memory_mib */
 	AGENT_EV_STORAGE,       /* uuid, node, ok: what came of AGENT_ACT_PROBE, from that node */
 	AGENT_EV_PREPARE,       /* uuid, node, epoch as in ASSIGN: take it while it runs elsewhere */
@@ -340,7 +341,7 @@ struct agent_event {
 	enum vm_exit exit;
 	enum health_fact fact;
 	enum guest_run run;
-	bool held;          /* HEALTH_STATE, OFFER: something of a dead QEMU of it is not proven to be over */
+	bool held;          /* HEALTH_STATE, OFFER, READY: something of a dead QEMU of it is not proven to be over */
 	enum vm_ready ready;
 	uint32_t cpus, memory_mib;
 	bool incoming;      /* FOUND: it waits for a guest, or holds one that was never continued */
@@ -604,6 +605,7 @@ void vmlife_claim_result(struct agent *a, const uint8_t vm[16], enum claim_resul
 /* A claim is not to be had: true if it is given up later, once this host sends nothing more of a QEMU that it may have had under it. */
 bool vmlife_withdraw(struct agent *a, const uint8_t vm[16], bool unclean);
 bool vmlife_assign(struct agent *a, struct vm *v); /* false: not at the moment */
+bool vmlife_waits_in_vain(const struct agent *a, const struct vm *v); /* for a proof that may come with its host's end only */
 bool vmlife_take_back(struct agent *a, struct vm *v); /* what was assigned is not to be claimed after all: true if nothing of that claim was issued */
 void vmlife_take_in(struct agent *a, struct vm *v, bool on);
 void vmlife_event(struct agent *a, struct vm *v, const struct agent_event *ev);
@@ -666,8 +668,8 @@ const struct vm *lead_awaited(const struct agent *a, const struct vm *v);
 void lead_owners(struct agent *a); /* looks anew who owns what */
 void lead_plan(struct agent *a);   /* and where who is to leave its node could go, as a leader does */
 enum vm_ready lead_known_ready(const struct vm *v); /* as its ready_node has said last */
-void lead_ready(struct agent *a, struct vm *v, uint32_t node, enum vm_ready ready);
-bool lead_ready_known(const struct agent *a, const struct vm *v, uint32_t node, enum vm_ready ready); /* it would be no news */
+void lead_ready(struct agent *a, struct vm *v, uint32_t node, enum vm_ready ready, bool held);
+bool lead_ready_known(const struct agent *a, const struct vm *v, uint32_t node, enum vm_ready ready, bool held); /* it would be no news */
 void lead_claim_result(struct agent *a, enum claim_result result, uint64_t generation);
 bool lead_claim_void(const struct agent *a, uint32_t node);
 

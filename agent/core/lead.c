@@ -280,7 +280,7 @@ static void plan(struct agent *a, struct vm *v)
 {
 	uint32_t move = place_move(a, v);
 
-	if (v->def.desired != DESIRED_STARTED || !v->in_catalog || agent_held(a, v) || !(agent_node_emptied(a, v->owner) || (move && move != v->owner)))
+	if (v->def.desired != DESIRED_STARTED || !v->in_catalog || agent_held(a, v) || v->stays_held || !(agent_node_emptied(a, v->owner) || (move && move != v->owner)))
 		v->planned = 0;
 	else if (move != 0)
 		v->planned = move;
@@ -309,12 +309,12 @@ static uint64_t claim_generation(const struct agent *a, const struct vm *v, uint
 	return c ? c->generation : 0;
 }
 
-bool lead_ready_known(const struct agent *a, const struct vm *v, uint32_t node, enum vm_ready ready)
+bool lead_ready_known(const struct agent *a, const struct vm *v, uint32_t node, enum vm_ready ready, bool held)
 {
-	return v->ready_node == node && v->ready_generation == claim_generation(a, v, node) && lead_known_ready(v) == ready;
+	return v->ready_node == node && v->ready_generation == claim_generation(a, v, node) && lead_known_ready(v) == ready && v->stays_held == held;
 }
 
-void lead_ready(struct agent *a, struct vm *v, uint32_t node, enum vm_ready ready)
+void lead_ready(struct agent *a, struct vm *v, uint32_t node, enum vm_ready ready, bool held)
 {
 	uint64_t generation = claim_generation(a, v, node);
 
@@ -322,6 +322,7 @@ void lead_ready(struct agent *a, struct vm *v, uint32_t node, enum vm_ready read
 		memset(v->ready_ns, 0, sizeof(v->ready_ns));
 	v->ready_node = node;
 	v->ready_generation = generation;
+	v->stays_held = held;
 	for (unsigned i = READY_RUNNING; i <= READY_CHECK; i++) {
 		if (i > (unsigned)ready)
 			v->ready_ns[i] = 0;
@@ -373,9 +374,9 @@ void lead_owners(struct agent *a)
 		if (!v->used)
 			continue;
 		if (v->owner == a->opt.self)
-			lead_ready(a, v, v->owner, health_ready(v));
+			lead_ready(a, v, v->owner, health_ready(v), v->health.held);
 		else if (v->owner == 0 || v->ready_node != v->owner || v->ready_generation != v->owner_generation)
-			lead_ready(a, v, 0, READY_NOT); /* what its owner before has said of it is over, or this one under an earlier claim */
+			lead_ready(a, v, 0, READY_NOT, false); /* what its owner before has said of it is over, or this one under an earlier claim */
 		if (v->owner == 0 || v->owned_ns == 0)
 			v->owned_ns = v->owner != 0 ? a->now_ns : 0;
 		/* The claim of a silent node may seem to stand for a moment, until what its keeper says of it is here: that must not begin the wait anew. */

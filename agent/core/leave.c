@@ -88,7 +88,7 @@ void leave_step(struct agent *a)
 			continue;
 		if (agent_held(a, v) && (v->state == VM_RUNNING || v->state == VM_RESTARTING))
 			left += (said || l->alone) && held_waits(a, v);
-		else
+		else if (!vmlife_waits_in_vain(a, v)) /* as may one of which only this host's end is the proof */
 			left++;
 		migrating += is_to_migrate(a, v);
 	}

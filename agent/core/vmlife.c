@@ -208,6 +208,11 @@ static void leave_quiet(struct agent *a, struct vm *v, enum claim_state release_
 	v->notes_only = true;
 }
 
+bool vmlife_waits_in_vain(const struct agent *a, const struct vm *v)
+{
+	return v->state == VM_DRAINING && v->notes_only && a->now_ns - v->since_ns > agent_ms(QUIET_MS);
+}
+
 void vmlife_reserved(struct agent *a, struct vm *v)
 {
 	if (vmlife_must_confirm(a, v)) /* it has taken its time */
