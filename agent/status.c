@@ -443,7 +443,7 @@ json_object *status_build(struct agentd *d)
 
 	put_string(s, "cluster", d->conf.cluster);
 	/* An agent that has just been started is asked, too. */
-	put_bool(s, "known", d->core_runs && d->core.have_catalog && d->core.claimer.read_once);
+	put_bool(s, "known", d->core_runs && d->core.have_catalog && d->core.claimer.complete_ns != 0 && (d->core.epoch == 0 || d->core.claimer.read_once));
 	put_bool(s, "armed", d->catalog && d->catalog->armed);
 	put_string(s, "pause", catalog_pause_name(d->catalog ? d->catalog->pause : PAUSE_NONE));
 	put_int(s, "brake", d->core.have_table ? d->core.table.table.braked : 0);

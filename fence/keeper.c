@@ -483,6 +483,16 @@ static void on_ring_message(void *user, uint32_t node, const void *data, size_t 
 		daemon_event(d, &hold);
 }
 
+/* Whatever the volumes do from here on: nothing is left that the watchdog of the life before would be for. Saved first, as no other process may go on with that epoch then. */
+static void end_earlier_life(struct daemon *d)
+{
+	char err[256];
+
+	save_state(d, d->resume_epoch, d->resume_life, LEASE_RELEASING, d->resume_seq);
+	if (stop_watchdog(d, err, sizeof(err)) < 0)
+		log_err("%s", err);
+}
+
 static void on_clean(void *user)
 {
 	struct daemon *d = user;
@@ -490,10 +500,7 @@ static void on_clean(void *user)
 	char err[256];
 
 	if (counts_on_watchdog(d) && !d->resume) {
-		/* Whatever the volumes do from here on: nothing is left that it would be for. Saved first, as no other process may go on with that epoch then. */
-		save_state(d, d->resume_epoch, d->resume_life, LEASE_RELEASING, d->resume_seq);
-		if (stop_watchdog(d, err, sizeof(err)) < 0)
-			log_err("%s", err);
+		end_earlier_life(d);
 	} else if (d->unfit_fd >= 0) {
 		/* Nothing of the life that it was for is left. */
 		if (watchdog_drop(&d->watchdog, d->unfit_fd, err, sizeof(err)) < 0)
@@ -592,6 +599,9 @@ static void stop_service(struct daemon *d)
 		qb_loop_stop(d->loop);
 		return;
 	}
+	/* Perhaps for good (ha-ctl node stop), and there is no core yet to stop it. */
+	if (!d->core_runs && counts_on_watchdog(d))
+		end_earlier_life(d);
 	begin_stop(d, KEEPER_EV_LEAVE);
 }
 

@@ -223,6 +223,15 @@ static void test_stopped(void)
 		stop_service(&d);
 		TAP_OK((loop_stops > 0) == of[i].ends && d.stopping == of[i].leaves && d.stop_kills == (of[i].leaves && vms != 0), "told to end, %s", of[i].name);
 	}
+	vms = 0;
+	marked = leave_over = false;
+	begin("armed", true);
+	stop_service(&d);
+	TAP_OK(stops == 1 && streq(saved(), "releasing"), "told to end before its core runs, without VMs: the watchdog of its life before is stopped");
+	vms = 1;
+	begin("armed", true);
+	stop_service(&d);
+	TAP_OK(stops == 0 && streq(saved(), "armed"), "not with VMs");
 }
 
 int main(void)

@@ -105,6 +105,9 @@ static void tells_what_it_knows(void)
 	TAP_OK(!known(), "an agent that has just been started does not know");
 	d.core.have_catalog = true;
 	TAP_OK(!known(), "nor with the catalog, without the claims");
+	d.core.epoch = 5;
+	d.core.claimer.complete_ns = 1;
+	TAP_OK(!known(), "nor with others' claims, and not its own");
 	d.core.claimer.read_once = true;
 	TAP_OK(known(), "with both it does");
 	d.core.have_catalog = false;
