@@ -157,6 +157,7 @@ void runner_adopt(struct runner *r, const struct vm *v) { answer((struct agentd 
 void runner_take_in(struct runner *r, const struct vm *v) {}
 void runner_incoming(struct runner *r, const struct vm *v) { answer((struct agentd *)r, AGENT_EV_EXIT, v->def.uuid, VM_EXIT_CRASH); }
 void runner_continued(struct runner *r, const uint8_t uuid[16]) {}
+void runner_inactive(struct runner *r, const uint8_t uuid[16], bool inactive) {}
 struct qmp_conn *runner_qmp(struct runner *r, const uint8_t uuid[16]) { return NULL; }
 void runner_powerdown(struct runner *r, const struct vm *v) { answer((struct agentd *)r, AGENT_EV_EXIT, v->def.uuid, VM_EXIT_GUEST_OFF); }
 void runner_quit(struct runner *r, const struct vm *v) { answer((struct agentd *)r, AGENT_EV_EXIT, v->def.uuid, VM_EXIT_QUIT); }
