@@ -132,6 +132,12 @@ static const char *saved(void)
 	return state;
 }
 
+static void end(void)
+{
+	if (d.loop)
+		qb_loop_destroy(d.loop);
+}
+
 /* As start() does it. */
 static void begin(const char *state, bool watchdog)
 {
@@ -139,6 +145,7 @@ static void begin(const char *state, bool watchdog)
 	stops = takes = kills = 0;
 	silent = NULL;
 	write_state(state);
+	end();
 	memset(&d, 0, sizeof(d));
 	d.listen_fd = d.unfit_fd = -1;
 	timing_of_profile(TIMING_FAST, &d.conf.timing);
@@ -241,6 +248,7 @@ int main(void)
 	test_adopted();
 	test_suspended();
 	test_stopped();
+	end();
 	(void)unlink(state_path);
 	return tap_done();
 }
